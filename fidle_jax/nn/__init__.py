@@ -1,0 +1,20 @@
+"""Flax modules over the kernels, the models built of them, and the table of a model."""
+
+from fidle_jax.nn.layers import Conv, Dense, Dropout, Flatten, MaxPool
+from fidle_jax.nn.models import CNN, DNN, MODELS, make_model
+from fidle_jax.nn.table import Row, format_table, layer_table
+
+__all__ = [
+    "CNN",
+    "DNN",
+    "MODELS",
+    "Conv",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "MaxPool",
+    "Row",
+    "format_table",
+    "layer_table",
+    "make_model",
+]

@@ -1,0 +1,113 @@
+"""Augmentation inside the compiled step: small random affine maps of uint8 images."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
+
+from fidle_jax.kernels import hash_bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine:
+    """Ranges of a random affine map; each amount is uniform within plus or minus its range.
+
+    Attributes:
+        shift: pixels, along each axis.
+        rotation: degrees.
+        scaling: share by which the image grows or shrinks (0.1: by 1 / 1.1 to 1.1).
+        shear: the same, between the two axes: one grows as the other shrinks.
+    """
+
+    shift: float = 0.0
+    rotation: float = 0.0
+    scaling: float = 0.0
+    shear: float = 0.0
+
+
+def scale(images: UInt8[Array, "..."]) -> Float[Array, "..."]:
+    """Pixels as float32 from 0 to 1."""
+    return images.astype(jnp.float32) / 255
+
+
+def random_affine(
+    images: UInt8[Array, "batch height width channel"],
+    key: Key[Array, ""],
+    example_index: Int[Array, " batch"],
+    ranges: Affine,
+) -> Float[Array, "batch height width channel"]:
+    """Each image under its own random map, from 0 to 1, bilinear, zero beyond the edges.
+
+    An image's map depends on (key, example index) alone. All that a bilinear sample reads, 2x2
+    pixels, is packed into one 32-bit word first: one gather then does the work of four.
+    """
+    batch, height, width, channels = images.shape
+    y, x = _source_coordinates(_uniform(key, example_index, 5), (height, width), ranges)
+    y = jnp.clip(y, -1, height)[..., None]
+    x = jnp.clip(x, -1, width)[..., None]
+    top, left = jnp.floor(y), jnp.floor(x)
+    rows = (top.astype(jnp.int32) + 1) * (width + 2) + left.astype(jnp.int32) + 1
+    words = jnp.take_along_axis(
+        _pack_neighbours(images).reshape(batch, -1, channels),
+        rows.reshape(batch, -1, 1),
+        axis=1,
+        mode="promise_in_bounds",
+    ).reshape(batch, height, width, channels)
+    return _bilinear(words, y - top, x - left) / 255
+
+
+def _uniform(key, example_index, count) -> list[Float[Array, " batch"]]:
+    """``count`` numbers for each example, uniform within [-1, 1)."""
+    bits = hash_bits(key, example_index, count)
+    return list((bits.astype(jnp.float32) * 2**-31 - 1).T)
+
+
+def _source_coordinates(amounts, size, ranges):
+    """Where in its image each pixel of the result comes from: (y, x), each (batch, height, width)."""
+    height, width = size
+    angle = amounts[0] * jnp.deg2rad(ranges.rotation)
+    zoom = (1 + ranges.scaling) ** amounts[1]
+    stretch = (1 + ranges.shear) ** amounts[2]
+    shift_y, shift_x = (amount[:, None, None] * ranges.shift for amount in amounts[3:5])
+    y = jnp.arange(height)[:, None] - (height - 1) / 2
+    x = jnp.arange(width)[None, :] - (width - 1) / 2
+
+    def turn(a, b):
+        return a[:, None, None] * x + b[:, None, None] * y
+
+    sine, cosine = jnp.sin(angle), jnp.cos(angle)
+    source_x = turn(cosine * zoom * stretch, -sine * zoom * stretch)
+    source_y = turn(sine * zoom / stretch, cosine * zoom / stretch)
+    return source_y + shift_y + (height - 1) / 2, source_x + shift_x + (width - 1) / 2
+
+
+def _pack_neighbours(images) -> UInt32[Array, "batch height+2 width+2 channel"]:
+    """At (i + 1, j + 1): pixels (i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1), a byte each."""
+    padded = jnp.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0))).astype(jnp.uint32)
+    upper, lower = padded[:, :-1], padded[:, 1:]
+    return (
+        upper[:, :, :-1]
+        | (upper[:, :, 1:] << 8)
+        | (lower[:, :, :-1] << 16)
+        | (lower[:, :, 1:] << 24)
+    )
+
+
+def _bilinear(words, down, right):
+    pixels = [((words >> shift) & 255).astype(jnp.float32) for shift in (0, 8, 16, 24)]
+    upper = pixels[0] * (1 - right) + pixels[1] * right
+    lower = pixels[2] * (1 - right) + pixels[3] * right
+    return upper * (1 - down) + lower * down
+
+
+def augment(
+    images: UInt8[Array, "batch height width channel"],
+    key: Key[Array, ""],
+    example_index: Int[Array, " batch"],
+    ranges: Affine,
+) -> Float[Array, "batch height width channel"]:
+    """Images from 0 to 1, under random maps where ``ranges`` leave room for any."""
+    if ranges == Affine():
+        return scale(images)
+    return random_affine(images, jax.random.fold_in(key, 1), example_index, ranges)

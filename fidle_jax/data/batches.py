@@ -1,0 +1,40 @@
+"""Which examples make which batch."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from fidle_jax.kernels import permutation
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Batches that hold every example once; the last may not be full."""
+    return -(-examples // batch_size)
+
+
+def padded_order(order: Int[Array, " example"], batch_size: int) -> Int[Array, "step batch"]:
+    """``order`` cut into batches, the last one filled up with -1: no example."""
+    steps = steps_per_epoch(order.shape[0], batch_size)
+    padding = steps * batch_size - order.shape[0]
+    return jnp.pad(order, (0, padding), constant_values=-1).reshape(steps, batch_size)
+
+
+def epoch_order(
+    seed: Int[Array, ""], epoch: Int[Array, ""], examples: int, batch_size: int
+) -> Int[Array, "step batch"]:
+    """The batches of one epoch, shuffled by (seed, epoch) alone; -1 where the last is not full."""
+    key = jax.random.fold_in(jax.random.key(seed), epoch)
+    return padded_order(permutation(key, examples), batch_size)
+
+
+def gather_batch(
+    images: UInt8[Array, "example height width channel"],
+    labels: Int[Array, " example"],
+    rows: Int[Array, " batch"],
+) -> tuple[
+    UInt8[Array, "batch height width channel"], Int[Array, " batch"], Float[Array, " batch"]
+]:
+    """Images, labels and weights of the examples ``rows``: weight 0 where a row is -1."""
+    weights = (rows >= 0).astype(jnp.float32)
+    rows = jnp.maximum(rows, 0)
+    return images[rows], labels[rows], weights

@@ -1,0 +1,30 @@
+"""Dropout with bits from an integer hash."""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from fidle_jax.kernels.hashing import hash_bits
+
+
+def dropout(
+    x: Float[Array, "batch ..."],
+    rate: float,
+    key: Key[Array, ""],
+    example_index: Int[Array, " batch"],
+) -> Float[Array, "batch ..."]:
+    """Zeroes each value with probability ``rate`` and scales the others by 1 / (1 - rate).
+
+    What is zeroed depends on (key, example index, position) alone (Srivastava et al., 2014).
+
+    Raises:
+        ValueError: a rate outside [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout rate is {rate}; expected 0 <= rate < 1")
+    if rate == 0:
+        return x
+    bits = hash_bits(key, example_index, math.prod(x.shape[1:])).reshape(x.shape)
+    threshold = jnp.uint32(round(rate * 2**32))
+    return jnp.where(bits >= threshold, x / (1 - rate), 0)

@@ -1,0 +1,87 @@
+"""The layers of the course's networks as Flax modules over `fidle_jax.kernels`."""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from fidle_jax import kernels
+
+# Keras's default, with which the course's figures were had.
+kernel_init = nn.initializers.glorot_uniform()
+
+
+class Conv(nn.Module):
+    """Valid convolution with stride 1, bias and ReLU; with ``pool``, max pooling too, in one kernel."""
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], pool: int | None = None
+    ) -> Float[Array, "batch out_height out_width feature"]:
+        """The activations; pooled over tiles of side ``pool`` where it is given."""
+        kernel_shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", kernel_init, kernel_shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        if pool is None:
+            return jax.nn.relu(kernels.conv(x, kernel) + bias)
+        return kernels.conv_pool(x, kernel, bias, window=pool)
+
+
+class MaxPool(nn.Module):
+    """Max pooling over tiles; what is left over at the lower and right edges is dropped."""
+
+    window: int = 2
+
+    def __call__(
+        self, x: Float[Array, "batch height width channel"]
+    ) -> Float[Array, "batch out_height out_width channel"]:
+        """The largest value of each tile."""
+        return kernels.max_pool(x, self.window)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask depends on (the rng "dropout", the layer, the example's index) alone."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch ..."],
+        *,
+        train: bool,
+        example_index: Int[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch ..."]:
+        """The values as they are, or in training each zeroed with probability ``rate``."""
+        if not train or self.rate == 0:
+            return x
+        if example_index is None:
+            example_index = jax.numpy.arange(x.shape[0])
+        return kernels.dropout(x, self.rate, self.make_rng("dropout"), example_index)
+
+
+class Flatten(nn.Module):
+    """All axes but the first made one."""
+
+    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch feature"]:
+        """The same values, one row an example."""
+        return x.reshape(x.shape[0], -1)
+
+
+class Dense(nn.Module):
+    """Fully connected layer with bias and an optional activation."""
+
+    features: int
+    activation: Callable[[Array], Array] | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch channel"]) -> Float[Array, "batch feature"]:
+        """The activations."""
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x = x @ kernel + bias
+        return x if self.activation is None else self.activation(x)

@@ -1,0 +1,75 @@
+"""What a model is made of, layer by layer, as the course prints it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fidle_jax.nn.layers import Conv, Dense
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One layer: its name, its output's shape (batch: None), its parameters, and their formula."""
+
+    layer: str
+    output_shape: tuple[int | None, ...]
+    parameters: int
+    formula: str
+
+
+def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Row]:
+    """A row for each layer of ``model`` on images of ``image_shape``; nothing is computed."""
+    rows = []
+
+    def record(call, args, kwargs, context):
+        output = call(*args, **kwargs)
+        module = context.module
+        if module.path and context.method_name == "__call__":
+            rows.append(_row(module, args[0], output))
+        return output
+
+    def apply(images):
+        with nn.intercept_methods(record):
+            return model.clone(fuse=False).init_with_output(jax.random.key(0), images)
+
+    jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    return rows
+
+
+def _row(module: nn.Module, x: jax.Array, output: jax.Array) -> Row:
+    params = module.variables.get("params", {})
+    return Row(
+        layer=f"{module.name} ({type(module).__name__})",
+        output_shape=(None, *output.shape[1:]),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        formula=_formula(module, x.shape[-1]),
+    )
+
+
+def _formula(module: nn.Module, inputs: int) -> str:
+    """The course's: m·(n·kx·ky + 1) for m kernels over n planes, n·(m + 1) for n neurons on m inputs."""
+    if isinstance(module, Conv):
+        kx, ky = module.kernel_size
+        total = module.features * (inputs * kx * ky + 1)
+        return f"{module.features}·({inputs}·{kx}·{ky} + 1) = {total:,}"
+    if isinstance(module, Dense):
+        return f"{module.features}·({inputs} + 1) = {module.features * (inputs + 1):,}"
+    return ""
+
+
+def format_table(rows: list[Row]) -> str:
+    """The rows as aligned text, with the sum of the parameters below."""
+    head = ("layer", "output shape", "parameters", "")
+    body = [(row.layer, str(row.output_shape), f"{row.parameters:,}", row.formula) for row in rows]
+    foot = ("total", "", f"{sum(row.parameters for row in rows):,}", "")
+    name, shape, count, _ = (
+        max(map(len, column)) for column in zip(head, *body, foot, strict=True)
+    )
+    lines = [
+        f"{a:<{name}}  {b:<{shape}}  {c:>{count}}  {d}".rstrip()
+        for a, b, c, d in (head, *body, foot)
+    ]
+    rule = "-" * max(map(len, lines))
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])

@@ -1,0 +1,117 @@
+"""Checkpoints by orbax: atomic, asynchronous, each whole in itself and known to be so.
+
+A checkpoint holds three items: ``state``, from which the run goes on; ``best``, the variables that
+did best on validation so far (the last ones where nothing is held out); ``facts``, JSON, with what
+is known of them and a digest of every byte, so that damage is seen on restoring.
+"""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from fidle_jax.errors import InputError
+
+KEPT = 3
+
+logger = logging.getLogger("fidle_jax")
+
+
+class Checkpoints:
+    """The checkpoints of one run, in its directory ``checkpoints/``, named by their step."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def save(self, step: int, state: PyTree, best: PyTree, facts: dict[str, Any]) -> None:
+        """Begins to write a checkpoint and returns; the arrays are copied before it does.
+
+        Raises:
+            OSError or ValueError: an earlier save failed, for instance for a full disk.
+        """
+        state, best = jax.device_get((state, best))
+        facts = facts | {"digest": _digest((state, best))}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                best=ocp.args.StandardSave(best),
+                facts=ocp.args.JsonSave(facts),
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint, whole or not; None where there is none."""
+        return self._manager.latest_step()
+
+    def restore(self, state: PyTree, best: PyTree) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
+        """State, best and facts of the newest whole checkpoint; None where none was ever written.
+
+        ``state`` and ``best`` give the structure. A damaged checkpoint is set aside under another
+        name, with a warning, and the one before it taken.
+
+        Raises:
+            InputError: there are checkpoints, and all are damaged.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                return self._restore_step(step, state, best)
+            # What a damaged file makes orbax and tensorstore raise is of many kinds.
+            except Exception as error:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                logger.warning(
+                    "checkpoint %s is damaged (%s): taking the one before it", step, reason[0][:200]
+                )
+                self._set_aside(step)
+        if steps:
+            raise InputError(
+                f"every checkpoint in {self._directory} is damaged; start a new run in another --run-dir"
+            )
+        return None
+
+    def _restore_step(self, step, state, best):
+        # Restored as plain NumPy: the device's memory is the caller's to fill.
+        like = jax.tree.map(np.asarray, jax.device_get((state, best)))
+        item = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(like[0]),
+                best=ocp.args.StandardRestore(like[1]),
+                facts=ocp.args.JsonRestore(),
+            ),
+        )
+        if item.facts["digest"] != _digest((item.state, item.best)):
+            raise ValueError("its bytes are not those that were saved")
+        return item.state, item.best, item.facts
+
+    def _set_aside(self, step: int) -> None:
+        name = self._directory / str(step)
+        number = sum(1 for _ in self._directory.glob(f"damaged_{step}_*"))
+        os.replace(name, self._directory / f"damaged_{step}_{number}")
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Returns when everything saved is on disk; raises what `save` raises."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and lets the background threads go."""
+        self._manager.close()
+
+
+def _digest(tree: PyTree) -> str:
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,211 @@
+"""What a run is asked to do. Light to import: the command line reads it before JAX is there."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from fidle_jax.errors import InputError, check_name
+
+OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
+SCHEDULES = ("constant", "cosine", "exponential", "linear")
+
+# Settings that go together; a flag that is given replaces the recipe's value.
+RECIPES: dict[str, dict[str, Any]] = {
+    # The course's own setting for the full set (Fidle, sequence 2, notebooks MNIST1 and MNIST2).
+    "course": {
+        "epochs": 16,
+        "batch_size": 512,
+        "learning_rate": 1e-3,
+        "optimizer": "adam",
+        "schedule": "constant",
+    },
+    # For the embedded sample, fifteen times smaller: smaller batches, more epochs, augmentation.
+    "sample": {
+        "epochs": 60,
+        "batch_size": 64,
+        "learning_rate": 3e-3,
+        "optimizer": "adam",
+        "schedule": "cosine",
+        "warmup_epochs": 2.0,
+        "shift": 2.0,
+        "rotation": 10.0,
+        "scaling": 0.1,
+        "shear": 0.1,
+    },
+    # The same network on the full set, for the highest accuracy within ten minutes on two cores.
+    "best": {
+        "epochs": 150,
+        "batch_size": 256,
+        "learning_rate": 3e-3,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "warmup_epochs": 2.0,
+        "shift": 2.0,
+        "rotation": 15.0,
+        "scaling": 0.15,
+        "shear": 0.1,
+    },
+}
+
+_NEUTRAL: dict[str, Any] = {
+    "warmup_epochs": 0.0,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "clip_norm": 0.0,
+    "ema_decay": 0.0,
+    "shift": 0.0,
+    "rotation": 0.0,
+    "scaling": 0.0,
+    "shear": 0.0,
+}
+
+# Fields that say where and how a run is watched, not what it computes.
+_CIRCUMSTANCES = (
+    "archives",
+    "data_dir",
+    "run_dir",
+    "resume",
+    "progress",
+    "debug",
+    "checkpoint_seconds",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One training run. Fields that are None take the recipe's value."""
+
+    dataset: str = "mnist"
+    """Data set: mnist, or tfds:NAME for any image classification set that TFDS knows."""
+    data: str = "auto"
+    """auto: the full set if it is prepared or can be had, else the embedded sample; full; sample."""
+    archives: Path | None = None
+    """Folder of the official archive files, for machines without network (or FIDLE_JAX_ARCHIVES)."""
+    data_dir: Path | None = None
+    """Where prepared data lives (default: that of TFDS, ~/tensorflow_datasets)."""
+    validation_fraction: float = 0.1
+    """Share of the training data held out to pick the best checkpoint; 0: train on all, keep the last."""
+    model: str = "cnn"
+    """Network: cnn or dnn."""
+    dropout: tuple[float, ...] | None = None
+    """Dropout rates, one for each of the network's dropout layers (default: the network's own)."""
+    recipe: str = "auto"
+    """Settings that go together: course, sample, best; auto: course on full data, sample on the sample."""
+    epochs: int | None = None
+    """Times that each training example is seen. [recipe]"""
+    batch_size: int | None = None
+    """Examples a step. [recipe]"""
+    learning_rate: float | None = None
+    """Peak learning rate. [recipe]"""
+    optimizer: str | None = None
+    """adam, adamw, lion, momentum (Nesterov), nadamw, rmsprop or sgd. [recipe]"""
+    schedule: str | None = None
+    """Learning rate over the run: constant, cosine, exponential or linear (the last three down to 1 %%). [recipe]"""
+    warmup_epochs: float | None = None
+    """Epochs in which the learning rate rises from 0 to its peak. [recipe]"""
+    weight_decay: float | None = None
+    """Weight decay of the kernels: decoupled for adamw, nadamw and lion, else added to the gradient. [recipe]"""
+    label_smoothing: float | None = None
+    """Share of each target that is spread over all classes. [recipe]"""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; longer ones are scaled down; 0: no limit. [recipe]"""
+    ema_decay: float | None = None
+    """Evaluate a moving average of the weights with this decay a step; 0: the weights themselves. [recipe]"""
+    shift: float | None = None
+    """Augmentation: largest shift, in pixels. [recipe]"""
+    rotation: float | None = None
+    """Augmentation: largest rotation, in degrees. [recipe]"""
+    scaling: float | None = None
+    """Augmentation: largest scaling, as a share (0.1: by 1 / 1.1 to 1.1). [recipe]"""
+    shear: float | None = None
+    """Augmentation: largest change of the sides' ratio, as a share. [recipe]"""
+    seed: int = 0
+    """All that is random in the run comes from this number."""
+    run_dir: Path | None = None
+    """Where the run is written (default: runs/EXPERIMENT/UTC time)."""
+    resume: bool = False
+    """Go on with the run in --run-dir; flags that are not given are that run's."""
+    checkpoint_seconds: float = 5.0
+    """Least time between two checkpoints; the last state is always saved."""
+    progress: bool | None = None
+    """Show a progress bar (default: where stderr is a terminal)."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def check(config: Config) -> None:
+    """Raises InputError where a value alone is wrong, whatever the data."""
+    check_name("value of --data", config.data, ("auto", "full", "sample"))
+    check_name("recipe", config.recipe, ("auto", *RECIPES))
+    if config.optimizer is not None:
+        check_name("optimizer", config.optimizer, OPTIMIZERS)
+    if config.schedule is not None:
+        check_name("schedule", config.schedule, SCHEDULES)
+    _check_range(config, "epochs", 0)
+    _check_range(config, "batch_size", 1)
+    _check_range(config, "learning_rate", 0)
+    _check_range(config, "seed", 0, 2**32 - 1)
+    _check_range(config, "validation_fraction", 0, 0.9)
+    for name in (
+        "warmup_epochs",
+        "weight_decay",
+        "clip_norm",
+        "rotation",
+        "shift",
+        "checkpoint_seconds",
+    ):
+        _check_range(config, name, 0)
+    for name in ("scaling", "shear"):
+        _check_range(config, name, 0, 1)
+    for name in ("label_smoothing", "ema_decay"):
+        _check_range(config, name, 0, 0.99999)
+    if config.resume and config.run_dir is None:
+        raise InputError("--resume needs --run-dir, the directory of the run to go on with")
+
+
+def _check_range(config: Config, name: str, low: float, high: float = math.inf) -> None:
+    value = getattr(config, name)
+    if value is None or (math.isfinite(value) and low <= value <= high):
+        return
+    expected = f"{low} or more" if high == math.inf else f"a number from {low} to {high}"
+    raise InputError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
+
+
+def resolve(config: Config, variant: str) -> Config:
+    """The same run with nothing left open, on the full data set or the sample ("variant")."""
+    recipe = config.recipe
+    if recipe == "auto":
+        recipe = "sample" if variant == "sample" else "course"
+    settings = _NEUTRAL | RECIPES[recipe]
+    chosen = {name: value for name, value in settings.items() if getattr(config, name) is None}
+    return dataclasses.replace(config, data=variant, recipe=recipe, **chosen)
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The fields as JSON has them: paths as strings, tuples as lists."""
+    fields = dataclasses.asdict(config)
+    fields = {k: str(v) if isinstance(v, Path) else v for k, v in fields.items()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def from_json(fields: dict[str, Any]) -> Config:
+    """The config that `to_json` wrote; what it does not know is passed over."""
+    known = {field.name for field in dataclasses.fields(Config)}
+    values = {k: v for k, v in fields.items() if k in known}
+    for name in ("archives", "data_dir", "run_dir"):
+        values[name] = Path(values[name]) if values.get(name) else None
+    values["dropout"] = tuple(values["dropout"]) if values.get("dropout") else None
+    return Config(**values)
+
+
+def differences(asked: Config, saved: Config) -> list[str]:
+    """What ``asked`` would compute differently from ``saved``, both resolved, as "flag: a, not b"."""
+    return [
+        f"--{name.replace('_', '-')} {new} (the run has {old})"
+        for name, new, old in (
+            (field.name, getattr(asked, field.name), getattr(saved, field.name))
+            for field in dataclasses.fields(Config)
+        )
+        if name not in _CIRCUMSTANCES and new != old
+    ]

@@ -1,0 +1,161 @@
+"""One training step, many of them in one compiled loop, and evaluation: pure functions."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree, UInt8
+
+from fidle_jax.data.augment import Affine, augment, scale
+from fidle_jax.data.batches import gather_batch, padded_order
+from fidle_jax.train.state import NO_STEP, Totals, TrainState
+
+EVAL_BATCH_SIZE = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a training step needs to know besides the state and the batch.
+
+    Attributes:
+        model: the network.
+        optimizer: gradients to updates.
+        ranges: of the augmentation.
+        label_smoothing: share of each target that is spread over all classes.
+        ema_decay: of the moving average of the weights, where the state has one.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    ranges: Affine = Affine()
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+
+
+def example_losses(
+    logits: Float[Array, "batch class"], labels: Int[Array, " batch"], smoothing: float = 0.0
+) -> Float[Array, " batch"]:
+    """Cross-entropy of each example, in nats, against targets smoothed by ``smoothing``."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def train_step(
+    task: Task,
+    state: TrainState,
+    images: UInt8[Array, "batch height width channel"],
+    labels: Int[Array, " batch"],
+    weights: Float[Array, " batch"],
+    example_index: Int[Array, " batch"],
+) -> TrainState:
+    """The state after one step on a batch.
+
+    The loss is the mean over the examples of weight 1; those of weight 0 fill a batch up and count
+    for nothing. ``example_index`` is each example's place in the whole batch: with the state's seed
+    and step, all that augmentation and dropout depend on.
+    """
+    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+    x = augment(images, key, example_index, task.ranges)
+
+    def loss_fn(params):
+        logits, changed = task.model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            x,
+            train=True,
+            example_index=example_index,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        losses = example_losses(logits, labels, task.label_smoothing)
+        loss = jnp.sum(losses * weights) / jnp.sum(weights)
+        return loss, (logits, changed.get("batch_stats", state.batch_stats))
+
+    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, (logits, batch_stats)), grads = gradient_fn(state.params)
+    updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+    count = jnp.sum(weights)
+    right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
+    step_now = jnp.where(finite, NO_STEP, state.step + 1)
+    return state.replace(
+        params=params,
+        batch_stats=batch_stats,
+        average=_move_average(state, params, task.ema_decay),
+        opt_state=opt_state,
+        step=state.step + 1,
+        totals=Totals(
+            loss=state.totals.loss + loss * count,
+            correct=state.totals.correct + right,
+            examples=state.totals.examples + count,
+            bad_step=jnp.minimum(state.totals.bad_step, step_now),
+        ),
+    )
+
+
+def _move_average(state: TrainState, params: PyTree, decay: float) -> PyTree | None:
+    """The average, faster at first so that the initial weights are soon forgotten."""
+    if state.average is None:
+        return None
+    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return optax.incremental_update(params, state.average, 1 - decay)
+
+
+def train_chunk(
+    task: Task,
+    state: TrainState,
+    images: UInt8[Array, "example height width channel"],
+    labels: Int[Array, " example"],
+    order: Int[Array, "step batch"],
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
+) -> TrainState:
+    """The state after the epoch's steps ``start ... stop - 1``, as one loop of the compiled program.
+
+    The bounds are arrays, so that one compilation serves chunks of every length.
+    """
+    example_index = jnp.arange(order.shape[1])
+
+    def body(i, state):
+        batch = gather_batch(images, labels, order[i])
+        return train_step(task, state, *batch, example_index)
+
+    return lax.fori_loop(start, stop, body, state)
+
+
+def predict(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: UInt8[Array, "example height width channel"],
+) -> Float[Array, "example class"]:
+    """The logits of every example, once each."""
+    examples = images.shape[0]
+    order = padded_order(jnp.arange(examples), min(EVAL_BATCH_SIZE, examples))
+
+    def batch_logits(rows):
+        return model.apply(variables, scale(images[jnp.maximum(rows, 0)]))
+
+    logits = lax.map(batch_logits, order)
+    return logits.reshape(order.size, -1)[:examples]
+
+
+def evaluate(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: UInt8[Array, "example height width channel"],
+    labels: Int[Array, " example"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean loss, in nats, and accuracy over all examples."""
+    logits = predict(model, variables, images)
+    return example_losses(logits, labels).mean(), jnp.mean(jnp.argmax(logits, -1) == labels)
+
+
+def compile_train_chunk(task: Task, *example: Any) -> Callable[..., TrainState]:
+    """`train_chunk` compiled for arguments of the shapes of ``example``; the state is given up to it."""
+    jitted = jax.jit(lambda *args: train_chunk(task, *args), donate_argnums=0)
+    return jitted.lower(*example).compile()

@@ -1,0 +1,40 @@
+"""What a person looks at: figures and one HTML page, made of what a run left on disk."""
+
+import os
+from pathlib import Path
+
+
+def write_report(run_dir: Path) -> Path:
+    """Writes ``figures/*.png`` and ``report.html`` in a run's directory; returns the page's path.
+
+    Raises InputError, naming the file, where one that the run should have left is missing or
+    malformed; nothing is written then. Each file is written whole or not at all.
+    """
+    # Matplotlib and scikit-learn take seconds to import: a run pays for them once, at its end.
+    from fidle_jax.report.contents import draw_pictures
+    from fidle_jax.report.page import render
+    from fidle_jax.report.run_files import read_run
+    from fidle_jax.report.scores import class_scores
+
+    run = read_run(run_dir)
+    evaluation = run.evaluation
+    scores = class_scores(evaluation.labels, evaluation.predicted, evaluation.class_names)
+    pictures = draw_pictures(run)
+    page = render(run, scores, pictures)
+
+    figures = run_dir / "figures"
+    figures.mkdir(exist_ok=True)
+    for picture in pictures:
+        if picture.png is not None:
+            _write(figures / f"{picture.name}.png", picture.png)
+    _write(run_dir / "report.html", page.encode("utf-8"))
+    return run_dir / "report.html"
+
+
+def _write(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,194 @@
+"""Reads what a run left in its directory, and says plainly what is missing or broken."""
+
+import csv
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from fidle_jax.errors import InputError
+
+METRICS = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+)
+RESULTS = (
+    "experiment",
+    "dataset",
+    "variant",
+    "recipe",
+    "train_examples",
+    "validation_examples",
+    "test_examples",
+    "parameters",
+    "epochs",
+    "steps",
+    "seed",
+    "devices",
+    "platform",
+    "test_accuracy",
+    "test_loss",
+    "best_validation_accuracy",
+    "best_epoch",
+    "compile_seconds",
+    "train_seconds",
+    "images_per_second",
+    "versions",
+)
+LAYER = ("layer", "output_shape", "parameters", "formula")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The test split, and the probabilities that the model gave to each class."""
+
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: Int[np.ndarray, "n"]
+    probabilities: Float[np.ndarray, "n classes"]
+    class_names: list[str]
+
+    @property
+    def predicted(self) -> Int[np.ndarray, "n"]:
+        """The most probable class of each example."""
+        return self.probabilities.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that the report shows of a run.
+
+    ``metrics`` has a column per name in METRICS, a row per epoch, NaN where nothing was measured.
+    ``kernels`` and ``maps`` go from the layer's name to its array, in the order of the network;
+    ``maps`` are the activations of test example ``digit``.
+    """
+
+    config: dict
+    result: dict
+    model: dict
+    metrics: dict[str, Float[np.ndarray, "epochs"]]
+    evaluation: Evaluation
+    kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]
+    maps: dict[str, np.ndarray]
+    digit: int
+
+
+def read_run(run_dir: Path) -> Run:
+    """Reads a run directory.
+
+    Raises InputError, naming the file, where one is missing, damaged, or contradicts itself.
+    """
+    model = _read_json(run_dir / "model.json", ("name", "layers", "parameters"))
+    _check_layers(run_dir / "model.json", model)
+    evaluation = _read_evaluation(run_dir / "evaluation.npz")
+    kernels, maps, digit = _read_layers(run_dir / "layers.npz", len(evaluation.labels))
+    return Run(
+        config=_read_json(run_dir / "config.json", ("command",)),
+        result=_read_json(run_dir / "result.json", RESULTS),
+        model=model,
+        metrics=_read_metrics(run_dir / "metrics.csv"),
+        evaluation=evaluation,
+        kernels=kernels,
+        maps=maps,
+        digit=digit,
+    )
+
+
+def _broken(path: Path, why: str) -> InputError:
+    why = " ".join(why.split())
+    return InputError(
+        f"{path}: {why}; expected the file as the run wrote it: restore it or run again"
+    )
+
+
+def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _broken(path, error.strerror or "cannot be read") from error
+    except ValueError as error:
+        raise _broken(path, f"not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise _broken(path, "not a JSON object")
+    if missing := [key for key in keys if key not in content]:
+        raise _broken(path, f"lacks {', '.join(missing)}")
+    return content
+
+
+def _check_layers(path: Path, model: dict) -> None:
+    rows = model["layers"]
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and all(key in row for key in LAYER) for row in rows
+    ):
+        raise _broken(path, f"layers are not a list of objects with {', '.join(LAYER)}")
+
+
+def _read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epochs"]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames or ()
+    except OSError as error:
+        raise _broken(path, error.strerror or "cannot be read") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _broken(path, f"not CSV ({error})") from error
+    if missing := [name for name in METRICS if name not in columns]:
+        raise _broken(path, f"lacks the columns {', '.join(missing)}")
+    try:
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in METRICS}
+    except ValueError as error:
+        raise _broken(path, f"holds something that is no number ({error})") from error
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except OSError as error:
+        raise _broken(path, error.strerror or "cannot be read") from error
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _broken(path, f"not an archive of arrays ({error})") from error
+
+
+def _read_evaluation(path: Path) -> Evaluation:
+    arrays = _read_npz(path)
+    needed = ("images", "labels", "probabilities", "class_names")
+    if missing := [name for name in needed if name not in arrays]:
+        raise _broken(path, f"lacks {', '.join(missing)}")
+    images, labels, probabilities, names = (arrays[name] for name in needed)
+    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
+        raise _broken(path, f"labels {labels.shape} {labels.dtype} are not (n,) integers, n > 0")
+    n, classes = len(labels), len(names) if names.ndim == 1 else 0
+    if images.ndim != 4 or len(images) != n or images.shape[3] not in (1, 3):
+        raise _broken(path, f"images {images.shape} are not ({n}, h, w, 1 or 3)")
+    if images.dtype != np.uint8:
+        raise _broken(path, f"images are {images.dtype}, not uint8")
+    if probabilities.shape != (n, classes) or not np.isfinite(probabilities).all():
+        raise _broken(
+            path, f"probabilities {probabilities.shape} are not ({n}, {classes}) finite numbers"
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise _broken(path, f"labels outside 0 to {classes - 1}")
+    return Evaluation(images, labels, probabilities, [str(name) for name in names])
+
+
+def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
+    arrays = _read_npz(path)
+    kernels = {key[7:]: a for key, a in arrays.items() if key.startswith("kernel/")}
+    maps = {key[7:]: arrays[key] for key in sorted(arrays) if key.startswith("map/")}
+    if any(a.ndim != 4 for a in kernels.values()) or any(
+        a.ndim not in (1, 3) for a in maps.values()
+    ):
+        raise _broken(path, "a kernel is not (k, k, c_in, c_out), or a map not (h, w, c) or (n,)")
+    digit = arrays.get("digit")
+    if digit is None or digit.shape != () or digit.dtype.kind not in "iu":
+        raise _broken(path, "lacks the integer digit")
+    if not 0 <= digit < examples:
+        raise _broken(path, f"digit {digit} is not one of the {examples} test examples")
+    return kernels, maps, int(digit)

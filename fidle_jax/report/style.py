@@ -1,0 +1,37 @@
+"""What all figures share: colours that colour-blind people can tell apart, sizes, short names."""
+
+import io
+
+from matplotlib.figure import Figure
+
+# Okabe and Ito, "Color Universal Design" (2008)
+BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6368"
+
+WIDTH = 8.0  # inches: at 130 dots an inch as wide as the page's text column
+TEXT, SMALL = 12, 10  # points: legible when the figure is shown at half its size
+DOTS_PER_INCH = 130
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of the given size in inches; its subplots make room for their labels."""
+    return Figure(figsize=(width, height), facecolor="white", layout="constrained")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    return buffer.getvalue()
+
+
+def short(name: str, most: int) -> str:
+    """The name in at most ``most`` characters; the middle goes, as ends often differ."""
+    if len(name) <= most:
+        return name
+    tail = (most - 1) // 3
+    return f"{name[: most - 1 - tail].rstrip()}…{name[len(name) - tail :].lstrip()}"
+
+
+def longest(names: list[str]) -> int:
+    """How many characters the longest name has."""
+    return max(map(len, names))

@@ -1,0 +1,7 @@
+"""Data sets as uint8 arrays in host memory, and how they are split."""
+
+from fidle_jax.data.dataset import Dataset, Split
+from fidle_jax.data.load import DATA_CHOICES, load_dataset
+from fidle_jax.data.splits import stratified_split
+
+__all__ = ["DATA_CHOICES", "Dataset", "Split", "load_dataset", "stratified_split"]

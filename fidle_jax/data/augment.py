@@ -26,6 +26,9 @@ class Affine:
     shear: float = 0.0
 
 
+NO_AUGMENTATION = Affine()
+
+
 def scale(images: UInt8[Array, "..."]) -> Float[Array, "..."]:
     """Pixels as float32 from 0 to 1."""
     return images.astype(jnp.float32) / 255
@@ -108,6 +111,6 @@ def augment(
     ranges: Affine,
 ) -> Float[Array, "batch height width channel"]:
     """Images from 0 to 1, under random maps where ``ranges`` leave room for any."""
-    if ranges == Affine():
+    if ranges == NO_AUGMENTATION:
         return scale(images)
     return random_affine(images, jax.random.fold_in(key, 1), example_index, ranges)

@@ -5,9 +5,11 @@ did best on validation so far (the last ones where nothing is held out); ``facts
 is known of them and a digest of every byte, so that damage is seen on restoring.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +37,17 @@ class Checkpoints:
         """Begins to write a checkpoint and returns; the arrays are copied before it does.
 
         Raises:
-            OSError or ValueError: an earlier save failed, for instance for a full disk.
+            OSError: this save, or an earlier one that was still under way, failed.
         """
         state, best = jax.device_get((state, best))
         facts = facts | {"digest": _digest((state, best))}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                best=ocp.args.StandardSave(best),
-                facts=ocp.args.JsonSave(facts),
-            ),
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            best=ocp.args.StandardSave(best),
+            facts=ocp.args.JsonSave(facts),
         )
+        with _as_os_error():
+            self._manager.save(step, args=items)
 
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, whole or not; None where there is none."""
@@ -89,9 +90,10 @@ class Checkpoints:
                 facts=ocp.args.JsonRestore(),
             ),
         )
-        if item.facts["digest"] != _digest((item.state, item.best)):
+        facts = dict(item.facts)
+        if facts.pop("digest") != _digest((item.state, item.best)):
             raise ValueError("its bytes are not those that were saved")
-        return item.state, item.best, item.facts
+        return item.state, item.best, facts
 
     def _set_aside(self, step: int) -> None:
         name = self._directory / str(step)
@@ -101,11 +103,22 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when everything saved is on disk; raises what `save` raises."""
-        self._manager.wait_until_finished()
+        with _as_os_error():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and lets the background threads go."""
         self._manager.close()
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Whatever orbax and tensorstore raise where a file cannot be written, as one kind."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise OSError(f"a checkpoint could not be written: {reason[0][:300]}") from error
 
 
 def _digest(tree: PyTree) -> str:

@@ -101,11 +101,11 @@ class Config:
     optimizer: str | None = None
     """adam, adamw, lion, momentum (Nesterov), nadamw, rmsprop or sgd. [recipe]"""
     schedule: str | None = None
-    """Learning rate over the run: constant, cosine, exponential or linear (the last three down to 1 %%). [recipe]"""
+    """Learning rate over the run: constant, cosine, exponential or linear (the last three down to 1 %). [recipe]"""
     warmup_epochs: float | None = None
     """Epochs in which the learning rate rises from 0 to its peak. [recipe]"""
     weight_decay: float | None = None
-    """Weight decay of the kernels: decoupled for adamw, nadamw and lion, else added to the gradient. [recipe]"""
+    """Weight decay of the kernels: decoupled in adamw, nadamw and lion, else in the gradient. [recipe]"""
     label_smoothing: float | None = None
     """Share of each target that is spread over all classes. [recipe]"""
     clip_norm: float | None = None

@@ -1,7 +1,6 @@
 """One training step, many of them in one compiled loop, and evaluation: pure functions."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from fidle_jax.data.augment import Affine, augment, scale
+from fidle_jax.data.augment import NO_AUGMENTATION, Affine, augment, scale
 from fidle_jax.data.batches import gather_batch, padded_order
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
@@ -32,7 +31,7 @@ class Task:
 
     model: nn.Module
     optimizer: optax.GradientTransformation
-    ranges: Affine = Affine()
+    ranges: Affine = NO_AUGMENTATION
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
 
@@ -153,9 +152,3 @@ def evaluate(
     """Mean loss, in nats, and accuracy over all examples."""
     logits = predict(model, variables, images)
     return example_losses(logits, labels).mean(), jnp.mean(jnp.argmax(logits, -1) == labels)
-
-
-def compile_train_chunk(task: Task, *example: Any) -> Callable[..., TrainState]:
-    """`train_chunk` compiled for arguments of the shapes of ``example``; the state is given up to it."""
-    jitted = jax.jit(lambda *args: train_chunk(task, *args), donate_argnums=0)
-    return jitted.lower(*example).compile()

@@ -1,0 +1,8 @@
+"""The course's convolutional network on handwritten digits."""
+
+from _command_line import main
+
+from fidle_jax.train.config import Config
+
+if __name__ == "__main__":
+    main("mnist_cnn", __doc__, Config(model="cnn"))

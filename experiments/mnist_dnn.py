@@ -1,0 +1,8 @@
+"""The course's dense network on handwritten digits, the baseline of the convolutional one."""
+
+from _command_line import main
+
+from fidle_jax.train.config import Config
+
+if __name__ == "__main__":
+    main("mnist_dnn", __doc__, Config(model="dnn"))

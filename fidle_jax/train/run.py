@@ -1,0 +1,249 @@
+"""One run from config to result."""
+
+import dataclasses
+import importlib.metadata
+import platform
+import time
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jaxtyping import PyTree
+
+from fidle_jax.data import Dataset, Split, load_dataset, stratified_split
+from fidle_jax.data.augment import Affine
+from fidle_jax.data.batches import epoch_order, steps_per_epoch
+from fidle_jax.errors import InputError
+from fidle_jax.nn import Row, format_table, layer_table, make_model
+from fidle_jax.report import write_report
+from fidle_jax.train import run_dir as run_dirs
+from fidle_jax.train.checkpoints import Checkpoints
+from fidle_jax.train.config import Config, check, differences, resolve, to_json
+from fidle_jax.train.loop import Loop, Plan, Program, Record
+from fidle_jax.train.optimizer import make_optimizer, make_schedule
+from fidle_jax.train.outcome import evaluate_test
+from fidle_jax.train.signals import Stop
+from fidle_jax.train.state import TrainState, init_state
+from fidle_jax.train.step import Task, evaluate, train_chunk
+
+VERSIONS_OF = ("fidle-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, Any]:
+    """Trains, tests and reports in ``config.run_dir``; returns what result.json holds.
+
+    A run that is finished already is left as it is.
+
+    Args:
+        config: what to do; what it leaves open is the recipe's.
+        experiment: the name the result goes by.
+        command: what a person would type to have this run again.
+        stop: where signals are heard.
+
+    Raises:
+        InputError: the config, the data or the run directory is wrong; nothing has been written.
+        Interrupted, NotFinite, OSError: as `fidle_jax.train.loop.Loop.run`.
+    """
+    check(config)
+    if config.resume:
+        config = _same_run(config)
+        if result := run_dirs.finished_result(config.run_dir):
+            print(f"the run in {config.run_dir} is finished; nothing was changed")
+            return result
+    else:
+        run_dirs.check_new(config.run_dir)
+    dataset = load_dataset(
+        config.dataset,
+        data=config.data,
+        archives=config.archives,
+        data_dir=config.data_dir,
+        seed=config.seed,
+    )
+    config = resolve(config, dataset.variant)
+    model = make_model(config.model, len(dataset.class_names), dataset.image_shape, config.dropout)
+    train, validation = _hold_out(dataset.read("train"), config)
+    table = layer_table(model, dataset.image_shape)
+    print(
+        _announce(config, dataset, train, validation), format_table(table), sep="\n\n", end="\n\n"
+    )
+    if not config.resume:
+        described = to_json(config) | {"experiment": experiment, "command": command}
+        run_dirs.create(config.run_dir, described, _describe_model(model, table))
+    facts, best = _train(config, dataset, model, train, validation, stop)
+    facts |= evaluate_test(model, best, dataset, config.run_dir)
+    facts["parameters"] = sum(row.parameters for row in table)
+    result = _result(config, experiment, dataset, facts)
+    run_dirs.write_json(config.run_dir / "result.json", result)
+    write_report(config.run_dir)
+    return result
+
+
+def _same_run(config: Config) -> Config:
+    """The config with nothing left open, if it asks for what the run to go on with is."""
+    saved = run_dirs.read_config(config.run_dir)
+    variant = saved.data if config.data == "auto" else config.data
+    config = resolve(config, variant)
+    if found := differences(config, saved):
+        raise InputError(
+            f"the run in {config.run_dir} was begun with other settings: {'; '.join(found)}; "
+            "leave these flags out to go on with it, or take another --run-dir for a new run"
+        )
+    return config
+
+
+def _hold_out(split: Split, config: Config) -> tuple[Split, Split]:
+    """The training examples and those held out for validation."""
+    rows = stratified_split(split.labels, config.validation_fraction, config.seed)
+    train, validation = (Split(split.images[r], split.labels[r]) for r in rows)
+    if config.batch_size > len(train.labels):
+        raise InputError(
+            f"--batch-size is {config.batch_size}; expected at most {len(train.labels)}, "
+            "the number of training examples"
+        )
+    return train, validation
+
+
+def _train(
+    config: Config,
+    dataset: Dataset,
+    model: nn.Module,
+    train: Split,
+    validation: Split,
+    stop: Stop,
+) -> tuple[dict[str, Any], PyTree]:
+    """What is to be said of the training, and the variables it chose."""
+    steps = steps_per_epoch(len(train.labels), config.batch_size)
+    schedule = make_schedule(config, steps)
+    task = Task(
+        model=model,
+        optimizer=make_optimizer(config, schedule),
+        ranges=Affine(config.shift, config.rotation, config.scaling, config.shear),
+        label_smoothing=config.label_smoothing,
+        ema_decay=config.ema_decay,
+    )
+    state = init_state(
+        model, dataset.image_shape, task.optimizer, config.seed, average=config.ema_decay > 0
+    )
+    checkpoints = Checkpoints(config.run_dir / "checkpoints")
+    best, record = jax.device_get(state.variables()), Record()
+    if config.resume and (restored := checkpoints.restore(state, best)):
+        state, best, record = jax.device_put(restored[0]), restored[1], Record(**restored[2])
+        print(f"going on from step {int(state.step):,}")
+    started = time.perf_counter()
+    program = _compile(task, schedule, state, train, validation, config)
+    compile_seconds = time.perf_counter() - started
+    plan = Plan(
+        run_dir=config.run_dir,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        examples=len(train.labels),
+        checkpoint_seconds=config.checkpoint_seconds,
+        progress=config.progress,
+    )
+    loop = Loop(plan, program, state, best, record, checkpoints, stop)
+    with stop.defer():
+        loop.run()
+    checkpoints.close()
+    return _training_facts(loop, plan, validation, compile_seconds), loop.best
+
+
+def _compile(
+    task: Task,
+    schedule: Any,
+    state: TrainState,
+    train: Split,
+    validation: Split,
+    config: Config,
+) -> Program:
+    """The run's functions, compiled, their data on the device."""
+    images, labels = jax.device_put((train.images, train.labels))
+    order = (
+        jax.jit(lambda epoch: epoch_order(config.seed, epoch, len(labels), config.batch_size))
+        .lower(0)
+        .compile()
+    )
+    chunk = (
+        jax.jit(lambda *args: train_chunk(task, *args), donate_argnums=0)
+        .lower(state, images, labels, order(0), 0, 1)
+        .compile()
+    )
+    validate = None
+    if len(validation.labels):
+        held_out = jax.device_put((validation.images, validation.labels))
+        compiled = (
+            jax.jit(lambda variables, *data: evaluate(task.model, variables, *data))
+            .lower(state.variables(), *held_out)
+            .compile()
+        )
+
+        def validate(variables):
+            return compiled(variables, *held_out)
+
+    return Program(
+        order=order,
+        train=lambda state, order, start, stop: chunk(state, images, labels, order, start, stop),
+        validate=validate,
+        learning_rate=schedule,
+    )
+
+
+def _training_facts(
+    loop: Loop, plan: Plan, validation: Split, compile_seconds: float
+) -> dict[str, Any]:
+    rows = loop.record.rows
+    step_seconds = sum(plan.examples / row["images_per_second"] for row in rows)
+    return {
+        "train_examples": plan.examples,
+        "validation_examples": len(validation.labels),
+        "steps": int(loop.state.step),
+        "best_epoch": loop.record.best_epoch,
+        "best_validation_accuracy": loop.record.best_accuracy,
+        "compile_seconds": round(compile_seconds, 3),
+        "train_seconds": round(sum(row["seconds"] for row in rows), 3),
+        "images_per_second": round(plan.examples * len(rows) / step_seconds) if rows else None,
+    }
+
+
+def _result(
+    config: Config, experiment: str, dataset: Dataset, facts: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "experiment": experiment,
+        "dataset": dataset.name,
+        "variant": dataset.variant,
+        "recipe": config.recipe,
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "test_examples": dataset.test_examples,
+        "parallel": "jit",
+        "devices": 1,
+        "processes": 1,
+        "platform": jax.default_backend(),
+        **facts,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in VERSIONS_OF},
+    }
+
+
+def _describe_model(model: nn.Module, table: list[Row]) -> dict[str, Any]:
+    return {
+        "name": type(model).__name__,
+        "layers": [dataclasses.asdict(row) for row in table],
+        "parameters": sum(row.parameters for row in table),
+    }
+
+
+def _announce(config: Config, dataset: Dataset, train: Split, validation: Split) -> str:
+    recipe = {
+        name: getattr(config, name)
+        for name in ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
+    }
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items())
+    ranges = Affine(config.shift, config.rotation, config.scaling, config.shear)
+    return (
+        f"data: {dataset.name} ({dataset.variant}), {len(train.labels):,} images to train on, "
+        f"{len(validation.labels):,} for validation, {dataset.test_examples:,} for the test\n"
+        f"recipe: {config.recipe} ({settings}, "
+        f"{'no augmentation' if ranges == Affine() else 'augmentation'})\n"
+        f"run directory: {config.run_dir}"
+    )

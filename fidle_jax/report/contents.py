@@ -1,11 +1,12 @@
 """Which figures the report of a run has, and what each caption tells to look for."""
 
-from fidle_jax.report.charts import confusion_matrix, training_curves
+from fidle_jax.report.confusion import confusion_matrix
+from fidle_jax.report.curves import training_curves
 from fidle_jax.report.network import feature_maps, learned_kernels
 from fidle_jax.report.page import Picture
 from fidle_jax.report.pictures import predictions, worst_errors
 from fidle_jax.report.run_files import Run
-from fidle_jax.report.scores import commonest_confusions, confusion, worst_errors_of
+from fidle_jax.report.scores import commonest_confusions, confusion_counts, worst_errors_of
 from fidle_jax.report.style import png
 
 MOST_ERRORS = 20
@@ -45,7 +46,7 @@ def _training_curves(run: Run) -> Picture:
 
 def _confusion_matrix(run: Run) -> Picture:
     evaluation, names = run.evaluation, run.evaluation.class_names
-    counts = confusion(evaluation.labels, evaluation.predicted, len(names))
+    counts = confusion_counts(evaluation.labels, evaluation.predicted, len(names))
     common = [
         f"{names[true]} taken for {names[guess]} ({count})"
         for true, guess, count in commonest_confusions(counts, 5)

@@ -2,13 +2,24 @@
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, WIDTH, longest, new_figure, short
+from fidle_jax.report.style import (
+    BLUE,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    WIDTH,
+    longest,
+    new_figure,
+    short,
+)
 
 MOST_INPUTS, MOST_OUTPUTS = 8, 16
 MOST_BARS = 43
+LINES = "#9AA0A6"  # the grey between kernels
 TITLE = 0.42  # inches that the heading of a row takes
 
 
@@ -20,29 +31,33 @@ def learned_kernels(kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]) -
     """
     grids = {name: _kernel_grid(kernel) for name, kernel in kernels.items()}
     columns = {name: min(max(k.shape[3], 8), MOST_OUTPUTS) for name, k in kernels.items()}
-    widths = {name: columns[name] * (k.shape[1] + 1) for name, k in kernels.items()}
-    heights = [TITLE + 0.86 * WIDTH * g.shape[0] / widths[name] for name, g in grids.items()]
+    widths = {name: columns[name] * (4 * k.shape[1] + 1) + 1 for name, k in kernels.items()}
+    heights = [TITLE + 0.08 + 0.88 * WIDTH * g.shape[0] / widths[name] for name, g in grids.items()]
 
+    colours = colormaps["RdBu_r"].with_extremes(bad=LINES)
     figure = new_figure(height=sum(heights))
     rows = figure.subplots(len(grids), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axes, (name, grid) in zip(rows, grids.items(), strict=True):
         bound = float(np.nanmax(np.abs(grid))) or 1.0
         image = axes.imshow(
-            grid, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="equal", interpolation="nearest"
+            grid, cmap=colours, vmin=-bound, vmax=bound, aspect="equal", interpolation="nearest"
         )
-        axes.set_xlim(-0.5, widths[name] - 1.5)
-        axes.set_anchor("W")
+        axes.set_xlim(-0.5, widths[name] - 0.5)
         axes.set_axis_off()
         axes.set_title(_kernel_title(name, kernels[name].shape), fontsize=TEXT, loc="left")
-        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, ticks=(-bound, 0, bound))
+        bar = figure.colorbar(
+            image, ax=axes, fraction=0.05, pad=0.02, ticks=(-bound, 0, bound), panchor=False
+        )
+        axes.set_anchor("W")
         bar.ax.set_yticklabels([f"−{bound:.2g}", "0", f"{bound:.2g}"], fontsize=SMALL)
     return figure
 
 
 def _kernel_grid(kernel: np.ndarray) -> np.ndarray:
-    """Kernels side by side, NaN (left white) between them."""
+    """Kernels side by side, NaN around each, every weight four cells wide."""
     shown = kernel[:, :, :MOST_INPUTS, :MOST_OUTPUTS].transpose(2, 3, 0, 1)
-    return _tiles(shown)
+    fine = shown.repeat(4, axis=2).repeat(4, axis=3)  # so that the line between them is thin
+    return np.pad(_tiles(fine), 1, constant_values=np.nan)
 
 
 def _tiles(images: Float[np.ndarray, "rows columns h w"]) -> Float[np.ndarray, "height width"]:
@@ -56,7 +71,7 @@ def _kernel_title(name: str, shape: tuple[int, ...]) -> str:
     k1, k2, inputs, outputs = shape
     title = f"{name}: {outputs} kernels of {k1}×{k2}×{inputs}"
     if inputs > MOST_INPUTS or outputs > MOST_OUTPUTS:
-        title += f" (the first {min(inputs, MOST_INPUTS)} inputs of {min(outputs, MOST_OUTPUTS)})"
+        title += f"; shown: {min(inputs, MOST_INPUTS)} inputs, {min(outputs, MOST_OUTPUTS)} outputs"
     return title
 
 
@@ -68,7 +83,8 @@ def feature_maps(maps: dict[str, np.ndarray], class_names: list[str]) -> Figure:
     is drawn as bars where it has one value per class.
     """
     last = list(maps)[-1]
-    bars = maps[last].shape == (len(class_names),) and len(class_names) <= MOST_BARS
+    by_class = maps[last].shape == (len(class_names),)
+    bars = by_class and len(class_names) <= MOST_BARS
     heights = [_map_height(x) for x in maps.values()]
     if bars:
         heights[-1] = TITLE + 1.1 + 0.07 * min(longest(class_names), 18)
@@ -80,13 +96,14 @@ def feature_maps(maps: dict[str, np.ndarray], class_names: list[str]) -> Figure:
         title = f"{_layer_name(name)}: {size}"
         if name == last and bars:
             _draw_bars(axes, x, class_names)
-            title += f", the greatest: {short(class_names[x.argmax()], 30)}"
         elif x.ndim == 1:
             axes.imshow(x[None], cmap="viridis", aspect="auto", interpolation="nearest")
             axes.set_axis_off()
         else:
             _draw_maps(axes, x, is_picture=name == next(iter(maps)))
-            title += f" (the first {MOST_OUTPUTS})" if x.shape[2] > MOST_OUTPUTS else ""
+            title += f"; shown: {MOST_OUTPUTS}" if x.shape[2] > MOST_OUTPUTS else ""
+        if name == last and by_class:
+            title += f", the greatest: {short(class_names[x.argmax()], 30)}"
         axes.set_title(title, fontsize=TEXT, loc="left")
     return figure
 
@@ -102,7 +119,7 @@ def _columns(x: np.ndarray) -> int:
 
 def _map_height(x: np.ndarray) -> float:
     if x.ndim == 1:
-        return TITLE + 0.3
+        return TITLE + 0.4
     return TITLE + WIDTH / _columns(x) * x.shape[0] / x.shape[1]
 
 
@@ -121,12 +138,15 @@ def _draw_maps(axes: Axes, x: np.ndarray, is_picture: bool) -> None:
 
 def _draw_bars(axes: Axes, x: np.ndarray, class_names: list[str]) -> None:
     colours = [VERMILLION if i == x.argmax() else BLUE for i in range(len(x))]
-    axes.bar(range(len(x)), x, color=colours)
+    drawn = axes.bar(range(len(x)), x, color=colours)
     axes.axhline(0, color="black", linewidth=0.8)
     names = [short(name, 18) for name in class_names]
     upright = longest(names) * len(names) > 90
     axes.set_xticks(range(len(x)), names, fontsize=SMALL, rotation=90 if upright else 0)
-    axes.tick_params(axis="y", labelsize=SMALL)
-    axes.tick_params(axis="x", length=0)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.margins(y=0.15)
+    if len(x) <= 20:
+        axes.bar_label(drawn, fmt="%.1f", fontsize=SMALL, padding=2)
     axes.set_xlim(-0.6, len(x) - 0.4)

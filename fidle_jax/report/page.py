@@ -49,7 +49,7 @@ def render(run: Run, scores: list[ClassScore], pictures: list[Picture]) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.2f} %"
+    return "–" if share is None else f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _number(value: float | None) -> str:

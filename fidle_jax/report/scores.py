@@ -31,7 +31,7 @@ def class_scores(
     ]
 
 
-def confusion(
+def confusion_counts(
     labels: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"], classes: int
 ) -> Int[np.ndarray, "classes classes"]:
     """Counts of examples; the row is the true class, the column the predicted one."""

@@ -12,9 +12,9 @@ TEXT, SMALL = 12, 10  # points: legible when the figure is shown at half its siz
 DOTS_PER_INCH = 130
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
+def new_figure(height: float, width: float = WIDTH, layout: str = "constrained") -> Figure:
     """An empty figure of the given size in inches; its subplots make room for their labels."""
-    return Figure(figsize=(width, height), facecolor="white", layout="constrained")
+    return Figure(figsize=(width, height), facecolor="white", layout=layout)
 
 
 def png(figure: Figure) -> bytes:

@@ -1,7 +1,7 @@
-"""Figures of numbers: the training curves and the confusion matrix."""
+"""Figure of the training curves."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
@@ -13,12 +13,8 @@ from fidle_jax.report.style import (
     SMALL,
     TEXT,
     VERMILLION,
-    longest,
     new_figure,
-    short,
 )
-
-MOST_CLASSES_WITH_COUNTS = 20
 
 
 def training_curves(
@@ -112,56 +108,3 @@ def _epoch_axis(axes: Axes, epoch: np.ndarray) -> None:
     axes.grid(color="#E3E6EA")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def confusion_matrix(counts: Int[np.ndarray, "classes classes"], class_names: list[str]) -> Figure:
-    """Counts of test examples; rows are true classes, columns what they were taken for.
-
-    The colour scale is that of the errors alone, or a diagonal of thousands would bleach them; the
-    diagonal has one pale colour. Beyond 20 classes there is no room for counts: colours alone.
-    """
-    classes = len(class_names)
-    names = [short(name, 22) for name in class_names]
-    side = float(np.clip(3 + 0.5 * classes, 5, 12))
-    figure = new_figure(height=side, width=side + 0.9)
-    axes = figure.subplots()
-
-    errors = np.ma.masked_equal(np.where(np.eye(classes, dtype=bool), 0, counts), 0)
-    right = np.ma.masked_equal(np.eye(classes), 0)
-    axes.imshow(right, cmap="Blues", vmin=0, vmax=4)
-    shades = axes.imshow(
-        errors, cmap="Oranges", vmin=0, vmax=max(1, counts[~np.eye(classes, dtype=bool)].max())
-    )
-    bar = figure.colorbar(shades, ax=axes, fraction=0.04, ticks=MaxNLocator(6, integer=True))
-    bar.set_label("wrong examples", fontsize=TEXT)
-    bar.ax.tick_params(labelsize=SMALL)
-
-    size = TEXT if classes <= 12 else SMALL if classes <= 25 else 8 if classes <= 60 else 6
-    axes.set_xticks(range(classes), names, fontsize=size, rotation=90 if longest(names) > 3 else 0)
-    axes.set_yticks(range(classes), names, fontsize=size)
-    axes.set_xlabel("taken for", fontsize=TEXT + 1)
-    axes.set_ylabel("true class", fontsize=TEXT + 1)
-    axes.set_xticks(np.arange(classes - 1) + 0.5, minor=True)
-    axes.set_yticks(np.arange(classes - 1) + 0.5, minor=True)
-    axes.grid(which="minor", color="#E3E6EA", linewidth=0.6)
-    axes.tick_params(which="both", length=0)
-    if classes <= MOST_CLASSES_WITH_COUNTS:
-        _write_counts(axes, counts, size)
-    return figure
-
-
-def _write_counts(axes: Axes, counts: np.ndarray, size: float) -> None:
-    off_diagonal = counts - np.diag(np.diag(counts))
-    for (row, column), count in np.ndenumerate(counts):
-        if not count:
-            continue
-        dark = row != column and count > 0.6 * off_diagonal.max()
-        axes.text(
-            column,
-            row,
-            count,
-            ha="center",
-            va="center",
-            fontsize=size,
-            color="white" if dark else "black",
-        )

@@ -8,12 +8,15 @@ import os
 import re
 import shlex
 import sys
+import types
+import typing
 from pathlib import Path
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import RECIPES, Config, check
 from fidle_jax.train.run_dir import default_run_dir, read_config
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
@@ -21,13 +24,12 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 def main(experiment: str, description: str, defaults: Config) -> None:
     """Runs ``experiment`` as sys.argv asks and exits with its status."""
-    debug = "--debug" in sys.argv
     try:
         config = _parse(description, defaults)
-        if config.run_dir is None:
-            config = dataclasses.replace(config, run_dir=default_run_dir(experiment))
     except InputError as error:
-        _fail(error, WRONG_INPUT, debug)
+        sys.exit(_fail(error, WRONG_INPUT, "--debug" in sys.argv))
+    if config.run_dir is None:
+        config = dataclasses.replace(config, run_dir=default_run_dir(experiment))
     sys.exit(_run(config, experiment))
 
 
@@ -42,18 +44,19 @@ def _run(config: Config, experiment: str) -> int:
         try:
             result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
         except InputError as error:
-            _fail(error, WRONG_INPUT, config.debug)
+            return _fail(error, WRONG_INPUT, config.debug)
         except (Interrupted, KeyboardInterrupt):
             return _interrupted(config)
         except (NotFinite, OSError) as error:
-            _fail(error, FAILED, config.debug)
+            return _fail(error, FAILED, config.debug)
     print(_sum_up(result, config.run_dir))
     return 0
 
 
 def _parse(description: str, defaults: Config) -> Config:
     config = _parse_flags(description, defaults)
-    if config.resume and config.run_dir is not None:
+    check(config)
+    if config.resume:
         # The run's own settings stand in for the flags that are not given.
         config = _parse_flags(description, read_config(config.run_dir))
     return config
@@ -61,22 +64,75 @@ def _parse(description: str, defaults: Config) -> Config:
 
 def _parse_flags(description: str, defaults: Config) -> Config:
     """tyro's own errors are boxes of many lines: here they become one."""
+    rules = ConstructorRegistry()
+    rules.primitive_rule(_optional)
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
-            return tyro.cli(Config, description=description, default=defaults)
+            return tyro.cli(
+                Config,
+                description=f"{description}\n\n{_describe_recipes()}",
+                default=defaults,
+                registry=rules,
+            )
     except SystemExit as leave:
         if leave.code in (0, None):
             raise
-        text = re.sub(r"[\u2500-\u257f]+", " ", output.getvalue())
-        words = " ".join(text.split())
-        raise InputError(words) from None
+        text = " ".join(re.sub(r"[\u2500-\u257f]+", " ", output.getvalue()).split())
+        message = re.split(r" (?:Argument helptext|For full helptext|-{5,})", text)[0]
+        title = r"^(?:Value error|Unrecognized options|Missing argument) (?=Error|Unrec|Missing)"
+        raise InputError(f"{re.sub(title, '', message)}; --help explains each flag") from None
+
+
+def _describe_recipes() -> str:
+    recipes = (
+        f"{name}: {', '.join(f'{key} {value}' for key, value in settings.items())}"
+        for name, settings in RECIPES.items()
+    )
+    lines = ("A flag marked [recipe] that is left open takes the recipe's value:", *recipes)
+    return "\n\n".join(line.replace("_", " ") for line in lines)
+
+
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """A flag that may be left open: shown and read as its type, without tyro's "{None}|"."""
+    choices = typing.get_args(info.type)
+    if types.NoneType not in choices:
+        return None
+    kinds = [kind for kind in choices if kind is not types.NoneType]
+    several = typing.get_origin(kinds[0]) is tuple
+    kind = typing.get_args(kinds[0])[0] if several else kinds[0]
+    expected = {int: "a whole number", float: "a number"}.get(kind, "text")
+
+    def read(words: list[str]):
+        try:
+            values = tuple(kind(word) for word in words)
+        except ValueError:
+            raise ValueError(f"expected {expected}, not {' '.join(words)!r}") from None
+        return values if several else values[0]
+
+    def show(value) -> list[str]:
+        if value is None:
+            return ["open"]
+        return [str(item) for item in value] if several else [str(value)]
+
+    metavar = "PATH" if kind is Path else kind.__name__.upper()
+    return PrimitiveConstructorSpec(
+        nargs="*" if several else 1,
+        metavar=f"{metavar} ..." if several else metavar,
+        instance_from_str=read,
+        is_instance=lambda value: True,
+        str_from_instance=show,
+    )
 
 
 def _configure() -> None:
     import jax
 
-    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logger = logging.getLogger("fidle_jax")
+    logger.addHandler(handler)
+    logger.propagate = False
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidle-jax" / "xla"
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -84,11 +140,16 @@ def _configure() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _fail(error: Exception, status: int, debug: bool) -> None:
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+
+
+def _fail(error: Exception, status: int, debug: bool) -> int:
     if debug:
         raise error
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(status)
+    return status
 
 
 def _interrupted(config: Config) -> int:

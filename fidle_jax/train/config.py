@@ -7,6 +7,7 @@ from typing import Any
 
 from fidle_jax.errors import InputError, check_name
 
+MODELS = ("cnn", "dnn")
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
 
@@ -101,7 +102,7 @@ class Config:
     optimizer: str | None = None
     """adam, adamw, lion, momentum (Nesterov), nadamw, rmsprop or sgd. [recipe]"""
     schedule: str | None = None
-    """Learning rate over the run: constant, cosine, exponential or linear (the last three down to 1 %). [recipe]"""
+    """Learning rate over the run: constant; or cosine, exponential, linear down to 1 %. [recipe]"""
     warmup_epochs: float | None = None
     """Epochs in which the learning rate rises from 0 to its peak. [recipe]"""
     weight_decay: float | None = None
@@ -128,8 +129,8 @@ class Config:
     """Go on with the run in --run-dir; flags that are not given are that run's."""
     checkpoint_seconds: float = 5.0
     """Least time between two checkpoints; the last state is always saved."""
-    progress: bool | None = None
-    """Show a progress bar (default: where stderr is a terminal)."""
+    progress: bool = True
+    """Show a progress bar; only ever where stderr is a terminal."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -137,6 +138,7 @@ class Config:
 def check(config: Config) -> None:
     """Raises InputError where a value alone is wrong, whatever the data."""
     check_name("value of --data", config.data, ("auto", "full", "sample"))
+    check_name("model", config.model, MODELS)
     check_name("recipe", config.recipe, ("auto", *RECIPES))
     if config.optimizer is not None:
         check_name("optimizer", config.optimizer, OPTIMIZERS)

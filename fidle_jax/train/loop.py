@@ -42,7 +42,7 @@ class Program:
 
     order: Callable[[int], jax.Array]
     train: Callable[[TrainState, jax.Array, int, int], TrainState]
-    validate: Callable[[PyTree], tuple[jax.Array, jax.Array]] | None
+    validate: Callable[[PyTree], tuple[float, float]] | None
     learning_rate: Callable[[int], Any]
 
 
@@ -54,7 +54,7 @@ class Plan:
         run_dir: where it is written.
         epochs: times that each of ``examples`` is seen, in ``steps_per_epoch`` steps.
         checkpoint_seconds: least time between two checkpoints.
-        progress: show a bar; None: where stderr is a terminal.
+        progress: show a bar, where there is a terminal.
     """
 
     run_dir: Path
@@ -62,7 +62,7 @@ class Plan:
     steps_per_epoch: int
     examples: int
     checkpoint_seconds: float
-    progress: bool | None
+    progress: bool
 
 
 @dataclasses.dataclass
@@ -166,7 +166,7 @@ class Loop:
         variables = self.state.variables()
         loss = accuracy = None
         if self._program.validate is not None:
-            loss, accuracy = map(float, self._program.validate(variables))
+            loss, accuracy = self._program.validate(variables)
         if self._is_best(loss, accuracy):
             self.best = jax.device_get(variables)
             self.record.best_loss, self.record.best_accuracy = loss, accuracy

@@ -27,7 +27,7 @@ def evaluate_test(
     split = dataset.read("test")
     logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
     losses = example_losses(logits, split.labels)
-    right = jnp.argmax(logits, -1) == split.labels
+    right = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
     probabilities = np.asarray(jax.nn.softmax(logits))
     _save_arrays(
         run_dir / "evaluation.npz",
@@ -37,7 +37,7 @@ def evaluate_test(
         class_names=np.array(dataset.class_names),
     )
     _save_arrays(run_dir / "layers.npz", **_look_inside(model, variables, split.images))
-    return {"test_loss": float(losses.mean()), "test_accuracy": float(right.mean())}
+    return {"test_loss": float(losses.mean()), "test_accuracy": right / len(split.labels)}
 
 
 def _look_inside(model, variables, images, digit: int = 0) -> dict[str, np.ndarray]:

@@ -177,7 +177,8 @@ def _compile(
         )
 
         def validate(variables):
-            return compiled(variables, *held_out)
+            loss, right = compiled(variables, *held_out)
+            return float(loss), int(right) / len(validation.labels)
 
     return Program(
         order=order,

@@ -148,7 +148,7 @@ def evaluate(
     variables: dict[str, Any],
     images: UInt8[Array, "example height width channel"],
     labels: Int[Array, " example"],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean loss, in nats, and accuracy over all examples."""
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Mean loss over all examples, in nats, and how many of them are classified right."""
     logits = predict(model, variables, images)
-    return example_losses(logits, labels).mean(), jnp.mean(jnp.argmax(logits, -1) == labels)
+    return example_losses(logits, labels).mean(), jnp.sum(jnp.argmax(logits, -1) == labels)

@@ -61,14 +61,12 @@ class TensorBoard:
         self._writer.close()
 
 
-def progress_bar(shown: bool | None, total: int, done: int) -> tqdm:
-    """A bar over ``total`` images, ``done`` of them before; None: where stderr is a terminal."""
-    if shown is None:
-        shown = sys.stderr.isatty()
+def progress_bar(wanted: bool, total: int, done: int) -> tqdm:
+    """A bar over ``total`` images, ``done`` of them before; shown on a terminal, if ``wanted``."""
     return tqdm(
         total=total,
         initial=done,
-        disable=not shown,
+        disable=not (wanted and sys.stderr.isatty()),
         unit=" images",
         unit_scale=True,
         smoothing=0.1,

@@ -6,11 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fidle_jax.report.style import SMALL, TEXT, longest, new_figure, short
+from fidle_jax.report.style import LINES, SMALL, TEXT, longest, new_figure, short
 
 MOST_CLASSES_WITH_COUNTS = 20
 MOST_NAMES = 50  # along a side; beyond, only every second class has its name, or third, ...
-LINES = "#E3E6EA"
 
 
 def confusion_matrix(counts: Int[np.ndarray, "classes classes"], class_names: list[str]) -> Figure:

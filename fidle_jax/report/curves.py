@@ -4,17 +4,20 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from fidle_jax.report.style import (
     BLUE,
     GREEN,
     GREY,
+    LINES,
     SMALL,
     TEXT,
     VERMILLION,
     new_figure,
 )
+
+ROUNDING = 1e-6  # an error below this is float32's, not the network's
 
 
 def training_curves(
@@ -36,17 +39,7 @@ def training_curves(
     loss.set_ylim(bottom=0)
     loss.set_title("Loss", fontsize=TEXT + 1)
 
-    train, validation = 1 - metrics["train_accuracy"], 1 - metrics["validation_accuracy"]
-    errors = np.concatenate([train, validation, [1 - test_accuracy]])
-    _lines(accuracy, epoch, *(_above_zero(x, errors) for x in (train, validation)))
-    accuracy.axhline(
-        _above_zero(np.array([1 - test_accuracy]), errors)[0],
-        color=GREEN,
-        linestyle=(0, (6, 2)),
-        linewidth=1.8,
-        label=f"test, read once: {100 * test_accuracy:.2f} %",
-    )
-    _accuracy_axis(accuracy, _above_zero(errors, errors))
+    _draw_accuracy(accuracy, metrics, test_accuracy)
     accuracy.set_title("Accuracy", fontsize=TEXT + 1)
 
     for axes in (loss, accuracy):
@@ -79,24 +72,41 @@ def _lines(axes: Axes, epoch: np.ndarray, train: np.ndarray, validation: np.ndar
         )
 
 
-def _above_zero(error: np.ndarray, all_errors: np.ndarray) -> np.ndarray:
-    """No error at all has no place on a logarithmic axis: half the least other error stands in."""
-    least = np.nanmin(all_errors, where=all_errors > 0, initial=1)
-    return np.where(error <= 0, least / 2, error)
+def _draw_accuracy(axes: Axes, metrics: dict[str, np.ndarray], test_accuracy: float) -> None:
+    train, validation = 1 - metrics["train_accuracy"], 1 - metrics["validation_accuracy"]
+    errors = np.concatenate([train, validation, [1 - test_accuracy]])
+    seen = errors[errors > ROUNDING]
+    # no error at all has no place on a logarithmic axis: half the least other error stands in
+    perfect = seen.min() / 2 if seen.size else 0.001
+
+    _lines(
+        axes, metrics["epoch"], *(np.where(x <= ROUNDING, perfect, x) for x in (train, validation))
+    )
+    axes.axhline(
+        max(1 - test_accuracy, perfect),
+        color=GREEN,
+        linestyle=(0, (6, 2)),
+        linewidth=1.8,
+        label=f"test, read once: {100 * test_accuracy:.2f} %",
+    )
+    least = perfect if (errors <= ROUNDING).any() else seen.min()
+    _accuracy_axis(axes, least / 1.15, min(1.0, max(least, np.nanmax(errors)) * 1.15), perfect)
 
 
-def _accuracy_axis(axes: Axes, errors: np.ndarray) -> None:
-    low, high = np.nanmin(errors) / 1.15, min(1.0, np.nanmax(errors) * 1.15)
-    axes.set_yscale("log")
-    axes.set_ylim(high, low)
+def _accuracy_axis(axes: Axes, low: float, high: float, perfect: float) -> None:
+    """Marks errors from ``low`` to ``high``, upside down, as accuracies in percent."""
     if high / low > 6:
-        ticks = [m * 10.0**e for e in range(-6, 1) for m in (1, 2, 5)]
+        ticks = np.array([m * 10.0**e for e in range(-6, 1) for m in (1, 2, 5)])
     else:
         ticks = MaxNLocator(6).tick_values(low, high)
-    axes.yaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 - 100 * error:.4g} %"))
+    ticks = ticks[(ticks >= max(low, 1.3 * perfect)) & (ticks <= high)]
+    axes.set_yscale("log")
+    axes.set_ylim(high, low)
+    axes.set_yticks([], minor=True)
+    labels = [f"{100 - 100 * error:.4g} %" for error in ticks]
+    if low < perfect:
+        ticks, labels = [perfect, *ticks], ["100 %", *labels]
+    axes.set_yticks(ticks, labels)
 
 
 def _epoch_axis(axes: Axes, epoch: np.ndarray) -> None:
@@ -105,6 +115,6 @@ def _epoch_axis(axes: Axes, epoch: np.ndarray) -> None:
     axes.set_xlim(epoch.min() - margin, epoch.max() + margin)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.tick_params(labelsize=SMALL + 1)
-    axes.grid(color="#E3E6EA")
+    axes.grid(color=LINES)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

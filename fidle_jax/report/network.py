@@ -19,7 +19,7 @@ from fidle_jax.report.style import (
 
 MOST_INPUTS, MOST_OUTPUTS = 8, 16
 MOST_BARS = 43
-LINES = "#9AA0A6"  # the grey between kernels
+BETWEEN = "#9AA0A6"  # grey: white and every colour nearby are taken by weights
 TITLE = 0.42  # inches that the heading of a row takes
 
 
@@ -34,7 +34,7 @@ def learned_kernels(kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]) -
     widths = {name: columns[name] * (4 * k.shape[1] + 1) + 1 for name, k in kernels.items()}
     heights = [TITLE + 0.08 + 0.88 * WIDTH * g.shape[0] / widths[name] for name, g in grids.items()]
 
-    colours = colormaps["RdBu_r"].with_extremes(bad=LINES)
+    colours = colormaps["RdBu_r"].with_extremes(bad=BETWEEN)
     figure = new_figure(height=sum(heights))
     rows = figure.subplots(len(grids), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axes, (name, grid) in zip(rows, grids.items(), strict=True):

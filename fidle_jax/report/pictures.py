@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fidle_jax.report.style import BLUE, TEXT, VERMILLION, WIDTH, longest, short
+from fidle_jax.report.style import BLUE, LINES, TEXT, VERMILLION, WIDTH, longest, short
 
 GAP = 0.05  # around a picture, in widths of a cell
 LETTER = TEXT - 1  # points
@@ -77,9 +77,10 @@ def _letters(columns: int) -> int:
 def _place(
     axes: Axes, image: np.ndarray, left: float, top: float, text: str, colour: str, framed: bool
 ) -> None:
-    side = 1 - 2 * GAP
-    corner = (left + GAP, top + GAP)
-    extent = (corner[0], corner[0] + side, corner[1] + side, corner[1])
+    h, w, _ = image.shape
+    width, height = (1 - 2 * GAP) * np.array([w, h]) / max(w, h)
+    corner = (left + (1 - width) / 2, top + (1 - height) / 2)
+    extent = (corner[0], corner[0] + width, corner[1] + height, corner[1])
     axes.imshow(
         image.squeeze(axis=2) if image.shape[2] == 1 else image,
         cmap="gray",
@@ -89,11 +90,11 @@ def _place(
         aspect="auto",
         interpolation="nearest",
     )
-    if framed:
-        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=4))
+    edge, line = (colour, 4) if framed else (LINES, 0.6)
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=line))
     axes.text(
         left + 0.5,
-        top + 1 - GAP / 2,
+        top + 1,
         text,
         ha="center",
         va="top",

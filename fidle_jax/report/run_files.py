@@ -12,27 +12,19 @@ from jaxtyping import Float, Int, UInt8
 
 from fidle_jax.errors import InputError
 
-METRICS = (
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-)
-RESULTS = (
-    "experiment",
-    "dataset",
-    "variant",
-    "recipe",
+METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+RESULT_WORDS = ("experiment", "dataset", "variant", "recipe", "platform")
+RESULT_COUNTS = (
     "train_examples",
     "validation_examples",
     "test_examples",
     "parameters",
     "epochs",
-    "steps",
     "seed",
     "devices",
-    "platform",
+)
+# a run without validation or without epochs has not all of these: null then
+RESULT_MEASURES = (
     "test_accuracy",
     "test_loss",
     "best_validation_accuracy",
@@ -40,7 +32,6 @@ RESULTS = (
     "compile_seconds",
     "train_seconds",
     "images_per_second",
-    "versions",
 )
 LAYER = ("layer", "output_shape", "parameters", "formula")
 
@@ -84,17 +75,17 @@ def read_run(run_dir: Path) -> Run:
 
     Raises InputError, naming the file, where one is missing, damaged, or contradicts itself.
     """
-    model = _read_json(run_dir / "model.json", ("name", "layers", "parameters"))
-    _check_layers(run_dir / "model.json", model)
+    model = _read_model(run_dir / "model.json")
     evaluation = _read_evaluation(run_dir / "evaluation.npz")
     kernels, maps, digit = _read_layers(run_dir / "layers.npz", len(evaluation.labels))
+    order = [row["layer"].split(" ")[0] for row in model["layers"]]
     return Run(
         config=_read_json(run_dir / "config.json", ("command",)),
-        result=_read_json(run_dir / "result.json", RESULTS),
+        result=_read_result(run_dir / "result.json"),
         model=model,
         metrics=_read_metrics(run_dir / "metrics.csv"),
         evaluation=evaluation,
-        kernels=kernels,
+        kernels={name: kernels[name] for name in order if name in kernels},
         maps=maps,
         digit=digit,
     )
@@ -109,7 +100,8 @@ def _broken(path: Path, why: str) -> InputError:
 
 def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=lambda _: None)  # NaN and Infinity: not known
     except OSError as error:
         raise _broken(path, error.strerror or "cannot be read") from error
     except ValueError as error:
@@ -121,12 +113,31 @@ def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
     return content
 
 
-def _check_layers(path: Path, model: dict) -> None:
-    rows = model["layers"]
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and all(key in row for key in LAYER) for row in rows
-    ):
-        raise _broken(path, f"layers are not a list of objects with {', '.join(LAYER)}")
+def _read_result(path: Path) -> dict:
+    result = _read_json(path, (*RESULT_WORDS, *RESULT_COUNTS, *RESULT_MEASURES, "versions"))
+    for key in (*RESULT_COUNTS, *RESULT_MEASURES):
+        optional = key in RESULT_MEASURES and result[key] is None
+        if not optional and not isinstance(result[key], int | float):
+            raise _broken(path, f"{key} is {result[key]!r}, not a number")
+    if result["test_accuracy"] is None or not 0 <= result["test_accuracy"] <= 1:
+        raise _broken(path, f"test_accuracy is {result['test_accuracy']!r}, not in [0, 1]")
+    if not isinstance(result["versions"], dict):
+        raise _broken(path, f"versions is {result['versions']!r}, not an object")
+    return result
+
+
+def _read_model(path: Path) -> dict:
+    model = _read_json(path, ("name", "layers", "parameters"))
+    rows = model["layers"] if isinstance(model["layers"], list) else [None]
+    for row in rows:
+        if not isinstance(row, dict) or any(key not in row for key in LAYER):
+            raise _broken(path, f"layers are not a list of objects with {', '.join(LAYER)}")
+        kinds = (str, list, int, str)
+        if not all(isinstance(row[key], kind) for key, kind in zip(LAYER, kinds, strict=True)):
+            raise _broken(path, f"layer {row['layer']!r} is not text, list, whole number, text")
+    if not isinstance(model["parameters"], int):
+        raise _broken(path, f"parameters is {model['parameters']!r}, not a whole number")
+    return model
 
 
 def _read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epochs"]]:
@@ -186,6 +197,8 @@ def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
         a.ndim not in (1, 3) for a in maps.values()
     ):
         raise _broken(path, "a kernel is not (k, k, c_in, c_out), or a map not (h, w, c) or (n,)")
+    if not maps:
+        raise _broken(path, "lacks the maps of a test example")
     digit = arrays.get("digit")
     if digit is None or digit.shape != () or digit.dtype.kind not in "iu":
         raise _broken(path, "lacks the integer digit")

@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 # Okabe and Ito, "Color Universal Design" (2008)
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6368"
 
-WIDTH = 8.0  # inches: at 130 dots an inch as wide as the page's text column
+LINES = "#E3E6EA"  # of grids, pale
+
+WIDTH = 7.2  # inches: at 140 dots an inch as wide as the page's text column
 TEXT, SMALL = 12, 10  # points: legible when the figure is shown at half its size
-DOTS_PER_INCH = 130
+DOTS_PER_INCH = 140
 
 
 def new_figure(height: float, width: float = WIDTH, layout: str = "constrained") -> Figure:

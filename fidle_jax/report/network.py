@@ -78,7 +78,7 @@ def _kernel_title(name: str, shape: tuple[int, ...]) -> str:
 def feature_maps(maps: dict[str, np.ndarray], class_names: list[str]) -> Figure:
     """A row per layer (one at least), the input first.
 
-    ``maps`` goes from the layer's name to its activations, (h, w, c) or (features,). Pictures show
+    ``maps`` goes from "01 conv_1" and the like to activations, (h, w, c) or (features,). Pictures show
     at most 16 channels; each layer is scaled from its least to its greatest value. The last layer
     is drawn as bars where it has one value per class.
     """
@@ -109,7 +109,7 @@ def feature_maps(maps: dict[str, np.ndarray], class_names: list[str]) -> Figure:
 
 
 def _layer_name(key: str) -> str:
-    """The key is '03 conv_2': the number keeps the order, and says nothing to a reader."""
+    """Without the number, which keeps the order and says nothing to a reader."""
     return key.split(" ", 1)[-1]
 
 

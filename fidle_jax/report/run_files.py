@@ -56,8 +56,8 @@ class Run:
     """All that the report shows of a run.
 
     ``metrics`` has a column per name in METRICS, a row per epoch, NaN where nothing was measured.
-    ``kernels`` and ``maps`` go from the layer's name to its array, in the order of the network;
-    ``maps`` are the activations of test example ``digit``.
+    ``kernels`` (by layer) and ``maps`` (by number and layer, "01 conv_1") are in the order of the
+    network; ``maps`` are the activations of test example ``digit``.
     """
 
     config: dict
@@ -191,8 +191,8 @@ def _read_evaluation(path: Path) -> Evaluation:
 
 def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
     arrays = _read_npz(path)
-    kernels = {key[7:]: a for key, a in arrays.items() if key.startswith("kernel/")}
-    maps = {key[7:]: arrays[key] for key in sorted(arrays) if key.startswith("map/")}
+    kernels = {k.removeprefix("kernel/"): a for k, a in arrays.items() if k.startswith("kernel/")}
+    maps = {k.removeprefix("map/"): arrays[k] for k in sorted(arrays) if k.startswith("map/")}
     if any(a.ndim != 4 for a in kernels.values()) or any(
         a.ndim not in (1, 3) for a in maps.values()
     ):

@@ -30,7 +30,7 @@ def short(name: str, most: int) -> str:
     """The name in at most ``most`` characters; the middle goes, as ends often differ."""
     if len(name) <= most:
         return name
-    tail = (most - 1) // 3
+    tail = (most - 1) * 6 // 10
     return f"{name[: most - 1 - tail].rstrip()}…{name[len(name) - tail :].lstrip()}"
 
 

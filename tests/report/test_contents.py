@@ -1,0 +1,34 @@
+import pytest
+
+from fidle_jax.report.contents import draw_pictures
+from fidle_jax.report.run_files import read_run
+
+
+def pictures_of(run_dir):
+    return {picture.name: picture for picture in draw_pictures(read_run(run_dir))}
+
+
+def test_captions_tell_the_facts_of_the_run(make_run):
+    pictures = pictures_of(make_run(epochs=4))
+    assert "weights of epoch 4" in pictures["training_curves"].caption
+    assert "class 0 taken for class 1 (2)" in pictures["confusion_matrix"].caption
+    assert "test example 7 (class class 1)" in pictures["feature_maps"].caption
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ({"epochs": 0}, "training_curves", "no epochs"),
+        ({"errors": False}, "worst_errors", "No test example"),
+        ({"kernels": False}, "kernels", "no convolution"),
+    ],
+)
+def test_a_figure_that_cannot_be_says_why(make_run, kind, name, words):
+    picture = pictures_of(make_run(**kind))[name]
+    assert picture.png is None
+    assert words in picture.caption
+
+
+def test_without_validation_the_last_weights_are_said_to_be_kept(make_run):
+    caption = pictures_of(make_run(validation=False))["training_curves"].caption
+    assert "the last weights were kept" in caption

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from fidle_jax.report.pictures import predictions, worst_errors
+from fidle_jax.report.style import VERMILLION
+
+
+def images_of(n, channels=1, height=8, width=8):
+    return np.random.default_rng(0).integers(0, 256, (n, height, width, channels), dtype=np.uint8)
+
+
+def frames_of(axes):
+    return [p for p in axes.patches if p.get_edgecolor()[:3] == to_rgb(VERMILLION)]
+
+
+def texts_of(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_wrong_predictions_are_framed_and_tell_the_truth():
+    figure = predictions(images_of(3), np.array([0, 1, 2]), np.array([0, 2, 2]), list("abc"))
+    assert texts_of(figure) == ["a", "c (is b)", "c"]
+    assert len(frames_of(figure.axes[0])) == 1
+
+
+@pytest.mark.parametrize(("n", "shown"), [(1, 1), (12, 12), (60, 60), (1000, 60)])
+def test_up_to_sixty_examples_from_first_to_last(n, shown):
+    images = np.zeros((n, 2, 2, 1), np.uint8)
+    images[0], images[-1] = 11, 22
+    labels = np.zeros(n, int)
+    drawn = predictions(images, labels, labels, ["a", "b"]).axes[0].get_images()
+    assert len(drawn) == shown
+    assert drawn[-1].get_array().max() == 22
+    assert drawn[0].get_array().max() == (11 if n > 1 else 22)
+
+
+def test_worst_errors_tell_both_classes_and_probabilities():
+    probabilities = np.array([[0.002, 0.99, 0.008]])
+    figure = worst_errors(images_of(1), np.array([0]), probabilities, ["3", "5", "8"])
+    assert texts_of(figure) == ["3 taken for 5\n0.99; true 0.00"]
+
+
+def test_colours_are_kept():
+    images = images_of(2, channels=3)
+    drawn = predictions(images, np.zeros(2, int), np.zeros(2, int), ["a"]).axes[0].get_images()
+    np.testing.assert_array_equal(drawn[1].get_array(), images[1])
+
+
+def test_an_oblong_image_keeps_its_shape():
+    figure = predictions(images_of(1, height=4, width=8), np.zeros(1, int), np.zeros(1, int), ["a"])
+    left, right, bottom, top = figure.axes[0].get_images()[0].get_extent()
+    assert (right - left) / (bottom - top) == pytest.approx(2)
+
+
+def test_long_names_stay_within_the_figure_and_apart():
+    names = ["End of the limit of speed for vehicles over 3.5 tons", "No passing of Vehicles"]
+    guess = np.array([0, 1] * 6)
+    for figure in (
+        predictions(images_of(12), 1 - guess, guess, names),
+        worst_errors(images_of(12), 1 - guess, np.eye(2)[guess], names),
+    ):
+        figure.draw_without_rendering()
+        boxes = [
+            text.get_window_extent().transformed(figure.axes[0].transData.inverted())
+            for text in figure.axes[0].texts
+        ]
+        assert all(box.width < 1 for box in boxes), "wider than its cell"

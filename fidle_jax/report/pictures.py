@@ -71,7 +71,7 @@ def _grid(count: int, columns: int, lines: int) -> tuple[Figure, Axes, float]:
 
 def _letters(columns: int) -> int:
     """How many letters of average width fit in a cell."""
-    return int(WIDTH / columns / (0.64 * LETTER / 72))
+    return int(WIDTH / columns / (0.68 * LETTER / 72))
 
 
 def _place(

@@ -40,7 +40,7 @@ def load_dataset(
 
     Raises:
       InputError: where the set is unknown, cannot be had or read, or the archives are not the
-        official ones. Nothing has been written then, but by a download or a full disk.
+        official ones. Nothing has been written then, unless a download or the disk failed.
     """
     check_name("data", data, DATA_CHOICES)
     check_seed(seed)

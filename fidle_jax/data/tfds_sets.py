@@ -4,7 +4,10 @@ import contextlib
 import difflib
 import importlib.util
 import io
+import logging
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +98,7 @@ def _make_prepared(builder: tfds.core.DatasetBuilder, name: str) -> None:
         if _ARRAY_RECORD not in builder.info.available_file_formats():
             raise InputError(
                 f"tfds:{name} is prepared in {builder.data_path}, but not as array_record; delete "
-                f"that folder and run: {_build_command(name, builder.data_dir_root)}"
+                f"that folder and run: {_prepare_command(name, builder.data_dir_root)}"
             )
         return
     if importlib.util.find_spec("tensorflow") is None:
@@ -104,7 +107,7 @@ def _make_prepared(builder: tfds.core.DatasetBuilder, name: str) -> None:
     if url and not reachable(url):
         raise InputError(
             f"tfds:{name} is not prepared in {builder.data_dir_root}, and {url} does not answer; "
-            f"where there is a network, run: {_build_command(name, builder.data_dir_root)}"
+            f"where there is a network, run: {_prepare_command(name, builder.data_dir_root)}"
         )
     _prepare(builder, name)
 
@@ -118,7 +121,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
     except Exception as error:  # every builder has its own ways to fail
         raise InputError(
             f"tfds:{name} cannot be prepared in {builder.data_dir_root}: {_first_line(error)}; "
-            f"for the details run: {_build_command(name, builder.data_dir_root)}"
+            f"for the details run: {_prepare_command(name, builder.data_dir_root)}"
         ) from error
 
 
@@ -134,8 +137,9 @@ def _split_names(builder: tfds.core.DatasetBuilder, name: str) -> dict[str, str]
 
 def _read(builder: tfds.core.DatasetBuilder, split: str, image_key: str, label_key: str) -> Split:
     try:
-        source = builder.as_data_source(split)
-        examples = source.__getitems__(range(len(source)))
+        with _only_errors_of_absl():
+            source = builder.as_data_source(split)
+            examples = source.__getitems__(range(len(source)))
     except Exception as error:  # whatever a reader makes of damaged files
         raise InputError(
             f"{builder.data_path} cannot be read ({_first_line(error)}); "
@@ -154,13 +158,30 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, image_key: str, label_k
 def _needs_tensorflow(name: str, data_dir: Path | str | None) -> str:
     return (
         f"tfds:{name} is not prepared, and preparing it needs TensorFlow (reading it does not); "
-        f"run once: pip install tensorflow && {_build_command(name, data_dir)}"
+        f"run once: pip install tensorflow && {_prepare_command(name, data_dir)}"
     )
 
 
-def _build_command(name: str, data_dir: Path | str | None) -> str:
-    folder = data_dir or tfds.core.constants.DATA_DIR
-    return f"tfds build {name} --file_format=array_record --data_dir={folder}"
+def _prepare_command(name: str, data_dir: Path | str | None) -> str:
+    # Not `tfds build`: since TFDS 4.9.10 it does not start without apache-beam.
+    folder = f", data_dir={os.fspath(data_dir)!r}" if data_dir else ""
+    code = (
+        f"import tensorflow_datasets as tfds; tfds.builder({name!r}{folder})"
+        ".download_and_prepare(file_format='array_record')"
+    )
+    return f'python -c "{code}"'
+
+
+@contextlib.contextmanager
+def _only_errors_of_absl() -> Iterator[None]:
+    """Keeps TFDS from recommending OpenCV, to every reader."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

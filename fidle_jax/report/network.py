@@ -146,7 +146,7 @@ def _draw_bars(axes: Axes, x: np.ndarray, class_names: list[str]) -> None:
     axes.tick_params(length=0)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.margins(y=0.15)
+    axes.margins(y=0.25)
     if len(x) <= 20:
         axes.bar_label(drawn, fmt="%.1f", fontsize=SMALL, padding=2)
     axes.set_xlim(-0.6, len(x) - 0.4)

@@ -22,7 +22,7 @@ needs_official_archives = pytest.mark.skipif(
 SUBPROCESS = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, {helpers!r})
+sys.path.insert(0, {here!r})
 import made_up_mnist
 from fidle_jax.data import mnist
 archives, data_dir = Path({archives!r}), Path({data_dir!r})
@@ -43,7 +43,7 @@ PREPARE = "mnist.prepare(data_dir, archives)\n"
 
 def _python(body, archives, data_dir):
     setting = SUBPROCESS.format(
-        helpers=str(Path(__file__).parent), archives=str(archives), data_dir=str(data_dir)
+        here=str(Path(__file__).parent), archives=str(archives), data_dir=str(data_dir)
     )
     return subprocess.Popen(
         [sys.executable, "-c", setting + body],

@@ -18,7 +18,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _slow_lookup(*args, **kwargs):
-    time.sleep(2)
+    time.sleep(30)
     raise socket.gaierror
 
 
@@ -44,7 +44,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         assert not reachable(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.3)
-        assert time.monotonic() - start < 0.6
+        assert time.monotonic() - start < 2
 
 
 def test_a_name_lookup_that_hangs_is_given_up_in_time(monkeypatch):
@@ -52,4 +52,4 @@ def test_a_name_lookup_that_hangs_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", _slow_lookup)
     start = time.monotonic()
     assert not reachable("https://storage.googleapis.com", seconds=0.3)
-    assert time.monotonic() - start < 0.6
+    assert time.monotonic() - start < 2

@@ -21,7 +21,7 @@ def conv(
     w: Float[Array, "kernel_height kernel_width channel feature"],
 ) -> Float[Array, "batch out_height out_width feature"]:
     """Valid convolution with stride 1: at each place, window and kernel multiplied and summed."""
-    return xla.conv(x, w)
+    return xla.conv(*_promoted(x, w))
 
 
 def max_pool(
@@ -49,12 +49,25 @@ def conv_pool(
         method: "fused" (`fidle_jax.kernels.fused`), "xla", or "auto": fused on CPU, XLA elsewhere.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: an unknown method, or images too small for a single pooled value.
     """
+    patch = [side + window - 1 for side in w.shape[:2]]
+    if x.shape[1] < patch[0] or x.shape[2] < patch[1]:
+        raise ValueError(
+            f"images of {x.shape[1]}x{x.shape[2]} are too small for a kernel of "
+            f"{w.shape[0]}x{w.shape[1]} pooled by {window}; expected {patch[0]}x{patch[1]} at least"
+        )
+    x, w, b = _promoted(x, w, b)
     if method == "auto":
         method = "fused" if jax.default_backend() == "cpu" else "xla"
     if method == "fused":
         return fused.conv_pool(x, w, b, window)
     if method == "xla":
-        return xla.max_pool(jnp.maximum(xla.conv(x, w) + b, 0), window)
+        return xla.max_pool(jax.nn.relu(xla.conv(x, w) + b), window)
     raise ValueError(f"unknown method {method!r}; expected 'auto', 'fused' or 'xla'")
+
+
+def _promoted(*arrays: Array) -> list[Array]:
+    """The arrays in the type that JAX's rules of promotion give them together."""
+    dtype = jnp.result_type(*arrays)
+    return [array.astype(dtype) for array in arrays]

@@ -26,5 +26,5 @@ def dropout(
     if rate == 0:
         return x
     bits = hash_bits(key, example_index, math.prod(x.shape[1:])).reshape(x.shape)
-    threshold = jnp.uint32(round(rate * 2**32))
+    threshold = jnp.uint32(int(rate * 2**32))
     return jnp.where(bits >= threshold, x / (1 - rate), 0)

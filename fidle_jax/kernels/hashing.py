@@ -23,7 +23,7 @@ def hash_bits(
     key: Key[Array, ""], example_index: Int[Array, " batch"], size: int
 ) -> UInt32[Array, "batch {size}"]:
     """32 random bits for each of ``size`` elements of each example, by (key, example, element)."""
-    first, second = jax.random.key_data(key).astype(jnp.uint32)
+    first, second = jax.random.key_data(key)[:2]  # other generators than threefry have four words
     rows = _mix(_mix(example_index.astype(jnp.uint32) ^ first) + second)
     columns = _mix(jnp.arange(size, dtype=jnp.uint32) ^ second)
     return _mix(rows[:, None] + columns[None, :])

@@ -52,8 +52,8 @@ def random_affine(
     top, left = jnp.floor(y), jnp.floor(x)
     rows = (top.astype(jnp.int32) + 1) * (width + 2) + left.astype(jnp.int32) + 1
     words = jnp.take_along_axis(
-        _pack_neighbours(images).reshape(batch, -1, channels),
-        rows.reshape(batch, -1, 1),
+        _pack_neighbours(images).reshape(batch, (height + 2) * (width + 2), channels),
+        rows.reshape(batch, height * width, 1),
         axis=1,
         mode="promise_in_bounds",
     ).reshape(batch, height, width, channels)
@@ -61,7 +61,7 @@ def random_affine(
 
 
 def _uniform(key, example_index, count) -> list[Float[Array, " batch"]]:
-    """``count`` numbers for each example, uniform within [-1, 1)."""
+    """``count`` numbers for each example, uniform within [-1, 1]."""
     bits = hash_bits(key, example_index, count)
     return list((bits.astype(jnp.float32) * 2**-31 - 1).T)
 

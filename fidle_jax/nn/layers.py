@@ -1,5 +1,6 @@
 """The layers of the course's networks as Flax modules over `fidle_jax.kernels`."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -69,7 +70,7 @@ class Flatten(nn.Module):
 
     def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch feature"]:
         """The same values, one row an example."""
-        return x.reshape(x.shape[0], -1)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 class Dense(nn.Module):

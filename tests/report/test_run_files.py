@@ -35,6 +35,11 @@ def change_npz(path, **changes):
     np.savez(path, **{name: array for name, array in content.items() if array is not None})
 
 
+@pytest.fixture
+def run_dir(make_run):
+    return make_run()
+
+
 def test_a_run_is_read_whole(make_run):
     run = read_run(make_run(classes=4, epochs=3))
     assert run.config["batch_size"] == 512
@@ -87,22 +92,38 @@ def test_a_file_of_something_else_is_named(make_run, name, content):
 
 @given(where=st.floats(0, 1, exclude_max=True), byte=st.integers(1, 255), cut=st.booleans())
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_read_or_refused_but_never_a_crash(make_run, name, where, byte, cut):
-    run_dir = make_run()
-    content = bytearray((run_dir / name).read_bytes())
-    at = int(where * len(content))
-    if cut:
-        del content[at:]
-    else:
-        content[at] ^= byte
-    (run_dir / name).write_bytes(content)
+def test_a_damaged_file_is_read_or_refused_but_never_a_crash(run_dir, name, where, byte, cut):
+    whole = (run_dir / name).read_bytes()
+    at = int(where * len(whole))
+    rest = b"" if cut else bytes([whole[at] ^ byte]) + whole[at + 1 :]
+    (run_dir / name).write_bytes(whole[:at] + rest)
     try:
         read_run(run_dir)
     except InputError as error:
         assert name in str(error)  # noqa: PT017
+    finally:
+        (run_dir / name).write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("signature", "offset", "value"),
+    [
+        (b"PK\x01\x02", 10, 99),
+        (b"PK\x01\x02", 8, 1),
+        (b"PK\x01\x02", 8, 64),
+        (b"PK\x01\x02", 6, 215),
+    ],
+    ids=["unknown compression", "encrypted", "strong encryption", "version from the future"],
+)
+def test_an_archive_that_zip_cannot_read_is_refused(make_run, signature, offset, value):
+    run_dir = make_run()
+    content = bytearray((run_dir / "layers.npz").read_bytes())
+    content[content.index(signature) + offset] = value
+    (run_dir / "layers.npz").write_bytes(content)
+    assert_refused(run_dir, "layers.npz")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""Runs in this process, on a made-up data set, small enough to take seconds."""
+
+import numpy as np
+import pytest
+
+from fidle_jax.data import Dataset, Split
+from fidle_jax.train import run as run_module
+from fidle_jax.train.config import Config
+from fidle_jax.train.signals import Stop
+
+
+def _squares(examples: int, seed: int) -> Split:
+    """Noise with a bright square in one of three corners: the class."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 60, (examples, 12, 12, 1), dtype=np.uint8)
+    labels = np.arange(examples, dtype=np.int32) % 3
+    for image, label in zip(images, labels, strict=True):
+        row, column = ((0, 0), (0, 7), (7, 0))[label]
+        image[row : row + 5, column : column + 5] = 220
+    return Split(images, labels)
+
+
+@pytest.fixture
+def squares():
+    splits = {"train": _squares(90, 0), "test": _squares(31, 1)}
+    return Dataset(
+        name="squares",
+        variant="full",
+        class_names=("left", "right", "below"),
+        image_shape=(12, 12, 1),
+        train_examples=90,
+        test_examples=31,
+        read=splits.__getitem__,
+    )
+
+
+@pytest.fixture
+def run(squares, tmp_path, monkeypatch):
+    """``run(**flags)``: a run of two epochs on the squares, in tmp_path/run unless told otherwise."""
+    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: squares)
+
+    def run(stop=None, **flags):
+        defaults = {"run_dir": tmp_path / "run", "epochs": 2, "batch_size": 16, "progress": False}
+        config = Config(**(defaults | flags))
+        return run_module.run(config, "squares", "python squares.py", stop or Stop())
+
+    return run

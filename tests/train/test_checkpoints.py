@@ -1,0 +1,102 @@
+"""Checkpoints come back bit for bit, or are known to be damaged."""
+
+import logging
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from fidle_jax.errors import InputError
+from fidle_jax.train.checkpoints import KEPT, Checkpoints
+
+BEST = {"params": {"kernel": jnp.arange(3.0)}}
+FACTS = {"rows": [{"epoch": 1, "loss": 0.1 + 0.2}], "best_accuracy": None}
+
+
+def state(step):
+    rng = np.random.default_rng(step)
+    weights = jnp.asarray(rng.normal(size=(50, 70)), jnp.float32)
+    return {"weights": weights, "seed": jnp.uint32(7), "step": jnp.int32(step), "none": None}
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    made = Checkpoints(tmp_path / "checkpoints")
+    yield made
+    made.close()
+
+
+def save(checkpoints, *steps):
+    for step in steps:
+        checkpoints.save(step, state(step), BEST, FACTS)
+    checkpoints.wait()
+
+
+def damage(directory, step):
+    """Flips one byte in the middle of the largest file of the state."""
+    files = [path for path in (directory / str(step) / "state").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    largest.write_bytes(content)
+
+
+def test_the_newest_comes_back_bit_for_bit(checkpoints):
+    save(checkpoints, 3, 9)
+    restored, best, facts = checkpoints.restore(state(0), BEST)
+    chex.assert_trees_all_equal(restored, state(9))
+    chex.assert_trees_all_equal(best, BEST)
+    assert facts == FACTS
+
+
+def test_there_is_nothing_to_restore_at_first(checkpoints):
+    assert checkpoints.restore(state(0), BEST) is None
+
+
+def test_only_the_last_few_are_kept(checkpoints, tmp_path):
+    save(checkpoints, *range(1, KEPT + 4))
+    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == list(range(4, KEPT + 4))
+
+
+def test_a_damaged_one_is_set_aside_with_a_warning_and_the_one_before_it_taken(
+    checkpoints, tmp_path, caplog
+):
+    save(checkpoints, 3, 9)
+    damage(tmp_path / "checkpoints", 9)
+    with caplog.at_level(logging.WARNING, "fidle_jax"):
+        restored, _, _ = checkpoints.restore(state(0), BEST)
+    chex.assert_trees_all_equal(restored, state(3))
+    assert "checkpoint 9 is damaged" in caplog.text
+    assert (tmp_path / "checkpoints" / "damaged_9_0").is_dir()
+    save(checkpoints, 9)
+    chex.assert_trees_all_equal(checkpoints.restore(state(0), BEST)[0], state(9))
+
+
+def test_a_missing_file_is_damage_too(checkpoints, tmp_path):
+    save(checkpoints, 3, 9)
+    for path in (tmp_path / "checkpoints" / "9" / "state").rglob("manifest.ocdbt"):
+        path.unlink()
+    assert checkpoints.restore(state(0), BEST)[0]["step"] == 3
+
+
+def test_where_all_are_damaged_the_error_says_what_to_do(checkpoints, tmp_path):
+    save(checkpoints, 3)
+    damage(tmp_path / "checkpoints", 3)
+    with pytest.raises(InputError, match=r"every checkpoint .* is damaged; start a new run"):
+        checkpoints.restore(state(0), BEST)
+
+
+def test_a_full_disk_is_an_os_error_and_the_last_whole_one_still_restores(checkpoints, monkeypatch):
+    save(checkpoints, 3)
+
+    def no_space(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing file: No space left on device\nmore")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "save", no_space)
+        with pytest.raises(OSError, match=r"could not be written: .*No space left on device$"):
+            checkpoints.save(9, state(9), BEST, FACTS)
+    assert checkpoints.restore(state(0), BEST)[0]["step"] == 3

@@ -1,0 +1,100 @@
+"""Configs: what a recipe leaves open is filled in, what is wrong is named."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fidle_jax.errors import InputError
+from fidle_jax.nn import MODELS as MODELS_THERE_ARE
+from fidle_jax.train.config import (
+    MODELS,
+    RECIPES,
+    Config,
+    check,
+    differences,
+    from_json,
+    resolve,
+    to_json,
+)
+
+
+def test_full_data_take_the_courses_own_setting():
+    config = resolve(Config(), "full")
+    assert (config.epochs, config.batch_size, config.learning_rate) == (16, 512, 1e-3)
+    assert (config.optimizer, config.schedule, config.dropout) == ("adam", "constant", None)
+    assert (config.shift, config.rotation, config.label_smoothing) == (0, 0, 0)
+
+
+def test_the_sample_takes_its_own_recipe_and_a_named_recipe_is_taken_anywhere():
+    assert resolve(Config(), "sample").recipe == "sample"
+    assert resolve(Config(recipe="course"), "sample").recipe == "course"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_resolved_config_leaves_nothing_open_but_paths_and_the_models_own_dropout(recipe):
+    config = resolve(Config(recipe=recipe), "full")
+    still_open = {k for k, v in dataclasses.asdict(config).items() if v is None}
+    assert still_open <= {"archives", "data_dir", "run_dir", "dropout"}
+    check(config)
+
+
+def test_a_flag_that_is_given_replaces_the_recipes_value():
+    assert resolve(Config(epochs=3), "full").epochs == 3
+    assert resolve(Config(shift=0.0), "sample").shift == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"epochs": -1}, "--epochs is -1"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"learning_rate": math.nan}, "--learning-rate is nan"),
+        ({"learning_rate": -0.1}, "--learning-rate is -0.1"),
+        ({"learning_rate": math.inf}, "--learning-rate is inf"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"validation_fraction": 1.0}, "--validation-fraction is 1.0"),
+        ({"label_smoothing": 1.0}, "--label-smoothing is 1.0"),
+        ({"clip_norm": -1.0}, "--clip-norm is -1.0"),
+        ({"optimizer": "adm"}, "did you mean adam"),
+        ({"schedule": "cosin"}, "did you mean cosine"),
+        ({"model": "cn"}, "did you mean cnn"),
+        ({"recipe": "bets"}, "did you mean best"),
+        ({"data": "ful"}, "did you mean full"),
+        ({"resume": True}, "--resume needs --run-dir"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(changes, named):
+    with pytest.raises(InputError) as caught:
+        check(Config(**changes))
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    epochs=st.none() | st.integers(0, 1000),
+    dropout=st.none() | st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)),
+    archives=st.none() | st.just(Path("some where")),
+)
+def test_a_config_survives_json(seed, epochs, dropout, archives):
+    config = Config(seed=seed, epochs=epochs, dropout=dropout, archives=archives)
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_what_a_config_file_holds_beyond_the_fields_is_passed_over():
+    assert from_json(to_json(Config()) | {"command": "python x.py"}) == Config()
+
+
+def test_differences_name_what_changes_the_result_and_nothing_else():
+    saved = resolve(Config(run_dir=Path("a")), "full")
+    asked = dataclasses.replace(saved, run_dir=Path("b"), progress=False, epochs=17)
+    assert differences(asked, saved) == ["--epochs 17 (the run has 16)"]
+
+
+def test_the_models_that_may_be_named_are_those_there_are():
+    assert set(MODELS) == set(MODELS_THERE_ARE)

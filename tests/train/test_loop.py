@@ -1,0 +1,142 @@
+"""The loop: what is validated, kept, written, saved and stopped when. The steps here are stand-ins."""
+
+import csv
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fidle_jax.train.checkpoints import Checkpoints
+from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Program, Record
+from fidle_jax.train.signals import Stop
+from fidle_jax.train.state import Totals, TrainState
+
+STEPS, EXAMPLES = 5, 20
+
+
+def first_state():
+    empty = {"params": {"w": jnp.zeros(2)}, "batch_stats": {}, "average": None, "opt_state": ()}
+    return TrainState(**empty, step=jnp.int32(0), seed=jnp.uint32(0), totals=Totals.zeros())
+
+
+def count_steps(state, order, start, stop):
+    """Each "step" adds 1 to the weights and 4 examples to the totals."""
+    steps = stop - start
+    totals = state.totals
+    totals = totals.replace(examples=totals.examples + 4 * steps, loss=totals.loss + 4 * steps)
+    params = jax.tree.map(lambda leaf: leaf + steps, state.params)
+    return state.replace(params=params, step=state.step + steps, totals=totals)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Loops over one run directory; each call begins where the last checkpoint stands."""
+    opened = []
+
+    def make(train=count_steps, validate=None, epochs=4, stop=None, checkpoint_seconds=0.0):
+        checkpoints = Checkpoints(tmp_path / "checkpoints")
+        opened.append(checkpoints)
+        program = Program(lambda epoch: jnp.int32(epoch), train, validate, lambda step: 0.5)
+        plan = Plan(tmp_path, epochs, STEPS, EXAMPLES, checkpoint_seconds, progress=False)
+        state, best, record = first_state(), {"params": {"w": jnp.zeros(2)}}, Record()
+        best = jax.device_get(state.variables())
+        if restored := checkpoints.restore(state, best):
+            state, best, record = restored[0], restored[1], Record(**restored[2])
+        return Loop(plan, program, state, best, record, checkpoints, stop or Stop())
+
+    yield make
+    for checkpoints in opened:
+        checkpoints.close()
+
+
+def rows(tmp_path):
+    return list(csv.DictReader((tmp_path / "metrics.csv").open()))
+
+
+def stopping_at(step):
+    """A stop that is requested once the run has come to ``step``, and steps that see to it."""
+    stop = Stop()
+
+    def train(state, *args):
+        state = count_steps(state, *args)
+        stop.requested = int(state.step) >= step
+        return state
+
+    return stop, train
+
+
+def test_every_epoch_has_a_row_and_the_last_state_is_saved(make, tmp_path):
+    loop = make(checkpoint_seconds=1e9)
+    loop.run()
+    assert loop.state.step == 4 * STEPS
+    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
+    assert {row["train_loss"] for row in rows(tmp_path)} == {"1.0"}
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["20"]
+
+
+def test_the_best_on_validation_is_kept_and_a_tie_goes_to_the_lower_loss(make):
+    outcomes = iter([(0.9, 0.5), (0.5, 0.8), (0.4, 0.8), (0.1, 0.7)])
+    loop = make(validate=lambda variables: next(outcomes))
+    loop.run()
+    assert (loop.record.best_epoch, loop.record.best_accuracy) == (3, 0.8)
+    assert loop.best["params"]["w"][0] == 3 * STEPS
+
+
+def test_without_validation_the_last_is_the_best(make):
+    loop = make()
+    loop.run()
+    assert (loop.record.best_epoch, loop.record.best_accuracy) == (4, None)
+    assert loop.best["params"]["w"][0] == 4 * STEPS
+
+
+def test_no_epochs_leave_the_initial_variables(make, tmp_path):
+    loop = make(epochs=0)
+    loop.run()
+    assert loop.best["params"]["w"][0] == 0
+    assert rows(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS + 2])
+def test_a_stopped_run_goes_on_and_ends_as_if_it_had_never_been(make, tmp_path, step):
+    outcomes = {5: (0.9, 0.5), 10: (0.5, 0.8), 15: (0.4, 0.9), 20: (0.1, 0.7)}
+
+    def validate(variables):
+        return outcomes[int(variables["params"]["w"][0])]
+
+    stop, train = stopping_at(step)
+    with pytest.raises(Interrupted):
+        make(train, validate, stop=stop).run()
+    loop = make(validate=validate)
+    assert step <= loop.state.step < 4 * STEPS
+    loop.run()
+    assert loop.state.step == 4 * STEPS
+    assert (loop.record.best_epoch, loop.best["params"]["w"][0]) == (3, 15)
+    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
+    assert {row["train_loss"] for row in rows(tmp_path)} == {"1.0"}
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_checkpoint(
+    make, tmp_path
+):
+    def train(state, *args):
+        state = count_steps(state, *args)
+        bad = jnp.where(state.step >= 8, 8, state.totals.bad_step)
+        return state.replace(totals=state.totals.replace(bad_step=bad))
+
+    with pytest.raises(NotFinite, match="not finite at step 8"):
+        make(train).run()
+    assert 0 < make().state.step < 8
+
+
+def test_checkpoints_come_no_faster_than_asked(make, tmp_path):
+    loop = make(checkpoint_seconds=1e9)
+    steps = []
+    loop._checkpoints.save = lambda step, *_: steps.append(step)
+    loop.run()
+    assert steps == [4 * STEPS]
+
+
+def test_the_record_survives_json():
+    record = Record(rows=[{"epoch": 1}], best_accuracy=0.5, best_loss=0.1, best_epoch=1)
+    assert Record(**dataclasses.asdict(record)) == record

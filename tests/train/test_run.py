@@ -1,0 +1,149 @@
+"""A run leaves what the design promises, and touches nothing where the input is wrong."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from fidle_jax.errors import InputError
+from fidle_jax.train import run as run_module
+
+PROMISED = [
+    "experiment",
+    "dataset",
+    "variant",
+    "train_examples",
+    "validation_examples",
+    "test_examples",
+    "parameters",
+    "epochs",
+    "steps",
+    "seed",
+    "parallel",
+    "devices",
+    "processes",
+    "platform",
+    "test_accuracy",
+    "test_loss",
+    "best_validation_accuracy",
+    "compile_seconds",
+    "train_seconds",
+    "images_per_second",
+    "versions",
+]
+
+
+@pytest.fixture(autouse=True)
+def compile_once(tmp_path_factory):
+    """A cache of compiled programs of this session's own: what JAX compiles, not what it computes."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+def test_a_run_directory_is_complete(run, tmp_path, capsys):
+    result = run(epochs=8, learning_rate=0.01)
+    found = {path.name for path in (tmp_path / "run").iterdir()}
+    assert found >= {
+        "config.json",
+        "metrics.csv",
+        "result.json",
+        "checkpoints",
+        "tensorboard",
+        "figures",
+        "report.html",
+    }
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    assert set(result) >= set(PROMISED)
+    assert (result["train_examples"], result["validation_examples"]) == (81, 9)
+    assert (result["test_examples"], result["steps"]) == (31, 8 * 6)
+    assert result["test_accuracy"] > 0.9
+    assert len(list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))) == 8
+    printed = capsys.readouterr().out
+    assert "(None, 10, 10, 8)" in printed
+    assert "8·(1·3·3 + 1) = 80" in printed
+    assert "recipe: course" in printed
+
+
+def test_the_test_split_is_read_once_and_after_the_training(run, squares, tmp_path, monkeypatch):
+    reads = []
+
+    def read(split):
+        reads.append((split, (tmp_path / "run" / "checkpoints").exists()))
+        return squares.read(split)
+
+    object.__setattr__(squares, "read", squares.read)
+    dataset = squares.__class__(**(squares.__dict__ | {"read": read}))
+    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
+    run()
+    assert reads == [("train", False), ("test", True)]
+
+
+def test_two_runs_of_one_seed_are_bit_identical_and_another_seed_differs(run, tmp_path):
+    probabilities = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(run_dir=tmp_path / name, seed=seed)
+        with np.load(tmp_path / name / "evaluation.npz") as arrays:
+            probabilities.append(arrays["probabilities"])
+    np.testing.assert_array_equal(probabilities[0], probabilities[1])
+    assert np.abs(probabilities[0] - probabilities[2]).max() > 1e-4
+
+
+def test_no_validation_trains_on_everything_and_keeps_the_last(run):
+    result = run(validation_fraction=0.0)
+    assert (result["train_examples"], result["validation_examples"]) == (90, 0)
+    assert (result["best_validation_accuracy"], result["best_epoch"]) == (None, 2)
+
+
+def test_no_epochs_test_the_untrained_network(run):
+    result = run(epochs=0)
+    assert (result["steps"], result["best_epoch"]) == (0, 0)
+
+
+def test_going_on_with_a_finished_run_changes_nothing(run, tmp_path, capsys):
+    result = run()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert run(resume=True) == result
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+    assert "is finished; nothing was changed" in capsys.readouterr().out
+
+
+def test_a_run_that_died_before_its_report_is_finished_by_going_on(run, tmp_path):
+    result = run()
+    for name in ("report.html", "result.json"):
+        (tmp_path / "run" / name).unlink()
+    again = run(resume=True)
+    for key in ("test_accuracy", "test_loss", "best_epoch", "train_seconds"):
+        assert again[key] == result[key]
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_resumed_run_whose_config_differs_is_refused_and_the_difference_shown(run):
+    run()
+    with pytest.raises(InputError, match=r"--epochs 3 \(the run has 2\)"):
+        run(epochs=3, resume=True)
+
+
+def test_another_run_is_never_overwritten(run, tmp_path):
+    run()
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    with pytest.raises(InputError, match="holds another run"):
+        run(seed=9)
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"batch_size": 82}, "--batch-size is 82; expected at most 81"),
+        ({"dropout": (0.1,)}, "expected 3 rates"),
+        ({"optimizer": "adm"}, "did you mean adam"),
+    ],
+)
+def test_wrong_input_touches_nothing(run, tmp_path, flags, named):
+    with pytest.raises(InputError, match=named):
+        run(**flags)
+    assert not (tmp_path / "run").exists()

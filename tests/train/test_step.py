@@ -1,0 +1,128 @@
+"""The training step: pure, exact under padding, the same in chunks of any length."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fidle_jax.data.augment import Affine
+from fidle_jax.data.batches import epoch_order, padded_order
+from fidle_jax.nn import CNN
+from fidle_jax.train.state import NO_STEP, init_state
+from fidle_jax.train.step import Task, evaluate, example_losses, predict, train_chunk, train_step
+
+SHAPE = (12, 12, 1)
+EXAMPLES = 37
+MODEL = CNN(classes=3)
+TASK = Task(MODEL, optax.adam(1e-2), Affine(shift=1.0, rotation=5.0), ema_decay=0.9)
+PLAIN = Task(CNN(classes=3, dropout=(0, 0, 0)), optax.sgd(1e-2))
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (EXAMPLES, *SHAPE), dtype=np.uint8)
+    return jnp.asarray(images), jnp.asarray(rng.integers(0, 3, EXAMPLES, dtype=np.int32))
+
+
+@functools.cache
+def compiled(task):
+    return jax.jit(functools.partial(train_chunk, task))
+
+
+def start(task=TASK, seed=0):
+    return init_state(task.model, SHAPE, task.optimizer, seed, average=task.ema_decay > 0)
+
+
+def chunk(state, data, order, *bounds):
+    return compiled(TASK)(state, *data, order, *bounds)
+
+
+def test_the_loss_of_each_example_is_the_cross_entropy_written_out():
+    logits, labels = jnp.array([[1.0, 2.0, 0.5], [0.0, 0.0, 0.0]]), jnp.array([0, 2])
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = [-np.log(probabilities[0, 0]), -np.log(probabilities[1, 2])]
+    np.testing.assert_allclose(example_losses(logits, labels), expected, rtol=1e-6)
+    smooth = 0.7 * np.array(expected) - 0.1 * np.log(probabilities).sum(1)
+    np.testing.assert_allclose(example_losses(logits, labels, 0.3), smooth, rtol=1e-6)
+
+
+def test_chunks_of_any_length_give_the_same_bits(data):
+    order = epoch_order(0, 0, EXAMPLES, 5)
+    whole = chunk(start(), data, order, 0, 8)
+    parts = start()
+    for bounds in ((0, 1), (1, 2), (2, 7), (7, 8)):
+        parts = chunk(parts, data, order, *bounds)
+    chex.assert_trees_all_equal(whole, parts)
+    assert whole.step == 8
+
+
+def test_another_seed_trains_another_way(data):
+    order = epoch_order(0, 0, EXAMPLES, 5)
+    one = chunk(start(), data, order, 0, 1)
+    other = chunk(start().replace(seed=jnp.uint32(1)), data, order, 0, 1)
+    assert abs(one.totals.loss - other.totals.loss) > 1e-4
+
+
+def test_what_fills_a_batch_up_counts_for_nothing(data):
+    images, labels = data
+    step = jax.jit(functools.partial(train_step, PLAIN))
+    full = step(start(PLAIN), images[:5], labels[:5], jnp.ones(5), jnp.arange(5))
+    filled = step(
+        start(PLAIN), images[:8], labels[:8], (jnp.arange(8) < 5).astype(jnp.float32), jnp.arange(8)
+    )
+    chex.assert_trees_all_close(full, filled, rtol=1e-5, atol=1e-7)
+
+
+def test_an_epoch_meets_each_example_once(data):
+    state = chunk(start(), data, epoch_order(3, 1, EXAMPLES, 8), 0, 5)
+    assert state.totals.examples == EXAMPLES
+    assert 0 <= state.totals.correct <= EXAMPLES
+
+
+def test_the_step_follows_the_gradient_of_the_mean_loss(data):
+    images, labels = data
+    state = start(PLAIN)
+
+    def loss(params):
+        logits = PLAIN.model.apply({"params": params}, images / 255.0)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    expected = jax.tree.map(lambda p, g: p - 1e-2 * g, state.params, jax.grad(loss)(state.params))
+    ones = jnp.ones(EXAMPLES)
+    after = train_step(PLAIN, state, images, labels, ones, jnp.arange(EXAMPLES))
+    chex.assert_trees_all_close(after.params, expected, atol=1e-6)
+
+
+def test_the_first_step_that_is_not_finite_is_named(data):
+    images, labels = data
+    order = padded_order(jnp.arange(EXAMPLES), 5)
+    huge = Task(PLAIN.model, optax.sgd(1e30))
+    run = jax.jit(functools.partial(train_chunk, huge))
+    assert run(start(huge), images, labels, order, 0, 1).totals.bad_step == NO_STEP
+    assert run(start(huge), images, labels, order, 0, 6).totals.bad_step in (2, 3)
+
+
+def test_the_average_follows_the_weights(data):
+    order = epoch_order(0, 0, EXAMPLES, 5)
+    state = chunk(start(), data, order, 0, 1)
+    before = start().params
+    moved = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, before, state.params)
+    chex.assert_trees_all_close(state.average, moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("examples", [1, 499, 500, 501, 1003])
+def test_evaluation_covers_every_example_exactly_once(examples):
+    rng = np.random.default_rng(examples)
+    images = jnp.asarray(rng.integers(0, 256, (examples, *SHAPE), dtype=np.uint8))
+    labels = jnp.asarray(rng.integers(0, 3, examples, dtype=np.int32))
+    variables = start(PLAIN).variables()
+    expected = MODEL.apply(variables, images / 255.0)
+    np.testing.assert_allclose(predict(MODEL, variables, images), expected, atol=1e-5)
+    loss, right = evaluate(MODEL, variables, images, labels)
+    np.testing.assert_allclose(loss, example_losses(expected, labels).mean(), rtol=1e-5)
+    assert right == (expected.argmax(-1) == labels).sum()

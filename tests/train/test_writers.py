@@ -1,0 +1,45 @@
+"""What is written while a run goes on."""
+
+import csv
+
+import numpy as np
+
+from fidle_jax.train.writers import COLUMNS, TensorBoard, progress_bar, write_metrics
+
+ROW = dict.fromkeys(COLUMNS, 1) | {"validation_loss": None, "validation_accuracy": None}
+
+
+def test_metrics_have_a_row_an_epoch_and_empty_cells_without_validation(tmp_path):
+    write_metrics(tmp_path / "metrics.csv", [ROW, ROW | {"epoch": 2}])
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["validation_loss"] == ""
+
+
+def test_tensorboard_events_can_be_read_back(tmp_path):
+    board = TensorBoard(tmp_path / "tensorboard")
+    board.write(7, {"train/loss": 0.5}, {"conv_1/kernel": np.arange(10.0)})
+    board.close()
+    found = {value.tag: value for value in _values(tmp_path / "tensorboard")}
+    assert found["train/loss"].simple_value == 0.5
+    assert found["conv_1/kernel"].histo.num == 10
+
+
+def _values(directory):
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = directory.iterdir()
+    data = path.read_bytes()
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + length])
+        assert event.step in (0, 7)
+        yield from event.summary.value
+        data = data[16 + length :]
+
+
+def test_no_bar_is_drawn_where_there_is_no_terminal(capsys):
+    with progress_bar(True, 100, 0) as bar:
+        bar.update(50)
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,100 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fidle_jax.kernels import dropout
+
+KEY = jax.random.fold_in(jax.random.key(0), 3)
+UNLIKELY = 1e-4
+
+
+def _kept(rate=0.5, key=KEY, index=None, shape=(64, 5, 5, 16)):
+    index = jnp.arange(shape[0]) if index is None else index
+    return np.asarray(dropout(jnp.ones(shape), rate, key, index) != 0)
+
+
+@settings(max_examples=15)
+@given(st.floats(0.001, 0.999), st.integers(0, 2**32 - 1))
+def test_as_many_are_kept_as_the_rate_says(rate, seed):
+    kept = _kept(rate, jax.random.key(seed), shape=(128, 400))
+    # Drawn anew on each run of the tests: only what never happens by chance may fail.
+    assert scipy.stats.binomtest(int(kept.sum()), kept.size, 1 - rate).pvalue > 1e-9
+
+
+def test_kept_values_are_scaled_by_the_share_kept_and_others_are_zero():
+    x = jnp.arange(1.0, 4097.0).reshape(8, 512)
+    y = dropout(x, 0.2, KEY, jnp.arange(8))
+    np.testing.assert_allclose(y[y != 0], x[y != 0] / 0.8, rtol=1e-6)
+    assert 0 < (y == 0).sum() < y.size
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.9])
+def test_the_mean_is_preserved(rate):
+    y = dropout(jnp.ones((256, 1000)), rate, KEY, jnp.arange(256))
+    error = np.sqrt(rate / (1 - rate) / y.size)
+    assert abs(y.mean() - 1) < 4 * error
+
+
+def test_a_rate_of_zero_changes_nothing():
+    x = jnp.ones((2, 3))
+    assert dropout(x, 0.0, KEY, jnp.arange(2)) is x
+
+
+@pytest.mark.parametrize("rate", [1 - 2**-20, 1 - 1e-12])
+def test_a_rate_just_below_one_zeroes_nearly_all(rate):
+    assert _kept(rate).mean() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
+def test_a_rate_outside_its_range_is_named(rate):
+    with pytest.raises(ValueError, match=f"dropout rate is {rate}; expected 0 <= rate < 1"):
+        dropout(jnp.ones((2, 3)), rate, KEY, jnp.arange(2))
+
+
+def test_each_examples_mask_follows_it_through_permuted_and_parted_batches():
+    index = jnp.arange(64)
+    whole = _kept()
+    order = np.random.default_rng(0).permutation(64)
+    np.testing.assert_array_equal(_kept(index=index[order]), whole[order])
+    parts = [_kept(index=part, shape=(16, 5, 5, 16)) for part in jnp.split(index, 4)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_masks_are_the_same_compiled_and_not():
+    x, index = jnp.ones((8, 100)), jnp.arange(8)
+    compiled = jax.jit(dropout, static_argnums=1)(x, 0.5, KEY, index)
+    np.testing.assert_array_equal(compiled, dropout(x, 0.5, KEY, index))
+
+
+def _agreement_is_chance(one, other):
+    # Independent fair masks agree in half of the places.
+    return scipy.stats.binomtest(int((one == other).sum()), one.size, 0.5).pvalue > UNLIKELY
+
+
+def test_masks_of_two_steps_are_independent():
+    one, other = (_kept(key=jax.random.fold_in(jax.random.key(0), step)) for step in (0, 1))
+    assert _agreement_is_chance(one, other)
+
+
+def test_masks_of_neighbouring_examples_positions_and_channels_are_independent():
+    kept = _kept()
+    for axis in range(kept.ndim):
+        later = np.take(kept, range(1, kept.shape[axis]), axis)
+        earlier = np.take(kept, range(kept.shape[axis] - 1), axis)
+        assert _agreement_is_chance(later, earlier)
+
+
+def test_the_gradient_flows_through_what_is_kept_alone():
+    index = jnp.arange(64)
+    slopes = jax.grad(lambda x: dropout(x, 0.5, KEY, index).sum())(jnp.ones((64, 5, 5, 16)))
+    np.testing.assert_array_equal(slopes, 2.0 * _kept())
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_the_type_is_kept_and_the_batch_may_be_empty(dtype):
+    y = dropout(jnp.ones((0, 4), dtype), 0.5, KEY, jnp.arange(0))
+    assert (y.shape, y.dtype) == ((0, 4), dtype)

@@ -1,0 +1,92 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from fidle_jax.nn import Conv, Dense, Dropout, Flatten, MaxPool
+
+KEY = jax.random.key(0)
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 8, 3)), jnp.float32)
+
+
+def test_conv_with_pool_is_conv_then_max_pool():
+    conv = Conv(4, (3, 2))
+    variables = conv.init(KEY, IMAGES)
+    apart = MaxPool(2).apply({}, conv.apply(variables, IMAGES))
+    chex.assert_shape(apart, (2, 3, 3, 4))
+    chex.assert_trees_all_close(conv.apply(variables, IMAGES, pool=2), apart, atol=1e-5)
+
+
+def test_conv_is_flaxs_own_with_relu():
+    variables = Conv(4).init(KEY, IMAGES)
+    theirs = nn.Conv(4, (3, 3), padding="VALID")
+    chex.assert_trees_all_equal_shapes(variables, theirs.init(KEY, IMAGES))
+    expected = jax.nn.relu(theirs.apply(variables, IMAGES))
+    chex.assert_trees_all_close(Conv(4).apply(variables, IMAGES), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [None, 2])
+def test_conv_takes_images_of_a_narrower_type_than_its_weights(pool):
+    variables = Conv(4).init(KEY, IMAGES)
+    narrow = IMAGES.astype(jnp.bfloat16)
+    expected = Conv(4).apply(variables, narrow.astype(jnp.float32), pool=pool)
+    chex.assert_trees_all_close(Conv(4).apply(variables, narrow, pool=pool), expected, atol=1e-5)
+
+
+def test_dense_is_a_product_a_bias_and_an_activation():
+    x = IMAGES.reshape(2, -1)
+    variables = Dense(5).init(KEY, x)
+    params = variables["params"]
+    params["bias"] = jnp.arange(5.0) - 2
+    expected = np.asarray(x) @ np.asarray(params["kernel"]) + np.arange(5.0) - 2
+    np.testing.assert_allclose(Dense(5).apply(variables, x), expected, atol=1e-4)
+    active = Dense(5, jax.nn.relu).apply(variables, x)
+    np.testing.assert_allclose(active, np.maximum(expected, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "limit"),
+    [
+        (Conv(16), jnp.ones((1, 5, 5, 8)), np.sqrt(6 / (9 * (8 + 16)))),
+        (Dense(100), jnp.ones((1, 400)), np.sqrt(6 / (400 + 100))),
+    ],
+)
+def test_weights_begin_as_keras_begins_them_glorot_uniform_and_biases_zero(layer, x, limit):
+    params = layer.init(KEY, x)["params"]
+    np.testing.assert_array_equal(params["bias"], 0)
+    assert 0.98 * limit < jnp.abs(params["kernel"]).max() <= limit
+    assert abs(params["kernel"].std() / (limit / np.sqrt(3)) - 1) < 0.05
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 7), (1, 3, 3, 1), (0, 3, 4, 5)])
+def test_flatten_keeps_one_row_an_example_even_where_there_is_none(shape):
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    flat = Flatten().apply({}, x)
+    chex.assert_shape(flat, (shape[0], int(np.prod(shape[1:]))))
+    np.testing.assert_array_equal(flat.ravel(), x.ravel())
+
+
+def test_dropout_is_at_work_in_training_alone():
+    x, rngs = jnp.ones((4, 100)), {"dropout": KEY}
+    assert Dropout(0.5).apply({}, x, train=False) is x
+    assert Dropout(0.0).apply({}, x, train=True) is x
+    assert (Dropout(0.5).apply({}, x, train=True, rngs=rngs) == 0).any()
+
+
+def test_dropout_without_an_index_takes_the_place_in_the_batch():
+    x, rngs = jnp.ones((4, 100)), {"dropout": KEY}
+    told = Dropout(0.5).apply({}, x, train=True, rngs=rngs, example_index=jnp.arange(4))
+    np.testing.assert_array_equal(Dropout(0.5).apply({}, x, train=True, rngs=rngs), told)
+
+
+def test_two_dropout_layers_have_masks_of_their_own():
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return [Dropout(0.5, name=name)(x, train=True) for name in ("one", "other")]
+
+    one, other = Two().apply({}, jnp.ones((50, 200)), rngs={"dropout": KEY})
+    agreement = ((one == 0) == (other == 0)).mean()
+    assert abs(agreement - 0.5) < 4.5 * 0.5 / np.sqrt(one.size)

@@ -1,0 +1,118 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fidle_jax.errors import InputError
+from fidle_jax.nn import CNN, DNN, MODELS, make_model
+
+KEY = jax.random.key(3)
+IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(6, 28, 28, 1)), jnp.float32)
+
+
+@functools.cache
+def _variables(name="cnn"):
+    return jax.jit(make_model(name, 10, (28, 28, 1)).init)(KEY, IMAGES)
+
+
+@functools.partial(jax.jit, static_argnames=("name", "fuse"))
+def _train_logits(variables, x, index, key=KEY, name="cnn", fuse=True):
+    model = MODELS[name](dropout=(0.2, 0.2, 0.5)[: 3 if name == "cnn" else 2], fuse=fuse)
+    return model.apply(variables, x, train=True, example_index=index, rngs={"dropout": key})
+
+
+@functools.partial(jax.jit, static_argnames="fuse")
+def _logits_and_gradients(variables, x, fuse):
+    def weighted(variables, x):
+        logits = CNN(fuse=fuse).apply(variables, x)
+        return (logits * jnp.arange(logits.size).reshape(logits.shape)).sum() / logits.size, logits
+
+    gradients, logits = jax.grad(weighted, (0, 1), has_aux=True)(variables, x)
+    return logits, gradients
+
+
+def test_fused_and_unfused_cnn_have_one_set_of_weights_logits_and_gradients():
+    x = IMAGES.at[:, :, :6].set(0)  # the blank margin of a digit
+    fused, unfused = (_logits_and_gradients(_variables(), x, fuse) for fuse in (True, False))
+    chex.assert_shape(fused[0], (6, 10))
+    chex.assert_trees_all_close(fused, unfused, atol=1e-4, rtol=1e-4)
+
+
+def test_fused_and_unfused_cnn_drop_the_same_values_in_training():
+    index = jnp.arange(6)
+    fused, unfused = (
+        _train_logits(_variables(), IMAGES, index, fuse=fuse) for fuse in (True, False)
+    )
+    chex.assert_trees_all_close(fused, unfused, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cnn", "dnn"])
+def test_an_examples_logits_in_training_follow_it_through_the_batch(name):
+    index, order = jnp.arange(6), np.array([4, 2, 0, 5, 1, 3])
+    whole = _train_logits(_variables(name), IMAGES, index, name=name)
+    permuted = _train_logits(_variables(name), IMAGES[order], index[order], name=name)
+    chex.assert_trees_all_close(permuted, whole[order], atol=1e-5)
+    other_masks = _train_logits(_variables(name), IMAGES[order], index, name=name)
+    assert not np.allclose(other_masks, whole[order], atol=1e-3)
+
+
+def test_dropout_changes_with_the_key_in_training_and_is_absent_otherwise():
+    index = jnp.arange(6)
+    one, other = (
+        _train_logits(_variables(), IMAGES, index, jax.random.key(seed)) for seed in (0, 1)
+    )
+    assert not np.allclose(one, other, atol=1e-3)
+    logits = CNN().apply(_variables(), IMAGES)  # asks for no key
+    bare = CNN(dropout=(0.0, 0.0, 0.0)).apply(_variables(), IMAGES, train=True)
+    chex.assert_trees_all_close(logits, bare, atol=1e-5)
+
+
+def test_the_dnn_of_the_course_drops_nothing_even_in_training():
+    trained = DNN().apply(_variables("dnn"), IMAGES, train=True)
+    chex.assert_trees_all_close(trained, DNN().apply(_variables("dnn"), IMAGES), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cnn", "dnn"])
+def test_an_empty_batch_has_no_logits(name):
+    model = make_model(name, 10, (28, 28, 1))
+    chex.assert_shape(model.apply(_variables(name), IMAGES[:0]), (0, 10))
+
+
+@pytest.mark.parametrize("name", ["cnn", "dnn"])
+@pytest.mark.parametrize("image_shape", [(10, 10, 1), (11, 17, 3), (48, 48, 3)])
+def test_images_of_other_sizes_and_colours_and_other_numbers_of_classes_fit(name, image_shape):
+    model = make_model(name, 43, image_shape)
+    x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    logits, _ = jax.eval_shape(model.init_with_output, KEY, x)
+    assert logits.shape == (2, 43)
+
+
+def test_rates_given_stand_in_for_the_models_own():
+    assert make_model("cnn", 10, (28, 28, 1)).dropout == (0.2, 0.2, 0.5)
+    assert make_model("cnn", 10, (28, 28, 1), [0, 0.1, 0.3]).dropout == (0, 0.1, 0.3)
+    assert make_model("dnn", 10, (28, 28, 1), (0.1, 0.2)).dropout == (0.1, 0.2)
+
+
+def test_an_unknown_model_is_named_with_the_nearest():
+    with pytest.raises(InputError, match="unknown model 'cmn'; did you mean cnn"):
+        make_model("cmn", 10, (28, 28, 1))
+
+
+@pytest.mark.parametrize("image_shape", [(9, 28, 1), (28, 9, 1), (1, 1, 1)])
+def test_images_too_small_for_two_poolings_are_named_and_fit_the_dnn(image_shape):
+    height, width, _ = image_shape
+    with pytest.raises(InputError, match=f"images of {height}x{width} are too small .*--model dnn"):
+        make_model("cnn", 10, image_shape)
+    assert make_model("dnn", 10, image_shape) == DNN(10)
+
+
+@pytest.mark.parametrize(
+    "rates", [(), (0.1,), (0.1, 0.1, 0.1, 0.1), (0.2, 0.2, 1.0), (-0.1, 0, 0), (float("nan"), 0, 0)]
+)
+def test_rates_of_the_wrong_number_or_size_are_named(rates):
+    with pytest.raises(InputError, match="does not fit the model 'cnn'; expected 3 rates") as error:
+        make_model("cnn", 10, (28, 28, 1), rates)
+    assert "\n" not in str(error.value)

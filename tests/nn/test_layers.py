@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -13,26 +15,27 @@ IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 8, 3)), jnp.flo
 
 def test_conv_with_pool_is_conv_then_max_pool():
     conv = Conv(4, (3, 2))
-    variables = conv.init(KEY, IMAGES)
-    apart = MaxPool(2).apply({}, conv.apply(variables, IMAGES))
+    active, variables = jax.jit(conv.init_with_output)(KEY, IMAGES)
+    apart = MaxPool(2).apply({}, active)
     chex.assert_shape(apart, (2, 3, 3, 4))
-    chex.assert_trees_all_close(conv.apply(variables, IMAGES, pool=2), apart, atol=1e-5)
+    pooled = jax.jit(functools.partial(conv.apply, pool=2))(variables, IMAGES)
+    chex.assert_trees_all_close(pooled, apart, atol=1e-5)
 
 
 def test_conv_is_flaxs_own_with_relu():
-    variables = Conv(4).init(KEY, IMAGES)
+    active, variables = jax.jit(Conv(4).init_with_output)(KEY, IMAGES)
     theirs = nn.Conv(4, (3, 3), padding="VALID")
-    chex.assert_trees_all_equal_shapes(variables, theirs.init(KEY, IMAGES))
-    expected = jax.nn.relu(theirs.apply(variables, IMAGES))
-    chex.assert_trees_all_close(Conv(4).apply(variables, IMAGES), expected, atol=1e-5)
+    expected = jax.nn.relu(jax.jit(theirs.apply)(variables, IMAGES))
+    chex.assert_trees_all_close(active, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", [None, 2])
 def test_conv_takes_images_of_a_narrower_type_than_its_weights(pool):
-    variables = Conv(4).init(KEY, IMAGES)
     narrow = IMAGES.astype(jnp.bfloat16)
-    expected = Conv(4).apply(variables, narrow.astype(jnp.float32), pool=pool)
-    chex.assert_trees_all_close(Conv(4).apply(variables, narrow, pool=pool), expected, atol=1e-5)
+    output, variables = jax.eval_shape(
+        functools.partial(Conv(4).init_with_output, pool=pool), KEY, narrow
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves((output, variables))} == {jnp.dtype("float32")}
 
 
 def test_dense_is_a_product_a_bias_and_an_activation():
@@ -54,7 +57,7 @@ def test_dense_is_a_product_a_bias_and_an_activation():
     ],
 )
 def test_weights_begin_as_keras_begins_them_glorot_uniform_and_biases_zero(layer, x, limit):
-    params = layer.init(KEY, x)["params"]
+    params = jax.jit(layer.init)(KEY, x)["params"]
     np.testing.assert_array_equal(params["bias"], 0)
     assert 0.98 * limit < jnp.abs(params["kernel"]).max() <= limit
     assert abs(params["kernel"].std() / (limit / np.sqrt(3)) - 1) < 0.05

@@ -17,8 +17,12 @@ EXAMPLES, ELEMENTS = 256, 13 * 13 * 8
 KEYS = [jax.random.key(0), jax.random.key(1), jax.random.fold_in(jax.random.key(0), 7)]
 
 
+hash_bits = jax.jit(hashing.hash_bits, static_argnums=2)
+permutation = jax.jit(hashing.permutation, static_argnums=1)
+
+
 def _bits(key, examples=EXAMPLES, elements=ELEMENTS):
-    return np.asarray(hashing.hash_bits(key, jnp.arange(examples), elements))
+    return np.asarray(hash_bits(key, jnp.arange(examples), elements))
 
 
 def _correlation(a, b):
@@ -66,8 +70,8 @@ def test_words_repeat_no_more_often_than_by_chance():
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=5, max_size=5))
 def test_an_examples_bits_depend_on_key_index_and_element_alone(indices):
     indices = np.array(indices, np.int32)
-    together = hashing.hash_bits(KEYS[2], indices, 7)
-    alone = [hashing.hash_bits(KEYS[2], indices[i : i + 1], 4)[0] for i in range(5)]
+    together = hash_bits(KEYS[2], indices, 7)
+    alone = [hash_bits(KEYS[2], indices[i : i + 1], 4)[0] for i in range(5)]
     np.testing.assert_array_equal(together[:, :4], alone)
     assert together.dtype == jnp.uint32
 
@@ -92,7 +96,7 @@ def test_a_permutation_holds_every_number_once(size):
     @settings(max_examples=15)
     @given(st.integers(0, 2**32 - 1))
     def check(seed):
-        order = hashing.permutation(jax.random.key(seed), size)
+        order = permutation(jax.random.key(seed), size)
         assert order.dtype == jnp.int32
         np.testing.assert_array_equal(np.sort(order), np.arange(size))
 
@@ -100,7 +104,7 @@ def test_a_permutation_holds_every_number_once(size):
 
 
 def test_a_permutation_of_a_whole_data_set_depends_on_the_key_alone():
-    first, again, other = (hashing.permutation(jax.random.key(seed), 60_000) for seed in (0, 0, 1))
+    first, again, other = (permutation(jax.random.key(seed), 60_000) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     # Two random orders agree in one place on average.
     assert (first == other).sum() < 10

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from fidle_jax.kernels import hash_bits
@@ -18,15 +19,20 @@ class Affine:
         rotation: degrees.
         scaling: share by which the image grows or shrinks (0.1: by 1 / 1.1 to 1.1).
         shear: the same, between the two axes: one grows as the other shrinks.
+        elastic: pixels that a point moves by besides, along each axis, together with its neighbours.
     """
 
     shift: float = 0.0
     rotation: float = 0.0
     scaling: float = 0.0
     shear: float = 0.0
+    elastic: float = 0.0
 
 
 NO_AUGMENTATION = Affine()
+
+# Points of the elastic grid along each axis, of which the outer ones lie beyond the image.
+GRID = 7
 
 
 def scale(images: UInt8[Array, "..."]) -> Float[Array, "..."]:
@@ -47,6 +53,9 @@ def random_affine(
     """
     batch, height, width, channels = images.shape
     y, x = _source_coordinates(_uniform(key, example_index, 5), (height, width), ranges)
+    if ranges.elastic:
+        field = _elastic_field(jax.random.fold_in(key, 1), example_index, (height, width))
+        y, x = y + ranges.elastic * field[:, 0], x + ranges.elastic * field[:, 1]
     y = jnp.clip(y, -1, height)[..., None]
     x = jnp.clip(x, -1, width)[..., None]
     top, left = jnp.floor(y), jnp.floor(x)
@@ -60,10 +69,10 @@ def random_affine(
     return _bilinear(words, y - top, x - left) / 255
 
 
-def _uniform(key, example_index, count) -> list[Float[Array, " batch"]]:
+def _uniform(key, example_index, count) -> Float[Array, "count batch"]:
     """``count`` numbers for each example, uniform within [-1, 1]."""
     bits = hash_bits(key, example_index, count)
-    return list((bits.astype(jnp.float32) * 2**-31 - 1).T)
+    return (bits.astype(jnp.float32) * 2**-31 - 1).T
 
 
 def _source_coordinates(amounts, size, ranges):
@@ -83,6 +92,25 @@ def _source_coordinates(amounts, size, ranges):
     source_x = turn(cosine * zoom * stretch, -sine * zoom * stretch)
     source_y = turn(sine * zoom / stretch, cosine * zoom / stretch)
     return source_y + shift_y + (height - 1) / 2, source_x + shift_x + (width - 1) / 2
+
+
+def _elastic_field(key, example_index, size) -> Float[Array, "batch 2 height width"]:
+    """Smooth random displacements within [-1, 1]: cubic B-splines over a coarse grid of numbers.
+
+    After the elastic distortions of Simard et al. (2003), who blur a displacement drawn for each
+    pixel. With the splines of all grid points as the rows of one matrix, one matmul does it.
+    """
+    basis = np.einsum("yi,xj->ijyx", *(_spline_weights(pixels) for pixels in size))
+    amounts = _uniform(key, example_index, 2 * GRID**2).T
+    field = amounts.reshape(-1, GRID**2) @ basis.reshape(GRID**2, -1).astype(np.float32)
+    return field.reshape(-1, 2, *size)
+
+
+def _spline_weights(pixels: int) -> np.ndarray:
+    """The weight of each grid point at each pixel; those of a pixel add up to 1."""
+    distance = np.abs(np.linspace(1, GRID - 2, pixels)[:, None] - np.arange(GRID))
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    return np.where(distance < 1, near, np.maximum(2 - distance, 0) ** 3 / 6)
 
 
 def _pack_neighbours(images) -> UInt32[Array, "batch height+2 width+2 channel"]:

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import PyTree
 
 from fidle_jax.data import Dataset, Split, load_dataset, stratified_split
-from fidle_jax.data.augment import Affine
+from fidle_jax.data.augment import NO_AUGMENTATION, Affine
 from fidle_jax.data.batches import epoch_order, steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.nn import Row, format_table, layer_table, make_model
@@ -117,7 +117,7 @@ def _train(
     task = Task(
         model=model,
         optimizer=make_optimizer(config, schedule),
-        ranges=Affine(config.shift, config.rotation, config.scaling, config.shear),
+        ranges=_ranges(config),
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
     )
@@ -188,6 +188,11 @@ def _compile(
     )
 
 
+def _ranges(config: Config) -> Affine:
+    fields = dataclasses.fields(Affine)
+    return Affine(**{field.name: getattr(config, field.name) for field in fields})
+
+
 def _training_facts(
     loop: Loop, plan: Plan, validation: Split, compile_seconds: float
 ) -> dict[str, Any]:
@@ -240,11 +245,10 @@ def _announce(config: Config, dataset: Dataset, train: Split, validation: Split)
         for name in ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
     }
     settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items())
-    ranges = Affine(config.shift, config.rotation, config.scaling, config.shear)
     return (
         f"data: {dataset.name} ({dataset.variant}), {len(train.labels):,} images to train on, "
         f"{len(validation.labels):,} for validation, {dataset.test_examples:,} for the test\n"
         f"recipe: {config.recipe} ({settings}, "
-        f"{'no augmentation' if ranges == Affine() else 'augmentation'})\n"
+        f"{'no augmentation' if _ranges(config) == NO_AUGMENTATION else 'augmentation'})\n"
         f"run directory: {config.run_dir}"
     )

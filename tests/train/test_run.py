@@ -10,7 +10,7 @@ import pytest
 from fidle_jax.errors import InputError
 from fidle_jax.train import run as run_module
 
-PROMISED = [
+PROMISED = {
     "experiment",
     "dataset",
     "variant",
@@ -32,7 +32,7 @@ PROMISED = [
     "train_seconds",
     "images_per_second",
     "versions",
-]
+}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_a_run_directory_is_complete(run, tmp_path, capsys):
         "report.html",
     }
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
-    assert set(result) >= set(PROMISED)
+    assert set(result) >= PROMISED
     assert (result["train_examples"], result["validation_examples"]) == (81, 9)
     assert (result["test_examples"], result["steps"]) == (31, 8 * 6)
     assert result["test_accuracy"] > 0.9

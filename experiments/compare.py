@@ -1,0 +1,51 @@
+"""Finished runs side by side: a row for each setting, with mean and spread over its seeds."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+SAME = ("experiment", "dataset", "variant", "recipe", "epochs", "train_examples", "parameters")
+HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
+
+
+def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
+    """Prints a Markdown table of RUNS.
+
+    Args:
+        runs: run directories.
+    """
+    settings: dict[tuple, list[dict]] = {}
+    for run in runs:
+        path = run / "result.json"
+        if not path.exists():
+            sys.exit(f"error: {run} holds no finished run: it has no result.json")
+        result = json.loads(path.read_text())
+        settings.setdefault(tuple(result[name] for name in SAME), []).append(result)
+    print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
+    for results in settings.values():
+        print(f"| {' | '.join(_cells(results))} |")
+
+
+def _cells(results: list[dict]) -> list[str]:
+    first = results[0]
+    accuracies = [100 * result["test_accuracy"] for result in results]
+    spread = f" ± {statistics.stdev(accuracies):.3f}" if len(accuracies) > 1 else ""
+    each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
+    return [
+        first["experiment"],
+        f"{first['dataset']} {first['variant']}",
+        first["recipe"],
+        str(first["epochs"]),
+        f"{first['train_examples']:,}",
+        str(len(results)),
+        f"{statistics.mean(accuracies):.3f}{spread} % ({each})",
+        f"{statistics.median(result['train_seconds'] for result in results):.0f}",
+    ]
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

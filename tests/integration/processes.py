@@ -1,0 +1,47 @@
+"""Short runs in processes of their own, to be killed and compared."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "mnist_cnn.py"
+FLAGS = ["--data", "sample", "--epochs", "6", "--batch-size", "200", "--checkpoint-seconds", "0"]
+
+
+def start(*flags, cache: Path) -> subprocess.Popen:
+    """The experiment with ``flags``, compiled programs kept in ``cache``."""
+    return subprocess.Popen(
+        [sys.executable, EXPERIMENT, *map(str, flags)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr."""
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def outcome(run_dir: Path) -> dict:
+    """All of a finished run that does not speak of time: parameters (by digest), metrics, result."""
+    checkpoints = run_dir / "checkpoints"
+    last = max(
+        (path for path in checkpoints.iterdir() if path.name.isdigit()), key=lambda p: int(p.name)
+    )
+    facts = json.loads((last / "facts" / "metadata").read_text())
+    result = json.loads((run_dir / "result.json").read_text())
+    times = ("seconds", "images_per_second", "compile_seconds", "train_seconds", "step_seconds")
+    with (run_dir / "metrics.csv").open() as file:
+        rows = [{k: v for k, v in row.items() if k not in times} for row in csv.DictReader(file)]
+    return {
+        "step": last.name,
+        "digest": facts["digest"],
+        "rows": rows,
+        "result": {k: v for k, v in result.items() if k not in times},
+    }

@@ -1,0 +1,51 @@
+"""Faults in the middle of a run: a full disk, a loss that explodes."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.processes import FLAGS, finish, start
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB; a run's first checkpoints fit, all of it does not."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("a file system cannot be mounted here: " + mounted.stderr.decode().strip())
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def whole_checkpoints(run_dir: Path):
+    return [path for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit()]
+
+
+def test_a_full_disk_ends_the_run_with_the_reason_and_the_run_goes_on_where_there_is_room(
+    small_disk, tmp_path_factory
+):
+    cache = tmp_path_factory.mktemp("cache")
+    run_dir = small_disk / "run"
+    status, _, err = finish(start(*FLAGS, "--run-dir", run_dir, cache=cache))
+    assert status == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "space" in err.lower()
+    assert whole_checkpoints(run_dir)
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    status, out, err = finish(start("--resume", "--run-dir", run_dir, cache=cache))
+    assert status == 0, err
+    assert "going on from step" in out
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
+    flags = [*FLAGS, "--learning-rate", "1e20", "--optimizer", "sgd", "--warmup-epochs", "0"]
+    status, _, err = finish(start(*flags, "--run-dir", tmp_path / "run", cache=tmp_path / "cache"))
+    assert status == 1
+    assert "not finite at step" in err
+    assert err.count("\n") == 1

@@ -45,14 +45,15 @@ def test_inputs_of_two_types_are_promoted_and_each_gradient_has_its_inputs_type(
 
 
 @pytest.mark.parametrize("method", ["auto", "fused", "xla"])
-@pytest.mark.parametrize(("height", "kernel", "window"), [(3, 5, 2), (1, 5, 1), (3, 3, 2)])
-def test_images_too_small_for_one_pooled_value_are_named(method, height, kernel, window):
-    with pytest.raises(
-        ValueError, match=f"images of {height}x9 .*; expected {kernel + window - 1}x{window} "
-    ):
-        kernels.conv_pool(
-            X[:, :height], jnp.ones((kernel, 1, 2, 4)), B, window=window, method=method
-        )
+@pytest.mark.parametrize(("side", "kernel", "window"), [(3, 5, 2), (1, 5, 1), (3, 3, 2)])
+def test_images_too_small_for_one_pooled_value_are_named(method, side, kernel, window):
+    low, tall = X[:, :side], jnp.ones((kernel, 1, 2, 4))
+    needed = kernel + window - 1
+    with pytest.raises(ValueError, match=f"of {side}x9 are .*; expected {needed}x{window} at"):
+        kernels.conv_pool(low, tall, B, window=window, method=method)
+    narrow, wide = (jnp.swapaxes(low, 1, 2), jnp.swapaxes(tall, 0, 1))
+    with pytest.raises(ValueError, match=f"of 9x{side} are .*; expected {window}x{needed} at"):
+        kernels.conv_pool(narrow, wide, B, window=window, method=method)
 
 
 def test_an_unknown_method_is_named():

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -8,6 +9,7 @@ import scipy.ndimage
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import BSpline
 
 from fidle_jax.data import augment as module
 from fidle_jax.data.augment import NO_AUGMENTATION, Affine, augment, random_affine, scale
@@ -16,6 +18,7 @@ KEY = jax.random.key(5)
 INDEX = jnp.arange(6)
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 11, 9, 3), np.uint8)
 STRONG = Affine(shift=2, rotation=40, scaling=0.3, shear=0.2)
+WILD = dataclasses.replace(STRONG, elastic=2)
 
 _augment = jax.jit(augment, static_argnames="ranges")
 _random_affine = jax.jit(random_affine, static_argnames="ranges")
@@ -92,6 +95,29 @@ def test_amounts_are_uniform_within_their_ranges_and_independent():
     np.testing.assert_allclose(np.corrcoef(amounts), np.eye(5), atol=4.5 / np.sqrt(4000))
 
 
+def test_the_elastic_field_is_a_cubic_spline_that_stays_within_a_pixel_and_moves_neighbours_alike():
+    spline = BSpline.basis_element([-2, -1, 0, 1, 2], extrapolate=False)
+    places = np.linspace(1, module.GRID - 2, 28)[:, None] - np.arange(module.GRID)
+    weights = module._spline_weights(28)
+    np.testing.assert_allclose(weights, np.nan_to_num(spline(places)), atol=1e-12)
+    np.testing.assert_allclose(weights.sum(1), 1)
+
+    field = module._elastic_field(KEY, jnp.arange(100), (28, 28))
+    assert field.shape == (100, 2, 28, 28)
+    assert 0.5 < np.abs(field).max() <= 1
+    for axis in (2, 3):
+        assert np.abs(np.diff(field, axis=axis)).max() < 0.2
+    assert abs(np.corrcoef(field[:, 0, 14, 14], field[:, 1, 14, 14])[0, 1]) < 0.45
+
+
+def test_an_elastic_map_is_the_field_added_to_where_pixels_come_from(monkeypatch):
+    ones = jnp.ones((6, 2, 11, 9)) * jnp.array([1, -2])[:, None, None]
+    monkeypatch.setattr(module, "_elastic_field", lambda key, example_index, size: ones)
+    y = random_affine(IMAGES, KEY, INDEX, Affine(elastic=1))
+    moved = np.pad(IMAGES, ((0, 0), (0, 1), (2, 0), (0, 0)))[:, 1:, :-2]
+    np.testing.assert_allclose(y, moved / 255, atol=1e-6)
+
+
 @functools.cache
 def _extreme(value):
     return np.full_like(IMAGES, value)
@@ -101,7 +127,7 @@ def _extreme(value):
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["noise", "white"]))
 def test_values_stay_between_0_and_1(seed, kind):
     images = IMAGES if kind == "noise" else _extreme(255)
-    y = _augment(images, jax.random.key(seed), INDEX, ranges=STRONG)
+    y = _augment(images, jax.random.key(seed), INDEX, ranges=WILD)
     assert y.dtype == jnp.float32
     assert y.min() >= 0
     assert y.max() <= 1 + 1e-6
@@ -109,29 +135,29 @@ def test_values_stay_between_0_and_1(seed, kind):
 
 def test_an_images_map_depends_on_key_and_index_alone():
     order = np.array([3, 0, 5, 1, 4, 2])
-    whole = _augment(IMAGES, KEY, INDEX, ranges=STRONG)
-    permuted = _augment(IMAGES[order], KEY, INDEX[order], ranges=STRONG)
+    whole = _augment(IMAGES, KEY, INDEX, ranges=WILD)
+    permuted = _augment(IMAGES[order], KEY, INDEX[order], ranges=WILD)
     np.testing.assert_allclose(permuted, whole[order], atol=1e-6)
-    alone = _augment(IMAGES[4:5], KEY, INDEX[4:5], ranges=STRONG)
+    alone = _augment(IMAGES[4:5], KEY, INDEX[4:5], ranges=WILD)
     np.testing.assert_allclose(alone[0], whole[4], atol=1e-6)
 
 
 def test_maps_differ_between_examples_and_between_keys():
     same = np.repeat(IMAGES[:1], 6, axis=0)
-    y = np.asarray(_augment(same, KEY, INDEX, ranges=STRONG))
-    other = np.asarray(_augment(same, jax.random.key(6), INDEX, ranges=STRONG))
+    y = np.asarray(_augment(same, KEY, INDEX, ranges=WILD))
+    other = np.asarray(_augment(same, jax.random.key(6), INDEX, ranges=WILD))
     results = np.concatenate([y, other]).reshape(12, -1)
     distances = np.abs(results[:, None] - results[None]).max(-1)
     assert (distances[~np.eye(12, dtype=bool)] > 0.01).all()
 
 
 def test_the_planes_of_a_colour_image_move_together():
-    y = _augment(IMAGES, KEY, INDEX, ranges=STRONG)
+    y = _augment(IMAGES, KEY, INDEX, ranges=WILD)
     for channel in range(3):
-        plane = _augment(IMAGES[..., channel : channel + 1], KEY, INDEX, ranges=STRONG)
+        plane = _augment(IMAGES[..., channel : channel + 1], KEY, INDEX, ranges=WILD)
         np.testing.assert_allclose(y[..., channel : channel + 1], plane, atol=1e-6)
 
 
-@pytest.mark.parametrize("ranges", [NO_AUGMENTATION, STRONG])
+@pytest.mark.parametrize("ranges", [NO_AUGMENTATION, WILD])
 def test_an_empty_batch_stays_empty(ranges):
     assert augment(IMAGES[:0], KEY, INDEX[:0], ranges).shape == (0, 11, 9, 3)

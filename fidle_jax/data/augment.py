@@ -1,4 +1,4 @@
-"""Augmentation inside the compiled step: small random affine maps of uint8 images."""
+"""Augmentation inside the compiled step: small random warps of uint8 images."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ from fidle_jax.kernels import hash_bits
 
 
 @dataclasses.dataclass(frozen=True)
-class Affine:
-    """Ranges of a random affine map; each amount is uniform within plus or minus its range.
+class Warp:
+    """Ranges of a random warp, affine and elastic; each amount is uniform within plus or minus its range.
 
     Attributes:
         shift: pixels, along each axis.
@@ -29,7 +29,7 @@ class Affine:
     elastic: float = 0.0
 
 
-NO_AUGMENTATION = Affine()
+NO_AUGMENTATION = Warp()
 
 # Points of the elastic grid along each axis, of which the outer ones lie beyond the image.
 GRID = 7
@@ -40,33 +40,43 @@ def scale(images: UInt8[Array, "..."]) -> Float[Array, "..."]:
     return images.astype(jnp.float32) / 255
 
 
-def random_affine(
+def random_warp(
     images: UInt8[Array, "batch height width channel"],
     key: Key[Array, ""],
     example_index: Int[Array, " batch"],
-    ranges: Affine,
+    ranges: Warp,
 ) -> Float[Array, "batch height width channel"]:
-    """Each image under its own random map, from 0 to 1, bilinear, zero beyond the edges.
+    """Each image under its own random warp, from 0 to 1, bilinear, zero beyond the edges.
 
-    An image's map depends on (key, example index) alone. All that a bilinear sample reads, 2x2
+    An image's warp depends on (key, example index) alone. All that a bilinear sample reads, 2x2
     pixels, is packed into one 32-bit word first: one gather then does the work of four.
     """
-    batch, height, width, channels = images.shape
-    y, x = _source_coordinates(_uniform(key, example_index, 5), (height, width), ranges)
+    size = images.shape[1:3]
+    source = _affine_coordinates(_uniform(key, example_index, 5), size, ranges)
     if ranges.elastic:
-        field = _elastic_field(jax.random.fold_in(key, 1), example_index, (height, width))
-        y, x = y + ranges.elastic * field[:, 0], x + ranges.elastic * field[:, 1]
-    y = jnp.clip(y, -1, height)[..., None]
-    x = jnp.clip(x, -1, width)[..., None]
+        field = _elastic_field(jax.random.fold_in(key, 1), example_index, size)
+        source = source + ranges.elastic * field
+    y, x = (jnp.clip(source[:, axis], -1, size[axis]) for axis in (0, 1))
+    planes = [_sample(images[..., channel], y, x) for channel in range(images.shape[-1])]
+    return jnp.stack(planes, axis=-1) / 255
+
+
+def _sample(
+    image: UInt8[Array, "batch height width"],
+    y: Float[Array, "batch height width"],
+    x: Float[Array, "batch height width"],
+) -> Float[Array, "batch height width"]:
+    """The values at (y, x), from -1 to the image's size, by bilinear interpolation."""
+    batch, height, width = image.shape
     top, left = jnp.floor(y), jnp.floor(x)
-    rows = (top.astype(jnp.int32) + 1) * (width + 2) + left.astype(jnp.int32) + 1
+    places = (top.astype(jnp.int32) + 1) * (width + 2) + left.astype(jnp.int32) + 1
     words = jnp.take_along_axis(
-        _pack_neighbours(images).reshape(batch, (height + 2) * (width + 2), channels),
-        rows.reshape(batch, height * width, 1),
+        _pack_neighbours(image).reshape(batch, (height + 2) * (width + 2)),
+        places.reshape(batch, height * width),
         axis=1,
         mode="promise_in_bounds",
-    ).reshape(batch, height, width, channels)
-    return _bilinear(words, y - top, x - left) / 255
+    ).reshape(batch, height, width)
+    return _bilinear(words, y - top, x - left)
 
 
 def _uniform(key, example_index, count) -> Float[Array, "count batch"]:
@@ -75,23 +85,36 @@ def _uniform(key, example_index, count) -> Float[Array, "count batch"]:
     return (bits.astype(jnp.float32) * 2**-31 - 1).T
 
 
-def _source_coordinates(amounts, size, ranges):
-    """Where in its image each pixel of the result comes from: (y, x), each (batch, height, width)."""
-    height, width = size
+def _affine_coordinates(amounts, size, ranges) -> Float[Array, "batch 2 height width"]:
+    """Where in its image each pixel of the result comes from, down and right.
+
+    One matmul of each image's matrix with the pixels' coordinates: written out, XLA would compute
+    the sines and powers anew for every pixel.
+    """
     angle = amounts[0] * jnp.deg2rad(ranges.rotation)
     zoom = (1 + ranges.scaling) ** amounts[1]
     stretch = (1 + ranges.shear) ** amounts[2]
-    shift_y, shift_x = (amount[:, None, None] * ranges.shift for amount in amounts[3:5])
-    y = jnp.arange(height)[:, None] - (height - 1) / 2
-    x = jnp.arange(width)[None, :] - (width - 1) / 2
+    centre = (np.array(size) - 1) / 2
+    down = (
+        jnp.cos(angle) * zoom / stretch,
+        jnp.sin(angle) * zoom / stretch,
+        amounts[3] * ranges.shift + centre[0],
+    )
+    right = (
+        -jnp.sin(angle) * zoom * stretch,
+        jnp.cos(angle) * zoom * stretch,
+        amounts[4] * ranges.shift + centre[1],
+    )
+    y, x = (np.arange(pixels) - middle for pixels, middle in zip(size, centre, strict=True))
+    ones = np.ones(size)
+    pixels = np.stack([y[:, None] * ones, x * ones, ones]).reshape(3, -1).astype(np.float32)
+    matrices = jnp.stack([jnp.stack(row, axis=-1) for row in (down, right)], axis=1)
+    return _matmul(matrices, pixels).reshape(-1, 2, *size)
 
-    def turn(a, b):
-        return a[:, None, None] * x + b[:, None, None] * y
 
-    sine, cosine = jnp.sin(angle), jnp.cos(angle)
-    source_x = turn(cosine * zoom * stretch, -sine * zoom * stretch)
-    source_y = turn(sine * zoom / stretch, cosine * zoom / stretch)
-    return source_y + shift_y + (height - 1) / 2, source_x + shift_x + (width - 1) / 2
+def _matmul(a, b):
+    """In float32 on any device: a place to a thousandth of a pixel."""
+    return jnp.matmul(a.reshape(-1, b.shape[0]), b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _elastic_field(key, example_index, size) -> Float[Array, "batch 2 height width"]:
@@ -102,8 +125,7 @@ def _elastic_field(key, example_index, size) -> Float[Array, "batch 2 height wid
     """
     basis = np.einsum("yi,xj->ijyx", *(_spline_weights(pixels) for pixels in size))
     amounts = _uniform(key, example_index, 2 * GRID**2).T
-    field = amounts.reshape(-1, GRID**2) @ basis.reshape(GRID**2, -1).astype(np.float32)
-    return field.reshape(-1, 2, *size)
+    return _matmul(amounts, basis.reshape(GRID**2, -1).astype(np.float32)).reshape(-1, 2, *size)
 
 
 def _spline_weights(pixels: int) -> np.ndarray:
@@ -113,9 +135,9 @@ def _spline_weights(pixels: int) -> np.ndarray:
     return np.where(distance < 1, near, np.maximum(2 - distance, 0) ** 3 / 6)
 
 
-def _pack_neighbours(images) -> UInt32[Array, "batch height+2 width+2 channel"]:
+def _pack_neighbours(image) -> UInt32[Array, "batch height+2 width+2"]:
     """At (i + 1, j + 1): pixels (i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1), a byte each."""
-    padded = jnp.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0))).astype(jnp.uint32)
+    padded = jnp.pad(image, ((0, 0), (1, 2), (1, 2))).astype(jnp.uint32)
     upper, lower = padded[:, :-1], padded[:, 1:]
     return (
         upper[:, :, :-1]
@@ -136,9 +158,9 @@ def augment(
     images: UInt8[Array, "batch height width channel"],
     key: Key[Array, ""],
     example_index: Int[Array, " batch"],
-    ranges: Affine,
+    ranges: Warp,
 ) -> Float[Array, "batch height width channel"]:
-    """Images from 0 to 1, under random maps where ``ranges`` leave room for any."""
+    """Images from 0 to 1, under random warps where ``ranges`` leave room for any."""
     if ranges == NO_AUGMENTATION:
         return scale(images)
-    return random_affine(images, jax.random.fold_in(key, 1), example_index, ranges)
+    return random_warp(images, key, example_index, ranges)

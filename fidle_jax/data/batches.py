@@ -23,7 +23,8 @@ def epoch_order(
     seed: Int[Array, ""], epoch: Int[Array, ""], examples: int, batch_size: int
 ) -> Int[Array, "step batch"]:
     """The batches of one epoch, shuffled by (seed, epoch) alone; -1 where the last is not full."""
-    key = jax.random.fold_in(jax.random.key(seed), epoch)
+    shuffling, _ = jax.random.split(jax.random.key(seed))
+    key = jax.random.fold_in(shuffling, epoch)
     return padded_order(permutation(key, examples), batch_size)
 
 

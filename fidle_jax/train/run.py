@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import PyTree
 
 from fidle_jax.data import Dataset, Split, load_dataset, stratified_split
-from fidle_jax.data.augment import NO_AUGMENTATION, Affine
+from fidle_jax.data.augment import NO_AUGMENTATION, Warp
 from fidle_jax.data.batches import epoch_order, steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.nn import Row, format_table, layer_table, make_model
@@ -188,9 +188,9 @@ def _compile(
     )
 
 
-def _ranges(config: Config) -> Affine:
-    fields = dataclasses.fields(Affine)
-    return Affine(**{field.name: getattr(config, field.name) for field in fields})
+def _ranges(config: Config) -> Warp:
+    fields = dataclasses.fields(Warp)
+    return Warp(**{field.name: getattr(config, field.name) for field in fields})
 
 
 def _training_facts(

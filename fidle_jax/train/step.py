@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from fidle_jax.data.augment import NO_AUGMENTATION, Affine, augment, scale
+from fidle_jax.data.augment import NO_AUGMENTATION, Warp, augment, scale
 from fidle_jax.data.batches import gather_batch, padded_order
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
@@ -31,7 +31,7 @@ class Task:
 
     model: nn.Module
     optimizer: optax.GradientTransformation
-    ranges: Affine = NO_AUGMENTATION
+    ranges: Warp = NO_AUGMENTATION
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
 
@@ -58,8 +58,9 @@ def train_step(
     for nothing. ``example_index`` is each example's place in the whole batch: with the state's seed
     and step, all that augmentation and dropout depend on.
     """
-    key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-    x = augment(images, key, example_index, task.ranges)
+    _, stepping = jax.random.split(jax.random.key(state.seed))
+    warp_key, dropout_key = jax.random.split(jax.random.fold_in(stepping, state.step))
+    x = augment(images, warp_key, example_index, task.ranges)
 
     def loss_fn(params):
         logits, changed = task.model.apply(
@@ -67,7 +68,7 @@ def train_step(
             x,
             train=True,
             example_index=example_index,
-            rngs={"dropout": key},
+            rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )
         losses = example_losses(logits, labels, task.label_smoothing)

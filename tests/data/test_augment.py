@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
 from fidle_jax.data import augment as module
-from fidle_jax.data.augment import NO_AUGMENTATION, Affine, augment, random_affine, scale
+from fidle_jax.data.augment import NO_AUGMENTATION, Warp, augment, random_warp, scale
 
 KEY = jax.random.key(5)
 INDEX = jnp.arange(6)
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 11, 9, 3), np.uint8)
-STRONG = Affine(shift=2, rotation=40, scaling=0.3, shear=0.2)
+STRONG = Warp(shift=2, rotation=40, scaling=0.3, shear=0.2)
 WILD = dataclasses.replace(STRONG, elastic=2)
 
 _augment = jax.jit(augment, static_argnames="ranges")
-_random_affine = jax.jit(random_affine, static_argnames="ranges")
+_random_warp = jax.jit(random_warp, static_argnames="ranges")
 
 
 def _fixed_amounts(monkeypatch, *amounts):
@@ -54,14 +54,14 @@ def test_without_ranges_pixels_are_scaled_to_one_and_nothing_else():
 
 def test_the_map_with_no_room_is_the_identity():
     np.testing.assert_allclose(
-        _random_affine(IMAGES, KEY, INDEX, NO_AUGMENTATION), IMAGES / 255, atol=1e-6
+        _random_warp(IMAGES, KEY, INDEX, NO_AUGMENTATION), IMAGES / 255, atol=1e-6
     )
 
 
 @pytest.mark.parametrize(("down", "right"), [(1, 0), (-2, 3), (0, -4), (20, 0)])
 def test_a_shift_by_whole_pixels_moves_them_and_brings_zeros_in(monkeypatch, down, right):
     _fixed_amounts(monkeypatch, 0, 0, 0, down, right)
-    y = random_affine(IMAGES, KEY, INDEX, Affine(shift=1))
+    y = random_warp(IMAGES, KEY, INDEX, Warp(shift=1))
     height, width = IMAGES.shape[1:3]
     around = np.pad(IMAGES, ((0, 0), (20, 20), (20, 20), (0, 0)))
     moved = around[:, 20 + down : 20 + down + height, 20 + right : 20 + right + width]
@@ -81,7 +81,7 @@ def test_a_shift_by_whole_pixels_moves_them_and_brings_zeros_in(monkeypatch, dow
 )
 def test_a_map_is_the_one_that_scipy_computes(monkeypatch, amounts):
     _fixed_amounts(monkeypatch, *amounts)
-    y = random_affine(IMAGES, KEY, INDEX, STRONG)
+    y = random_warp(IMAGES, KEY, INDEX, STRONG)
     for i, channel in np.ndindex(6, 3):
         expected = _judged(IMAGES[i, :, :, channel], STRONG, amounts)
         np.testing.assert_allclose(y[i, :, :, channel], expected, atol=1e-4)
@@ -113,7 +113,7 @@ def test_the_elastic_field_is_a_cubic_spline_that_stays_within_a_pixel_and_moves
 def test_an_elastic_map_is_the_field_added_to_where_pixels_come_from(monkeypatch):
     ones = jnp.ones((6, 2, 11, 9)) * jnp.array([1, -2])[:, None, None]
     monkeypatch.setattr(module, "_elastic_field", lambda key, example_index, size: ones)
-    y = random_affine(IMAGES, KEY, INDEX, Affine(elastic=1))
+    y = random_warp(IMAGES, KEY, INDEX, Warp(elastic=1))
     moved = np.pad(IMAGES, ((0, 0), (0, 1), (2, 0), (0, 0)))[:, 1:, :-2]
     np.testing.assert_allclose(y, moved / 255, atol=1e-6)
 

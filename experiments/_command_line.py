@@ -39,7 +39,7 @@ def _run(config: Config, experiment: str) -> int:
     from fidle_jax.train.run import run
     from fidle_jax.train.signals import catch_stop
 
-    _configure()
+    _configure(config.debug)
     with catch_stop() as stop:
         try:
             result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
@@ -47,8 +47,11 @@ def _run(config: Config, experiment: str) -> int:
             return _fail(error, WRONG_INPUT, config.debug)
         except (Interrupted, KeyboardInterrupt):
             return _interrupted(config)
-        except (NotFinite, OSError) as error:
+        except NotFinite as error:
             return _fail(error, FAILED, config.debug)
+        except OSError as error:
+            hint = f"; once that is mended, go on with: {_resume_command(config)}"
+            return _fail(OSError(f"{error}{hint}"), FAILED, config.debug)
     print(_sum_up(result, config.run_dir))
     return 0
 
@@ -125,7 +128,7 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     )
 
 
-def _configure() -> None:
+def _configure(debug: bool) -> None:
     import jax
 
     handler = logging.StreamHandler()
@@ -133,6 +136,11 @@ def _configure() -> None:
     logger = logging.getLogger("fidle_jax")
     logger.addHandler(handler)
     logger.propagate = False
+    if not debug:
+        # Where a checkpoint cannot be written, orbax logs hundreds of lines of tracebacks, and
+        # tensorstore's threads leave some more, beside the error that the run raises and reports.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        sys.unraisablehook = lambda _: None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidle-jax" / "xla"
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -154,11 +162,14 @@ def _fail(error: Exception, status: int, debug: bool) -> int:
 
 def _interrupted(config: Config) -> int:
     if (config.run_dir / "config.json").exists():
-        command = ["python", sys.argv[0], "--run-dir", str(config.run_dir), "--resume"]
-        print(f"interrupted; to go on: {shlex.join(command)}", file=sys.stderr)
+        print(f"interrupted; to go on: {_resume_command(config)}", file=sys.stderr)
     else:
         print("interrupted before the run began; nothing was written", file=sys.stderr)
     return INTERRUPTED
+
+
+def _resume_command(config: Config) -> str:
+    return shlex.join(["python", sys.argv[0], "--run-dir", str(config.run_dir), "--resume"])
 
 
 def _sum_up(result: dict, run_dir: Path) -> str:

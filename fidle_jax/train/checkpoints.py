@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ class Checkpoints:
 
     def __init__(self, directory: Path):
         self._directory = directory.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT, create=True, cleanup_tmp_directories=True
+        )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, step: int, state: PyTree, best: PyTree, facts: dict[str, Any]) -> None:
@@ -68,9 +71,8 @@ class Checkpoints:
                 return self._restore_step(step, state, best)
             # What a damaged file makes orbax and tensorstore raise is of many kinds.
             except Exception as error:
-                reason = str(error).strip().splitlines() or [type(error).__name__]
                 logger.warning(
-                    "checkpoint %s is damaged (%s): taking the one before it", step, reason[0][:200]
+                    "checkpoint %s is damaged (%s): taking the one before it", step, _reason(error)
                 )
                 self._set_aside(step)
         if steps:
@@ -117,8 +119,14 @@ def _as_os_error() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise OSError(f"a checkpoint could not be written: {reason[0][:300]}") from error
+        raise OSError(f"a checkpoint could not be written: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """One line of what may be pages: the system's own words where they are in it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    known = re.search(r"No space left on device|Permission denied|Read-only file system", text)
+    return known[0] if known else text[:200]
 
 
 def _digest(tree: PyTree) -> str:

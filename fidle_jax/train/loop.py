@@ -105,7 +105,7 @@ class Loop:
         self.state, self.best, self.record = state, best, record
         self._plan, self._program, self._checkpoints, self._stop = plan, program, checkpoints, stop
         self._saved_step = checkpoints.latest_step()
-        self._chunk_steps = 2
+        self._chunk_steps = 1
 
     def run(self) -> None:
         """Trains to the last epoch.
@@ -121,13 +121,16 @@ class Loop:
         write_metrics(plan.run_dir / "metrics.csv", self.record.rows)
         done = int(self.state.step) // plan.steps_per_epoch
         seen = done * plan.examples + int(self.state.totals.examples) * (self._position() > 0)
-        with progress_bar(plan.progress, plan.epochs * plan.examples, seen) as bar:
-            for epoch in range(done, plan.epochs):
-                self._train_epoch(epoch, bar)
-                self._finish_epoch(epoch, bar)
-        self._save()
-        self._tensorboard.close()
-        self._checkpoints.wait()
+        try:
+            with progress_bar(plan.progress, plan.epochs * plan.examples, seen) as bar:
+                for epoch in range(done, plan.epochs):
+                    self._train_epoch(epoch, bar)
+                    self._finish_epoch(epoch, bar)
+            self._save()
+            self._tensorboard.close()
+        finally:
+            # However the run ends, the checkpoint that is being written becomes whole.
+            self._checkpoints.wait()
 
     def _position(self) -> int:
         return int(self.state.step) % self._plan.steps_per_epoch
@@ -212,7 +215,6 @@ class Loop:
     def _save_or_stop(self) -> None:
         if self._stop.requested:
             self._save()
-            self._checkpoints.wait()
             raise Interrupted
         if self._time - self._save_time >= self._plan.checkpoint_seconds:
             self._save()

@@ -36,10 +36,16 @@ def squares():
 
 @pytest.fixture
 def run(squares, tmp_path, monkeypatch):
-    """``run(**flags)``: a run of two epochs on the squares, in tmp_path/run unless told otherwise."""
-    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: squares)
+    """``run(**flags)``: a run of two epochs on the squares, in tmp_path/run unless told otherwise.
 
-    def run(stop=None, **flags):
+    The report, which takes longer than all else, is a stand-in unless ``report`` is true.
+    """
+    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: squares)
+    write_report = run_module.write_report
+
+    def run(stop=None, report=False, **flags):
+        stand_in = write_report if report else lambda path: (path / "report.html").write_text("")
+        monkeypatch.setattr(run_module, "write_report", stand_in)
         defaults = {"run_dir": tmp_path / "run", "epochs": 2, "batch_size": 16, "progress": False}
         config = Config(**(defaults | flags))
         return run_module.run(config, "squares", "python squares.py", stop or Stop())

@@ -45,7 +45,7 @@ def compile_once(tmp_path_factory):
 
 
 def test_a_run_directory_is_complete(run, tmp_path, capsys):
-    result = run(epochs=8, learning_rate=0.01)
+    result = run(epochs=8, learning_rate=0.01, report=True)
     found = {path.name for path in (tmp_path / "run").iterdir()}
     assert found >= {
         "config.json",

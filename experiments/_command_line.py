@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 import types
 import typing
 from pathlib import Path
@@ -18,50 +19,54 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import RECIPES, Config, check
 from fidle_jax.train.run_dir import default_run_dir, read_config
+from fidle_jax.train.signals import Stop, catch_stop
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def main(experiment: str, description: str, defaults: Config) -> None:
     """Runs ``experiment`` as sys.argv asks and exits with its status."""
-    try:
-        config = _parse(description, defaults)
-    except InputError as error:
-        sys.exit(_fail(error, WRONG_INPUT, "--debug" in sys.argv))
-    if config.run_dir is None:
-        config = dataclasses.replace(config, run_dir=default_run_dir(experiment))
-    sys.exit(_run(config, experiment))
+    with catch_stop() as stop:
+        try:
+            config = _parse(experiment, description, defaults)
+            status = _run(config, experiment, stop)
+        except InputError as error:
+            status = _fail(error, WRONG_INPUT)
+        except KeyboardInterrupt:
+            print("interrupted before the run began", file=sys.stderr)
+            status = INTERRUPTED
+    sys.exit(status)
 
 
-def _run(config: Config, experiment: str) -> int:
+def _run(config: Config, experiment: str, stop: Stop) -> int:
     # JAX takes a second to import: --help and a mistyped flag are answered without it.
     from fidle_jax.train.loop import Interrupted, NotFinite
     from fidle_jax.train.run import run
-    from fidle_jax.train.signals import catch_stop
 
     _configure(config.debug)
-    with catch_stop() as stop:
-        try:
-            result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
-        except InputError as error:
-            return _fail(error, WRONG_INPUT, config.debug)
-        except (Interrupted, KeyboardInterrupt):
-            return _interrupted(config)
-        except NotFinite as error:
-            return _fail(error, FAILED, config.debug)
-        except OSError as error:
-            hint = f"; once that is mended, go on with: {_resume_command(config)}"
-            return _fail(OSError(f"{error}{hint}"), FAILED, config.debug)
+    try:
+        result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
+    except NotFinite as error:
+        return _fail(error, FAILED)
+    except OSError as error:
+        return _fail(error, FAILED, f"; once that is mended, go on with: {_resume_command(config)}")
+    except (Interrupted, KeyboardInterrupt):
+        if not (config.run_dir / "config.json").exists():
+            raise KeyboardInterrupt from None
+        print(f"interrupted; to go on: {_resume_command(config)}", file=sys.stderr)
+        return INTERRUPTED
     print(_sum_up(result, config.run_dir))
     return 0
 
 
-def _parse(description: str, defaults: Config) -> Config:
+def _parse(experiment: str, description: str, defaults: Config) -> Config:
     config = _parse_flags(description, defaults)
     check(config)
     if config.resume:
         # The run's own settings stand in for the flags that are not given.
-        config = _parse_flags(description, read_config(config.run_dir))
+        config = _parse_flags(description, read_config(config.run_dir, experiment))
+    if config.run_dir is None:
+        config = dataclasses.replace(config, run_dir=default_run_dir(experiment))
     return config
 
 
@@ -153,19 +158,11 @@ class _OneLine(logging.Formatter):
         return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
 
 
-def _fail(error: Exception, status: int, debug: bool) -> int:
-    if debug:
-        raise error
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+def _fail(error: Exception, status: int, hint: str = "") -> int:
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    print(f"error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
     return status
-
-
-def _interrupted(config: Config) -> int:
-    if (config.run_dir / "config.json").exists():
-        print(f"interrupted; to go on: {_resume_command(config)}", file=sys.stderr)
-    else:
-        print("interrupted before the run began; nothing was written", file=sys.stderr)
-    return INTERRUPTED
 
 
 def _resume_command(config: Config) -> str:

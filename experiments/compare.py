@@ -21,10 +21,12 @@ def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
     settings: dict[tuple, list[dict]] = {}
     for run in runs:
         path = run / "result.json"
-        if not path.exists():
-            sys.exit(f"error: {run} holds no finished run: it has no result.json")
-        result = json.loads(path.read_text())
-        settings.setdefault(tuple(result[name] for name in SAME), []).append(result)
+        try:
+            result = json.loads(path.read_text())
+            settings.setdefault(tuple(result[name] for name in SAME), []).append(result)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"error: {path} is no result of a finished run: {error!r}", file=sys.stderr)
+            sys.exit(2)
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
     for results in settings.values():
         print(f"| {' | '.join(_cells(results))} |")

@@ -13,6 +13,7 @@ from pathlib import Path
 import tyro
 
 from fidle_jax.data import load_dataset
+from fidle_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,14 @@ def main(config: Config) -> None:
         import keras
     except ImportError:
         sys.exit("error: Keras is not installed; pip install -e '.[bench]'")
-    dataset = load_dataset("mnist", data="full", archives=config.archives, data_dir=config.data_dir)
-    train, test = dataset.read("train"), dataset.read("test")
+    try:
+        dataset = load_dataset(
+            "mnist", data="full", archives=config.archives, data_dir=config.data_dir
+        )
+        train, test = dataset.read("train"), dataset.read("test")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     accuracies = []
     for seed in range(config.seeds):
         keras.utils.set_random_seed(seed)
@@ -78,7 +85,7 @@ def make_model(keras):
             layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 

@@ -26,7 +26,7 @@ def load_dataset(
     data_dir: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Finds the data set ``name``, and prepares it where that has not been done.
+    """Finds the data set ``name``. MNIST is prepared, where that has not been done, when first read.
 
     Args:
       name: ``"mnist"``, or ``"tfds:NAME"`` for an image classification set that TFDS knows.
@@ -64,11 +64,9 @@ def _load_mnist(data: str, archives: Path | None, data_dir: Path | None, seed: i
 
     from fidle_jax.data import mnist  # imports TFDS, which takes half a second
 
-    if not mnist.is_prepared(data_dir):
-        if archives is None and not _network():
-            return _without_full_set(data, seed)
-        mnist.prepare(data_dir, archives)
-    return mnist.load_mnist(data_dir)
+    if archives is None and not mnist.is_prepared(data_dir) and not _network():
+        return _without_full_set(data, seed)
+    return mnist.load_mnist(data_dir, archives)
 
 
 def _network() -> bool:

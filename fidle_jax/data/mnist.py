@@ -70,8 +70,17 @@ class FidleMnist(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": image[..., None], "label": int(label)}
 
 
-def load_mnist(data_dir: Path | None) -> Dataset:
-    """The full set, prepared before in ``data_dir`` (default: TFDS's own folder)."""
+def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
+    """The full set in ``data_dir`` (default: TFDS's own folder), prepared there when first read.
+
+    Reading raises what `prepare` raises, and InputError where the prepared data is damaged.
+    """
+
+    def read(split: str) -> Split:
+        if not is_prepared(data_dir):
+            prepare(data_dir, archives)
+        return _read(split, data_dir)
+
     return Dataset(
         name="mnist",
         variant="full",
@@ -79,7 +88,7 @@ def load_mnist(data_dir: Path | None) -> Dataset:
         image_shape=(28, 28, 1),
         train_examples=EXAMPLES["train"],
         test_examples=EXAMPLES["test"],
-        read=lambda split: _read(split, data_dir),
+        read=read,
     )
 
 

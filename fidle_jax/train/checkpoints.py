@@ -66,18 +66,21 @@ class Checkpoints:
             InputError: there are checkpoints, and all are damaged.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        for position, step in enumerate(steps):
             try:
-                return self._restore_step(step, state, best)
+                restored = self._restore_step(step, state, best)
             # What a damaged file makes orbax and tensorstore raise is of many kinds.
             except Exception as error:
                 logger.warning(
                     "checkpoint %s is damaged (%s): taking the one before it", step, _reason(error)
                 )
-                self._set_aside(step)
+            else:
+                for damaged in steps[:position]:
+                    self._set_aside(damaged)
+                return restored
         if steps:
             raise InputError(
-                f"every checkpoint in {self._directory} is damaged; start a new run in another --run-dir"
+                f"every checkpoint in {self._directory} is damaged; begin again in another --run-dir"
             )
         return None
 

@@ -26,7 +26,13 @@ class Interrupted(Exception):
 
 
 class NotFinite(RuntimeError):
-    """The loss or its gradient is infinite or not a number."""
+    """The loss, or the weights after a step, are infinite or not a number."""
+
+    def __init__(self, what: str, step: int):
+        super().__init__(
+            f"{what} is not finite at step {step}; the last good checkpoint is kept; "
+            "try a smaller --learning-rate, --warmup-epochs or --clip-norm"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Record:
         best_epoch: the epoch, from 1, whose variables are the best; 0: the initial ones.
         seconds: of the epoch in hand, with validation and saving, without compilation.
         step_seconds: of the epoch in hand, the training steps alone.
+        all_step_seconds: the training steps of the whole run.
     """
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -84,6 +91,7 @@ class Record:
     best_epoch: int = 0
     seconds: float = 0.0
     step_seconds: float = 0.0
+    all_step_seconds: float = 0.0
 
 
 class Loop:
@@ -117,7 +125,7 @@ class Loop:
         """
         plan = self._plan
         self._time = self._save_time = time.perf_counter()
-        self._tensorboard = TensorBoard(plan.run_dir / "tensorboard")
+        self._tensorboard = TensorBoard(plan.run_dir / "tensorboard", int(self.state.step))
         write_metrics(plan.run_dir / "metrics.csv", self.record.rows)
         done = int(self.state.step) // plan.steps_per_epoch
         seen = done * plan.examples + int(self.state.totals.examples) * (self._position() > 0)
@@ -142,10 +150,12 @@ class Loop:
         order = self._program.order(epoch)
         while position < self._plan.steps_per_epoch:
             until = min(position + self._chunk_steps, self._plan.steps_per_epoch)
+            self._tick()
             self.state = self._program.train(self.state, order, position, until)
             totals = jax.device_get(self.state.totals)
             self._after_chunk(until - position)
-            _check_finite(totals)
+            if totals.bad_step != NO_STEP:
+                raise NotFinite("the loss or its gradient", int(totals.bad_step))
             _show(bar, totals, epoch * self._plan.examples)
             position = until
             if position < self._plan.steps_per_epoch:
@@ -154,6 +164,7 @@ class Loop:
     def _after_chunk(self, steps: int) -> None:
         seconds = self._tick()
         self.record.step_seconds += seconds
+        self.record.all_step_seconds += seconds
         wanted = math.ceil(CHUNK_SECONDS * steps / max(seconds, 1e-6))
         self._chunk_steps = max(1, min(wanted, 4 * self._chunk_steps))
 
@@ -170,6 +181,8 @@ class Loop:
         loss = accuracy = None
         if self._program.validate is not None:
             loss, accuracy = self._program.validate(variables)
+            if not math.isfinite(loss):
+                raise NotFinite("the validation loss", int(self.state.step))
         if self._is_best(loss, accuracy):
             self.best = jax.device_get(variables)
             self.record.best_loss, self.record.best_accuracy = loss, accuracy
@@ -225,14 +238,6 @@ class Loop:
         if step != self._saved_step:
             self._checkpoints.save(step, self.state, self.best, dataclasses.asdict(self.record))
             self._saved_step = step
-
-
-def _check_finite(totals: Totals) -> None:
-    if totals.bad_step != NO_STEP:
-        raise NotFinite(
-            f"the loss or its gradient is not finite at step {totals.bad_step}; the last good "
-            "checkpoint is kept; try a smaller --learning-rate, --warmup-epochs or --clip-norm"
-        )
 
 
 def _show(bar: tqdm, totals: Totals, seen_before: int) -> None:

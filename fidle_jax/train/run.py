@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import math
 import platform
 import time
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 from flax import linen as nn
 from jaxtyping import PyTree
 
+import fidle_jax
 from fidle_jax.data import Dataset, Split, load_dataset, stratified_split
 from fidle_jax.data.augment import NO_AUGMENTATION, Warp
 from fidle_jax.data.batches import epoch_order, steps_per_epoch
@@ -19,14 +21,14 @@ from fidle_jax.report import write_report
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.config import Config, check, differences, resolve, to_json
-from fidle_jax.train.loop import Loop, Plan, Program, Record
+from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Program, Record
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
 from fidle_jax.train.outcome import evaluate_test
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import TrainState, init_state
 from fidle_jax.train.step import Task, evaluate, train_chunk
 
-VERSIONS_OF = ("fidle-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     """
     check(config)
     if config.resume:
-        config = _same_run(config)
+        config = _same_run(config, experiment)
         if result := run_dirs.finished_result(config.run_dir):
             print(f"the run in {config.run_dir} is finished; nothing was changed")
             return result
@@ -61,26 +63,30 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     )
     config = resolve(config, dataset.variant)
     model = make_model(config.model, len(dataset.class_names), dataset.image_shape, config.dropout)
+    _check_batch_size(config, dataset.train_examples)
     train, validation = _hold_out(dataset.read("train"), config)
     table = layer_table(model, dataset.image_shape)
     print(
         _announce(config, dataset, train, validation), format_table(table), sep="\n\n", end="\n\n"
     )
-    if not config.resume:
-        described = to_json(config) | {"experiment": experiment, "command": command}
-        run_dirs.create(config.run_dir, described, _describe_model(model, table))
-    facts, best = _train(config, dataset, model, train, validation, stop)
-    facts |= evaluate_test(model, best, dataset, config.run_dir)
-    facts["parameters"] = sum(row.parameters for row in table)
-    result = _result(config, experiment, dataset, facts)
-    run_dirs.write_json(config.run_dir / "result.json", result)
-    write_report(config.run_dir)
+    with run_dirs.hold(config.run_dir):
+        if not config.resume:
+            described = to_json(config) | {"experiment": experiment, "command": command}
+            run_dirs.begin(config.run_dir, described, _describe_model(model, table))
+        facts, best = _train(config, dataset, model, train, validation, stop)
+        facts |= evaluate_test(model, best, dataset, config.run_dir)
+        if not math.isfinite(facts["test_loss"]):
+            raise NotFinite("the test loss", facts["steps"])
+        facts["parameters"] = sum(row.parameters for row in table)
+        result = _result(config, experiment, dataset, facts)
+        run_dirs.write_json(config.run_dir / "result.json", result)
+        write_report(config.run_dir)
     return result
 
 
-def _same_run(config: Config) -> Config:
+def _same_run(config: Config, experiment: str) -> Config:
     """The config with nothing left open, if it asks for what the run to go on with is."""
-    saved = run_dirs.read_config(config.run_dir)
+    saved = run_dirs.read_config(config.run_dir, experiment)
     variant = saved.data if config.data == "auto" else config.data
     config = resolve(config, variant)
     if found := differences(config, saved):
@@ -95,12 +101,16 @@ def _hold_out(split: Split, config: Config) -> tuple[Split, Split]:
     """The training examples and those held out for validation."""
     rows = stratified_split(split.labels, config.validation_fraction, config.seed)
     train, validation = (Split(split.images[r], split.labels[r]) for r in rows)
-    if config.batch_size > len(train.labels):
+    _check_batch_size(config, len(train.labels))
+    return train, validation
+
+
+def _check_batch_size(config: Config, examples: int) -> None:
+    if config.batch_size > examples:
         raise InputError(
-            f"--batch-size is {config.batch_size}; expected at most {len(train.labels)}, "
+            f"--batch-size is {config.batch_size}; expected at most {examples}, "
             "the number of training examples"
         )
-    return train, validation
 
 
 def _train(
@@ -144,6 +154,8 @@ def _train(
     with stop.defer():
         loop.run()
     checkpoints.close()
+    if stop.requested:
+        raise Interrupted
     return _training_facts(loop, plan, validation, compile_seconds), loop.best
 
 
@@ -197,7 +209,6 @@ def _training_facts(
     loop: Loop, plan: Plan, validation: Split, compile_seconds: float
 ) -> dict[str, Any]:
     rows = loop.record.rows
-    step_seconds = sum(plan.examples / row["images_per_second"] for row in rows)
     return {
         "train_examples": plan.examples,
         "validation_examples": len(validation.labels),
@@ -206,8 +217,17 @@ def _training_facts(
         "best_validation_accuracy": loop.record.best_accuracy,
         "compile_seconds": round(compile_seconds, 3),
         "train_seconds": round(sum(row["seconds"] for row in rows), 3),
-        "images_per_second": round(plan.examples * len(rows) / step_seconds) if rows else None,
+        "images_per_second": _rate(plan.examples * len(rows), loop.record.all_step_seconds),
     }
+
+
+def _rate(images: int, seconds: float) -> float | None:
+    return round(images / seconds, 1) if seconds else None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "fidle-jax": fidle_jax.__version__}
+    return found | {name: importlib.metadata.version(name) for name in VERSIONS_OF}
 
 
 def _result(
@@ -226,8 +246,7 @@ def _result(
         "processes": 1,
         "platform": jax.default_backend(),
         **facts,
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in VERSIONS_OF},
+        "versions": _versions(),
     }
 
 

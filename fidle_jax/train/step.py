@@ -79,7 +79,7 @@ def train_step(
     (loss, (logits, batch_stats)), grads = gradient_fn(state.params)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(params))
     count = jnp.sum(weights)
     right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
     step_now = jnp.where(finite, NO_STEP, state.step + 1)

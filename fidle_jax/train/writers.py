@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from fidle_jax.train.run_dir import write_beside
@@ -44,9 +44,12 @@ class TensorBoard:
     disk kills the thread and leaves the run waiting for it.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, step: int):
         directory.mkdir(exist_ok=True)
         self._writer = EventsWriter(str(directory / "events"))
+        # A run that goes on from an earlier step has TensorBoard forget what came after it.
+        start = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def write(self, step: int, scalars: dict[str, float], params: dict[str, np.ndarray]) -> None:
         """Adds the scalars and a histogram of each array, at ``step``."""

@@ -57,15 +57,16 @@ def test_without_a_network_auto_decides_within_the_limit(tmp_path, monkeypatch):
 def test_auto_and_full_prepare_from_archives_and_find_what_is_prepared(made_up, network, tmp_path):
     for data in "auto", "full":
         data_dir = tmp_path / data
-        assert load_dataset("mnist", data=data, archives=made_up, data_dir=data_dir).variant == (
-            "full"
-        )
+        digits = load_dataset("mnist", data=data, archives=made_up, data_dir=data_dir)
+        assert digits.variant == "full"
+        assert not data_dir.exists(), "prepared before anything was read"
+        digits.read("test")
         assert load_dataset("mnist", data=data, data_dir=data_dir).variant == "full"
     assert network == []
 
 
 def test_sample_is_the_sample_whatever_is_prepared(made_up, network, tmp_path):
-    load_dataset("mnist", archives=made_up, data_dir=tmp_path)
+    load_dataset("mnist", archives=made_up, data_dir=tmp_path).read("test")
     digits = load_dataset("mnist", data="sample", data_dir=tmp_path, seed=2)
     assert digits.variant == "sample"
     assert network == []
@@ -87,7 +88,7 @@ def test_bad_archives_are_an_error_in_every_mode_and_leave_no_trace(
 
 
 def test_bad_archives_are_an_error_even_where_the_set_is_prepared(made_up, network, tmp_path):
-    load_dataset("mnist", archives=made_up, data_dir=tmp_path)
+    load_dataset("mnist", archives=made_up, data_dir=tmp_path).read("test")
     (made_up / FIRST).unlink()
     with pytest.raises(InputError, match=f"{FIRST} is missing"):
         load_dataset("mnist", archives=made_up, data_dir=tmp_path)
@@ -113,5 +114,6 @@ def test_bad_arguments_are_named_in_one_line(name, arguments, message, tmp_path)
 
 def test_a_data_folder_that_cannot_be_written_is_named(made_up, tmp_path):
     (tmp_path / "file").touch()
+    digits = load_dataset("mnist", archives=made_up, data_dir=tmp_path / "file" / "data")
     with pytest.raises(InputError, match=r"file/data.* another folder with --data-dir"):
-        load_dataset("mnist", archives=made_up, data_dir=tmp_path / "file" / "data")
+        digits.read("train")

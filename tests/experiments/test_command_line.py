@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,8 +67,25 @@ def test_wrong_input_is_one_line_and_status_2_and_touches_nothing(flags, named, 
 
 def test_debug_shows_the_traceback():
     done = call("--epochs", "-1", "--debug")
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_starts_is_one_line_and_status_130(number, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, EXPERIMENTS / "mnist_cnn.py", "--run-dir", tmp_path / "run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted before the run began"
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_on_the_sample_says_what_it_did_in_its_last_line(tmp_path):

@@ -85,8 +85,9 @@ def test_a_missing_file_is_damage_too(checkpoints, tmp_path):
 def test_where_all_are_damaged_the_error_says_what_to_do(checkpoints, tmp_path):
     save(checkpoints, 3)
     damage(tmp_path / "checkpoints", 3)
-    with pytest.raises(InputError, match=r"every checkpoint .* is damaged; start a new run"):
+    with pytest.raises(InputError, match=r"every checkpoint .* is damaged; begin again"):
         checkpoints.restore(state(0), BEST)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
 
 
 def test_a_full_disk_is_an_os_error_and_the_last_whole_one_still_restores(checkpoints, monkeypatch):

@@ -60,6 +60,9 @@ def test_a_flag_that_is_given_replaces_the_recipes_value():
         ({"validation_fraction": 1.0}, "--validation-fraction is 1.0"),
         ({"label_smoothing": 1.0}, "--label-smoothing is 1.0"),
         ({"clip_norm": -1.0}, "--clip-norm is -1.0"),
+        ({"elastic": math.nan}, "--elastic is nan; expected a number from 0 to 1000"),
+        ({"rotation": 1e40}, "--rotation is 1e+40"),
+        ({"epochs": 10**320}, "--epochs is 1"),
         ({"optimizer": "adm"}, "did you mean adam"),
         ({"schedule": "cosin"}, "did you mean cosine"),
         ({"model": "cn"}, "did you mean cnn"),
@@ -83,7 +86,8 @@ def test_a_wrong_value_is_named_in_one_line(changes, named):
 )
 def test_a_config_survives_json(seed, epochs, dropout, archives):
     config = Config(seed=seed, epochs=epochs, dropout=dropout, archives=archives)
-    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+    restored = from_json(json.loads(json.dumps(to_json(config))))
+    assert restored == dataclasses.replace(config, archives=archives and archives.absolute())
 
 
 def test_what_a_config_file_holds_beyond_the_fields_is_passed_over():

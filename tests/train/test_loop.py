@@ -45,7 +45,7 @@ def make(tmp_path):
         opened.append(checkpoints)
         program = Program(lambda epoch: jnp.int32(epoch), train, validate, lambda step: 0.5)
         plan = Plan(tmp_path, epochs, STEPS, EXAMPLES, checkpoint_seconds, progress=False)
-        state, best, record = first_state(), {"params": {"w": jnp.zeros(2)}}, Record()
+        state, record = first_state(), Record()
         best = jax.device_get(state.variables())
         if restored := checkpoints.restore(state, best):
             state, best, record = restored[0], restored[1], Record(**restored[2])
@@ -133,6 +133,12 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_checkp
     with pytest.raises(NotFinite, match="not finite at step 8"):
         make(train).run()
     assert make().state.step == 7
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_run_before_it_is_saved(make, tmp_path):
+    with pytest.raises(NotFinite, match="the validation loss is not finite at step 5"):
+        make(validate=lambda variables: (float("nan"), 0.1), checkpoint_seconds=1e9).run()
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_checkpoints_come_no_faster_than_asked(make, tmp_path):

@@ -1,6 +1,7 @@
 """A run leaves what the design promises, and touches nothing where the input is wrong."""
 
 import csv
+import dataclasses
 import json
 
 import jax
@@ -75,8 +76,7 @@ def test_the_test_split_is_read_once_and_after_the_training(run, squares, tmp_pa
         reads.append((split, (tmp_path / "run" / "checkpoints").exists()))
         return squares.read(split)
 
-    object.__setattr__(squares, "read", squares.read)
-    dataset = squares.__class__(**(squares.__dict__ | {"read": read}))
+    dataset = dataclasses.replace(squares, read=read)
     monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
     run()
     assert reads == [("train", False), ("test", True)]
@@ -133,6 +133,18 @@ def test_another_run_is_never_overwritten(run, tmp_path):
     with pytest.raises(InputError, match="holds another run"):
         run(seed=9)
     assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypatch):
+    def read(split):
+        raise AssertionError("the data was read")
+
+    dataset = dataclasses.replace(squares, read=read)
+    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
+    with pytest.raises(InputError, match="--batch-size is 91; expected at most 90"):
+        run(batch_size=91)
+    with pytest.raises(InputError, match="expected 3 rates"):
+        run(dropout=(0.1,))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_metrics_have_a_row_an_epoch_and_empty_cells_without_validation(tmp_path
 
 
 def test_tensorboard_events_can_be_read_back(tmp_path):
-    board = TensorBoard(tmp_path / "tensorboard")
+    board = TensorBoard(tmp_path / "tensorboard", 6)
     board.write(7, {"train/loss": 0.5}, {"conv_1/kernel": np.arange(10.0)})
     board.close()
     found = {value.tag: value for value in _values(tmp_path / "tensorboard")}
@@ -34,7 +34,7 @@ def _values(directory):
     while data:
         length = int.from_bytes(data[:8], "little")
         event = Event.FromString(data[12 : 12 + length])
-        assert event.step in (0, 7)
+        assert event.step in (0, 7)  # 0: the file's own header
         yield from event.summary.value
         data = data[16 + length :]
 

@@ -186,6 +186,8 @@ def resolve(config: Config, variant: str) -> Config:
     if recipe == "auto":
         recipe = "sample" if variant == "sample" else "course"
     settings = _NEUTRAL | RECIPES[recipe]
+    if config.model != "cnn":
+        settings.pop("dropout", None)  # the recipes' rates are for the CNN's three layers
     chosen = {name: value for name, value in settings.items() if getattr(config, name) is None}
     return dataclasses.replace(config, data=variant, recipe=recipe, **chosen)
 

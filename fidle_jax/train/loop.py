@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from fidle_jax.train.checkpoints import Checkpoints
+from fidle_jax.train.program import Program
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
 from fidle_jax.train.writers import TensorBoard, progress_bar, write_metrics
@@ -33,23 +33,6 @@ class NotFinite(RuntimeError):
             f"{what} is not finite at step {step}; the last good checkpoint is kept; "
             "try a smaller --learning-rate, --warmup-epochs or --clip-norm"
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """The compiled functions of a run, over data that is on the device already.
-
-    Attributes:
-        order: (epoch) -> which examples make which batch.
-        train: (state, order, start, stop) -> state; the state passed in is used up.
-        validate: (variables) -> (loss, accuracy); None where nothing is held out.
-        learning_rate: (step) -> learning rate.
-    """
-
-    order: Callable[[int], jax.Array]
-    train: Callable[[TrainState, jax.Array, int, int], TrainState]
-    validate: Callable[[PyTree], tuple[float, float]] | None
-    learning_rate: Callable[[int], Any]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,19 +14,20 @@ from jaxtyping import PyTree
 import fidle_jax
 from fidle_jax.data import Dataset, Split, load_dataset, stratified_split
 from fidle_jax.data.augment import NO_AUGMENTATION, Warp
-from fidle_jax.data.batches import epoch_order, steps_per_epoch
+from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.nn import Row, format_table, layer_table, make_model
 from fidle_jax.report import write_report
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.config import Config, check, differences, resolve, to_json
-from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Program, Record
+from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
 from fidle_jax.train.outcome import evaluate_test
+from fidle_jax.train.program import compile_program
 from fidle_jax.train.signals import Stop
-from fidle_jax.train.state import TrainState, init_state
-from fidle_jax.train.step import Task, evaluate, train_chunk
+from fidle_jax.train.state import init_state
+from fidle_jax.train.step import Task
 
 VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -140,7 +141,7 @@ def _train(
         state, best, record = jax.device_put(restored[0]), restored[1], Record(**restored[2])
         print(f"going on from step {int(state.step):,}")
     started = time.perf_counter()
-    program = _compile(task, schedule, state, train, validation, config)
+    program = compile_program(task, schedule, state, train, validation, config)
     compile_seconds = time.perf_counter() - started
     plan = Plan(
         run_dir=config.run_dir,
@@ -157,47 +158,6 @@ def _train(
     if stop.requested:
         raise Interrupted
     return _training_facts(loop, plan, validation, compile_seconds), loop.best
-
-
-def _compile(
-    task: Task,
-    schedule: Any,
-    state: TrainState,
-    train: Split,
-    validation: Split,
-    config: Config,
-) -> Program:
-    """The run's functions, compiled, their data on the device."""
-    images, labels = jax.device_put((train.images, train.labels))
-    order = (
-        jax.jit(lambda epoch: epoch_order(config.seed, epoch, len(labels), config.batch_size))
-        .lower(0)
-        .compile()
-    )
-    chunk = (
-        jax.jit(lambda *args: train_chunk(task, *args), donate_argnums=0)
-        .lower(state, images, labels, order(0), 0, 1)
-        .compile()
-    )
-    validate = None
-    if len(validation.labels):
-        held_out = jax.device_put((validation.images, validation.labels))
-        compiled = (
-            jax.jit(lambda variables, *data: evaluate(task.model, variables, *data))
-            .lower(state.variables(), *held_out)
-            .compile()
-        )
-
-        def validate(variables):
-            loss, right = compiled(variables, *held_out)
-            return float(loss), int(right) / len(validation.labels)
-
-    return Program(
-        order=order,
-        train=lambda state, order, start, stop: chunk(state, images, labels, order, start, stop),
-        validate=validate,
-        learning_rate=schedule,
-    )
 
 
 def _ranges(config: Config) -> Warp:

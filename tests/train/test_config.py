@@ -43,6 +43,12 @@ def test_a_resolved_config_leaves_nothing_open_but_paths_and_the_models_own_drop
     check(config)
 
 
+def test_the_recipes_dropout_is_the_cnns_alone():
+    assert len(resolve(Config(), "sample").dropout) == 3
+    assert resolve(Config(model="dnn"), "sample").dropout is None
+    assert resolve(Config(model="dnn", dropout=(0.1, 0.1)), "sample").dropout == (0.1, 0.1)
+
+
 def test_a_flag_that_is_given_replaces_the_recipes_value():
     assert resolve(Config(epochs=3), "full").epochs == 3
     assert resolve(Config(shift=0.0), "sample").shift == 0

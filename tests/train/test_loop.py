@@ -9,7 +9,8 @@ import pytest
 
 from fidle_jax.train import loop as loop_module
 from fidle_jax.train.checkpoints import Checkpoints
-from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Program, Record
+from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
+from fidle_jax.train.program import Program
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import Totals, TrainState
 

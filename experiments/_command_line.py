@@ -136,6 +136,7 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 def _configure(debug: bool) -> None:
     import jax
 
+    sys.stdout.reconfigure(line_buffering=True)  # a log file is read while the run goes on
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logger = logging.getLogger("fidle_jax")

@@ -1,6 +1,7 @@
 """What a run is asked to do. Light to import: the command line reads it before JAX is there."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,19 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 
+MANY = 10**9
+
 # What numbers are taken, both ends included. No comparison holds for one that is not a number.
 RANGES = {
-    "epochs": (0, 2**31),
-    "batch_size": (1, 2**31),
-    "learning_rate": (0, 2.0**31),
+    "epochs": (0, MANY),
+    "batch_size": (1, MANY),
+    "learning_rate": (0, sys.float_info.max),
     "seed": (0, 2**32 - 1),
     "validation_fraction": (0, 0.9),
-    "warmup_epochs": (0, 2.0**31),
-    "weight_decay": (0, 2.0**31),
-    "clip_norm": (0, 2.0**31),
-    "checkpoint_seconds": (0, 2.0**31),
+    "warmup_epochs": (0, sys.float_info.max),
+    "weight_decay": (0, sys.float_info.max),
+    "clip_norm": (0, sys.float_info.max),
+    "checkpoint_seconds": (0, sys.float_info.max),
     "label_smoothing": (0, 0.99999),
     "ema_decay": (0, 0.99999),
     "shift": (0, 1000),
@@ -174,7 +177,9 @@ def check(config: Config) -> None:
     for name, (low, high) in RANGES.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            expected = f"{low} or more" if high >= 2**31 else f"a number from {low} to {high}"
+            expected = f"a number from {low} to {high}"
+            if high >= MANY:
+                expected = f"at most {high:g}" if value > high else f"{low} or more"
             raise InputError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
     if config.resume and config.run_dir is None:
         raise InputError("--resume needs --run-dir, the directory of the run to go on with")

@@ -38,7 +38,7 @@ PROMISED = {
 
 @pytest.fixture(autouse=True)
 def compile_once(tmp_path_factory):
-    """A cache of compiled programs of this session's own: what JAX compiles, not what it computes."""
+    """One cache of compiled programs for all of these tests."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     yield

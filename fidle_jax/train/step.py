@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Warp, augment, scale
 from fidle_jax.data.batches import gather_batch, padded_order
@@ -79,7 +79,7 @@ def train_step(
     (loss, (logits, batch_stats)), grads = gradient_fn(state.params)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(params))
+    finite = jnp.isfinite(loss) & _all_finite(params)
     count = jnp.sum(weights)
     right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
     step_now = jnp.where(finite, NO_STEP, state.step + 1)
@@ -96,6 +96,10 @@ def train_step(
             bad_step=jnp.minimum(state.totals.bad_step, step_now),
         ),
     )
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _move_average(state: TrainState, params: PyTree, decay: float) -> PyTree | None:

@@ -28,42 +28,38 @@ def undisturbed(tmp_path_factory, cache):
     return outcome(directory / "first"), seconds
 
 
-def kill_often(run_dir, cache, kills, seconds, seed, flags=FLAGS):
-    """Starts the run and kills it, each time at a random moment before ``seconds``; then lets it end."""
+def kill_often(directory, cache, kills, seconds, seed):
+    """Kills a run ``kills`` times, each at a random moment before ``seconds``; then lets it end.
+
+    One that ended before its moment came is followed by a new one. Returns the outcomes of all.
+    """
     moments = random.Random(seed)
-    for _ in range(kills):
-        process = start(*_go_on(run_dir, flags), "--run-dir", run_dir, cache=cache)
+    runs = [directory / "0"]
+    while kills:
+        process = start(*_go_on(runs[-1]), "--run-dir", runs[-1], cache=cache)
         time.sleep(moments.uniform(0, seconds))
-        assert process.poll() is None, "the run ended before it was killed"
-        process.send_signal(signal.SIGKILL)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills -= 1
+        else:
+            assert process.returncode == 0, process.stderr.read()
+            runs.append(directory / str(len(runs)))
         process.communicate()
-    status, _, err = finish(start(*_go_on(run_dir, flags), "--run-dir", run_dir, cache=cache))
+    status, _, err = finish(start(*_go_on(runs[-1]), "--run-dir", runs[-1], cache=cache))
     assert status == 0, err
+    return [outcome(run_dir) for run_dir in runs]
 
 
-def _go_on(run_dir, flags):
-    return ["--resume"] if (run_dir / "config.json").exists() else flags
+def _go_on(run_dir):
+    return ["--resume"] if (run_dir / "config.json").exists() else FLAGS
 
 
-def test_killed_at_3_random_moments_a_run_ends_bit_identical(undisturbed, tmp_path, cache):
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_a_run_ends_bit_identical(undisturbed, tmp_path, cache, kills):
     expected, seconds = undisturbed
-    kill_often(tmp_path / "run", cache, 3, 0.7 * seconds, seed=1)
-    assert outcome(tmp_path / "run") == expected
-
-
-@pytest.mark.slow
-def test_killed_at_20_random_moments_a_run_ends_bit_identical(tmp_path, cache):
-    longer = [*FLAGS, "--epochs", "100"]
-    process = start(*longer, "--run-dir", tmp_path / "undisturbed", cache=cache)
-    began = time.monotonic()
-    for line in process.stdout:
-        if line.startswith("epoch 1/"):
-            break
-    # Long enough to get some steps further now and then, too short to end before the 20th.
-    seconds = time.monotonic() - began + 2
-    assert finish(process)[0] == 0
-    kill_often(tmp_path / "run", cache, 20, seconds, seed=2, flags=longer)
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "undisturbed")
+    outcomes = kill_often(tmp_path, cache, kills, seconds, seed=kills)
+    print(f"{kills} kills of {len(outcomes)} runs")
+    assert all(found == expected for found in outcomes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

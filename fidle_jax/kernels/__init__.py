@@ -5,69 +5,209 @@ is slow there, the gradient of its pooling (select-and-scatter) and threefry's r
 as much again. `conv_pool` and `dropout` are made for that; on GPU and TPU, XLA's own is taken.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fidle_jax.kernels import fused, xla
+from fidle_jax.kernels import fused, reference, tiles, xla
+from fidle_jax.kernels.choice import choose_conv, choose_conv_pool, choose_pool
 from fidle_jax.kernels.dropout import dropout
 from fidle_jax.kernels.hashing import hash_bits, permutation
+from fidle_jax.kernels.methods import conv_methods, find_method, register
+from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, resolve_windows
 
-__all__ = ["conv", "conv_pool", "dropout", "hash_bits", "max_pool", "permutation"]
+__all__ = [
+    "avg_pool",
+    "conv",
+    "conv_methods",
+    "conv_pool",
+    "dropout",
+    "hash_bits",
+    "max_pool",
+    "permutation",
+    "register",
+]
 
 
 def conv(
-    x: Float[Array, "batch height width channel"],
-    w: Float[Array, "kernel_height kernel_width channel feature"],
-) -> Float[Array, "batch out_height out_width feature"]:
-    """Valid convolution with stride 1: at each place, window and kernel multiplied and summed."""
-    return xla.conv(*_promoted(x, w))
+    x: Float[Array, "batch *spatial channel"],
+    w: Float[Array, "*window channel_per_group feature"],
+    *,
+    strides: Sizes = 1,
+    padding: Padding = "valid",
+    dilation: Sizes = 1,
+    groups: int = 1,
+    method: str = "auto",
+) -> Float[Array, "batch *count feature"]:
+    """At each place of the window, its values and the kernel's multiplied one by one and summed.
+
+    Any number of spatial axes. The result has the type that JAX's promotion gives ``x`` and ``w``;
+    sums are in float32 at least.
+
+    Args:
+        x: images, channels last.
+        w: kernel; its features are dealt out over the groups in order.
+        strides: of the window, one number or one for each axis.
+        padding: "valid" (none), "same" (TensorFlow's and Keras's rule), a number, or for each axis
+            a number or a pair (before, after).
+        dilation: distance between two values of a window.
+        groups: parts of the channels, each of which makes its own part of the features.
+        method: one of `conv_methods`, or "auto": by shape on CPU, XLA's own elsewhere.
+
+    Raises:
+        ValueError: arguments that do not go together, an image smaller than the window, an unknown
+            method, or one that does not do this convolution.
+    """
+    x, w = _promoted(x, w)
+    windows = conv_windows(x, w, strides, padding, dilation, groups)
+    if method == "auto":
+        method = choose_conv(x.shape, w.shape, windows, groups)
+    return find_method(method, windows)(
+        x,
+        w,
+        strides=windows.strides,
+        padding=windows.padding,
+        dilation=windows.dilation,
+        groups=groups,
+    )
+
+
+POOLS = {"reference": reference, "tiles": tiles, "xla": xla}
 
 
 def max_pool(
-    x: Float[Array, "batch height width channel"], window: int = 2
-) -> Float[Array, "batch out_height out_width channel"]:
-    """Largest value of each ``window`` x ``window`` tile; rows and columns left over are dropped."""
-    return xla.max_pool(x, window)
+    x: Float[Array, "batch *spatial channel"],
+    window: Sizes = 2,
+    *,
+    strides: Sizes | None = None,
+    padding: Padding = "valid",
+    method: str = "auto",
+) -> Float[Array, "batch *count channel"]:
+    """The largest value under each window; in its gradient, the first of equal ones.
+
+    Args:
+        x: images, channels last.
+        window: its sides.
+        strides: of the window; by default the window itself, so that windows are tiles.
+        padding: as in `conv`; what is padded is never the largest.
+        method: "reference", "tiles", "xla", or "auto": by shape on CPU, XLA's own elsewhere.
+
+    Raises:
+        ValueError: arguments that do not go together, an image smaller than the window, an unknown
+            method.
+    """
+    windows = _pool_windows(x, window, strides, padding)
+    return _find_pool(method, x, windows).max_pool(x, windows)
+
+
+def avg_pool(
+    x: Float[Array, "batch *spatial channel"],
+    window: Sizes = 2,
+    *,
+    strides: Sizes | None = None,
+    padding: Padding = "valid",
+    method: str = "auto",
+) -> Float[Array, "batch *count channel"]:
+    """The mean of the values under each window, padding not counted (as in TensorFlow and Keras).
+
+    Arguments and errors are those of `max_pool`.
+    """
+    windows = _pool_windows(x, window, strides, padding)
+    return _find_pool(method, x, windows).avg_pool(x, windows)
+
+
+def _pool_windows(x, window, strides, padding):
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x of {x.dtype}; expected a floating-point type")
+    windows = resolve_windows(
+        x.shape[1:-1], window, window if strides is None else strides, padding
+    )
+    if any(max(pair) >= k for pair, k in zip(windows.padding, windows.size, strict=True)):
+        raise ValueError(
+            f"padding {windows.padding} for a pool of {windows.size}; expected less than the window on "
+            "every side, else a window would lie wholly in the padding"
+        )
+    return windows
+
+
+def _find_pool(method, x, windows):
+    if method == "auto":
+        method = choose_pool(x.shape, windows)
+    if method not in POOLS:
+        raise ValueError(f"unknown method {method!r}; expected 'auto', {_names(POOLS)}")
+    return POOLS[method]
+
+
+def _names(names):
+    return ", ".join(map(repr, names))
 
 
 def conv_pool(
-    x: Float[Array, "batch height width channel"],
-    w: Float[Array, "kernel_height kernel_width channel feature"],
-    b: Float[Array, " feature"],
+    x: Float[Array, "batch *spatial channel"],
+    w: Float[Array, "*window channel_per_group feature"],
+    b: Float[Array, " feature"] | None = None,
     *,
-    window: int = 2,
+    window: Sizes = 2,
+    pool_strides: Sizes | None = None,
+    activation: Callable[[Array], Array] | None = jax.nn.relu,
+    strides: Sizes = 1,
+    padding: Padding = "valid",
+    dilation: Sizes = 1,
+    groups: int = 1,
     method: str = "auto",
-) -> Float[Array, "batch out_height out_width feature"]:
-    """``max_pool(relu(conv(x, w) + b), window)`` in one kernel.
+) -> Float[Array, "batch *count feature"]:
+    """``max_pool(activation(conv(x, w) + b), window)`` in one kernel.
 
     Args:
-        x: images.
-        w: convolution kernel, applied with stride 1 and valid padding.
-        b: bias.
-        window: side of the pooling tile, which is its stride too.
-        method: "fused" (`fidle_jax.kernels.fused`), "xla", or "auto": fused on CPU, XLA elsewhere.
+        x: images, channels last.
+        w: kernel.
+        b: bias; None for none.
+        window: sides of the pooling window.
+        pool_strides: of the pooling; by default its window.
+        activation: an elementwise function, None for none.
+        strides: of the convolution, as its ``padding``, ``dilation`` and ``groups`` (see `conv`).
+        method: "fused" (`fidle_jax.kernels.fused`: one group, and ReLU or no activation), one of
+            `conv_methods` for the convolution alone, or "auto": by shape on CPU, XLA's elsewhere.
 
     Raises:
-        ValueError: an unknown method, or images too small for a single pooled value.
+        ValueError: as `conv` and `max_pool`, or "fused" where it does not apply.
     """
-    patch = [side + window - 1 for side in w.shape[:2]]
-    if x.shape[1] < patch[0] or x.shape[2] < patch[1]:
-        raise ValueError(
-            f"images of {x.shape[1]}x{x.shape[2]} are too small for a kernel of "
-            f"{w.shape[0]}x{w.shape[1]} pooled by {window}; expected {patch[0]}x{patch[1]} at least"
-        )
+    b = jnp.zeros(w.shape[-1:], x.dtype) if b is None else b
     x, w, b = _promoted(x, w, b)
+    windows = conv_windows(x, w, strides, padding, dilation, groups)
+    pool = resolve_windows(windows.count, window, window if pool_strides is None else pool_strides)
+    fusible = groups == 1 and activation in (None, jax.nn.relu)
     if method == "auto":
-        method = "fused" if jax.default_backend() == "cpu" else "xla"
+        method = choose_conv_pool(x.shape, w.shape, windows, pool, groups) if fusible else "apart"
     if method == "fused":
-        return fused.conv_pool(x, w, b, window)
-    if method == "xla":
-        return xla.max_pool(jax.nn.relu(xla.conv(x, w) + b), window)
-    raise ValueError(f"unknown method {method!r}; expected 'auto', 'fused' or 'xla'")
+        if not fusible:
+            raise ValueError(
+                "method 'fused' takes one group, and jax.nn.relu or None as activation; expected "
+                "method='auto' or a method of the convolution otherwise"
+            )
+        return fused.conv_pool(x, w, b, windows, pool, activation is not None)
+    y = conv(
+        x,
+        w,
+        strides=windows.strides,
+        padding=windows.padding,
+        dilation=windows.dilation,
+        groups=groups,
+        method="auto" if method == "apart" else method,
+    )
+    y = y + b if activation is None else activation(y + b)
+    return max_pool(y, pool.size, strides=pool.strides, method="xla" if method == "xla" else "auto")
 
 
 def _promoted(*arrays: Array) -> list[Array]:
-    """The arrays in the type that JAX's rules of promotion give them together."""
+    """The arrays in the type that JAX's rules of promotion give them together.
+
+    Raises:
+        ValueError: that type is not one of floating-point numbers.
+    """
     dtype = jnp.result_type(*arrays)
-    return [array.astype(dtype) for array in arrays]
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"arrays of {dtype}; expected a floating-point type")
+    return [jnp.asarray(array, dtype) for array in arrays]

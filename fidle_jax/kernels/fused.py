@@ -1,81 +1,60 @@
-"""Convolution, bias, ReLU and max pooling as one matmul and one maximum.
+"""Convolution, bias, activation and max pooling as one matmul and one maximum.
 
-All that one pooled value depends on is a patch of side ``kernel + window - 1``, and patches follow
-each other at the stride of the pooling. So the kernel is laid out at each of its window² positions
-within the patch, one matmul gives the convolution at all of them, and the maximum is taken over
-those. The gradient of the maximum is written by hand: it goes to the first of equal positions, and
-what it needs is recomputed from the matmul's result, not stored.
+All that one pooled value depends on is a patch, and patches follow each other at the strides of the
+pooling. So the kernel is laid out at each of its places within the patch, one matmul gives the
+convolution at all of them, and the maximum is taken over those: the image is gathered once for each
+pooled value, not once for each value before pooling, and what lies between is never an image again.
 """
 
-import functools
+import itertools
+import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
+
+from fidle_jax.kernels.first_max import first_max
+from fidle_jax.kernels.windows import Windows, pad, resolve_windows, shifted_slices
 
 
 def conv_pool(
-    x: Float[Array, "batch height width channel"],
-    w: Float[Array, "kernel_height kernel_width channel feature"],
+    x: Float[Array, "batch *spatial channel"],
+    w: Float[Array, "*window channel feature"],
     b: Float[Array, " feature"],
-    window: int,
-) -> Float[Array, "batch out_height out_width feature"]:
-    """``max_pool(relu(conv(x, w) + b), window)``; reverse mode only (`jax.custom_vjp`)."""
-    positions = _convolve_at_positions(x, w, window)
-    return _bias_relu_max(positions, b)
-
-
-def _convolve_at_positions(x, w, window):
-    """The convolution's values as (batch, out_height, out_width, window², feature)."""
-    kernel_height, kernel_width, channels, features = w.shape
-    batch, height, width, _ = x.shape
-    out_height = (height - kernel_height + 1) // window
-    out_width = (width - kernel_width + 1) // window
-    patch_height, patch_width = kernel_height + window - 1, kernel_width + window - 1
-
-    patches = jnp.concatenate(
-        [
-            x[:, i : i + window * out_height : window, j : j + window * out_width : window]
-            for i in range(patch_height)
-            for j in range(patch_width)
-        ],
-        axis=-1,
+    windows: Windows,
+    pool: Windows,
+    relu: bool,
+) -> Float[Array, "batch *count feature"]:
+    """``max_pool(relu(conv(x, w) + b))``, or without the ReLU; one group, no padding in the pool."""
+    corners = list(itertools.product(*map(range, pool.size)))
+    span = [
+        (k - 1) * d + (p - 1) * s + 1
+        for k, d, p, s in zip(
+            windows.size, windows.dilation, pool.size, windows.strides, strict=True
+        )
+    ]
+    strides = [s * p for s, p in zip(windows.strides, pool.strides, strict=True)]
+    padded = pad(x, windows.padding)
+    patches = resolve_windows(padded.shape[1:-1], span, strides)
+    rows = jnp.concatenate(shifted_slices(padded, patches), axis=-1)
+    kernels = jnp.stack([_laid_out(w, corner, windows, span) for corner in corners], axis=-2)
+    depth = math.prod(span) * x.shape[-1]
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    values = jnp.matmul(
+        rows.reshape(-1, depth), kernels.reshape(depth, -1), preferred_element_type=wide
     )
-    kernels = jnp.stack(
-        [
-            jnp.pad(w, ((i, window - 1 - i), (j, window - 1 - j), (0, 0), (0, 0)))
-            for i in range(window)
-            for j in range(window)
-        ],
-        axis=3,
-    )
-    depth = patch_height * patch_width * channels
-    values = patches.reshape(-1, depth) @ kernels.reshape(depth, window**2 * features)
-    return values.reshape(batch, out_height, out_width, window**2, features)
+    values = values.reshape(x.shape[0], *patches.count, len(corners), w.shape[-1])
+    pooled = first_max(values) + b
+    return (jax.nn.relu(pooled) if relu else pooled).astype(x.dtype)
 
 
-@jax.custom_vjp
-def _bias_relu_max(values, b):
-    return jnp.maximum(values.max(axis=-2) + b, 0)
-
-
-def _forward(values, b):
-    pooled = _bias_relu_max(values, b)
-    return pooled, (values, pooled)
-
-
-def _backward(residuals, gradient):
-    values, pooled = residuals
-    gradient = jnp.where(pooled > 0, gradient, 0)
-    is_max = values == values.max(axis=-2, keepdims=True)
-    positions = [is_max[..., i, :] for i in range(values.shape[-2])]
-    before = jnp.zeros_like(positions[0])
-    shares = []
-    for position in positions:
-        shares.append(jnp.where(position & ~before, gradient, 0))
-        before = before | position
-    sum_all = functools.partial(jnp.sum, axis=tuple(range(gradient.ndim - 1)))
-    return jnp.stack(shares, axis=-2), sum_all(gradient)
-
-
-_bias_relu_max.defvjp(_forward, _backward)
+def _laid_out(w, corner, windows, span):
+    """The kernel within a patch of ``span``, moved by ``corner`` strides, zeros around it."""
+    config = []
+    for k, d, at, s, room in zip(
+        windows.size, windows.dilation, corner, windows.strides, span, strict=True
+    ):
+        before = at * s
+        config.append((before, room - before - (k - 1) * d - 1, d - 1))
+    return lax.pad(w, jnp.array(0, w.dtype), [*config, (0, 0, 0), (0, 0, 0)])

@@ -1,0 +1,82 @@
+"""The methods of convolution by name, those of this package and those registered."""
+
+import dataclasses
+from collections.abc import Callable
+
+from jaxtyping import Array
+
+from fidle_jax.kernels import fft, im2col, reference, shifted, winograd, xla
+from fidle_jax.kernels.windows import Windows
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to compute a convolution.
+
+    Attributes:
+        conv: the function, called as ``conv(x, w, strides=, padding=, dilation=, groups=)`` with a
+            tuple of one whole number for each spatial axis (padding: of pairs) and a number of groups.
+        supports: (window sizes, strides, dilation) -> whether it computes such windows.
+    """
+
+    conv: Callable[..., Array]
+    supports: Callable[[tuple[int, ...], tuple[int, ...], tuple[int, ...]], bool]
+
+
+def _everything(size, strides, dilation):
+    return True
+
+
+_METHODS = {
+    "reference": Method(reference.conv, _everything),
+    "xla": Method(xla.conv, _everything),
+    "im2col": Method(im2col.conv, _everything),
+    "shifted": Method(shifted.conv, _everything),
+    "winograd": Method(winograd.conv, winograd.supports),
+    "fft": Method(fft.conv, _everything),
+}
+_OWN = frozenset(_METHODS)
+
+
+def conv_methods() -> dict[str, Method]:
+    """All methods by name, the registered ones last."""
+    return dict(_METHODS)
+
+
+def register(
+    name: str,
+    conv: Callable[..., Array],
+    supports: Callable[[tuple[int, ...], tuple[int, ...], tuple[int, ...]], bool] = _everything,
+) -> None:
+    """Makes ``kernels.conv(..., method=name)`` call ``conv``; again with the same name replaces it.
+
+    Args:
+        name: of the method.
+        conv: called as `Method` says, with arrays of one floating-point type and arguments that
+            have been checked.
+        supports: which windows it computes; all, if left out. Others are refused before it is called.
+
+    Raises:
+        ValueError: the name of a method of this package.
+    """
+    if name in _OWN or name == "auto":
+        raise ValueError(f"method {name!r} is this package's own; expected another name")
+    _METHODS[name] = Method(conv, supports)
+
+
+def find_method(name: str, windows: Windows) -> Callable[..., Array]:
+    """The function of the method ``name``, which is to compute ``windows``.
+
+    Raises:
+        ValueError: there is no such method, or it does not compute such windows.
+    """
+    if name not in _METHODS:
+        known = ", ".join(map(repr, _METHODS))
+        raise ValueError(f"unknown method {name!r}; expected 'auto', {known}")
+    method = _METHODS[name]
+    if not method.supports(windows.size, windows.strides, windows.dilation):
+        raise ValueError(
+            f"method {name!r} does not do windows of {windows.size}, strides {windows.strides}, "
+            f"dilation {windows.dilation}; expected method='auto' or another"
+        )
+    return method.conv

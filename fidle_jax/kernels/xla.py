@@ -1,10 +1,11 @@
 """XLA's own convolution and pooling."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
+from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows
 
 
 def conv(
@@ -49,7 +50,7 @@ def avg_pool(
 def _reduce(x, start, operation, windows):
     return lax.reduce_window(
         x,
-        jnp.array(start, x.dtype),
+        np.array(start, x.dtype),  # a concrete one: JAX then knows which reduction it is
         operation,
         (1, *windows.size, 1),
         (1, *windows.strides, 1),

@@ -14,10 +14,19 @@ kernel_init = nn.initializers.glorot_uniform()
 
 
 class Conv(nn.Module):
-    """Valid convolution with stride 1, bias and ReLU; with ``pool``, max pooling too, in one kernel."""
+    """Convolution with stride 1, bias and ReLU; with ``pool``, max pooling too, in one kernel.
+
+    Attributes:
+        features: number of kernels.
+        kernel_size: their sides.
+        padding: as `kernels.conv` takes it.
+        method: how it is computed: of `kernels.conv`, or with ``pool`` of `kernels.conv_pool`.
+    """
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
+    padding: str = "valid"
+    method: str = "auto"
 
     @nn.compact
     def __call__(
@@ -27,9 +36,10 @@ class Conv(nn.Module):
         kernel_shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", kernel_init, kernel_shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        how = {"padding": self.padding, "method": self.method}
         if pool is None:
-            return jax.nn.relu(kernels.conv(x, kernel) + bias)
-        return kernels.conv_pool(x, kernel, bias, window=pool)
+            return jax.nn.relu(kernels.conv(x, kernel, **how) + bias)
+        return kernels.conv_pool(x, kernel, bias, window=pool, **how)
 
 
 class MaxPool(nn.Module):

@@ -1,4 +1,6 @@
-"""The course's networks for images of digits, and the names that the command line knows them by."""
+"""The course's networks, and the names that the command line knows them by."""
+
+import itertools
 
 import jax
 from flax import linen as nn
@@ -9,20 +11,29 @@ from fidle_jax.nn.layers import Conv, Dense, Dropout, Flatten, MaxPool
 
 
 class CNN(nn.Module):
-    """The course's CNN (Fidle, sequence 2): two convolutions, each pooled, and two dense layers.
+    """The course's convolutional networks (Fidle, sequence 2): blocks of 3x3 convolutions, two dense layers.
 
-    On images of 28x28x1 and ten classes it has 80 + 1,168 + 40,100 + 1,010 = 42,358 parameters.
+    A block ends in a valid convolution, max pooling over 2x2 and dropout; the convolutions before
+    its last keep the image's size. As it stands it is the network for digits: on images of 28x28x1
+    and ten classes 80 + 1,168 + 40,100 + 1,010 = 42,358 parameters. Those for traffic signs are
+    "v1" and "v2" of `MODELS`.
 
     Attributes:
         classes: number of classes.
-        dropout: rates after the first pooling, the second, and the hidden dense layer.
-        fuse: compute each convolution and its pooling by one kernel. The result is the same; without
-            it each layer is a call of its own, which a table or a look inside needs.
+        blocks: kernels of each convolution, block by block.
+        hidden: neurons of the hidden dense layer.
+        dropout: rates after each block and after the hidden dense layer.
+        fuse: compute a block's last convolution and its pooling by one kernel. The result is the
+            same; without it each layer is a call of its own, which a table or a look inside needs.
+        method: how convolutions are computed (see `Conv`).
     """
 
     classes: int = 10
+    blocks: tuple[tuple[int, ...], ...] = ((8,), (16,))
+    hidden: int = 100
     dropout: tuple[float, ...] = (0.2, 0.2, 0.5)
     fuse: bool = True
+    method: str = "auto"
 
     @nn.compact
     def __call__(
@@ -33,14 +44,24 @@ class CNN(nn.Module):
         example_index: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch class"]:
         """The logits."""
-        for i, features in enumerate((8, 16), start=1):
-            conv, pool = Conv(features, name=f"conv_{i}"), MaxPool(name=f"pool_{i}")
+        numbers = itertools.count(1)
+        for i, (*inner, last) in enumerate(self.blocks, start=1):
+            for features in inner:
+                x = _conv(self, next(numbers), features, "same")(x)
+            conv, pool = _conv(self, next(numbers), last, "valid"), MaxPool(name=f"pool_{i}")
             x = conv(x, pool=pool.window) if self.fuse else pool(conv(x))
             x = _dropout(self, i)(x, train=train, example_index=example_index)
         x = Flatten(name="flatten")(x)
-        x = Dense(100, jax.nn.relu, name="dense_1")(x)
-        x = _dropout(self, 3)(x, train=train, example_index=example_index)
+        x = Dense(self.hidden, jax.nn.relu, name="dense_1")(x)
+        x = _dropout(self, len(self.blocks) + 1)(x, train=train, example_index=example_index)
         return Dense(self.classes, name="dense_2")(x)
+
+    def smallest_image(self) -> int:
+        """Height and width of the smallest images that leave something after the last pooling."""
+        side = 1
+        for _ in self.blocks:
+            side = 2 * side + 2
+        return side
 
 
 class DNN(nn.Module):
@@ -73,11 +94,26 @@ class DNN(nn.Module):
         return Dense(self.classes, name="dense_3")(x)
 
 
+def _conv(model: CNN, number: int, features: int, padding: str) -> Conv:
+    return Conv(features, padding=padding, method=model.method, name=f"conv_{number}")
+
+
 def _dropout(model: nn.Module, number: int) -> Dropout:
     return Dropout(model.dropout[number - 1], name=f"dropout_{number}")
 
 
-MODELS = {"cnn": CNN, "dnn": DNN}
+MODELS = {
+    "cnn": CNN(),
+    "dnn": DNN(),
+    # The course's two for the traffic signs of GTSRB.
+    "v1": CNN(classes=43, blocks=((96,), (192,)), hidden=1500),
+    "v2": CNN(
+        classes=43,
+        blocks=((64, 64), (128, 128), (256, 256)),
+        hidden=512,
+        dropout=(0.2, 0.2, 0.2, 0.5),
+    ),
+}
 
 
 def make_model(
@@ -92,12 +128,13 @@ def make_model(
         InputError: an unknown name, rates of the wrong number or size, images too small.
     """
     check_name("model", name, MODELS)
-    if name == "cnn" and min(image_shape[:2]) < 10:
+    model = MODELS[name].clone(classes=classes)
+    if isinstance(model, CNN) and min(image_shape[:2]) < model.smallest_image():
+        side = model.smallest_image()
         raise InputError(
-            f"images of {image_shape[0]}x{image_shape[1]} are too small for the model 'cnn', whose "
-            "two convolutions and poolings need 10x10 at least; take --model dnn"
+            f"images of {image_shape[0]}x{image_shape[1]} are too small for the model {name!r}, whose "
+            f"convolutions and poolings need {side}x{side} at least; take --model dnn"
         )
-    model = MODELS[name](classes=classes)
     if dropout is None:
         return model
     if len(dropout) != len(model.dropout) or not all(0 <= rate < 1 for rate in dropout):

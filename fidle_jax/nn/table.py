@@ -1,6 +1,7 @@
 """What a model is made of, layer by layer, as the course prints it."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +40,12 @@ def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Row
 
 
 def _row(module: nn.Module, x: jax.Array, output: jax.Array) -> Row:
-    params = module.variables.get("params", {})
+    params = module.variables.get("params", {}).values()
     return Row(
-        layer=f"{module.name} ({type(module).__name__})",
+        layer=f"{'/'.join(module.path)} ({type(module).__name__})",
         output_shape=(None, *output.shape[1:]),
-        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        # Those of a module within are that module's: it has a row of its own.
+        parameters=sum(leaf.size for leaf in params if not isinstance(leaf, Mapping)),
         formula=_formula(module, x.shape[-1]),
     )
 

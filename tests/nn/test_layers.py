@@ -15,18 +15,20 @@ KEY = jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 8, 3)), jnp.float32)
 
 
-def test_conv_with_pool_is_conv_then_max_pool():
-    conv = Conv(4, (3, 2))
+@pytest.mark.parametrize(("padding", "rows", "columns"), [("valid", 3, 3), ("same", 4, 4)])
+def test_conv_with_pool_is_conv_then_max_pool(padding, rows, columns):
+    conv = Conv(4, (3, 2), padding=padding)
     active, variables = jit(conv.init_with_output)(KEY, IMAGES)
     apart = MaxPool(2).apply({}, active)
-    chex.assert_shape(apart, (2, 3, 3, 4))
+    chex.assert_shape(apart, (2, rows, columns, 4))
     pooled = jit(functools.partial(conv.apply, pool=2))(variables, IMAGES)
     chex.assert_trees_all_close(pooled, apart, atol=1e-5)
 
 
-def test_conv_is_flaxs_own_with_relu():
-    active, variables = jit(Conv(4).init_with_output)(KEY, IMAGES)
-    theirs = nn.Conv(4, (3, 3), padding="VALID")
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_conv_is_flaxs_own_with_relu(padding):
+    active, variables = jit(Conv(4, padding=padding).init_with_output)(KEY, IMAGES)
+    theirs = nn.Conv(4, (3, 3), padding=padding.upper())
     expected = jax.nn.relu(jit(theirs.apply)(variables, IMAGES))
     chex.assert_trees_all_close(active, expected, atol=1e-5)
 

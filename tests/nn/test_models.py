@@ -22,7 +22,8 @@ def _variables(name="cnn"):
 
 @functools.partial(jit, static_argnames=("name", "fuse"))
 def _train_logits(variables, x, index, key=KEY, name="cnn", fuse=True):
-    model = MODELS[name](dropout=(0.2, 0.2, 0.5)[: 3 if name == "cnn" else 2], fuse=fuse)
+    rates = (0.2, 0.2, 0.5)[: len(MODELS[name].dropout)]
+    model = MODELS[name].clone(dropout=rates, fuse=fuse)
     return model.apply(variables, x, train=True, example_index=index, rngs={"dropout": key})
 
 
@@ -73,6 +74,42 @@ def test_the_dnn_of_the_course_drops_nothing_even_in_training():
     chex.assert_trees_all_close(trained, DNN().apply(_variables("dnn"), IMAGES), atol=1e-5)
 
 
+def test_the_method_of_the_convolutions_is_a_choice_that_leaves_the_logits_as_they_are():
+    xla, winograd = (
+        jit(CNN(blocks=((4, 4),), dropout=(0.2, 0.5), fuse=fuse, method=method).init_with_output)(
+            KEY, IMAGES[:, :12, :11]
+        )
+        for method, fuse in (("xla", True), ("winograd", False))
+    )
+    chex.assert_trees_all_close(xla, winograd, atol=1e-4)
+    with pytest.raises(ValueError, match="unknown method 'mine'"):
+        CNN(method="mine").init(KEY, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_shape", "parameters"),
+    [
+        # 96·(1·9+1) + 192·(96·9+1) + 1500·(192·4·4+1) + 43·(1500+1)
+        ("v1", (24, 24, 1), 960 + 166_080 + 4_609_500 + 64_543),
+        # 64·(3·9+1) + 64·(64·9+1) + 128·(64·9+1) + 128·(128·9+1) + 256·(128·9+1) + 256·(256·9+1)
+        # + 512·(256·4·4+1) + 43·(512+1)
+        (
+            "v2",
+            (48, 48, 3),
+            1_792 + 36_928 + 73_856 + 147_584 + 295_168 + 590_080 + 2_097_664 + 22_059,
+        ),
+    ],
+)
+def test_the_networks_for_traffic_signs_have_the_parameters_of_the_course(
+    name, image_shape, parameters
+):
+    model = make_model(name, 43, image_shape)
+    x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    logits, variables = jax.eval_shape(model.init_with_output, KEY, x)
+    assert logits.shape == (2, 43)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == parameters
+
+
 @pytest.mark.parametrize("name", ["cnn", "dnn"])
 def test_an_empty_batch_has_no_logits(name):
     model = make_model(name, 10, (28, 28, 1))
@@ -100,12 +137,26 @@ def test_an_unknown_model_is_named_with_the_nearest():
         make_model("cmn", 10, (28, 28, 1))
 
 
-@pytest.mark.parametrize("image_shape", [(9, 28, 1), (28, 9, 1), (1, 1, 1)])
-def test_images_too_small_for_two_poolings_are_named_and_fit_the_dnn(image_shape):
-    height, width, _ = image_shape
-    with pytest.raises(InputError, match=f"images of {height}x{width} are too small .*--model dnn"):
-        make_model("cnn", 10, image_shape)
-    assert make_model("dnn", 10, image_shape) == DNN(10)
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [("cnn", 9, 28), ("cnn", 28, 9), ("cnn", 1, 1), ("v1", 9, 24), ("v2", 48, 21)],
+)
+def test_images_too_small_for_the_poolings_are_named_and_fit_the_dnn(name, height, width):
+    message = f"images of {height}x{width} are too small for the model '{name}'.*--model dnn"
+    with pytest.raises(InputError, match=message):
+        make_model(name, 10, (height, width, 1))
+    assert make_model("dnn", 10, (height, width, 1)) == DNN(10)
+
+
+@pytest.mark.parametrize("name", ["cnn", "v1", "v2"])
+def test_the_smallest_image_is_the_smallest_that_fits(name):
+    side = MODELS[name].smallest_image()
+    shapes = [jax.ShapeDtypeStruct((1, s, s, 1), jnp.float32) for s in (side, side - 1)]
+    model = make_model(name, 10, (side, side, 1))
+    init = functools.partial(jax.eval_shape, model.init_with_output, KEY)
+    assert init(shapes[0])[0].shape == (1, 10)
+    with pytest.raises(ValueError, match="too small"):
+        init(shapes[1])
 
 
 @pytest.mark.parametrize(

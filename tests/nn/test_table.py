@@ -1,8 +1,9 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
-from fidle_jax.nn import Row, format_table, layer_table, make_model
+from fidle_jax.nn import MODELS, Dense, Row, format_table, layer_table, make_model
 
 SHAPE = (28, 28, 1)
 
@@ -34,10 +35,29 @@ def test_the_parameters_sum_to_those_of_the_course_and_of_the_model(name, total)
 
 def test_the_formula_of_every_layer_gives_its_parameters():
     shape = (32, 24, 3)
-    for name in ("cnn", "dnn"):
+    for name in MODELS:
         for row in layer_table(make_model(name, 43, shape), shape):
             counted = int(row.formula.split("= ")[1].replace(",", "")) if row.formula else 0
             assert counted == row.parameters
+
+
+def test_a_layer_within_a_layer_is_named_by_its_path_and_counted_once():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return Dense(3, name="within")(x) + self.param("own", nn.initializers.zeros, (3,))
+
+    class Net(nn.Module):
+        fuse: bool = True
+
+        @nn.compact
+        def __call__(self, x):
+            return Block(name="block")(x.reshape(x.shape[0], -1))
+
+    assert layer_table(Net(), (2, 2, 1)) == [
+        Row("block/within (Dense)", (None, 3), 15, "3·(4 + 1) = 15"),
+        Row("block (Block)", (None, 3), 3, ""),
+    ]
 
 
 def test_the_printed_table_shows_shapes_and_counts_in_aligned_columns():

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from fidle_jax.kernels import fused, reference, tiles, xla
 from fidle_jax.kernels.choice import choose_conv, choose_conv_pool, choose_pool
 from fidle_jax.kernels.dropout import dropout
+from fidle_jax.kernels.general import conv_general_dilated
 from fidle_jax.kernels.hashing import hash_bits, permutation
 from fidle_jax.kernels.methods import conv_methods, find_method, register
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, resolve_windows
@@ -21,6 +22,7 @@ from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, resolve_wind
 __all__ = [
     "avg_pool",
     "conv",
+    "conv_general_dilated",
     "conv_methods",
     "conv_pool",
     "dropout",

@@ -6,6 +6,7 @@ held against (Fidle, sequence 2: "CNN", the principle of convolution).
 """
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ def max_pool(
     """The largest value under the window; the gradient goes to the first of equal ones."""
 
     def at(window):
-        values = window.reshape(window.shape[0], -1, window.shape[-1])
+        values = window.reshape(window.shape[0], math.prod(windows.size), window.shape[-1])
         first = values.argmax(axis=1, keepdims=True)
         return jnp.take_along_axis(values, first, axis=1)[:, 0]
 
@@ -77,11 +78,11 @@ def _slide(image, windows, at):
     span = [(k - 1) * d + 1 for k, d in zip(windows.size, windows.dilation, strict=True)]
     sizes = (image.shape[0], *span, image.shape[-1])
     every = (slice(None), *(slice(None, None, d) for d in windows.dilation))
-    places = list(itertools.product(*map(range, windows.count)))
-    corners = jnp.array(places, jnp.int32) * jnp.array(windows.strides, jnp.int32)
+    steps = (range(0, n * s, s) for n, s in zip(windows.count, windows.strides, strict=True))
+    corners = jnp.array([(0, *place, 0) for place in itertools.product(*steps)], jnp.int32)
 
     def at_corner(corner):
-        return at(lax.dynamic_slice(image, (0, *corner, 0), sizes)[every])
+        return at(lax.dynamic_slice(image, corner, sizes)[every])
 
     values = jax.vmap(at_corner, out_axes=1)(corners)
-    return values.reshape(image.shape[0], *windows.count, -1)
+    return values.reshape(image.shape[0], *windows.count, values.shape[-1])

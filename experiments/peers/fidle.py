@@ -1,0 +1,53 @@
+"""This project: the compiled chunk of steps of its own runs."""
+
+import time
+
+import jax
+
+import fidle_jax
+from fidle_jax.data import Split
+from fidle_jax.nn import MODELS
+from fidle_jax.train.config import Config, resolve
+from fidle_jax.train.optimizer import make_optimizer, make_schedule
+from fidle_jax.train.program import compile_program
+from fidle_jax.train.state import init_state
+from fidle_jax.train.step import Task
+from peers.case import LEARNING_RATE, Case, Trainer, made_up_images
+
+
+def prepare(case: Case) -> Trainer:
+    """The network in a compiled `fori_loop`, as a run has it."""
+    program, state = _compile(case)
+    order = program.order(0)
+
+    def train(steps):
+        nonlocal state
+        for start in range(0, steps, len(order)):
+            state = program.train(state, order, 0, min(steps - start, len(order)))
+        jax.block_until_ready(state)
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return Trainer(train, parameters, "", f"{fidle_jax.__version__}, jax {jax.__version__}")
+
+
+def compile_seconds(case: Case, method: str) -> float:
+    """Seconds from Python to a compiled chunk of steps, its convolutions by ``method``."""
+    jax.clear_caches()
+    began = time.perf_counter()
+    _compile(case, method)
+    return time.perf_counter() - began
+
+
+def _compile(case: Case, method: str = "auto"):
+    config = Config(
+        recipe="course", batch_size=case.batch_size, learning_rate=LEARNING_RATE, optimizer="adam"
+    )
+    config = resolve(config, "full")
+    images = Split(*made_up_images(case))
+    nothing = Split(images.images[:0], images.labels[:0])
+    model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout, method=method)
+    schedule = make_schedule(config, len(images.labels) // case.batch_size)
+    optimizer = make_optimizer(config, schedule)
+    state = init_state(model, case.image_shape, optimizer, config.seed)
+    task = Task(model, optimizer)
+    return compile_program(task, schedule, state, images, nothing, config), state

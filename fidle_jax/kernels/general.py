@@ -37,8 +37,9 @@ def conv_general_dilated(
 
     What no method of this package does is left to it as it stands: numbers that are not floating-point,
     batch groups, input dilation, negative padding, arrays sharded explicitly, no spatial axis, an axis
-    other than the batch of no values or of a symbolic number, and on GPU and TPU a ``precision`` (on a
-    CPU it has no effect). Axes in another order than channels last are transposed there and back.
+    other than the batch of no values or of a symbolic number, windows larger than the image, and on GPU
+    and TPU a ``precision`` (on a CPU it has no effect). Axes in another order than channels last are
+    transposed there and back.
 
     Args:
         lhs: images, axes in the order of ``dimension_numbers``; by default (batch, channel, *spatial).
@@ -74,7 +75,7 @@ def conv_general_dilated(
         or out_sharding is not None
         or (result.sharding is not None and any(result.sharding.spec))
         or not {lhs.dtype, rhs.dtype, result.dtype} <= FLOATS
-        or not _all_known((*x_shape[1:], *w_shape, *(result.shape[axis] for axis in y_axes[1:])))
+        or not all(isinstance(size, int) and size > 0 for size in (*x_shape[1:], *w_shape))
     ):
         return by_xla(lhs, rhs)
     windows = _windows(x_shape, w_shape, window_strides, padding, rhs_dilation)
@@ -103,18 +104,17 @@ def _channels_last(lhs_shape, rhs_shape, dimension_numbers):
     return (n, *spatial, c), (*window, i, o), (y_n, *count, y_c)
 
 
-def _all_known(sizes) -> bool:
-    return all(isinstance(size, int) and size > 0 for size in sizes)
-
-
 def _windows(x_shape, w_shape, strides, padding, dilation) -> Windows | None:
-    """The windows, or None where there is no spatial axis or a negative padding, which crops the image."""
+    """The windows, or None for those that this package does not know: `jax.lax` may yet compute them."""
     spatial, size = x_shape[1:-1], w_shape[:-2]
     dilation = (1,) * len(size) if dilation is None else tuple(dilation)
+    if not size or len(dilation) != len(size):
+        return None
     if isinstance(padding, str):
         span = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
         padding = lax.padtype_to_pads(spatial, span, strides, padding)
-    if not size or any(side < 0 for pair in padding for side in pair):
-        return None
     pairs = [(operator.index(low), operator.index(high)) for low, high in padding]
-    return resolve_windows(spatial, size, tuple(strides), pairs, dilation)
+    try:
+        return resolve_windows(spatial, size, tuple(strides), pairs, dilation)
+    except ValueError:
+        return None

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +88,67 @@ def test_masks_of_neighbouring_examples_positions_and_channels_are_independent()
         later = np.take(kept, range(1, kept.shape[axis]), axis)
         earlier = np.take(kept, range(kept.shape[axis] - 1), axis)
         assert _agreement_is_chance(later, earlier)
+
+
+# The CNN's first dropout, at its usual batch, over a few steps; the rate is the course's.
+EXAMPLES, VALUES, STEPS, RATE = 512, 13 * 13 * 8, 8, 0.2
+STEP_KEYS = [jax.random.fold_in(jax.random.key(0), step) for step in range(STEPS)]
+LAYER_KEYS = [jax.random.fold_in(key, layer) for key in STEP_KEYS for layer in range(3)]
+
+
+@functools.cache
+def _standardized(by):
+    """Masks of one key after another, less their mean and over their deviation: (key, example, value)."""
+    keys = {"step": STEP_KEYS, "layer": LAYER_KEYS}[by]
+    kept = np.stack([_kept(RATE, key, shape=(EXAMPLES, VALUES)) for key in keys])
+    return (kept - (1 - RATE)) / np.sqrt(RATE * (1 - RATE))
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_no_step_no_example_and_no_value_is_dropped_more_often_than_others(axis):
+    masks = _standardized("step")
+    others = tuple(a for a in range(3) if a != axis)
+    sums = masks.sum(axis=others) / np.sqrt(masks.size / masks.shape[axis])
+    chance = scipy.stats.chi2.cdf((sums**2).sum(), sums.size)
+    assert UNLIKELY < chance < 1 - UNLIKELY
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_mask_has_no_pattern_at_any_distance(step):
+    # The spectrum holds the autocorrelation at all distances at once, along examples and values.
+    # Of noise, each of its powers is exponentially distributed; a pattern is one that stands out.
+    mask = _standardized("step")[step]
+    powers = np.abs(np.fft.rfft2(mask)) ** 2 / mask.size
+    assert powers[1:, 1:-1].max() < np.log(powers.size / UNLIKELY)
+
+
+def test_successive_masks_of_one_example_have_no_pattern_at_any_distance():
+    keys = jax.vmap(lambda step: jax.random.fold_in(jax.random.key(0), step))(jnp.arange(EXAMPLES))
+    alone = jax.jit(jax.vmap(lambda key: dropout(jnp.ones((1, VALUES)), 0.5, key, jnp.arange(1))))
+    mask = np.sign(np.asarray(alone(keys))[:, 0] - 1)
+    powers = np.abs(np.fft.rfft2(mask)) ** 2 / mask.size
+    assert powers[1:, 1:-1].max() < np.log(powers.size / UNLIKELY)
+
+
+def test_masks_of_all_steps_and_layers_are_uncorrelated():
+    masks = _standardized("layer").reshape(len(LAYER_KEYS), -1)
+    correlations = (masks @ masks.T)[np.triu_indices(len(masks), 1)] / np.sqrt(masks.shape[1])
+    chance = scipy.stats.chi2.cdf((correlations**2).sum(), correlations.size)
+    assert UNLIKELY < chance < 1 - UNLIKELY
+
+
+@pytest.mark.parametrize("across", ["values", "examples"])
+def test_each_run_of_eight_kept_or_dropped_comes_as_often_as_chance_has_it(across):
+    kept = _standardized("step")[0] > 0
+    kept = kept if across == "values" else kept.T
+    runs = kept[:, : kept.shape[1] // 8 * 8].reshape(-1, 8)
+    counts = np.bincount(np.packbits(runs), minlength=256)
+    ones = np.array([byte.bit_count() for byte in range(256)])
+    expected = len(runs) * (1 - RATE) ** ones * RATE ** (8 - ones)
+    # Runs too rare for a chi-square are taken together.
+    rare = expected < 5
+    pooled, chances = (np.append(n[~rare], n[rare].sum()) for n in (counts, expected))
+    assert scipy.stats.chisquare(pooled, chances).pvalue > UNLIKELY
 
 
 def test_the_gradient_flows_through_what_is_kept_alone():

@@ -8,16 +8,28 @@ import numpy as np
 import pytest
 
 from fidle_jax import kernels
+from fidle_jax.kernels.testing import assert_close
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 9, 2)), jnp.float32)
 W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 2, 4)), jnp.float32)
 B = jnp.asarray(np.random.default_rng(2).normal(size=4), jnp.float32)
 
 
-def test_conv_pool_is_conv_bias_relu_and_max_pool():
+@pytest.mark.parametrize("padding", ["valid", "same", 2, [(0, 1), 2]])
+def test_auto_is_the_reference(padding):
+    y = kernels.conv(X, W, strides=2, padding=padding)
+    assert_close(y, kernels.conv(X, W, strides=2, padding=padding, method="reference"), 16)
+    for pool in (kernels.max_pool, kernels.avg_pool):
+        assert_close(pool(X, 3), pool(X, 3, method="reference"), 4)
+
+
+@pytest.mark.parametrize("method", ["auto", "fused", "im2col", "xla"])
+def test_conv_pool_is_conv_bias_relu_and_max_pool(method):
     parts = kernels.max_pool(jax.nn.relu(kernels.conv(X, W) + B), 2)
-    for method in ("auto", "fused", "xla"):
-        chex.assert_trees_all_close(kernels.conv_pool(X, W, B, method=method), parts, atol=1e-5)
+    assert_close(kernels.conv_pool(X, W, B, method=method), parts, 16)
+    without = kernels.max_pool(kernels.conv(X, W, padding="same"), 3, strides=1)
+    how = {"window": 3, "pool_strides": 1, "padding": "same", "activation": None}
+    assert_close(kernels.conv_pool(X, W, method=method, **how), without, 16)
 
 
 def test_all_methods_have_one_gradient_even_where_relu_sits_at_zero():
@@ -44,26 +56,63 @@ def test_inputs_of_two_types_are_promoted_and_each_gradient_has_its_inputs_type(
     chex.assert_trees_all_equal_shapes_and_dtypes(gradients, tuple(inputs))
 
 
+def _refused(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["auto", *kernels.conv_methods()])
+def test_a_window_larger_than_the_image_is_named(method):
+    image = jnp.ones((1, 2, 9, 2))
+    message = "an image of 2x9 is too small for a window of 3x3; expected at least that size"
+    _refused(lambda: kernels.conv(image, W, method=method), message)
+
+
 @pytest.mark.parametrize("method", ["auto", "fused", "xla"])
-@pytest.mark.parametrize(("side", "kernel", "window"), [(3, 5, 2), (1, 5, 1), (3, 3, 2)])
-def test_images_too_small_for_one_pooled_value_are_named(method, side, kernel, window):
-    low, tall = X[:, :side], jnp.ones((kernel, 1, 2, 4))
-    needed = kernel + window - 1
-    with pytest.raises(ValueError, match=f"of {side}x9 are .*; expected {needed}x{window} at"):
-        kernels.conv_pool(low, tall, B, window=window, method=method)
-    narrow, wide = (jnp.swapaxes(low, 1, 2), jnp.swapaxes(tall, 0, 1))
-    with pytest.raises(ValueError, match=f"of 9x{side} are .*; expected {window}x{needed} at"):
-        kernels.conv_pool(narrow, wide, B, window=window, method=method)
+def test_a_pooling_window_larger_than_what_the_convolution_leaves_is_named(method):
+    message = "an image of 1x7 is too small for a window of 2x2; expected at least that size"
+    _refused(lambda: kernels.conv_pool(X[:, :3], W, B, method=method), message)
 
 
-def test_an_unknown_method_is_named():
-    with pytest.raises(ValueError, match="unknown method 'fft'; expected 'auto', 'fused' or 'xla'"):
-        kernels.conv_pool(X, W, B, method="fft")
+@pytest.mark.parametrize("method", ["auto", "reference", "tiles", "xla"])
+@pytest.mark.parametrize("pool", [kernels.max_pool, kernels.avg_pool])
+def test_what_a_pool_does_not_take_is_named(pool, method):
+    _refused(
+        lambda: pool(X, 10, method=method), "an image of 8x9 is too small for a window of 10x10"
+    )
+    _refused(
+        lambda: pool(X, (1, 2), padding=1, method=method), r"expected less than the window on every"
+    )
+    whole = jnp.ones((1, 4, 4, 1), jnp.int32)
+    _refused(lambda: pool(whole, method=method), "x of int32; expected a floating-point type")
 
 
-def test_importing_the_kernels_imports_no_other_library_of_the_project():
-    heavy = ["flax", "optax", "orbax", "sklearn", "matplotlib", "tensorflow_datasets"]
-    program = f"import sys, fidle_jax.kernels; print([m for m in {heavy} if m in sys.modules])"
+def test_what_a_conv_does_not_take_is_named():
+    whole = jnp.ones((1, 4, 4, 2), jnp.int32)
+    _refused(lambda: kernels.conv(whole, W.astype(int)), "arrays of int32; expected a floating-poi")
+    _refused(lambda: kernels.conv(X, W[0]), "x of 4 axes and w of 3; expected the same number")
+    _refused(lambda: kernels.conv(X, W, groups=2), "x of 2 channels and w of 2 channels and 4 feat")
+
+
+@pytest.mark.parametrize("call", [kernels.conv_pool, kernels.conv])
+def test_an_unknown_method_is_named(call):
+    _refused(lambda: call(X, W, method="mine"), "unknown method 'mine'; expected 'auto', 'referen")
+
+
+def test_an_unknown_method_of_pooling_is_named():
+    message = "unknown method 'fft'; expected 'auto', 'reference', 'tiles', 'xla'"
+    _refused(lambda: kernels.max_pool(X, method="fft"), message)
+
+
+def test_importing_the_kernels_imports_nothing_but_jax_and_what_jax_needs():
+    program = """
+import sys, jax, jax.numpy
+def packages(): return {name.partition(".")[0] for name in sys.modules}
+jax_needs = packages()
+import fidle_jax.kernels
+print(sorted(packages() - jax_needs - sys.stdlib_module_names - {"fidle_jax"}))
+"""
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -1,0 +1,17 @@
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from fidle_jax import kernels
+from fidle_jax.kernels.testing import ConvComparison
+
+
+class TestFft(ConvComparison):
+    method = "fft"
+
+
+def test_windows_of_hundreds_of_values_are_within_a_few_roundings():
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in [(1, 40, 40, 2), (25, 25, 2, 3)])
+    y, expected = (kernels.conv(x, w, method=method) for method in ("fft", "xla"))
+    chex.assert_trees_all_close(y, expected, rtol=0, atol=1e-6 * float(abs(expected).max()))

@@ -1,0 +1,60 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fidle_jax.kernels.first_max import first_max
+
+
+def _by_argmax(values):
+    first = values.argmax(axis=-2, keepdims=True)
+    return jnp.take_along_axis(values, first, axis=-2)[..., 0, :]
+
+
+def _derivatives(function, values, tangent, weights):
+    value, slope = jax.jvp(function, (values,), (tangent,))
+    _, pullback = jax.vjp(function, values)
+    return value, slope, pullback(weights)[0]
+
+
+_compiled = jax.jit(_derivatives, static_argnums=0)
+
+
+@settings(max_examples=15, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(3, 4, 2), (1, 1), (2, 0, 5, 3), (7, 1)]))
+def test_value_and_derivatives_in_both_modes_are_those_of_the_first_largest(seed, shape):
+    rng = np.random.default_rng(seed)
+    values, tangent = (jnp.asarray(rng.integers(-1, 2, shape), jnp.float32) for _ in range(2))
+    weights = jnp.asarray(rng.integers(-3, 4, (*shape[:-2], shape[-1])), jnp.float32)
+    ours, theirs = (_compiled(f, values, tangent, weights) for f in (first_max, _by_argmax))
+    chex.assert_trees_all_equal(ours, theirs)
+
+
+def test_of_equal_values_exactly_the_first_gets_the_gradient():
+    values = jnp.array([[1.0, 0.0], [3.0, 0.0], [3.0, 0.0]])
+    gradient = jax.grad(lambda values: first_max(values).sum())(values)
+    np.testing.assert_array_equal(gradient, [[0, 1], [1, 0], [0, 0]])
+
+
+def test_second_derivatives_are_those_of_a_choice_held_fast():
+    values = jnp.array([[2.0], [5.0], [5.0]])
+    curvature = jax.hessian(lambda values: (first_max(values) ** 3).sum())(values)
+    expected = np.zeros((3, 3))
+    expected[1, 1] = 6 * 5
+    np.testing.assert_array_equal(curvature.reshape(3, 3), expected)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_types_are_kept(dtype):
+    with jax.enable_x64(True):
+        values, weights = jnp.ones((2, 3), dtype), jnp.ones(3, dtype)
+        chex.assert_type(_derivatives(first_max, values, values, weights), dtype)
+
+
+def test_vmap_is_one_call_for_each():
+    values = jnp.asarray(np.random.default_rng(0).integers(-1, 2, (4, 3, 5)), jnp.float32)
+    gradient = jax.grad(lambda values: (first_max(values) ** 2).sum())
+    chex.assert_trees_all_equal(jax.vmap(gradient)(values), gradient(values))

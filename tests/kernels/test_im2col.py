@@ -1,0 +1,5 @@
+from fidle_jax.kernels.testing import ConvComparison
+
+
+class TestIm2col(ConvComparison):
+    method = "im2col"

@@ -1,0 +1,67 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fidle_jax import kernels
+from fidle_jax.kernels import methods
+
+X, W = jnp.ones((2, 6, 7, 4)), jnp.ones((3, 2, 2, 4))
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
+
+
+def test_a_registered_method_is_called_with_arguments_spelled_out():
+    calls = []
+
+    def conv(x, w, **arguments):
+        calls.append((x.shape, w.shape, arguments))
+        return jnp.zeros(3)
+
+    kernels.register("mine", conv)
+    y = kernels.conv(X, W, strides=2, padding="same", groups=2, method="mine")
+
+    np.testing.assert_array_equal(y, np.zeros(3))
+    padding = ((0, 1), (0, 1))
+    arguments = {"strides": (2, 2), "padding": padding, "dilation": (1, 1), "groups": 2}
+    assert calls == [(X.shape, W.shape, arguments)]
+    assert list(kernels.conv_methods())[-1] == "mine"
+
+
+def test_a_name_registered_again_means_the_later_function():
+    for value in (1, 2):
+        kernels.register("mine", lambda x, w, value=value, **_: jnp.full(1, value))
+    assert kernels.conv(X, W, groups=2, method="mine").item() == 2
+
+
+@pytest.mark.parametrize("name", ["auto", "reference", "xla", "im2col"])
+def test_the_names_of_the_package_itself_are_not_given_away(name):
+    with pytest.raises(
+        ValueError, match=f"method '{name}' is this package's own; expected another"
+    ):
+        kernels.register(name, lambda x, w, **_: x)
+
+
+def test_an_unknown_method_is_named_with_those_known():
+    kernels.register("mine", lambda x, w, **_: x)
+    known = "'auto', 'reference', 'xla', 'im2col', 'shifted', 'winograd', 'fft'.*'mine'"
+    with pytest.raises(ValueError, match=f"unknown method 'yours'; expected {known}"):
+        kernels.conv(X, W, groups=2, method="yours")
+
+
+def test_windows_that_a_method_does_not_do_are_refused_before_it_is_called():
+    def conv(*_, **__):
+        raise AssertionError
+
+    kernels.register("mine", conv, supports=lambda size, strides, dilation: max(strides) == 1)
+    with pytest.raises(
+        ValueError, match=r"'mine' does not do windows of \(3, 2\), strides \(2, 2\)"
+    ):
+        kernels.conv(X, W, strides=2, groups=2, method="mine")
+
+
+def test_the_list_of_methods_is_a_copy():
+    kernels.conv_methods().clear()
+    assert "reference" in kernels.conv_methods()

@@ -33,6 +33,8 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
     turns: list[list[float]] = [[] for _ in workers]
     for turn in range(rounds):
         for i in range(len(workers))[:: -1 if turn % 2 else 1]:
+            if steps[i] > trainers[i].at_once:
+                workers[i].train(trainers[i].at_once)  # caches and threads are the others' still
             turns[i].append(1e3 * workers[i].train(steps[i]) / steps[i])
     medians = [statistics.median(milliseconds) for milliseconds in turns]
     return {

@@ -1,6 +1,9 @@
 """Which method "auto" takes: on a CPU, the one that was fastest on the nearest problem measured.
 
-What was measured is in `fidle_jax.kernels.measured`. On other backends it is always XLA's own.
+What was measured is in `fidle_jax.kernels.measured`: whole steps, forward and backward, within a
+compiled loop. (Outside of one, XLA's convolution is the best here and there; but within, the backward
+pass of the same is up to 45 times slower, and what is around it cannot be known.) On other backends
+it is always XLA's own.
 """
 
 import functools
@@ -14,6 +17,10 @@ from fidle_jax.kernels.methods import conv_methods
 from fidle_jax.kernels.windows import Windows
 
 UNKNOWN_BATCH = 64  # taken for a batch whose size is a symbol (`jax.export`)
+
+# The other methods are programs that grow with the window, and so does the time to compile them.
+NOT_UNROLLED = ("xla", "fft", "apart")
+MOST_UNROLLED = 128  # values of a window: a little more than the largest that was measured
 
 
 def choose_conv(x_shape, w_shape, windows: Windows, groups: int) -> str:
@@ -64,10 +71,21 @@ def fastest(rows: Sequence[Row], problem: Problem) -> str:
 
 
 def _computes(method, problem):
+    if method not in NOT_UNROLLED and _values(problem) > MOST_UNROLLED:
+        return False
     if problem.kind != "conv":
         return True
     windows = problem.windows
     return conv_methods()[method].supports(windows.size, windows.strides, windows.dilation)
+
+
+def _values(problem):
+    """Of a window, or where a pooling follows, of all that one pooled value depends on."""
+    windows, pool = problem.windows, problem.pool
+    if pool is None:
+        return math.prod(windows.size)
+    each = zip(windows.size, windows.dilation, windows.strides, pool.size, strict=True)
+    return math.prod((k - 1) * d + (p - 1) * s + 1 for k, d, s, p in each)
 
 
 def _distance(a, b):

@@ -2,33 +2,44 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
 
 
 @jax.custom_jvp
 def first_max(values: Float[Array, "... option rest"]) -> Float[Array, "... rest"]:
     """The largest along the last axis but one; the gradient goes to the first of equal values.
 
-    Autodiff of `jnp.max` would share it among them, which training then does twice over with the
-    zeros after a ReLU. Forward and reverse mode.
+    Autodiff of `jnp.max` would share it among them, which is not what any framework's pooling does.
+    Forward and reverse mode.
     """
-    return values.max(axis=-2)
+    return _max_and_first(values)[0]
 
 
 @first_max.defjvp
 def _jvp(primals, tangents):
     (values,), (tangent,) = primals, tangents
-    largest = first_max(values)
-    chosen = _first(values == largest[..., None, :])
-    return largest, jnp.where(chosen, tangent, 0).sum(axis=-2)
+    largest, first = _max_and_first(values)
+    options = jnp.arange(values.shape[-2], dtype=first.dtype)[:, None]
+    return largest, jnp.where(options == first[..., None, :], tangent, 0).sum(axis=-2)
 
 
-def _first(flags: Bool[Array, "... option rest"]) -> Bool[Array, "... option rest"]:
-    """The flags but those that follow another along the last axis but one."""
-    before = jnp.zeros_like(flags[..., 0, :])
-    firsts = []
-    for option in range(flags.shape[-2]):
-        flag = flags[..., option, :]
-        firsts.append(flag & ~before)
-        before = before | flag
-    return jnp.stack(firsts, axis=-2)
+def _max_and_first(
+    values: Float[Array, "... option rest"],
+) -> tuple[Float[Array, "... rest"], Int[Array, "... rest"]]:
+    """The largest values and where they come first, by one reduction of pairs.
+
+    One pass over the values, and what comes of it is stored: XLA computes anything elementwise
+    over again wherever it is used.
+    """
+    axis = values.ndim - 2
+    options = lax.broadcasted_iota(np.int32, values.shape, axis)
+    start = np.array(-np.inf, values.dtype), np.int32(values.shape[axis])
+    return lax.reduce((values, options), start, _larger, (axis,))
+
+
+def _larger(one, other):
+    (value, place), (other_value, other_place) = one, other
+    is_first = (value > other_value) | ((value == other_value) & (place < other_place))
+    return jnp.maximum(value, other_value), jnp.where(is_first, place, other_place)

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fidle_jax.kernels.first_max import first_max
+from fidle_jax.kernels.stored import stored
 from fidle_jax.kernels.windows import Windows, pad, resolve_windows, shifted_slices
 
 
@@ -28,17 +29,21 @@ def conv_pool(
 ) -> Float[Array, "batch *count feature"]:
     """``max_pool(relu(conv(x, w) + b))``, or without the ReLU; one group, no padding in the pool."""
     corners = list(itertools.product(*map(range, pool.size)))
-    span = [
+    span = tuple(
         (k - 1) * d + (p - 1) * s + 1
         for k, d, p, s in zip(
             windows.size, windows.dilation, pool.size, windows.strides, strict=True
         )
-    ]
-    strides = [s * p for s, p in zip(windows.strides, pool.strides, strict=True)]
+    )
+    strides = tuple(s * p for s, p in zip(windows.strides, pool.strides, strict=True))
+    kernels = jnp.stack([_laid_out(w, corner, windows, span) for corner in corners], axis=-2)
+    kernels = kernels.reshape(*span, x.shape[-1], len(corners) * w.shape[-1])
     padded = pad(x, windows.padding)
     patches = resolve_windows(padded.shape[1:-1], span, strides)
-    rows = jnp.concatenate(shifted_slices(padded, patches), axis=-1)
-    kernels = jnp.stack([_laid_out(w, corner, windows, span) for corner in corners], axis=-2)
+    if any(k % s for k, s in zip(span, strides, strict=True)):
+        rows = jnp.concatenate(shifted_slices(padded, patches), axis=-1)
+    else:
+        rows, kernels = _block_patches(padded, patches), _in_blocks(kernels, strides)
     depth = math.prod(span) * x.shape[-1]
     wide = jnp.promote_types(x.dtype, jnp.float32)
     values = jnp.matmul(
@@ -58,3 +63,38 @@ def _laid_out(w, corner, windows, span):
         before = at * s
         config.append((before, room - before - (k - 1) * d - 1, d - 1))
     return lax.pad(w, jnp.array(0, w.dtype), [*config, (0, 0, 0), (0, 0, 0)])
+
+
+def _block_patches(image, patches):
+    """Patches of whole blocks, where a block is what lies between one patch's start and the next's.
+
+    The image is cut into blocks first, each a row of channels, so that far fewer and longer pieces
+    are put together, and in the gradient taken apart, than there are values in a patch.
+    """
+    blocks = [k // s for k, s in zip(patches.size, patches.strides, strict=True)]
+    sides = [(n + k - 1) for n, k in zip(patches.count, blocks, strict=True)]
+    fitting = [n * s for n, s in zip(sides, patches.strides, strict=True)]
+    image = image[(slice(None), *map(slice, fitting))]
+    rows = _split_axes(image, patches.strides, first=1)
+    rows = stored(rows.reshape(image.shape[0], *sides, -1))
+    return jnp.concatenate(shifted_slices(rows, resolve_windows(sides, blocks)), axis=-1)
+
+
+def _in_blocks(kernels, strides):
+    """The kernels' values in the order in which `_block_patches` has them."""
+    return _split_axes(kernels, strides, first=0)
+
+
+def _split_axes(array, strides, first):
+    """Each axis of ``strides`` cut into blocks; all numbers of blocks first, then what is in them."""
+    last = first + len(strides)
+    cut = [
+        side for n, s in zip(array.shape[first:last], strides, strict=True) for side in (n // s, s)
+    ]
+    split = array.reshape(*array.shape[:first], *cut, *array.shape[last:])
+    outer, inner = (
+        range(first, first + 2 * len(strides), 2),
+        range(first + 1, first + 2 * len(strides), 2),
+    )
+    rest = range(first + 2 * len(strides), split.ndim)
+    return split.transpose(*range(first), *outer, *inner, *rest)

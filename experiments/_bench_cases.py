@@ -108,7 +108,11 @@ def _conv_methods(problem):
 
 def _conv_pool_methods(problem, rows):
     conv_alone = fastest(rows, dataclasses.replace(problem, kind="conv", pool=None))
-    methods = {"xla": "xla", "apart": conv_alone} | {name: name for name in conv_pool_methods()}
+    methods = {"xla": "xla", "apart": conv_alone} | {
+        name: name
+        for name, method in kernels.conv_pool_methods().items()
+        if method.supports(problem.windows, problem.pool)
+    }
     return {
         name: functools.partial(
             kernels.conv_pool,
@@ -129,10 +133,6 @@ def _window_arguments(problem):
         "dilation": windows.dilation,
         "groups": problem.groups,
     }
-
-
-def conv_pool_methods() -> list[str]:
-    return ["fused"]
 
 
 def _pool_methods(problem):

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fidle_jax.kernels import fused, reference, tiles, xla
+from fidle_jax.kernels import reference, tiles, xla
 from fidle_jax.kernels.choice import choose_conv, choose_conv_pool, choose_pool
 from fidle_jax.kernels.dropout import dropout
 from fidle_jax.kernels.general import conv_general_dilated
 from fidle_jax.kernels.hashing import hash_bits, permutation
-from fidle_jax.kernels.methods import conv_methods, find_method, register
+from fidle_jax.kernels.methods import conv_methods, conv_pool_methods, find_method, register
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, resolve_windows
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "conv_general_dilated",
     "conv_methods",
     "conv_pool",
+    "conv_pool_methods",
     "dropout",
     "hash_bits",
     "max_pool",
@@ -170,11 +171,11 @@ def conv_pool(
         pool_strides: of the pooling; by default its window.
         activation: an elementwise function, None for none.
         strides: of the convolution, as its ``padding``, ``dilation`` and ``groups`` (see `conv`).
-        method: "fused" (`fidle_jax.kernels.fused`: one group, and ReLU or no activation), one of
+        method: one of `conv_pool_methods` (one group, and ReLU or no activation), one of
             `conv_methods` for the convolution alone, or "auto": by shape on CPU, XLA's elsewhere.
 
     Raises:
-        ValueError: as `conv` and `max_pool`, or "fused" where it does not apply.
+        ValueError: as `conv` and `max_pool`, or a method where it does not apply.
     """
     b = jnp.zeros(w.shape[-1:], x.dtype) if b is None else b
     x, w, b = _promoted(x, w, b)
@@ -183,13 +184,15 @@ def conv_pool(
     fusible = groups == 1 and activation in (None, jax.nn.relu)
     if method == "auto":
         method = choose_conv_pool(x.shape, w.shape, windows, pool, groups) if fusible else "apart"
-    if method == "fused":
-        if not fusible:
+    as_one = conv_pool_methods().get(method)
+    if as_one is not None:
+        if not (fusible and as_one.supports(windows, pool)):
             raise ValueError(
-                "method 'fused' takes one group, and jax.nn.relu or None as activation; expected "
-                "method='auto' or a method of the convolution otherwise"
+                f"method {method!r} takes one group, jax.nn.relu or None as activation, and for "
+                "'winograd_pool' windows of 3 at stride 1 and a pool of 2; expected method='auto' or a "
+                "method of the convolution otherwise"
             )
-        return fused.conv_pool(x, w, b, windows, pool, activation is not None)
+        return as_one.conv_pool(x, w, b, windows, pool, activation is not None)
     y = conv(
         x,
         w,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax
 
 from fidle_jax.kernels.measured import Problem, Row, kept_rows
-from fidle_jax.kernels.methods import conv_methods
+from fidle_jax.kernels.methods import conv_methods, conv_pool_methods
 from fidle_jax.kernels.windows import Windows
 
 UNKNOWN_BATCH = 64  # taken for a batch whose size is a symbol (`jax.export`)
@@ -73,9 +73,12 @@ def fastest(rows: Sequence[Row], problem: Problem) -> str:
 def _computes(method, problem):
     if method not in NOT_UNROLLED and _values(problem) > MOST_UNROLLED:
         return False
+    windows = problem.windows
+    if problem.kind == "conv_pool":
+        as_one = conv_pool_methods().get(method)
+        return as_one is None or as_one.supports(windows, problem.pool)
     if problem.kind != "conv":
         return True
-    windows = problem.windows
     return conv_methods()[method].supports(windows.size, windows.strides, windows.dilation)
 
 

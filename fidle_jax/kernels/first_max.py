@@ -1,10 +1,14 @@
 """The maximum of a few arrays, its gradient going to the first of equal ones."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
+
+from fidle_jax.kernels.stored import stored
 
 
 @jax.custom_jvp
@@ -43,3 +47,20 @@ def _larger(one, other):
     (value, place), (other_value, other_place) = one, other
     is_first = (value > other_value) | ((value == other_value) & (place < other_place))
     return jnp.maximum(value, other_value), jnp.where(is_first, place, other_place)
+
+
+@jax.custom_jvp
+def first_max_of(*arrays: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The largest of the arrays, place by place, as `first_max` of them stacked."""
+    return functools.reduce(jnp.maximum, arrays)
+
+
+@first_max_of.defjvp
+def _jvp_of(arrays, tangents):
+    largest = first_max_of(*arrays)
+    winner = jnp.full(largest.shape, len(arrays) - 1, largest.dtype)
+    for option in reversed(range(len(arrays) - 1)):
+        winner = jnp.where(arrays[option] == largest, option, winner)
+    winner = stored(winner)
+    parts = (jnp.where(winner == option, part, 0) for option, part in enumerate(tangents))
+    return largest, functools.reduce(jnp.add, parts)

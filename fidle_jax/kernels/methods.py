@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from jaxtyping import Array
 
-from fidle_jax.kernels import fft, im2col, reference, shifted, winograd, xla
+from fidle_jax.kernels import fft, fused, im2col, reference, shifted, winograd, xla
 from fidle_jax.kernels.windows import Windows
 
 
@@ -80,3 +80,27 @@ def find_method(name: str, windows: Windows) -> Callable[..., Array]:
             f"dilation {windows.dilation}; expected method='auto' or another"
         )
     return method.conv
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolMethod:
+    """A way to compute a convolution and the maximum over a pool of it as one.
+
+    Attributes:
+        conv_pool: (x, w, b, windows of the convolution, those of the pool, whether there is a ReLU).
+        supports: (windows of the convolution, those of the pool) -> whether it computes them.
+    """
+
+    conv_pool: Callable[..., Array]
+    supports: Callable[[Windows, Windows], bool]
+
+
+_POOL_METHODS = {
+    "fused": PoolMethod(fused.conv_pool, lambda windows, pool: True),
+    "winograd_pool": PoolMethod(winograd.conv_pool, winograd.supports_pool),
+}
+
+
+def conv_pool_methods() -> dict[str, PoolMethod]:
+    """The methods that compute a convolution and its pooling as one, by name."""
+    return dict(_POOL_METHODS)

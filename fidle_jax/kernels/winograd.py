@@ -5,17 +5,40 @@ takes 6; on an image, 16 where it takes 36 (Lavin and Gray, "Fast algorithms for
 networks", 2015). Tiles of 4, two apart, and the kernel are transformed by additions; what is left is
 one matmul for each of the 4^n places in a tile. The gradients are transformed alike, being the
 transposes of the same steps. Rounding errors are a few times those of the definition.
+
+Two values a side are also what a pool of 2 takes: `conv_pool` takes the maximum of them where they
+are, and never puts the image together.
 """
 
+import functools
+import itertools
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, pad
+from fidle_jax.kernels.first_max import first_max_of
+from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
+
+# The transforms along one axis, in the paper's notation, with the signs of the last row turned.
+_TILE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+_VALUES = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+
+# Arrays by their place along every spatial axis of a tile, a kernel or a pair of values.
+Places = dict[tuple[int, ...], Array]
 
 
 def supports(size: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
     """Whether windows of this kind are computed: 3 values a side, strides and dilation of 1."""
     return set(size) <= {3} and set(strides) <= {1} and set(dilation) <= {1}
+
+
+def supports_pool(windows: Windows, pool: Windows) -> bool:
+    """Whether `conv_pool` computes them: what `supports` says, and a pool of 2 at strides of 2."""
+    halves = set(pool.size) <= {2} and set(pool.strides) <= {2}
+    return halves and supports(windows.size, windows.strides, windows.dilation)
 
 
 def conv(
@@ -35,55 +58,97 @@ def conv(
     windows = conv_windows(x, w, strides, padding, dilation, groups)
     if not supports(windows.size, windows.strides, windows.dilation):
         raise ValueError("winograd takes windows of 3 on every side, strides and dilation of 1")
-    dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
-    rank = x.ndim - 2
+    tiles = tuple(-(-n // 2) for n in windows.count)
+    values = _values(x, w, windows, tiles, groups)
+    y = jnp.stack([values[place] for place in sorted(values)], axis=-2)
+    y = _interleave(y.reshape(*y.shape[:-2], *(2,) * len(tiles), y.shape[-1]), tiles)
+    return y[tuple(map(slice, (x.shape[0], *windows.count)))].astype(x.dtype)
+
+
+def conv_pool(
+    x: Float[Array, "batch *spatial channel"],
+    w: Float[Array, "*window channel feature"],
+    b: Float[Array, " feature"],
+    windows: Windows,
+    pool: Windows,
+    relu: bool,
+) -> Float[Array, "batch *count feature"]:
+    """``max_pool(relu(conv(x, w) + b))``, or without the ReLU, for a pool of 2 at strides of 2."""
+    values = _values(x, w, windows, pool.count, groups=1)
+    pooled = first_max_of(*(values[place] for place in sorted(values))) + b
+    return (jax.nn.relu(pooled) if relu else pooled).astype(x.dtype)
+
+
+def _values(x, w, windows, tiles, groups) -> Places:
+    """The convolution's values by their place in a pair along each axis, (batch, *tiles, feature)."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    rank = len(tiles)
+    kernel = {place: w[place].astype(wide) for place in itertools.product(range(3), repeat=rank)}
+    kernel = _transform(_KERNEL, kernel)
+    tile = _transform(_TILE, _tiles(x.astype(wide), windows, tiles))
+    return _transform(
+        _VALUES, {place: _matmul(tile[place], kernel[place], groups) for place in tile}
+    )
+
+
+def _tiles(x, windows, tiles) -> Places:
+    """The values of all tiles by their place in it.
+
+    Every second row and column is set apart once, and the tiles are cut out of those.
+    """
     fill = [
-        (low, high + n % 2) for (low, high), n in zip(windows.padding, windows.count, strict=True)
+        (low, max(0, 2 * t + 2 - n - low))
+        for (low, _), n, t in zip(windows.padding, x.shape[1:-1], tiles, strict=True)
     ]
-    tiles = _along_axes(_tile, [pad(x, fill).astype(wide)], range(1, rank + 1))
-    kernels = _along_axes(_transform_kernel, [w.astype(wide)], range(rank))
-    products = [_matmul(t, k, groups) for t, k in zip(tiles, kernels, strict=True)]
-    for axis in reversed(range(1, rank + 1)):
-        products = [_untile(products[i : i + 4], axis) for i in range(0, len(products), 4)]
-    (y,) = products
-    return y[tuple(slice(n) for n in (x.shape[0], *windows.count))].astype(dtype)
+    x = pad(x, fill)[(slice(None), *(slice(2 * t + 2) for t in tiles))]
+    rank = len(tiles)
+    x = x.reshape(x.shape[0], *itertools.chain(*((t + 1, 2) for t in tiles)), x.shape[-1])
+    x = x.transpose(*range(2, 2 * rank + 1, 2), 0, *range(1, 2 * rank + 1, 2), 2 * rank + 1)
+    return {
+        place: x[tuple(i % 2 for i in place)][
+            (slice(None), *(slice(i // 2, i // 2 + t) for i, t in zip(place, tiles, strict=True)))
+        ]
+        for place in itertools.product(range(4), repeat=rank)
+    }
 
 
-def _along_axes(transform, arrays, axes):
-    """One array becomes four along each axis, those of the last axis next to each other."""
-    for axis in axes:
-        arrays = [part for array in arrays for part in transform(array, axis)]
+def _transform(matrix, arrays: Places) -> Places:
+    """``arrays`` with ``matrix`` applied along every axis of their places."""
+    rank = len(next(iter(arrays)))
+    for axis in range(rank):
+        rest = {place[:axis] + place[axis + 1 :] for place in arrays}
+        arrays = {
+            (*other[:axis], row, *other[axis:]): _combination(
+                matrix[row],
+                [arrays[(*other[:axis], i, *other[axis:])] for i in range(matrix.shape[1])],
+            )
+            for row in range(matrix.shape[0])
+            for other in rest
+        }
     return arrays
 
 
-def _tile(x, axis):
-    even, odd = (_take(x, axis, slice(start, None, 2)) for start in (0, 1))
-    e0, e1 = _take(even, axis, slice(None, -1)), _take(even, axis, slice(1, None))
-    o0, o1 = _take(odd, axis, slice(None, -1)), _take(odd, axis, slice(1, None))
-    return e0 - e1, o0 + e1, e1 - o0, o0 - o1
+def _combination(factors, arrays):
+    terms = [
+        array if factor == 1 else -array if factor == -1 else array * factor.astype(array.dtype)
+        for factor, array in zip(factors, arrays, strict=True)
+        if factor
+    ]
+    return functools.reduce(jnp.add, terms)
 
 
-def _transform_kernel(w, axis):
-    w0, w1, w2 = (_take(w, axis, slice(i, i + 1)) for i in range(3))
-    outer = (w0 + w2) / 2
-    return w0, outer + w1 / 2, outer - w1 / 2, w2
-
-
-def _matmul(tiles, kernel, groups):
-    kernel = kernel.reshape(kernel.shape[-2:])
+def _matmul(tile, kernel, groups):
     if groups == 1:
-        return tiles @ kernel
-    tiles = tiles.reshape(*tiles.shape[:-1], groups, -1)
+        return tile @ kernel
+    tile = tile.reshape(*tile.shape[:-1], groups, -1)
     kernel = kernel.reshape(kernel.shape[0], groups, -1)
-    y = jnp.einsum("...gc,cgf->...gf", tiles, kernel)
+    y = jnp.einsum("...gc,cgf->...gf", tile, kernel)
     return y.reshape(*y.shape[:-2], -1)
 
 
-def _untile(parts, axis):
-    m0, m1, m2, m3 = parts
-    pairs = jnp.stack([m0 + m1 + m2, m1 - m2 - m3], axis=axis + 1)
-    return pairs.reshape(*m0.shape[:axis], 2 * m0.shape[axis], *m0.shape[axis + 1 :])
-
-
-def _take(x, axis, part):
-    return x[(slice(None),) * axis + (part,)]
+def _interleave(y, tiles):
+    """(batch, *tiles, 2, 2, ..., feature) as (batch, twice each of tiles, feature)."""
+    rank = len(tiles)
+    axes = itertools.chain(*((1 + i, 1 + rank + i) for i in range(rank)))
+    y = y.transpose(0, *axes, 1 + 2 * rank)
+    return y.reshape(y.shape[0], *(2 * t for t in tiles), y.shape[-1])

@@ -59,7 +59,7 @@ def figure_of(results: Sequence[dict[str, Any]], where: str) -> Figure:
     )
     ratio.set_ylim(len(results) - 0.5, -0.5)
     figure.suptitle(
-        f"Milliseconds forward and backward; ring: auto's choice\n{where}", fontsize=TEXT
+        f"Forward and backward together, float32; ring: auto's choice\n{where}", fontsize=TEXT
     )
     samples = [Line2D([], [], linestyle="", label=name, **mark) for name, mark in marks.items()]
     figure.legend(

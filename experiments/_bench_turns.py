@@ -1,5 +1,6 @@
 """Functions timed turn by turn, so that what else the machine does falls on all of them alike."""
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -13,11 +14,12 @@ TURN = 0.01  # seconds: a turn is as many calls as fill them
 MOST_CALLS = 1000
 GIVE_UP = 5.0  # times the fastest: such a method is out of the running
 FEWEST_ROUNDS = 3
+LONG = 1.0  # seconds: a call that takes longer, by a method out of the running, is not repeated
 
 
 def call_by_call(function: Callable[..., Any], arrays: tuple) -> Callable[[int], None]:
-    """Runs the compiled function so many times, each called from Python."""
-    compiled = jax.jit(function)
+    """Compiles; returns what runs the function so many times, each called from Python."""
+    compiled = jax.jit(function).lower(*arrays).compile()
 
     def run(calls: int) -> None:
         for _ in range(calls):
@@ -27,23 +29,27 @@ def call_by_call(function: Callable[..., Any], arrays: tuple) -> Callable[[int],
 
 
 def in_a_loop(function: Callable[..., Any], arrays: tuple) -> Callable[[int], None]:
-    """Runs the function so many times in one compiled loop, as a chunk of training steps does."""
+    """Compiles; returns what runs the function so many times in one loop, as a chunk of training does."""
 
-    @jax.jit
-    def repeated(calls, *arrays):
-        nothing = jax.tree.map(
-            lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *arrays)
-        )
+    @functools.partial(jax.jit, donate_argnums=1)
+    def repeated(calls, arrays):
+        shapes = jax.eval_shape(function, *arrays)
+        nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
-        def body(_, previous):
-            # Else it is the same computation each time, and moves out of the loop.
-            again, _ = lax.optimization_barrier((arrays, previous))
-            return function(*again)
+        def body(number, carried):
+            # One element differs each time: what stays the same, XLA would compute once.
+            arrays = [a.at[(0,) * a.ndim].set(number.astype(a.dtype)) for a in carried[0]]
+            return arrays, function(*arrays)
 
-        return lax.fori_loop(0, calls, body, nothing)
+        return lax.fori_loop(0, calls, body, (arrays, nothing))
+
+    state = [jnp.copy(array) for array in arrays]
+    compiled = repeated.lower(jnp.int32(0), state).compile()
 
     def run(calls: int) -> None:
-        jax.block_until_ready(repeated(calls, *arrays))
+        nonlocal state
+        state, result = compiled(jnp.int32(calls), state)
+        jax.block_until_ready(result)
 
     return run
 
@@ -55,37 +61,37 @@ def time_by_turns(
 
     Args:
         runs: what runs each so many times.
-        rounds: at most; those that are far behind the fastest take part in `FEWEST_ROUNDS`.
+        rounds: at most; those that are far behind the fastest take part in `FEWEST_ROUNDS` or none.
         seconds: that all rounds together may take, roughly, once there are `FEWEST_ROUNDS`.
     """
-    first = {name: _first_call(run) for name, run in runs.items()}
+    first = {name: _estimate(run) for name, run in runs.items()}
     fastest = min(first.values())
     calls = {name: max(1, min(MOST_CALLS, round(TURN / t))) for name, t in first.items()}
     ahead = [name for name in runs if first[name] <= GIVE_UP * fastest]
+    worth_repeating = [name for name in runs if name in ahead or first[name] < LONG]
     round_seconds = sum(calls[name] * first[name] for name in ahead)
     rounds = max(min(rounds, FEWEST_ROUNDS), min(rounds, int(seconds / round_seconds)))
-    milliseconds: dict[str, list[float]] = {name: [] for name in runs}
+    turns: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):
-        names = list(runs if number < FEWEST_ROUNDS else ahead)
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            each = _seconds(runs[name], calls[name]) / calls[name]
-            milliseconds[name].append(1000 * each)
-    return milliseconds
+        names = worth_repeating if number < FEWEST_ROUNDS else ahead
+        start = number % len(names)
+        for name in names[start:] + names[:start]:
+            turns[name].append(1000 * _seconds(runs[name], calls[name]) / calls[name])
+    return {name: each or [1000 * first[name]] for name, each in turns.items()}
 
 
 def matmul_gflops(rounds: int, side: int = 2048) -> float:
     """Billions of operations a second of a float32 matmul of side x side: what the machine can do."""
     matrix = jnp.ones((side, side), jnp.float32)
     run = call_by_call(jnp.matmul, (matrix, matrix))
-    run(1)
+    run(1)  # warms up
     return 2e-9 * side**3 / statistics.median(_seconds(run, 1) for _ in range(rounds))
 
 
-def _first_call(run):
-    """Seconds of a call that need not compile, the better of two."""
-    run(1)
-    return min(_seconds(run, 1) for _ in range(2))
+def _estimate(run):
+    """Seconds of a call; the better of two where that is soon known."""
+    seconds = _seconds(run, 1)
+    return seconds if seconds > LONG else min(seconds, _seconds(run, 1))
 
 
 def _seconds(run, calls):

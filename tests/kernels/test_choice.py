@@ -103,6 +103,13 @@ def test_a_method_that_cannot_compute_the_windows_leaves_the_choice_to_the_next(
     assert fastest(rows, problem(window=5)) == "im2col"
 
 
+def test_methods_that_unroll_the_window_are_not_taken_for_large_ones():
+    rows = [row(problem(), im2col=1, shifted=2, xla=3), row(problem("avg_pool"), tiles=1, xla=2)]
+    assert fastest(rows, problem(window=11)) == "im2col"
+    assert fastest(rows, problem(window=12)) == "xla"
+    assert fastest(rows, problem("avg_pool", spatial=(32, 32), window=32)) == "xla"
+
+
 def test_grouping_counts_before_rank_and_rank_before_size():
     depthwise = problem(batch=1, spatial=(9,), groups=8)
     rows = [

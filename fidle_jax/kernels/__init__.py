@@ -5,11 +5,13 @@ is slow there, the gradient of its pooling (select-and-scatter) and threefry's r
 as much again. `conv_pool` and `dropout` are made for that; on GPU and TPU, XLA's own is taken.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from fidle_jax.kernels import reference, tiles, xla
 from fidle_jax.kernels.choice import choose_conv, choose_conv_pool, choose_pool
@@ -18,6 +20,9 @@ from fidle_jax.kernels.general import conv_general_dilated
 from fidle_jax.kernels.hashing import hash_bits, permutation
 from fidle_jax.kernels.methods import conv_methods, conv_pool_methods, find_method, register
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, resolve_windows
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 __all__ = [
     "avg_pool",

@@ -1,11 +1,16 @@
 """Dropout with bits from an integer hash."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from fidle_jax.kernels.hashing import hash_bits
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, Key
 
 
 def dropout(

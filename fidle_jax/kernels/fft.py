@@ -4,11 +4,17 @@ Its cost does not grow with the window (Mathieu, Henaff and LeCun, "Fast trainin
 networks through FFTs", 2013). Strides save nothing: all places are computed, some are kept.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, pad
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 def conv(

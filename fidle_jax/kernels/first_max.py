@@ -1,14 +1,20 @@
 """The maximum of a few arrays, its gradient going to the first of equal ones."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
 
+from fidle_jax.kernels.chunks import kept
 from fidle_jax.kernels.stored import stored
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
 
 
 @jax.custom_jvp
@@ -61,6 +67,6 @@ def _jvp_of(arrays, tangents):
     winner = jnp.full(largest.shape, len(arrays) - 1, largest.dtype)
     for option in reversed(range(len(arrays) - 1)):
         winner = jnp.where(arrays[option] == largest, option, winner)
-    winner = stored(winner)
+    winner = kept(stored(winner))
     parts = (jnp.where(winner == option, part, 0) for option, part in enumerate(tangents))
     return largest, functools.reduce(jnp.add, parts)

@@ -6,17 +6,22 @@ convolution at all of them, and the maximum is taken over those: the image is ga
 pooled value, not once for each value before pooling, and what lies between is never an image again.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
 from fidle_jax.kernels.first_max import first_max
 from fidle_jax.kernels.stored import stored
 from fidle_jax.kernels.windows import Windows, pad, resolve_windows, shifted_slices
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 def conv_pool(

@@ -1,18 +1,23 @@
 """`jax.lax.conv_general_dilated` by this package's methods: a drop-in for Flax modules and other callers."""
 
+from __future__ import annotations
+
 import functools
 import operator
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Shaped
 
 from fidle_jax.kernels.choice import choose_conv
 from fidle_jax.kernels.methods import find_method
 from fidle_jax.kernels.windows import Windows, resolve_windows
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Shaped
 
 FLOATS = {jnp.dtype(name) for name in ("bfloat16", "float16", "float32", "float64")}
 

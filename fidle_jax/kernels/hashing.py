@@ -4,9 +4,15 @@ An integer hash of a counter is several times cheaper on a CPU than threefry, an
 depends on its own index alone, the same whatever the number of devices that share the work.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key, UInt32
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Int, Key, UInt32
 
 
 def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:

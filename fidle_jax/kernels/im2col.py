@@ -1,11 +1,16 @@
 """Convolution as patches and one matmul (Chellapilla, Puri and Simard, 2006)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, pad, shifted_slices
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 def conv(

@@ -1,12 +1,16 @@
 """The methods of convolution by name, those of this package and those registered."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
-
-from jaxtyping import Array
+from typing import TYPE_CHECKING
 
 from fidle_jax.kernels import fft, fused, im2col, reference, shifted, winograd, xla
 from fidle_jax.kernels.windows import Windows
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,15 +5,20 @@ by one (the Hadamard product) and summed. Any number of spatial axes. What all o
 held against (Fidle, sequence 2: "CNN", the principle of convolution).
 """
 
+from __future__ import annotations
+
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
 from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 def conv(

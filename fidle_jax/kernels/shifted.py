@@ -4,12 +4,17 @@ No patches are stored. With one channel a group (a depthwise convolution) no mat
 the sum of products goes through the cache once.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, pad, shifted_slices
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 def conv(

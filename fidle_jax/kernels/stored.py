@@ -1,9 +1,15 @@
 """A wall between what computes an array and what uses it, for XLA's fusion on a CPU."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 @jax.custom_jvp

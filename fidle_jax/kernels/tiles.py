@@ -5,11 +5,17 @@ before it. Here the positions of a window are a few strided slices; the gradient
 of equal values, as XLA's does.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from fidle_jax.kernels.first_max import first_max
 from fidle_jax.kernels.windows import Windows, pad, shifted_slices
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 def max_pool(

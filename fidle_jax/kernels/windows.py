@@ -1,12 +1,17 @@
 """Windows that slide over the spatial axes: their sizes, padding and number, and what is wrong with them."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
 
 Sizes = int | Sequence[int]
 Padding = str | int | Sequence[int | tuple[int, int]]

@@ -10,16 +10,23 @@ Two values a side are also what a pool of 2 takes: `conv_pool` takes the maximum
 are, and never puts the image together.
 """
 
+from __future__ import annotations
+
 import functools
 import itertools
+import math
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
+from fidle_jax.kernels.chunks import in_chunks
 from fidle_jax.kernels.first_max import first_max_of
 from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 # The transforms along one axis, in the paper's notation, with the signs of the last row turned.
 _TILE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
@@ -27,7 +34,7 @@ _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 _VALUES = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
 # Arrays by their place along every spatial axis of a tile, a kernel or a pair of values.
-Places = dict[tuple[int, ...], Array]
+Places = dict[tuple[int, ...], jax.Array]
 
 
 def supports(size: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
@@ -59,10 +66,15 @@ def conv(
     if not supports(windows.size, windows.strides, windows.dilation):
         raise ValueError("winograd takes windows of 3 on every side, strides and dilation of 1")
     tiles = tuple(-(-n // 2) for n in windows.count)
-    values = _values(x, w, windows, tiles, groups)
-    y = jnp.stack([values[place] for place in sorted(values)], axis=-2)
-    y = _interleave(y.reshape(*y.shape[:-2], *(2,) * len(tiles), y.shape[-1]), tiles)
-    return y[tuple(map(slice, (x.shape[0], *windows.count)))].astype(x.dtype)
+    kernel = _transformed_kernel(w, x.dtype)
+
+    def convolve(x):
+        values = _values(x, kernel, windows, tiles, groups)
+        y = jnp.stack([values[place] for place in sorted(values)], axis=-2)
+        y = _interleave(y.reshape(*y.shape[:-2], *(2,) * len(tiles), y.shape[-1]), tiles)
+        return y[tuple(map(slice, (x.shape[0], *windows.count)))]
+
+    return in_chunks(convolve, x, _bytes_of_one(tiles, w)).astype(x.dtype)
 
 
 def conv_pool(
@@ -74,18 +86,32 @@ def conv_pool(
     relu: bool,
 ) -> Float[Array, "batch *count feature"]:
     """``max_pool(relu(conv(x, w) + b))``, or without the ReLU, for a pool of 2 at strides of 2."""
-    values = _values(x, w, windows, pool.count, groups=1)
-    pooled = first_max_of(*(values[place] for place in sorted(values))) + b
+    kernel = _transformed_kernel(w, x.dtype)
+
+    def convolve_and_pool(x):
+        values = _values(x, kernel, windows, pool.count, groups=1)
+        return first_max_of(*(values[place] for place in sorted(values)))
+
+    pooled = in_chunks(convolve_and_pool, x, _bytes_of_one(pool.count, w)) + b
     return (jax.nn.relu(pooled) if relu else pooled).astype(x.dtype)
 
 
-def _values(x, w, windows, tiles, groups) -> Places:
+def _bytes_of_one(tiles, w):
+    """What the transformed tiles of one example and their products take."""
+    places = 4 ** len(tiles)
+    return 4 * places * math.prod(tiles) * (w.shape[-2] + w.shape[-1])
+
+
+def _transformed_kernel(w, dtype) -> Places:
+    w = w.astype(jnp.promote_types(dtype, jnp.float32))
+    places = itertools.product(range(3), repeat=w.ndim - 2)
+    return _transform(_KERNEL, {place: w[place] for place in places})
+
+
+def _values(x, kernel, windows, tiles, groups) -> Places:
     """The convolution's values by their place in a pair along each axis, (batch, *tiles, feature)."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    rank = len(tiles)
-    kernel = {place: w[place].astype(wide) for place in itertools.product(range(3), repeat=rank)}
-    kernel = _transform(_KERNEL, kernel)
-    tile = _transform(_TILE, _tiles(x.astype(wide), windows, tiles))
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    tile = _transform(_TILE, _tiles(x, windows, tiles))
     return _transform(
         _VALUES, {place: _matmul(tile[place], kernel[place], groups) for place in tile}
     )

@@ -1,11 +1,17 @@
 """XLA's own convolution and pooling."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
 
 from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 def conv(

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 from _bench_cases import Case, with_gradients
-from _bench_turns import time_by_turns
+from _bench_turns import matmul_gflops, time_by_turns
 
 PHASES = ("forward", "training")
 ARGUMENTS = ("x", "w", "b")
@@ -20,9 +20,8 @@ def measure(
     prepare: Callable[[Callable[..., Any], tuple], Callable[[int], None]],
     rounds: int,
     seconds: float,
-    peak: float,
 ) -> dict[str, Any]:
-    """Milliseconds of each method, median and all turns, and its share of the peak.
+    """Milliseconds of each method, median and all turns, and its share of a matmul's GFLOP/s just before.
 
     "forward" alone and, for a case with gradients, "training": forward and backward together.
 
@@ -31,16 +30,16 @@ def measure(
         prepare: `_bench_turns.call_by_call` or `_bench_turns.in_a_loop`.
         rounds: as those of `_bench_turns.time_by_turns`.
         seconds: as well.
-        peak: GFLOP/s that are a share of 1.
     """
-    arrays = case.arrays()
+    arrays, peak = case.arrays(), matmul_gflops(rounds=3)
 
     def time(functions, arrays, flops):
         runs = {name: prepare(function, arrays) for name, function in functions.items()}
         turns = time_by_turns(runs, rounds, seconds)
         return {name: _summary(each, flops, peak) for name, each in turns.items()}
 
-    result: dict[str, Any] = {"name": case.name, "forward": time(case.methods, arrays, case.flops)}
+    result: dict[str, Any] = {"name": case.name, "matmul_gflops": peak}
+    result["forward"] = time(case.methods, arrays, case.flops)
     if case.gradients:
         result["gradients"] = [ARGUMENTS[place] for place in case.gradients]
         shape = jax.eval_shape(next(iter(case.methods.values())), *arrays)

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import re
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from _bench_cases import Case, case_of, other_cases
 from _bench_measure import machine, measure, medians
 from _bench_output import figure_of, lines
 from _bench_problems import describe, grid
-from _bench_turns import call_by_call, in_a_loop, matmul_gflops
+from _bench_turns import call_by_call, in_a_loop
 
 from fidle_jax.kernels import measured
 from fidle_jax.kernels.choice import choose
@@ -59,10 +60,9 @@ def main(config: Config) -> None:
             "--write-table, and JAX runs on no CPU; expected JAX_PLATFORMS=cpu before the command"
         )
     where = f"{machine()}, {'in a compiled loop' if config.loop else 'call by call'}"
-    peak = matmul_gflops(rounds=15)
-    print(f"{where}; a float32 matmul of 2048 x 2048: {peak:.0f} GFLOP/s", flush=True)
-    results, rows = _measure_all(config, problems, others, where, peak)
-    _write(config.output or default_run_dir("bench_kernels"), where, peak, results)
+    print(f"{where}; shares are of a float32 matmul's rate, 2048 x 2048", flush=True)
+    results, rows = _measure_all(config, problems, others, where)
+    _write(config.output or default_run_dir("bench_kernels"), where, results)
     if config.write_table:
         _write_table(rows, len(problems))
     else:
@@ -82,14 +82,14 @@ def _selected(pattern: str) -> tuple[list[Problem], list[Case]]:
 
 
 def _measure_all(
-    config: Config, problems: Sequence[Problem], others: Sequence[Case], where: str, peak: float
+    config: Config, problems: Sequence[Problem], others: Sequence[Case], where: str
 ) -> tuple[list[dict[str, Any]], dict[Problem, Row]]:
     """The results, and the table's rows with those measured here in their places."""
 
     def timed(case):
         # A batch is gathered from images that stay the same: nothing to go round in a loop with.
         prepare = in_a_loop if config.loop and case.gradients else call_by_call
-        return measure(case, prepare, config.rounds, config.seconds, peak)
+        return measure(case, prepare, config.rounds, config.seconds)
 
     rows = {row.problem: row for row in measured.kept_rows()}
     today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
@@ -108,12 +108,13 @@ def _measure_all(
     return results, rows
 
 
-def _write(output: Path, where: str, peak: float, results: Sequence[dict[str, Any]]) -> None:
+def _write(output: Path, where: str, results: Sequence[dict[str, Any]]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     figures, picture = output / "kernels.json", output / "kernels.png"
+    peak = statistics.median(result["matmul_gflops"] for result in results)
     write_json(figures, {"machine": where, "matmul_gflops": peak, "results": results})
     write_beside(picture, png(figure_of(results, where)))
-    print(f"written: {figures}, {picture}")
+    print(f"the matmul's rate: {peak:.0f} GFLOP/s, the median\nwritten: {figures}, {picture}")
 
 
 def _write_table(rows: dict[Problem, Row], new: int) -> None:

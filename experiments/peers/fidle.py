@@ -3,21 +3,26 @@
 import time
 
 import jax
+import jax.numpy as jnp
 
 import fidle_jax
 from fidle_jax.data import Split
+from fidle_jax.data.batches import padded_order
 from fidle_jax.nn import MODELS
 from fidle_jax.train.config import Config, resolve
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
 from fidle_jax.train.program import compile_program
 from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task
+from fidle_jax.train.step import Task, train_chunk
 from peers.case import LEARNING_RATE, Case, Trainer, made_up_images
 
 
 def prepare(case: Case) -> Trainer:
     """The network in a compiled `fori_loop`, as a run has it."""
-    program, state = _compile(case)
+    task, config, images, state = _begin(case)
+    nothing = Split(images.images[:0], images.labels[:0])
+    schedule = make_schedule(config, len(images.labels) // case.batch_size)
+    program = compile_program(task, schedule, state, images, nothing, config)
     order = program.order(0)
 
     def train(steps):
@@ -31,23 +36,21 @@ def prepare(case: Case) -> Trainer:
 
 
 def compile_seconds(case: Case, method: str) -> float:
-    """Seconds from Python to a compiled chunk of steps, its convolutions by ``method``."""
+    """Seconds to trace and compile a chunk of steps, its convolutions by ``method``."""
+    task, _, images, state = _begin(case, method)
+    order = padded_order(jnp.arange(len(images.labels)), case.batch_size)
+    jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
     began = time.perf_counter()
-    _compile(case, method)
+    chunk = jax.jit(lambda *args: train_chunk(task, *args), donate_argnums=0)
+    chunk.lower(state, images.images, images.labels, order, 0, 1).compile()
     return time.perf_counter() - began
 
 
-def _compile(case: Case, method: str = "auto"):
-    config = Config(
-        recipe="course", batch_size=case.batch_size, learning_rate=LEARNING_RATE, optimizer="adam"
-    )
+def _begin(case: Case, method: str = "auto"):
+    config = Config(recipe="course", batch_size=case.batch_size, learning_rate=LEARNING_RATE)
     config = resolve(config, "full")
-    images = Split(*made_up_images(case))
-    nothing = Split(images.images[:0], images.labels[:0])
     model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout, method=method)
-    schedule = make_schedule(config, len(images.labels) // case.batch_size)
-    optimizer = make_optimizer(config, schedule)
+    optimizer = make_optimizer(config, make_schedule(config, 1))
     state = init_state(model, case.image_shape, optimizer, config.seed)
-    task = Task(model, optimizer)
-    return compile_program(task, schedule, state, images, nothing, config), state
+    return Task(model, optimizer), config, Split(*made_up_images(case)), state

@@ -1,8 +1,22 @@
-"""Convolution, pooling and dropout as pure functions of arrays, channels last.
+"""Convolution, pooling and dropout as pure functions of arrays, channels last, any number of axes.
 
 Where the time of a small CNN's training step goes on a CPU is not the arithmetic: XLA's convolution
-is slow there, the gradient of its pooling (select-and-scatter) and threefry's random bits each cost
-as much again. `conv_pool` and `dropout` are made for that; on GPU and TPU, XLA's own is taken.
+is slow there (in a loop its gradient many times slower again), the gradient of its pooling
+(select-and-scatter) and threefry's random bits each cost as much. Here are several methods for each,
+of one signature, all held against `fidle_jax.kernels.reference`; "auto" takes what was fastest on
+the nearest measured problem on a CPU, and XLA's own on a GPU or TPU. `conv_general_dilated` drops
+into any Flax model; `register` adds a method, `fidle_jax.kernels.testing` tests it.
+
+What was tried and did not help, on two cores with AVX-512, so that nobody tries it twice: channels
+before space, or the batch as the last axis (the matrix products get slower, and XLA lays the rest
+out so that its loops run across memory: half as fast again); one patch slice for each value of a
+patch (its gradient is an image for each: 8 of 22 ms; whole blocks are put together instead); the
+winner of a pool by comparisons (XLA computes them again for each option, 3 to 10 times as long; a
+reduction of pairs is stored); `lax.optimization_barrier` (gone before fusion; see
+`fidle_jax.kernels.stored`); small convolutions as sums of products without a matrix (three times as
+fast forward, twice as slow with the gradient); XLA's wider vectors, XNNPACK, or its matrix products
+without YNN (no faster, or slower); the whole batch at once in Winograd's transform (twice as slow
+as chunks that fit the cache).
 """
 
 from __future__ import annotations

@@ -7,12 +7,14 @@ from typing import Any
 from peers.case import Case, Trainer
 from peers.worker import Worker
 
+SLOW = 10  # turns that take so many times what was asked for
+
 
 def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -> dict[str, Any]:
     """The case, and for each framework its milliseconds a step in each of its turns.
 
-    A turn is as many steps as take ``seconds``. The order of the frameworks alternates, so that
-    none always follows the same other one.
+    A turn is as many steps as take ``seconds``; who is far slower than that has three turns at
+    most. The order of the frameworks alternates, so that none always follows the same other one.
 
     Args:
         case: what is trained.
@@ -33,6 +35,8 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
     turns: list[list[float]] = [[] for _ in workers]
     for turn in range(rounds):
         for i in range(len(workers))[:: -1 if turn % 2 else 1]:
+            if len(turns[i]) == 3 and steps[i] * turns[i][0] > SLOW * 1e3 * seconds:
+                continue
             if steps[i] > trainers[i].at_once:
                 workers[i].train(trainers[i].at_once)  # caches and threads are the others' still
             turns[i].append(1e3 * workers[i].train(steps[i]) / steps[i])

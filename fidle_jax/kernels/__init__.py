@@ -121,7 +121,7 @@ def max_pool(
             method.
     """
     windows = _pool_windows(x, window, strides, padding)
-    return _find_pool(method, x, windows).max_pool(x, windows)
+    return _find_pool(method, "max_pool", x, windows).max_pool(x, windows)
 
 
 def avg_pool(
@@ -137,7 +137,7 @@ def avg_pool(
     Arguments and errors are those of `max_pool`.
     """
     windows = _pool_windows(x, window, strides, padding)
-    return _find_pool(method, x, windows).avg_pool(x, windows)
+    return _find_pool(method, "avg_pool", x, windows).avg_pool(x, windows)
 
 
 def _pool_windows(x, window, strides, padding):
@@ -154,9 +154,9 @@ def _pool_windows(x, window, strides, padding):
     return windows
 
 
-def _find_pool(method, x, windows):
+def _find_pool(method, kind, x, windows):
     if method == "auto":
-        method = choose_pool(x.shape, windows)
+        method = choose_pool(x.shape, windows, kind)
     if method not in POOLS:
         raise ValueError(f"unknown method {method!r}; expected 'auto', {_names(POOLS)}")
     return POOLS[method]
@@ -207,9 +207,9 @@ def conv_pool(
     if as_one is not None:
         if not (fusible and as_one.supports(windows, pool)):
             raise ValueError(
-                f"method {method!r} takes one group, jax.nn.relu or None as activation, and for "
-                "'winograd_pool' windows of 3 at stride 1 and a pool of 2; expected method='auto' or a "
-                "method of the convolution otherwise"
+                f"method {method!r} takes one group, and jax.nn.relu or None as activation (and "
+                "'winograd_pool' windows of 3 at stride 1 with a pool of 2); expected method='auto' or "
+                "a method of the convolution otherwise"
             )
         return as_one.conv_pool(x, w, b, windows, pool, activation is not None)
     y = conv(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
 
-@jax.custom_jvp
 def first_max(values: Float[Array, "... option rest"]) -> Float[Array, "... rest"]:
     """The largest along the last axis but one; the gradient goes to the first of equal values.
 
@@ -27,14 +26,7 @@ def first_max(values: Float[Array, "... option rest"]) -> Float[Array, "... rest
     return _max_and_first(values)[0]
 
 
-@first_max.defjvp
-def _jvp(primals, tangents):
-    (values,), (tangent,) = primals, tangents
-    largest, first = _max_and_first(values)
-    options = jnp.arange(values.shape[-2], dtype=first.dtype)[:, None]
-    return largest, jnp.where(options == first[..., None, :], tangent, 0).sum(axis=-2)
-
-
+@jax.custom_jvp
 def _max_and_first(
     values: Float[Array, "... option rest"],
 ) -> tuple[Float[Array, "... rest"], Int[Array, "... rest"]]:
@@ -47,6 +39,16 @@ def _max_and_first(
     options = lax.broadcasted_iota(np.int32, values.shape, axis)
     start = np.array(-np.inf, values.dtype), np.int32(values.shape[axis])
     return lax.reduce((values, options), start, _larger, (axis,))
+
+
+@_max_and_first.defjvp
+def _jvp(primals, tangents):
+    (values,), (tangent,) = primals, tangents
+    largest, first = _max_and_first(values)
+    first = kept(first)
+    options = jnp.arange(values.shape[-2], dtype=first.dtype)[:, None]
+    chosen = jnp.where(options == first[..., None, :], tangent, 0).sum(axis=-2)
+    return (largest, first), (chosen, np.zeros(first.shape, jax.dtypes.float0))
 
 
 def _larger(one, other):

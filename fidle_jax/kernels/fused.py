@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fidle_jax.kernels.chunks import in_chunks
 from fidle_jax.kernels.first_max import first_max
 from fidle_jax.kernels.stored import stored
 from fidle_jax.kernels.windows import Windows, pad, resolve_windows, shifted_slices
@@ -43,20 +44,30 @@ def conv_pool(
     strides = tuple(s * p for s, p in zip(windows.strides, pool.strides, strict=True))
     kernels = jnp.stack([_laid_out(w, corner, windows, span) for corner in corners], axis=-2)
     kernels = kernels.reshape(*span, x.shape[-1], len(corners) * w.shape[-1])
-    padded = pad(x, windows.padding)
-    patches = resolve_windows(padded.shape[1:-1], span, strides)
-    if any(k % s for k, s in zip(span, strides, strict=True)):
-        rows = jnp.concatenate(shifted_slices(padded, patches), axis=-1)
-    else:
-        rows, kernels = _block_patches(padded, patches), _in_blocks(kernels, strides)
     depth = math.prod(span) * x.shape[-1]
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    values = jnp.matmul(
-        rows.reshape(-1, depth), kernels.reshape(depth, -1), preferred_element_type=wide
+    places = resolve_windows(
+        [n + sum(pair) for n, pair in zip(x.shape[1:-1], windows.padding, strict=True)],
+        span,
+        strides,
     )
-    values = values.reshape(x.shape[0], *patches.count, len(corners), w.shape[-1])
-    pooled = first_max(values) + b
+    whole_blocks = not any(k % s for k, s in zip(span, strides, strict=True))
+    kernels = (_in_blocks(kernels, strides) if whole_blocks else kernels).reshape(depth, -1)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+
+    def convolve_and_pool(x):
+        patches = (_block_patches if whole_blocks else _patches)(pad(x, windows.padding), places)
+        rows = patches.reshape(-1, depth)
+        values = jnp.matmul(rows, kernels, preferred_element_type=wide)
+        values = values.reshape(x.shape[0], *places.count, len(corners), w.shape[-1])
+        return first_max(values)
+
+    bytes_of_one = wide.itemsize * math.prod(places.count) * (depth + len(corners) * w.shape[-1])
+    pooled = in_chunks(convolve_and_pool, x, bytes_of_one) + b
     return (jax.nn.relu(pooled) if relu else pooled).astype(x.dtype)
+
+
+def _patches(image, patches):
+    return jnp.concatenate(shifted_slices(image, patches), axis=-1)
 
 
 def _laid_out(w, corner, windows, span):
@@ -81,7 +92,8 @@ def _block_patches(image, patches):
     fitting = [n * s for n, s in zip(sides, patches.strides, strict=True)]
     image = image[(slice(None), *map(slice, fitting))]
     rows = _split_axes(image, patches.strides, first=1)
-    rows = stored(rows.reshape(image.shape[0], *sides, -1))
+    depth = math.prod(patches.strides) * image.shape[-1]
+    rows = stored(rows.reshape(image.shape[0], *sides, depth))
     return jnp.concatenate(shifted_slices(rows, resolve_windows(sides, blocks)), axis=-1)
 
 

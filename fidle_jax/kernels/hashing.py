@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Int, Key, UInt32
@@ -32,7 +34,12 @@ def hash_bits(
     first, second = jax.random.key_data(key)[:2]  # other generators than threefry have four words
     rows = _mix(_mix(example_index.astype(jnp.uint32) ^ first) + second)
     columns = _mix(jnp.arange(size, dtype=jnp.uint32) ^ second)
-    return _mix(rows[:, None] + columns[None, :])
+    return _mix(_computed_once(rows)[:, None] + _computed_once(columns)[None, :])
+
+
+def _computed_once(x: UInt32[Array, " n"]) -> UInt32[Array, " n"]:
+    """``x`` by way of a reduction: anything elementwise XLA computes over again for each use."""
+    return lax.reduce(jnp.stack([x, jnp.zeros_like(x)]), np.uint32(0), lax.bitwise_or, (0,))
 
 
 def permutation(key: Key[Array, ""], size: int) -> Int[Array, " {size}"]:

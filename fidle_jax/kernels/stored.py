@@ -21,6 +21,8 @@ def stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
     `jax.lax.optimization_barrier` is gone by then. The result of a conditional is not fused. Both of
     its branches give ``x``: the second, never taken but for a NaN, adds a negative zero.
     """
+    if x.size == 0:
+        return x
     first = x.reshape(-1)[0]
     zero = jnp.copysign(first * 0, -1)
     return lax.cond(first == first, lambda x, zero: x, lambda x, zero: x + zero, x, zero)

@@ -19,13 +19,20 @@ def stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
     On a CPU, XLA fuses whatever is elementwise (a dropout with its random bits, say) into each slice
     that is taken of it, and so computes it once for each patch that a value is in;
     `jax.lax.optimization_barrier` is gone by then. The result of a conditional is not fused. Both of
-    its branches give ``x``: the second, never taken but for a NaN, adds a negative zero.
+    its branches give ``x``, bit for bit; the second, which only a NaN takes, does not look like it.
     """
     if x.size == 0:
         return x
     first = x.reshape(-1)[0]
-    zero = jnp.copysign(first * 0, -1)
-    return lax.cond(first == first, lambda x, zero: x, lambda x, zero: x + zero, x, zero)
+    is_number = first == first
+    unsigned = f"uint{8 * x.dtype.itemsize}"
+    mask = jnp.where(is_number, 1, 0).astype(unsigned)  # 0 where it is used, which XLA does not see
+
+    def unchanged(x, mask):
+        bits = lax.bitcast_convert_type(x, unsigned) ^ mask
+        return lax.bitcast_convert_type(bits, x.dtype)
+
+    return lax.cond(is_number, lambda x, mask: x, unchanged, x, mask)
 
 
 @stored.defjvp

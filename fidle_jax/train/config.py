@@ -8,7 +8,7 @@ from typing import Any
 from fidle_jax.data import DATA_CHOICES
 from fidle_jax.errors import InputError, check_name
 
-MODELS = ("cnn", "dnn")
+MODELS = ("cnn", "dnn", "v1", "v2")
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
 
@@ -116,7 +116,7 @@ class Config:
     validation_fraction: float = 0.1
     """Share of the training data held out to pick the best checkpoint; 0: train on all, keep the last."""
     model: str = "cnn"
-    """Network: cnn or dnn."""
+    """Network: cnn, dnn, v1 or v2."""
     dropout: tuple[float, ...] | None = None
     """Dropout rates, one for each of the network's dropout layers (default: the network's own)."""
     recipe: str = "auto"

@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from fidle_jax import kernels
-from fidle_jax.kernels.testing import assert_close
+from fidle_jax.kernels.testing import assert_close, jit_once
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 9, 2)), jnp.float32)
 W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 2, 4)), jnp.float32)
@@ -17,19 +18,26 @@ B = jnp.asarray(np.random.default_rng(2).normal(size=4), jnp.float32)
 
 @pytest.mark.parametrize("padding", ["valid", "same", 2, [(0, 1), 2]])
 def test_auto_is_the_reference(padding):
-    y = kernels.conv(X, W, strides=2, padding=padding)
-    assert_close(y, kernels.conv(X, W, strides=2, padding=padding, method="reference"), 16)
-    for pool in (kernels.max_pool, kernels.avg_pool):
-        assert_close(pool(X, 3), pool(X, 3, method="reference"), 4)
+    def everything(method):
+        how = {"strides": 2, "padding": padding, "method": method}
+        pools = [pool(X, 3, method=method) for pool in (kernels.max_pool, kernels.avg_pool)]
+        return kernels.conv(X, W, **how), *pools
+
+    ours, theirs = (jit_once(everything, static_argnums=0)(m) for m in ("auto", "reference"))
+    assert_close(ours, theirs, 16)
 
 
-@pytest.mark.parametrize("method", ["auto", "fused", "im2col", "xla"])
+@pytest.mark.parametrize("method", ["auto", "im2col", "xla", *kernels.conv_pool_methods()])
 def test_conv_pool_is_conv_bias_relu_and_max_pool(method):
-    parts = kernels.max_pool(jax.nn.relu(kernels.conv(X, W) + B), 2)
-    assert_close(kernels.conv_pool(X, W, B, method=method), parts, 16)
-    without = kernels.max_pool(kernels.conv(X, W, padding="same"), 3, strides=1)
+    parts = kernels.max_pool(jax.nn.relu(kernels.conv(X, W, method="xla") + B), 2, method="xla")
+    call = functools.partial(kernels.conv_pool, method=method)
+    assert_close(jit_once(call)(X, W, B), parts, 16)
+
+
+def test_conv_pool_may_have_no_bias_and_no_activation_and_overlapping_pools():
     how = {"window": 3, "pool_strides": 1, "padding": "same", "activation": None}
-    assert_close(kernels.conv_pool(X, W, method=method, **how), without, 16)
+    parts = kernels.max_pool(kernels.conv(X, W, padding="same", method="xla"), 3, strides=1)
+    assert_close(jit_once(functools.partial(kernels.conv_pool, **how))(X, W), parts, 16)
 
 
 def test_all_methods_have_one_gradient_even_where_relu_sits_at_zero():

@@ -1,16 +1,33 @@
 import jax.numpy as jnp
 import pytest
+from hypothesis import given, settings
 
 from fidle_jax import kernels
-from fidle_jax.kernels import winograd
+from fidle_jax.kernels import chunks, winograd
 from fidle_jax.kernels.cases import ConvCase
 from fidle_jax.kernels.testing import ConvComparison, check
+from tests.kernels import conv_pooling
 
 
 class TestWinograd(ConvComparison):
     method = "winograd"
     tolerance = 32  # "rounding errors are a few times those of the definition"
-    examples = (4, 4, 2, 0)
+    examples = (3, 3, 1, 1)  # of many matrix products each, so that they take long to compile
+
+
+@pytest.mark.parametrize("rank", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+def test_conv_pool_of_whole_numbers_is_exactly_the_reference(rank):
+    @settings(max_examples=2, derandomize=True)
+    @given(conv_pooling.winograd_pool_cases(rank))
+    def check_one(case):
+        conv_pooling.check("winograd_pool", case)
+
+    check_one()
+
+
+def test_chunks_of_a_batch_are_computed_as_the_whole(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    check("winograd", ConvCase((3, 4, 5, 2), (3, 3, 2, 2), (1, 1), "valid", (1, 1)), 32)
 
 
 @pytest.mark.slow
@@ -28,3 +45,12 @@ def test_other_windows_are_refused_by_the_method_and_by_conv(size, strides, dila
         winograd.conv(x, w, strides=strides, dilation=dilation)
     with pytest.raises(ValueError, match=r"'winograd' does not do windows of .*; expected method="):
         kernels.conv(x, w, strides=strides, dilation=dilation, method="winograd")
+    with pytest.raises(ValueError, match=r"'winograd_pool' takes one group, .*; expected method="):
+        kernels.conv_pool(x, w, strides=strides, dilation=dilation, method="winograd_pool")
+
+
+@pytest.mark.parametrize("pool", [{"window": 3}, {"pool_strides": 1}])
+def test_other_pools_are_refused(pool):
+    x, w = jnp.ones((1, 9, 9, 1)), jnp.ones((3, 3, 1, 1))
+    with pytest.raises(ValueError, match=r"'winograd_pool' takes one group, .*; expected method="):
+        kernels.conv_pool(x, w, method="winograd_pool", **pool)

@@ -1,0 +1,123 @@
+"""Convolutions with a pooling after them, drawn by hypothesis, and their values and gradients."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import strategies as st
+
+from fidle_jax import kernels
+from fidle_jax.kernels.testing import jit_once
+
+ACTIVATIONS = {"relu": jax.nn.relu, "none": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvPoolCase:
+    """A convolution and pooling: shapes, type, and arguments by name."""
+
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    conv: tuple[tuple[str, object], ...] = ()
+    window: int | tuple[int, ...] = 2
+    pool_strides: tuple[int, ...] | None = None
+    activation: str = "relu"
+    dtype: str = "float32"
+
+    def whole_numbers(self):
+        """x, w and b of -1, 0 and 1: sums are exact in whatever order, and many are equal."""
+        rng = np.random.default_rng(0)
+        return [jnp.asarray(rng.integers(-1, 2, shape), self.dtype) for shape in self._shapes()]
+
+    def normal_numbers(self):
+        rng = np.random.default_rng(0)
+        return [jnp.asarray(rng.normal(size=shape), self.dtype) for shape in self._shapes()]
+
+    def _shapes(self):
+        return self.x_shape, self.w_shape, self.w_shape[-1:]
+
+    def by(self, method):
+        """(x, w, b) -> the pooled values."""
+        return functools.partial(
+            kernels.conv_pool,
+            window=self.window,
+            pool_strides=self.pool_strides,
+            activation=ACTIVATIONS[self.activation],
+            method=method,
+            **dict(self.conv),
+        )
+
+    def reference(self, x, w, b):
+        """The same, one after the other as they are defined."""
+        y = kernels.conv(x, w, method="reference", **dict(self.conv)) + b
+        y = (ACTIVATIONS[self.activation] or (lambda y: y))(y)
+        return kernels.max_pool(y, self.window, strides=self.pool_strides, method="reference")
+
+
+# What every method computes: 3x3 at stride 1, a pool of 2; of the 5 rows convolved, one is left over.
+USUAL = ConvPoolCase((2, 7, 8, 2), (3, 3, 2, 3))
+
+
+@st.composite
+def conv_pool_cases(draw, rank):
+    """One pooled value at least, often rows and columns left over."""
+
+    def sizes(largest):
+        return draw(st.tuples(*[st.integers(1, largest)] * rank))
+
+    size, window = sizes(3), sizes(3)
+    pool_strides = draw(st.none() | st.just(sizes(3)))
+    ones = (1,) * rank
+    strides, dilation = (draw(st.sampled_from([ones, sizes(2)])) for _ in range(2))
+    return draw(_placed(size, strides, dilation, window, pool_strides))
+
+
+@st.composite
+def winograd_pool_cases(draw, rank):
+    """Windows of 3 at stride 1 and pools of 2."""
+    ones = (1,) * rank
+    return draw(_placed((3,) * rank, ones, ones, (2,) * rank, None))
+
+
+@st.composite
+def _placed(draw, size, strides, dilation, window, pool_strides):
+    """The windows over an image and a padding drawn for them."""
+    conv = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    more = [(p - 1) * s for p, s in zip(window, strides, strict=True)]
+    spatial = tuple(k + room + draw(st.integers(0, 4)) for k, room in zip(conv, more, strict=True))
+    pairs = st.tuples(*[st.tuples(*[st.integers(0, 2)] * 2)] * len(size))
+    padding = draw(st.sampled_from(["valid", "same", 1]) | pairs)
+    batch, channels, features = (draw(st.integers(1, 3)) for _ in range(3))
+    return ConvPoolCase(
+        (batch, *spatial, channels),
+        (*size, channels, features),
+        (("strides", strides), ("padding", padding), ("dilation", dilation)),
+        window,
+        pool_strides,
+        draw(st.sampled_from(list(ACTIVATIONS))),
+        draw(st.sampled_from(["float32", "bfloat16", "float64"])),
+    )
+
+
+def _value_and_gradients(call, *inputs):
+    value, pullback = jax.vjp(call, *inputs)
+    weights = np.random.default_rng(1).integers(-2, 3, value.shape)
+    return value, pullback(jnp.asarray(weights, value.dtype))
+
+
+# Gradients are those of a weighted sum, the weights small whole numbers.
+value_and_gradients = jit_once(_value_and_gradients, static_argnums=0)
+
+
+def check(method, case):
+    """Exactly the reference's value and gradients, on whole numbers."""
+    with jax.enable_x64(case.dtype == "float64"):
+        inputs = case.whole_numbers()
+        ours, theirs = (
+            value_and_gradients(call, *inputs) for call in (case.by(method), case.reference)
+        )
+        chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
+        chex.assert_trees_all_equal(ours, theirs, custom_message=f"{method} on {case}")

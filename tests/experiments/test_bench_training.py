@@ -72,6 +72,7 @@ def test_images_are_the_same_for_everyone_and_of_every_class(bench):
     assert (labels == labels_again).all()
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_leaves_the_numbers_and_a_figure(tmp_path):
     flags = ("--cases", "batches", "--batch-sizes", 2, "--rounds", 2, "--seconds", 0.01)
     done = call(*flags, "--peers", "flax", "--output", tmp_path / "bench")

@@ -26,6 +26,7 @@ def whole_checkpoints(run_dir: Path):
     return [path for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit()]
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_the_reason_and_the_run_goes_on_where_there_is_room(
     small_disk, tmp_path_factory
 ):

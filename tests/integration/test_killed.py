@@ -62,7 +62,9 @@ def test_killed_at_random_moments_a_run_ends_bit_identical(undisturbed, tmp_path
     assert all(found == expected for found in outcomes)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_prints_the_command_that_goes_on(undisturbed, tmp_path, cache, number):
     process = start(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
     for line in process.stdout:

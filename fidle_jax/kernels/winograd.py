@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from fidle_jax.kernels.chunks import in_chunks
 from fidle_jax.kernels.first_max import first_max_of
+from fidle_jax.kernels.stored import stored
 from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
 
 if TYPE_CHECKING:
@@ -66,12 +68,11 @@ def conv(
     if not supports(windows.size, windows.strides, windows.dilation):
         raise ValueError("winograd takes windows of 3 on every side, strides and dilation of 1")
     tiles = tuple(-(-n // 2) for n in windows.count)
-    kernel = _transformed_kernel(w, x.dtype)
+    wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
 
     def convolve(x):
-        values = _values(x, kernel, windows, tiles, groups)
-        y = jnp.stack([values[place] for place in sorted(values)], axis=-2)
-        y = _interleave(y.reshape(*y.shape[:-2], *(2,) * len(tiles), y.shape[-1]), tiles)
+        values = _values(_fitted(x, windows, tiles), wide, groups)
+        y = _joined({place: stored(value) for place, value in values.items()})
         return y[tuple(map(slice, (x.shape[0], *windows.count)))]
 
     return in_chunks(convolve, x, _bytes_of_one(tiles, w)).astype(x.dtype)
@@ -86,10 +87,10 @@ def conv_pool(
     relu: bool,
 ) -> Float[Array, "batch *count feature"]:
     """``max_pool(relu(conv(x, w) + b))``, or without the ReLU, for a pool of 2 at strides of 2."""
-    kernel = _transformed_kernel(w, x.dtype)
+    wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
 
     def convolve_and_pool(x):
-        values = _values(x, kernel, windows, pool.count, groups=1)
+        values = _values(_fitted(x, windows, pool.count), wide, groups=1)
         return first_max_of(*(values[place] for place in sorted(values)))
 
     pooled = in_chunks(convolve_and_pool, x, _bytes_of_one(pool.count, w)) + b
@@ -102,37 +103,76 @@ def _bytes_of_one(tiles, w):
     return 4 * places * math.prod(tiles) * (w.shape[-2] + w.shape[-1])
 
 
-def _transformed_kernel(w, dtype) -> Places:
-    w = w.astype(jnp.promote_types(dtype, jnp.float32))
-    places = itertools.product(range(3), repeat=w.ndim - 2)
-    return _transform(_KERNEL, {place: w[place] for place in places})
-
-
-def _values(x, kernel, windows, tiles, groups) -> Places:
-    """The convolution's values by their place in a pair along each axis, (batch, *tiles, feature)."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    tile = _transform(_TILE, _tiles(x, windows, tiles))
-    return _transform(
-        _VALUES, {place: _matmul(tile[place], kernel[place], groups) for place in tile}
-    )
-
-
-def _tiles(x, windows, tiles) -> Places:
-    """The values of all tiles by their place in it.
-
-    Every second row and column is set apart once, and the tiles are cut out of those.
-    """
+def _fitted(x, windows, tiles):
+    """``x`` with its padding, cut or filled to what ``tiles`` tiles take in: two values more than twice them."""
     fill = [
         (low, max(0, 2 * t + 2 - n - low))
         for (low, _), n, t in zip(windows.padding, x.shape[1:-1], tiles, strict=True)
     ]
-    x = pad(x, fill)[(slice(None), *(slice(2 * t + 2) for t in tiles))]
-    rank = len(tiles)
-    x = x.reshape(x.shape[0], *itertools.chain(*((t + 1, 2) for t in tiles)), x.shape[-1])
-    x = x.transpose(*range(2, 2 * rank + 1, 2), 0, *range(1, 2 * rank + 1, 2), 2 * rank + 1)
+    x = pad(x.astype(jnp.promote_types(x.dtype, jnp.float32)), fill)
+    return x[(slice(None), *(slice(2 * t + 2) for t in tiles))]
+
+
+def _values(x, w, groups) -> Places:
+    """The convolution's values by their place in a pair along each axis, (batch, *tiles, feature)."""
+    parts = {place: stored(part) for place, part in _split(x).items()}
+    return _untransformed(_transform(_TILE, _tiles(parts)), _transformed_kernel(w), groups)
+
+
+def _transformed_kernel(w) -> Places:
+    places = itertools.product(range(3), repeat=w.ndim - 2)
+    return _transform(_KERNEL, {place: w[place] for place in places})
+
+
+def _untransformed(tiles: Places, kernel: Places, groups) -> Places:
+    """The values that come of transformed tiles and a transformed kernel."""
+    products = {place: _matmul(tiles[place], kernel[place], groups) for place in tiles}
+    return _transform(_VALUES, products)
+
+
+def _split(x) -> Places:
+    """Every second value along each spatial axis, by whether they are the first ones or the others."""
+    parts = {(): x}
+    for axis in range(1, x.ndim - 1):
+        parts = {
+            (*place, i): half
+            for place, part in parts.items()
+            for i, half in enumerate(_halves(part, axis))
+        }
+    return parts
+
+
+def _halves(x, axis):
+    pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
+    # Not by indexing: the transpose of a split is a concatenation, that of slices a sum of padded ones.
+    return [half.squeeze(axis + 1) for half in lax.split(pairs, (1, 1), axis + 1)]
+
+
+def _joined(parts: Places):
+    """What `_split` gives these parts of."""
+    for axis in range(len(next(iter(parts))), 0, -1):
+        rest = {place[:-1] for place in parts}
+        parts = {
+            place: _alternating(parts[(*place, 0)], parts[(*place, 1)], axis) for place in rest
+        }
+    return parts[()]
+
+
+def _alternating(one, other, axis):
+    pairs = jnp.stack([one, other], axis + 1)
+    return pairs.reshape(*one.shape[:axis], 2 * one.shape[axis], *one.shape[axis + 1 :])
+
+
+def _tiles(parts: Places) -> Places:
+    """The values of all tiles by their place in it: of 4 along each axis, two apart.
+
+    Args:
+        parts: every second value along each axis, as `_split` gives them.
+    """
+    rank = len(next(iter(parts)))
     return {
-        place: x[tuple(i % 2 for i in place)][
-            (slice(None), *(slice(i // 2, i // 2 + t) for i, t in zip(place, tiles, strict=True)))
+        place: parts[tuple(i % 2 for i in place)][
+            (slice(None), *(slice(1, None) if i // 2 else slice(-1) for i in place))
         ]
         for place in itertools.product(range(4), repeat=rank)
     }
@@ -165,16 +205,10 @@ def _combination(factors, arrays):
 
 def _matmul(tile, kernel, groups):
     if groups == 1:
-        return tile @ kernel
+        # As two axes: the gradient in the kernel of a product of more is a transposed copy first.
+        rows = tile.reshape(math.prod(tile.shape[:-1]), tile.shape[-1])
+        return (rows @ kernel).reshape(*tile.shape[:-1], kernel.shape[-1])
     tile = tile.reshape(*tile.shape[:-1], groups, -1)
     kernel = kernel.reshape(kernel.shape[0], groups, -1)
     y = jnp.einsum("...gc,cgf->...gf", tile, kernel)
     return y.reshape(*y.shape[:-2], -1)
-
-
-def _interleave(y, tiles):
-    """(batch, *tiles, 2, 2, ..., feature) as (batch, twice each of tiles, feature)."""
-    rank = len(tiles)
-    axes = itertools.chain(*((1 + i, 1 + rank + i) for i in range(rank)))
-    y = y.transpose(0, *axes, 1 + 2 * rank)
-    return y.reshape(y.shape[0], *(2 * t for t in tiles), y.shape[-1])

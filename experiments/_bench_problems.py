@@ -108,6 +108,7 @@ def _convolutions():
         _conv(64, (256, 32), 32, 7, padding="same", groups=32),
         _conv(16, (16, 16, 16, 4), 8, 3, padding="same"),
         _conv(16, (8, 8, 8, 16), 32, 3, padding="same"),
+        _conv(8, (32, 32, 32, 1), 32, 5, strides=2),
     ]
     return [*mnist, *gtsrb, *residual, *windows, *groups, *ranks]
 

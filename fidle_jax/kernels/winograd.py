@@ -98,9 +98,9 @@ def conv_pool(
 
 
 def _bytes_of_one(tiles, w):
-    """What the transformed tiles of one example and their products take."""
+    """What the transformed tiles of one example, their products and the gradients in both take."""
     places = 4 ** len(tiles)
-    return 4 * places * math.prod(tiles) * (w.shape[-2] + w.shape[-1])
+    return 2 * 4 * places * math.prod(tiles) * (w.shape[-2] + w.shape[-1])
 
 
 def _fitted(x, windows, tiles):

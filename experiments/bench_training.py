@@ -58,8 +58,8 @@ class Config:
     """Those of the case "batches"."""
     rounds: int = 7
     """Turns of each framework."""
-    seconds: float = 0.5
-    """Least length of a turn."""
+    seconds: float = 2.0
+    """Least length of a turn. (What a call costs once, new memory above all, weighs less in an epoch.)"""
     output: Path = Path("runs/bench_training")
     """Folder for bench_training.json and bench_training.png."""
 

@@ -16,7 +16,11 @@ reduction of pairs is stored); `lax.optimization_barrier` (gone before fusion; s
 `fidle_jax.kernels.stored`); small convolutions as sums of products without a matrix (three times as
 fast forward, twice as slow with the gradient); XLA's wider vectors, XNNPACK, or its matrix products
 without YNN (no faster, or slower); the whole batch at once in Winograd's transform (twice as slow
-as chunks that fit the cache).
+as chunks that fit the cache); its gradient in the image as a convolution of its own, of the padded
+cotangents (tiles at the rim are added: no faster than its transpose, once the image is split into
+halves by `lax.split`, whose transpose is a concatenation, and the halves are stored); matrix products
+of arrays with more than two axes (for the gradient in the kernel, XLA first copies them transposed,
+which takes longer than the product).
 """
 
 from __future__ import annotations

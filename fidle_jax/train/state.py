@@ -20,7 +20,8 @@ class Totals:
         loss: sum of the examples' losses.
         correct: examples classified right, as the network was when it met them.
         examples: examples met.
-        bad_step: first step whose loss, or whose new weights, were not finite, else `NO_STEP`.
+        bad_step: first step whose loss was not finite, or the last of a chunk if the weights are not
+            after it; else `NO_STEP`.
     """
 
     loss: Float[Array, ""]

@@ -79,10 +79,9 @@ def train_step(
     (loss, (logits, batch_stats)), grads = gradient_fn(state.params)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    finite = jnp.isfinite(loss) & _all_finite(params)
     count = jnp.sum(weights)
     right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
-    step_now = jnp.where(finite, NO_STEP, state.step + 1)
+    step_now = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
     return state.replace(
         params=params,
         batch_stats=batch_stats,
@@ -131,7 +130,12 @@ def train_chunk(
         batch = gather_batch(images, labels, order[i])
         return train_step(task, state, *batch, example_index)
 
-    return lax.fori_loop(start, stop, body, state)
+    state = lax.fori_loop(start, stop, body, state)
+    # What a step makes of the weights shows in the next one's loss; here, for the last: to read all
+    # weights at each step takes a twentieth of it.
+    last_bad = jnp.where(_all_finite(state.params), NO_STEP, state.step)
+    bad_step = jnp.minimum(state.totals.bad_step, last_bad)
+    return state.replace(totals=state.totals.replace(bad_step=bad_step))
 
 
 def predict(

@@ -109,6 +109,13 @@ def test_the_first_step_that_is_not_finite_is_named(data):
     assert run(start(huge), images, labels, order, 0, 6).totals.bad_step in (2, 3)
 
 
+def test_weights_that_are_not_finite_after_the_last_step_are_noticed(data):
+    infinite = Task(PLAIN.model, optax.sgd(jnp.inf))
+    run = jax.jit(functools.partial(train_chunk, infinite))
+    order = padded_order(jnp.arange(EXAMPLES), 5)
+    assert run(start(infinite), *data, order, 0, 1).totals.bad_step == 1
+
+
 def test_the_average_follows_the_weights(data):
     order = epoch_order(0, 0, EXAMPLES, 5)
     state = chunk(start(), data, order, 0, 1)

@@ -104,7 +104,7 @@ def _bytes_of_one(tiles, w):
 
 
 def _fitted(x, windows, tiles):
-    """``x`` with its padding, cut or filled to what ``tiles`` tiles take in: two values more than twice them."""
+    """``x`` with its padding, cut or filled to what the tiles take in: 2 values more than twice them."""
     fill = [
         (low, max(0, 2 * t + 2 - n - low))
         for (low, _), n, t in zip(windows.padding, x.shape[1:-1], tiles, strict=True)

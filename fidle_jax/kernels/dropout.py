@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from fidle_jax.kernels.hashing import hash_bits
+from fidle_jax.kernels.stored import as_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, Key
@@ -30,6 +30,7 @@ def dropout(
         raise ValueError(f"dropout rate is {rate}; expected 0 <= rate < 1")
     if rate == 0:
         return x
-    bits = hash_bits(key, example_index, math.prod(x.shape[1:])).reshape(x.shape)
+    rows = as_rows(x)
+    bits = hash_bits(key, example_index, rows.shape[1])
     threshold = jnp.uint32(int(rate * 2**32))
-    return jnp.where(bits >= threshold, x / (1 - rate), 0)
+    return jnp.where(bits >= threshold, rows / (1 - rate), 0).reshape(x.shape)

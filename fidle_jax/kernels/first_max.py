@@ -36,8 +36,10 @@ def _max_and_first(
     over again wherever it is used.
     """
     axis = values.ndim - 2
-    options = lax.broadcasted_iota(np.int32, values.shape, axis)
-    start = np.array(-np.inf, values.dtype), np.int32(values.shape[axis])
+    # As small as they come: they are read again in the backward pass.
+    integer = np.int8 if values.shape[axis] <= np.iinfo(np.int8).max else np.int32
+    options = lax.broadcasted_iota(integer, values.shape, axis)
+    start = np.array(-np.inf, values.dtype), integer(values.shape[axis])
     return lax.reduce((values, options), start, _larger, (axis,))
 
 

@@ -12,13 +12,13 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fidle_jax.kernels.bias import add_bias
 from fidle_jax.kernels.chunks import in_chunks
 from fidle_jax.kernels.first_max import first_max
-from fidle_jax.kernels.stored import stored
+from fidle_jax.kernels.stored import stored, stored_as_rows
 from fidle_jax.kernels.windows import Windows, pad, resolve_windows, shifted_slices
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ def conv_pool(
 
     def convolve_and_pool(x):
         patches = (_block_patches if whole_blocks else _patches)(pad(x, windows.padding), places)
-        rows = patches.reshape(-1, depth)
+        rows = patches.reshape(math.prod(patches.shape[:-1]), depth)
         values = jnp.matmul(rows, kernels, preferred_element_type=wide)
-        values = values.reshape(x.shape[0], *places.count, len(corners), w.shape[-1])
-        return first_max(values)
+        pooled = first_max(values.reshape(rows.shape[0], len(corners), w.shape[-1]))
+        return pooled.reshape(x.shape[0], *places.count, w.shape[-1])
 
     bytes_of_one = wide.itemsize * math.prod(places.count) * (depth + len(corners) * w.shape[-1])
-    pooled = in_chunks(convolve_and_pool, x, bytes_of_one) + b
-    return (jax.nn.relu(pooled) if relu else pooled).astype(x.dtype)
+    pooled = in_chunks(convolve_and_pool, stored_as_rows(x), bytes_of_one)
+    return add_bias(pooled, b, relu).astype(x.dtype)
 
 
 def _patches(image, patches):

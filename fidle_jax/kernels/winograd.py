@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fidle_jax.kernels.bias import add_bias
 from fidle_jax.kernels.chunks import in_chunks
 from fidle_jax.kernels.first_max import first_max_of
 from fidle_jax.kernels.stored import stored
@@ -93,8 +94,8 @@ def conv_pool(
         values = _values(_fitted(x, windows, pool.count), wide, groups=1)
         return first_max_of(*(values[place] for place in sorted(values)))
 
-    pooled = in_chunks(convolve_and_pool, x, _bytes_of_one(pool.count, w)) + b
-    return (jax.nn.relu(pooled) if relu else pooled).astype(x.dtype)
+    pooled = in_chunks(convolve_and_pool, x, _bytes_of_one(pool.count, w))
+    return add_bias(pooled, b, relu).astype(x.dtype)
 
 
 def _bytes_of_one(tiles, w):

@@ -72,3 +72,12 @@ def test_vmap_is_one_call_for_each(function):
     gradient = jax.grad(lambda values: (function(values) ** 2).sum())
     mapped, whole = (jit_once(call)(values) for call in (jax.vmap(gradient), gradient))
     chex.assert_trees_all_equal(mapped, whole)
+
+
+@pytest.mark.parametrize("options", [127, 128, 300])
+def test_any_number_of_options_has_its_first_largest_found(options):
+    values = jnp.zeros((options, 2)).at[options - 2 :, 0].set(1.0).at[1:, 1].set(1.0)
+    gradient = jit_once(jax.grad(lambda values: first_max(values).sum()))(values)
+    expected = np.zeros((options, 2))
+    expected[options - 2, 0] = expected[1, 1] = 1
+    np.testing.assert_array_equal(gradient, expected)

@@ -34,40 +34,89 @@ def conv_pool(
     relu: bool,
 ) -> Float[Array, "batch *count feature"]:
     """``max_pool(relu(conv(x, w) + b))``, or without the ReLU; one group, no padding in the pool."""
-    corners = list(itertools.product(*map(range, pool.size)))
-    span = tuple(
-        (k - 1) * d + (p - 1) * s + 1
-        for k, d, p, s in zip(
-            windows.size, windows.dilation, pool.size, windows.strides, strict=True
-        )
-    )
-    strides = tuple(s * p for s, p in zip(windows.strides, pool.strides, strict=True))
-    kernels = jnp.stack([_laid_out(w, corner, windows, span) for corner in corners], axis=-2)
-    kernels = kernels.reshape(*span, x.shape[-1], len(corners) * w.shape[-1])
-    depth = math.prod(span) * x.shape[-1]
-    places = resolve_windows(
-        [n + sum(pair) for n, pair in zip(x.shape[1:-1], windows.padding, strict=True)],
-        span,
-        strides,
-    )
-    whole_blocks = not any(k % s for k, s in zip(span, strides, strict=True))
-    kernels = (_in_blocks(kernels, strides) if whole_blocks else kernels).reshape(depth, -1)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    kernels = lay_out(w, windows, pool)
 
     def convolve_and_pool(x):
-        patches = (_block_patches if whole_blocks else _patches)(pad(x, windows.padding), places)
-        rows = patches.reshape(math.prod(patches.shape[:-1]), depth)
-        values = jnp.matmul(rows, kernels, preferred_element_type=wide)
-        pooled = first_max(values.reshape(rows.shape[0], len(corners), w.shape[-1]))
-        return pooled.reshape(x.shape[0], *places.count, w.shape[-1])
+        blocks = into_blocks(pad(x, windows.padding), windows, pool)
+        values, count = values_of_pools(blocks, kernels, windows, pool)
+        pooled = first_max(values.reshape(values.shape[0], math.prod(pool.size), w.shape[-1]))
+        return pooled.reshape(x.shape[0], *count, w.shape[-1])
 
-    bytes_of_one = wide.itemsize * math.prod(places.count) * (depth + len(corners) * w.shape[-1])
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    bytes_of_one = wide.itemsize * math.prod(pool.count) * sum(kernels.shape)
     pooled = in_chunks(convolve_and_pool, stored_as_rows(x), bytes_of_one)
     return add_bias(pooled, b, relu).astype(x.dtype)
 
 
-def _patches(image, patches):
-    return jnp.concatenate(shifted_slices(image, patches), axis=-1)
+def lay_out(
+    w: Float[Array, "*window channel feature"], windows: Windows, pool: Windows
+) -> Float[Array, "depth corner_feature"]:
+    """The kernel at each of the places of a pool: a column for each of them and each feature."""
+    span, strides = _patch(windows, pool)
+    corners = list(itertools.product(*map(range, pool.size)))
+    kernels = jnp.stack([_laid_out(w, corner, windows, span) for corner in corners], axis=-2)
+    if _whole_blocks(span, strides):
+        kernels = _in_blocks(kernels, strides)
+    return kernels.reshape(math.prod(span) * w.shape[-2], len(corners) * w.shape[-1])
+
+
+def into_blocks(
+    x: Float[Array, "batch *spatial channel"], windows: Windows, pool: Windows
+) -> Float[Array, "batch *side block_channel"]:
+    """Images cut into blocks, each a row of channels, where patches are whole blocks; else as they are.
+
+    A block is what lies between one patch's start and the next's: far fewer and longer pieces are put
+    together, and in the gradient taken apart, than there are values in a patch.
+    """
+    span, strides = _patch(windows, pool)
+    if not _whole_blocks(span, strides):
+        return x
+    patches = resolve_windows(x.shape[1:-1], span, strides)
+    blocks = [k // s for k, s in zip(span, strides, strict=True)]
+    sides = [(n + k - 1) for n, k in zip(patches.count, blocks, strict=True)]
+    fitting = [n * s for n, s in zip(sides, strides, strict=True)]
+    image = x[(slice(None), *map(slice, fitting))]
+    rows = _split_axes(image, strides, first=1)
+    return stored(rows.reshape(x.shape[0], *sides, math.prod(strides) * x.shape[-1]))
+
+
+def values_of_pools(
+    blocks: Float[Array, "batch *side block_channel"],
+    kernels: Float[Array, "depth corner_feature"],
+    windows: Windows,
+    pool: Windows,
+) -> tuple[Float[Array, "row corner_feature"], tuple[int, ...]]:
+    """The convolution's values for each pooled one, and how many of those there are along each axis.
+
+    Args:
+        blocks: what `into_blocks` makes of the padded images.
+        kernels: what `lay_out` makes of the kernel.
+        windows: of the convolution; their padding is not looked at.
+        pool: windows of the pooling.
+    """
+    span, strides = _patch(windows, pool)
+    if _whole_blocks(span, strides):
+        span, strides = [k // s for k, s in zip(span, strides, strict=True)], 1
+    places = resolve_windows(blocks.shape[1:-1], span, strides)
+    patches = jnp.concatenate(shifted_slices(blocks, places), axis=-1)
+    rows = patches.reshape(math.prod(patches.shape[:-1]), kernels.shape[0])
+    wide = jnp.promote_types(blocks.dtype, jnp.float32)
+    return jnp.matmul(rows, kernels, preferred_element_type=wide), places.count
+
+
+def _patch(windows, pool):
+    """Sides of what a pooled value depends on, and the strides from one such patch to the next."""
+    span = tuple(
+        (k - 1) * d + 1 + (p - 1) * s
+        for k, d, p, s in zip(
+            windows.size, windows.dilation, pool.size, windows.strides, strict=True
+        )
+    )
+    return span, tuple(s * p for s, p in zip(windows.strides, pool.strides, strict=True))
+
+
+def _whole_blocks(span, strides):
+    return not any(k % s for k, s in zip(span, strides, strict=True))
 
 
 def _laid_out(w, corner, windows, span):
@@ -81,24 +130,8 @@ def _laid_out(w, corner, windows, span):
     return lax.pad(w, jnp.array(0, w.dtype), [*config, (0, 0, 0), (0, 0, 0)])
 
 
-def _block_patches(image, patches):
-    """Patches of whole blocks, where a block is what lies between one patch's start and the next's.
-
-    The image is cut into blocks first, each a row of channels, so that far fewer and longer pieces
-    are put together, and in the gradient taken apart, than there are values in a patch.
-    """
-    blocks = [k // s for k, s in zip(patches.size, patches.strides, strict=True)]
-    sides = [(n + k - 1) for n, k in zip(patches.count, blocks, strict=True)]
-    fitting = [n * s for n, s in zip(sides, patches.strides, strict=True)]
-    image = image[(slice(None), *map(slice, fitting))]
-    rows = _split_axes(image, patches.strides, first=1)
-    depth = math.prod(patches.strides) * image.shape[-1]
-    rows = stored(rows.reshape(image.shape[0], *sides, depth))
-    return jnp.concatenate(shifted_slices(rows, resolve_windows(sides, blocks)), axis=-1)
-
-
 def _in_blocks(kernels, strides):
-    """The kernels' values in the order in which `_block_patches` has them."""
+    """The kernels' values in the order in which `into_blocks` has them."""
     return _split_axes(kernels, strides, first=0)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fidle_jax.kernels import fft, fused, im2col, reference, shifted, winograd, xla
+from fidle_jax.kernels import fft, fused, im2col, reference, shifted, winograd, winograd_1d, xla
 from fidle_jax.kernels.windows import Windows
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class PoolMethod:
 _POOL_METHODS = {
     "fused": PoolMethod(fused.conv_pool, lambda windows, pool: True),
     "winograd_pool": PoolMethod(winograd.conv_pool, winograd.supports_pool),
+    "winograd_1d": PoolMethod(winograd_1d.conv_pool, winograd_1d.supports),
 }
 
 

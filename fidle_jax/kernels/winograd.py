@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 # The transforms along one axis, in the paper's notation, with the signs of the last row turned.
-_TILE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
-_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-_VALUES = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+TILE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+VALUES = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
 # Arrays by their place along every spatial axis of a tile, a kernel or a pair of values.
 Places = dict[tuple[int, ...], jax.Array]
@@ -117,18 +118,18 @@ def _fitted(x, windows, tiles):
 def _values(x, w, groups) -> Places:
     """The convolution's values by their place in a pair along each axis, (batch, *tiles, feature)."""
     parts = {place: stored(part) for place, part in _split(x).items()}
-    return _untransformed(_transform(_TILE, _tiles(parts)), _transformed_kernel(w), groups)
+    return _untransformed(_transform(TILE, _tiles(parts)), _transformed_kernel(w), groups)
 
 
 def _transformed_kernel(w) -> Places:
     places = itertools.product(range(3), repeat=w.ndim - 2)
-    return _transform(_KERNEL, {place: w[place] for place in places})
+    return _transform(KERNEL, {place: w[place] for place in places})
 
 
 def _untransformed(tiles: Places, kernel: Places, groups) -> Places:
     """The values that come of transformed tiles and a transformed kernel."""
     products = {place: _matmul(tiles[place], kernel[place], groups) for place in tiles}
-    return _transform(_VALUES, products)
+    return _transform(VALUES, products)
 
 
 def _split(x) -> Places:
@@ -138,12 +139,13 @@ def _split(x) -> Places:
         parts = {
             (*place, i): half
             for place, part in parts.items()
-            for i, half in enumerate(_halves(part, axis))
+            for i, half in enumerate(halves(part, axis))
         }
     return parts
 
 
-def _halves(x, axis):
+def halves(x: Array, axis: int) -> list[Array]:
+    """Every second value along an axis of an even number of them: the first ones, and the others."""
     pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
     # Not by indexing: the transpose of a split is a concatenation, that of slices a sum of padded ones.
     return [half.squeeze(axis + 1) for half in lax.split(pairs, (1, 1), axis + 1)]
@@ -185,7 +187,7 @@ def _transform(matrix, arrays: Places) -> Places:
     for axis in range(rank):
         rest = {place[:axis] + place[axis + 1 :] for place in arrays}
         arrays = {
-            (*other[:axis], row, *other[axis:]): _combination(
+            (*other[:axis], row, *other[axis:]): combination(
                 matrix[row],
                 [arrays[(*other[:axis], i, *other[axis:])] for i in range(matrix.shape[1])],
             )
@@ -195,7 +197,8 @@ def _transform(matrix, arrays: Places) -> Places:
     return arrays
 
 
-def _combination(factors, arrays):
+def combination(factors: np.ndarray, arrays: Sequence[Array]) -> Array:
+    """The sum of the arrays, each times its factor."""
     terms = [
         array if factor == 1 else -array if factor == -1 else array * factor.astype(array.dtype)
         for factor, array in zip(factors, arrays, strict=True)

@@ -83,6 +83,20 @@ def winograd_pool_cases(draw, rank):
 
 
 @st.composite
+def winograd_1d_cases(draw, rank):
+    """Along the last axis, windows of 3 at stride 1 and pools of 2; along the others, any."""
+
+    def sizes(largest):
+        return draw(st.tuples(*[st.integers(1, largest)] * (rank - 1)))
+
+    pool_strides = draw(st.none() | st.just((*sizes(3), 2)))
+    size, strides, dilation, window = (
+        (*sizes(largest), last) for largest, last in ((3, 3), (2, 1), (2, 1), (3, 2))
+    )
+    return draw(_placed(size, strides, dilation, window, pool_strides))
+
+
+@st.composite
 def _placed(draw, size, strides, dilation, window, pool_strides):
     """The windows over an image and a padding drawn for them."""
     conv = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]

@@ -58,6 +58,7 @@ def test_chunks_of_a_batch_are_computed_as_the_whole(method, monkeypatch):
         ("fused", "float32"),
         ("fused", "float64"),
         ("winograd_pool", "float32"),
+        ("winograd_1d", "float32"),
     ],
 )
 def test_normal_numbers_are_within_a_few_roundings_of_the_reference(method, dtype):

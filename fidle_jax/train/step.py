@@ -1,6 +1,7 @@
 """One training step, many of them in one compiled loop, and evaluation: pure functions."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -78,7 +79,7 @@ def train_step(
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, (logits, batch_stats)), grads = gradient_fn(state.params)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(state.params, once_known(grads, updates))
     count = jnp.sum(weights)
     right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
     step_now = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
@@ -95,6 +96,21 @@ def train_step(
             bad_step=jnp.minimum(state.totals.bad_step, step_now),
         ),
     )
+
+
+def once_known(grads: PyTree, updates: PyTree) -> PyTree:
+    """``updates``, bit for bit, for XLA to compute once all of ``grads`` are; NaN if it meets one in them.
+
+    The backward pass reads the weights. Where nothing says that new ones come after it, XLA copies the
+    old ones at each step, which takes a twentieth of it.
+    """
+    firsts = [leaf.reshape(-1)[0] for leaf in jax.tree.leaves(grads) if leaf.size]
+    if not firsts:
+        return updates
+    # Their sum may overflow, and stays itself; that of infinities of both signs is NaN, as is the step.
+    known = functools.reduce(jnp.add, firsts)
+    one = jnp.where(known == known, 1.0, jnp.nan)
+    return jax.tree.map(lambda update: update * one.astype(update.dtype), updates)
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:

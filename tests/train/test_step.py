@@ -13,7 +13,15 @@ from fidle_jax.data.augment import Warp
 from fidle_jax.data.batches import epoch_order, padded_order
 from fidle_jax.nn import CNN
 from fidle_jax.train.state import NO_STEP, init_state
-from fidle_jax.train.step import Task, evaluate, example_losses, predict, train_chunk, train_step
+from fidle_jax.train.step import (
+    Task,
+    evaluate,
+    example_losses,
+    once_known,
+    predict,
+    train_chunk,
+    train_step,
+)
 
 SHAPE = (12, 12, 1)
 EXAMPLES = 37
@@ -114,6 +122,30 @@ def test_weights_that_are_not_finite_after_the_last_step_are_noticed(data):
     run = jax.jit(functools.partial(train_chunk, infinite))
     order = padded_order(jnp.arange(EXAMPLES), 5)
     assert run(start(infinite), *data, order, 0, 1).totals.bad_step == 1
+
+
+def test_updates_are_the_same_bits_once_gradients_are_known():
+    updates = {"a": jnp.array([1e-30, -0.0, np.inf, 3e38]), "b": jnp.ones((0, 2))}
+    for grads in ([jnp.array([1.0, np.nan])], [jnp.array(3e38), jnp.array([3e38])], []):
+        known = jax.jit(once_known)(grads, updates)
+        chex.assert_trees_all_equal(known, updates)
+        assert np.signbit(known["a"][1])
+
+
+def test_a_gradient_of_nan_is_no_step_that_looks_well():
+    known = once_known([jnp.zeros(2), jnp.array([np.nan])], {"a": jnp.ones(3)})
+    assert np.isnan(known["a"]).all()
+
+
+def test_a_step_compiled_for_a_cpu_does_not_copy_the_weights(data):
+    if jax.default_backend() != "cpu":
+        pytest.skip("other backends schedule otherwise")
+    state = start()
+    size = "x".join(map(str, state.params["dense_1"]["kernel"].shape)).replace("x", ",")
+    loop = jax.jit(functools.partial(train_chunk, TASK), donate_argnums=0)
+    program = loop.lower(state, *data, epoch_order(0, 0, EXAMPLES, 5), 0, 1).compile().as_text()
+    assert f"f32[{size}]" in program
+    assert not [line for line in program.splitlines() if f"f32[{size}]{{1,0}} copy(" in line]
 
 
 def test_the_average_follows_the_weights(data):

@@ -8,8 +8,9 @@ the nearest measured problem on a CPU, and XLA's own on a GPU or TPU. `conv_gene
 into any Flax model; `register` adds a method, `fidle_jax.kernels.testing` tests it.
 
 What was tried and did not help, on two cores with AVX-512, so that nobody tries it twice: channels
-before space, or the batch as the last axis (the matrix products get slower, and XLA lays the rest
-out so that its loops run across memory: half as fast again); one patch slice for each value of a
+before space (half as fast); the batch as the last axis, with every matrix laid out for it (the
+gradient in the kernel of the second layer takes half the time, that of the first three times, for
+there its product keeps one core only: no gain in all); one patch slice for each value of a
 patch (its gradient is an image for each: 8 of 22 ms; whole blocks are put together instead); the
 winner of a pool by comparisons (XLA computes them again for each option, 3 to 10 times as long; a
 reduction of pairs is stored); `lax.optimization_barrier` (gone before fusion; see
@@ -20,7 +21,10 @@ as chunks that fit the cache); its gradient in the image as a convolution of its
 cotangents (tiles at the rim are added: no faster than its transpose, once the image is split into
 halves by `lax.split`, whose transpose is a concatenation, and the halves are stored); matrix products
 of arrays with more than two axes (for the gradient in the kernel, XLA first copies them transposed,
-which takes longer than the product).
+which takes longer than the product); patches computed again in the backward pass (a seventh
+slower); a kernel laid out at its places along one axis alone, without Winograd's method along it
+(fewer products, but more patches: no gain); chunks smaller than `chunks.CHUNK_BYTES`; a dense
+layer's products by any other order of its two matrices that JAX's own gradient can be brought to.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ the nearest measured problem on a CPU, and XLA's own on a GPU or TPU. `conv_gene
 into any Flax model; `register` adds a method, `fidle_jax.kernels.testing` tests it.
 
 What was tried and did not help, on two cores with AVX-512, so that nobody tries it twice: channels
-before space (half as fast); the batch as the last axis, with every matrix laid out for it (the
-gradient in the kernel of the second layer takes half the time, that of the first three times, for
-there its product keeps one core only: no gain in all); one patch slice for each value of a
+before space (XLA lays the rest out so that its loops run across memory: half as fast again); the
+batch as the last axis, with every matrix laid out for it (the MNIST CNN's second gradient in a
+kernel takes three fifths of the time when alone, its first three times, for there the product keeps
+one core only: no gain in all); one patch slice for each value of a
 patch (its gradient is an image for each: 8 of 22 ms; whole blocks are put together instead); the
 winner of a pool by comparisons (XLA computes them again for each option, 3 to 10 times as long; a
 reduction of pairs is stored); `lax.optimization_barrier` (gone before fusion; see
@@ -23,8 +24,9 @@ halves by `lax.split`, whose transpose is a concatenation, and the halves are st
 of arrays with more than two axes (for the gradient in the kernel, XLA first copies them transposed,
 which takes longer than the product); patches computed again in the backward pass (a seventh
 slower); a kernel laid out at its places along one axis alone, without Winograd's method along it
-(fewer products, but more patches: no gain); chunks smaller than `chunks.CHUNK_BYTES`; a dense
-layer's products by any other order of its two matrices that JAX's own gradient can be brought to.
+(fewer products, but more patches: no gain); chunks smaller than `chunks.CHUNK_BYTES` (slower on a
+1-D network and a ResNet, the same on v1); a dense layer's gradient as the transpose of weights times
+cotangents (two thirds of the time when alone, but JAX's rule always has the cotangents first).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def conv_pool(
             product, count = values_of_pools(combination(row, places), kernel, others, other_pool)
             products.append(product)
         pairs = [combination(row, products) for row in VALUES]
-        # Slices of two axes each: of more, the gradient takes three times as long.
+        # Slices of two axes each: of more, their gradient takes several times as long.
         corners = [
             values[:, start : start + features]
             for start in range(0, kernels[0].shape[1], features)

@@ -218,8 +218,9 @@ def conv_pool(
         if not (fusible and as_one.supports(windows, pool)):
             raise ValueError(
                 f"method {method!r} takes one group, and jax.nn.relu or None as activation (and "
-                "'winograd_pool' windows of 3 at stride 1 with a pool of 2, 'winograd_1d' those along "
-                "the last axis); expected method='auto' or a method of the convolution otherwise"
+                "'winograd_pool' windows of 3 at stride 1 with a pool of 2, 'winograd_pool_4' those in at "
+                "most two axes, 'winograd_1d' those along the last axis); expected method='auto' or a "
+                "method of the convolution otherwise"
             )
         return as_one.conv_pool(x, w, b, windows, pool, activation is not None)
     y = conv(

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from fidle_jax.kernels.chunks import kept
-from fidle_jax.kernels.stored import stored
+from fidle_jax.kernels.stored import stored, stored_beside
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -72,5 +72,7 @@ def _jvp_of(arrays, tangents):
     for option in reversed(range(len(arrays) - 1)):
         winner = jnp.where(arrays[option] == largest, option, winner)
     winner = kept(stored(winner))
-    parts = (jnp.where(winner == option, part, 0) for option, part in enumerate(tangents))
-    return largest, functools.reduce(jnp.add, parts)
+    # Stored, or XLA would choose again for each of the sums that a chosen cotangent goes into.
+    parts = (stored_beside(part, winner) for part in tangents)
+    chosen = (jnp.where(winner == option, part, 0) for option, part in enumerate(parts))
+    return largest, functools.reduce(jnp.add, chosen)

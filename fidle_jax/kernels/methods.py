@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fidle_jax.kernels import fft, fused, im2col, reference, shifted, winograd, winograd_1d, xla
+from fidle_jax.kernels.filtering import FOURS
 from fidle_jax.kernels.windows import Windows
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _METHODS = {
     "im2col": Method(im2col.conv, _everything),
     "shifted": Method(shifted.conv, _everything),
     "winograd": Method(winograd.conv, winograd.supports),
+    "winograd_4": Method(functools.partial(winograd.conv, filtering=FOURS), winograd.supports_fours),
     "fft": Method(fft.conv, _everything),
 }
 _OWN = frozenset(_METHODS)
@@ -102,6 +105,9 @@ class PoolMethod:
 _POOL_METHODS = {
     "fused": PoolMethod(fused.conv_pool, lambda windows, pool: True),
     "winograd_pool": PoolMethod(winograd.conv_pool, winograd.supports_pool),
+    "winograd_pool_4": PoolMethod(
+        functools.partial(winograd.conv_pool, filtering=FOURS), winograd.supports_pool_fours
+    ),
     "winograd_1d": PoolMethod(winograd_1d.conv_pool, winograd_1d.supports),
 }
 

@@ -21,7 +21,12 @@ def stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
     `jax.lax.optimization_barrier` is gone by then. The result of a conditional is not fused. Both of
     its branches give ``x``, bit for bit; the second, which only a NaN takes, does not look like it.
     """
-    return x if x.size == 0 else _passed(x, _is_number(x))
+    return stored_beside(x, x)
+
+
+def stored_beside(x: Float[Array, "..."], other: Float[Array, "..."]) -> Float[Array, "..."]:
+    """As `stored`, linear in ``x``, a tangent: the conditional looks at ``other``, in no other way used."""
+    return x if x.size == 0 else _passed(x, _is_number(other))
 
 
 @jax.custom_jvp
@@ -39,7 +44,7 @@ def stored_as_rows(x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
 def _jvp(primals, tangents):
     (x,), (tangent,) = primals, tangents
     y = stored_as_rows(x)
-    return y, tangent if x.size == 0 else _passed(tangent, _is_number(x))
+    return y, stored_beside(tangent, x)
 
 
 def as_rows(x: Float[Array, "batch ..."]) -> Float[Array, "batch value"]:

@@ -1,7 +1,7 @@
 """Convolution of windows 3 wide, with max pooling over pairs, by Winograd's method along the last axis alone.
 
 Along the last axis, 4 products give the 2 values that a pool takes, where the definition takes 6
-(F(2, 3) of `fidle_jax.kernels.winograd`); along the others, the kernel is laid out at each of its
+(F(2, 3) of `fidle_jax.kernels.filtering`); along the others, the kernel is laid out at each of its
 places within a patch, as in `fidle_jax.kernels.fused`. On images of few channels that is the better
 half of both: half the products of `fused`, in matrices four times as wide and as deep as those of
 Winograd's method along every axis.
@@ -17,11 +17,12 @@ import jax.numpy as jnp
 
 from fidle_jax.kernels.bias import add_bias
 from fidle_jax.kernels.chunks import in_chunks
+from fidle_jax.kernels.filtering import PAIRS, combination
 from fidle_jax.kernels.first_max import first_max
 from fidle_jax.kernels.fused import into_blocks, lay_out, values_of_pools
 from fidle_jax.kernels.stored import stored_as_rows
 from fidle_jax.kernels.windows import Windows, pad
-from fidle_jax.kernels.winograd import KERNEL, TILE, VALUES, combination, halves
+from fidle_jax.kernels.winograd import every_nth
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -45,19 +46,19 @@ def conv_pool(
     wide = jnp.promote_types(x.dtype, jnp.float32)
     columns = [w.astype(wide)[..., i : i + 1, :, :] for i in range(3)]
     others, other_pool = _but_last(windows), _but_last(pool)
-    kernels = [lay_out(combination(row, columns), others, other_pool) for row in KERNEL]
+    kernels = [lay_out(combination(row, columns), others, other_pool) for row in PAIRS.kernel]
     tiles, features = pool.count[-1], w.shape[-1]
 
     def convolve_and_pool(x):
         fitting = 2 * tiles + 2
         x = pad(x.astype(wide), windows.padding)[..., :fitting, :]
-        even, odd = (into_blocks(half, others, other_pool) for half in halves(x, x.ndim - 2))
+        even, odd = (into_blocks(half, others, other_pool) for half in every_nth(x, x.ndim - 2, 2))
         places = even[..., :-1, :], odd[..., :-1, :], even[..., 1:, :], odd[..., 1:, :]
         products = []
-        for row, kernel in zip(TILE, kernels, strict=True):
+        for row, kernel in zip(PAIRS.tile, kernels, strict=True):
             product, count = values_of_pools(combination(row, places), kernel, others, other_pool)
             products.append(product)
-        pairs = [combination(row, products) for row in VALUES]
+        pairs = [combination(row, products) for row in PAIRS.values]
         # Slices of two axes each: of more, their gradient takes several times as long.
         corners = [
             values[:, start : start + features]

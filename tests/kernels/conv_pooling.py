@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fidle_jax import kernels
-from fidle_jax.kernels.testing import jit_once
+from fidle_jax.kernels.testing import assert_close, jit_once
 
 ACTIVATIONS = {"relu": jax.nn.relu, "none": None}
 
@@ -124,6 +124,14 @@ def _value_and_gradients(call, *inputs):
 
 # Gradients are those of a weighted sum, the weights small whole numbers.
 value_and_gradients = jit_once(_value_and_gradients, static_argnums=0)
+
+
+def check_close(method, case, tolerance):
+    """The value and gradients of "fused", itself exactly the reference, but for roundings."""
+    with jax.enable_x64(case.dtype == "float64"):
+        inputs = case.normal_numbers()
+        results = (value_and_gradients(case.by(name), *inputs) for name in (method, "fused"))
+        assert_close(*results, tolerance, f"{method} on {case}")
 
 
 def check(method, case):

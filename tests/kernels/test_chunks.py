@@ -30,6 +30,18 @@ def test_chunks_are_the_largest_equal_ones_that_fit(bytes_of_one, sizes):
     assert set(seen) == set(sizes)
 
 
+@pytest.mark.parametrize(("bytes_shared", "size"), [(4, 3), (6, 4), (9, 6), (1000, 12)])
+def test_chunks_are_larger_where_they_share_much(bytes_shared, size):
+    seen = set()
+
+    def function(part):
+        seen.add(part.shape[0])
+        return part.sum(axis=1)
+
+    chunks.in_chunks(function, X, 30, bytes_shared)
+    assert seen == {size}
+
+
 def test_derivatives_by_what_is_closed_over_too_are_those_of_the_whole():
     def derivatives(in_chunks):
         def loss(x, w):

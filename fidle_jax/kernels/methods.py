@@ -39,7 +39,9 @@ _METHODS = {
     "im2col": Method(im2col.conv, _everything),
     "shifted": Method(shifted.conv, _everything),
     "winograd": Method(winograd.conv, winograd.supports),
-    "winograd_4": Method(functools.partial(winograd.conv, filtering=FOURS), winograd.supports_fours),
+    "winograd_4": Method(
+        functools.partial(winograd.conv, filtering=FOURS), winograd.supports_fours
+    ),
     "fft": Method(fft.conv, _everything),
 }
 _OWN = frozenset(_METHODS)

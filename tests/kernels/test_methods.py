@@ -46,7 +46,9 @@ def test_the_names_of_the_package_itself_are_not_given_away(name):
 
 def test_an_unknown_method_is_named_with_those_known():
     kernels.register("mine", lambda x, w, **_: x)
-    known = "'auto', 'reference', 'xla', 'im2col', 'shifted', 'winograd', 'winograd_4', 'fft'.*'mine'"
+    known = (
+        "'auto', 'reference', 'xla', 'im2col', 'shifted', 'winograd', 'winograd_4', 'fft'.*'mine'"
+    )
     with pytest.raises(ValueError, match=f"unknown method 'yours'; expected {known}"):
         kernels.conv(X, W, groups=2, method="yours")
 

@@ -69,7 +69,9 @@ def test_other_windows_are_refused_by_the_method_and_by_conv(size, strides, dila
 
 def test_tiles_of_six_in_three_axes_are_refused():
     x, w = jnp.ones((1, 9, 9, 9, 1)), jnp.ones((3, 3, 3, 1, 1))
-    with pytest.raises(ValueError, match=r"'winograd_4' does not do windows of .*; expected method="):
+    with pytest.raises(
+        ValueError, match=r"'winograd_4' does not do windows of .*; expected method="
+    ):
         kernels.conv(x, w, method="winograd_4")
     with pytest.raises(ValueError, match=r"'winograd_pool_4' those in at most two axes"):
         kernels.conv_pool(x, w, method="winograd_pool_4")

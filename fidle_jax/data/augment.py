@@ -1,6 +1,7 @@
 """Augmentation inside the compiled step: small random warps of uint8 images."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,11 @@ class Warp:
 
 
 NO_AUGMENTATION = Warp()
+
+# The elastic grid's numbers and weights are whole multiples of this, as affine matrices are of a step
+# of their own. Sums of their products are then exact in float32, whatever the order of summation, and
+# so the same on any number of devices.
+ELASTIC_STEP = 2.0**-11
 
 # Points of the elastic grid along each axis, of which the outer ones lie beyond the image.
 GRID = 7
@@ -109,7 +115,16 @@ def _affine_coordinates(amounts, size, ranges) -> Float[Array, "batch 2 height w
     ones = np.ones(size)
     pixels = np.stack([y[:, None] * ones, x * ones, ones]).reshape(3, -1).astype(np.float32)
     matrices = jnp.stack([jnp.stack(row, axis=-1) for row in (down, right)], axis=1)
-    return _matmul(matrices, pixels).reshape(-1, 2, *size)
+    return _matmul(_rounded(matrices, _matrix_step(size)), pixels).reshape(-1, 2, *size)
+
+
+def _matrix_step(size) -> float:
+    """For sums below 4 times the image's side, of multiples of half a pixel, to have 24 bits."""
+    return 2.0 ** (math.ceil(math.log2(4 * max(size))) - 24 + 1)
+
+
+def _rounded(x, step):
+    return jnp.round(x / step) * step
 
 
 def _matmul(a, b):
@@ -124,8 +139,9 @@ def _elastic_field(key, example_index, size) -> Float[Array, "batch 2 height wid
     pixel. With the splines of all grid points as the rows of one matrix, one matmul does it.
     """
     basis = np.einsum("yi,xj->ijyx", *(_spline_weights(pixels) for pixels in size))
-    amounts = _uniform(key, example_index, 2 * GRID**2).T
-    return _matmul(amounts, basis.reshape(GRID**2, -1).astype(np.float32)).reshape(-1, 2, *size)
+    basis = np.round(basis.reshape(GRID**2, -1) / ELASTIC_STEP) * ELASTIC_STEP
+    amounts = _rounded(_uniform(key, example_index, 2 * GRID**2).T, ELASTIC_STEP)
+    return _matmul(amounts, basis.astype(np.float32)).reshape(-1, 2, *size)
 
 
 def _spline_weights(pixels: int) -> np.ndarray:

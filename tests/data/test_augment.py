@@ -142,6 +142,15 @@ def test_an_images_map_depends_on_key_and_index_alone():
     np.testing.assert_allclose(alone[0], whole[4], atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 21, 63])
+def test_an_image_gets_the_same_bits_in_a_batch_of_any_size(batch):
+    images = np.random.default_rng(1).integers(0, 256, (64, 28, 28, 1), np.uint8)
+    ranges = Warp(shift=2, rotation=15, scaling=0.15, shear=0.1, elastic=2.5)
+    whole = _random_warp(images, KEY, jnp.arange(64), ranges)
+    part = _random_warp(images[:batch], KEY, jnp.arange(batch), ranges)
+    np.testing.assert_array_equal(part, whole[:batch])
+
+
 def test_maps_differ_between_examples_and_between_keys():
     same = np.repeat(IMAGES[:1], 6, axis=0)
     y = np.asarray(_augment(same, KEY, INDEX, ranges=WILD))

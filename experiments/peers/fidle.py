@@ -11,6 +11,7 @@ from fidle_jax.data.batches import padded_order
 from fidle_jax.nn import MODELS
 from fidle_jax.train.config import Config, resolve
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
+from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.program import compile_program
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task, train_chunk
@@ -22,7 +23,7 @@ def prepare(case: Case) -> Trainer:
     task, config, images, state = _begin(case)
     nothing = Split(images.images[:0], images.labels[:0])
     schedule = make_schedule(config, len(images.labels) // case.batch_size)
-    program = compile_program(task, schedule, state, images, nothing, config)
+    program = compile_program(task, schedule, make_mesh(1), state, images, nothing, config)
     order = program.order(0)
 
     def train(steps):

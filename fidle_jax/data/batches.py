@@ -28,12 +28,18 @@ def epoch_order(
     return padded_order(permutation(key, examples), batch_size)
 
 
+def rows_at(rows: Int[Array, " batch"], places: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
+    """The rows at those places of a batch; -1, no example, past its end."""
+    batch = rows.shape[0]
+    return jnp.where(places < batch, rows[jnp.minimum(places, batch - 1)], -1)
+
+
 def gather_batch(
     images: UInt8[Array, "example height width channel"],
     labels: Int[Array, " example"],
-    rows: Int[Array, " batch"],
+    rows: Int[Array, "*batch"],
 ) -> tuple[
-    UInt8[Array, "batch height width channel"], Int[Array, " batch"], Float[Array, " batch"]
+    UInt8[Array, "*batch height width channel"], Int[Array, "*batch"], Float[Array, "*batch"]
 ]:
     """Images, labels and weights of the examples ``rows``: weight 0 where a row is -1."""
     weights = (rows >= 0).astype(jnp.float32)

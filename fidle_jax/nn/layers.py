@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -71,8 +72,65 @@ class Dropout(nn.Module):
         if not train or self.rate == 0:
             return x
         if example_index is None:
-            example_index = jax.numpy.arange(x.shape[0])
+            example_index = jnp.arange(x.shape[0])
         return kernels.dropout(x, self.rate, self.make_rng("dropout"), example_index)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization (Ioffe and Szegedy, 2015) by the whole batch's statistics, however it is spread.
+
+    Flax's own takes each device's mean and averages those, which is wrong where some have fewer
+    examples, and NaN where one has none. Indices below 0 mark what fills a batch up.
+
+    Attributes:
+        axis_name: of the mapped axis that batches are spread over, if there is one.
+        momentum: share of the running statistics that a step leaves as it is.
+        epsilon: added to the variance.
+    """
+
+    axis_name: str | None = None
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch *spatial channel"],
+        *,
+        train: bool,
+        example_index: Int[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch *spatial channel"]:
+        """Each channel to mean 0 and variance 1, then scaled and shifted by learned amounts."""
+        shape = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        running = [
+            self.variable("batch_stats", "mean", jnp.zeros, shape),
+            self.variable("batch_stats", "var", jnp.ones, shape),
+        ]
+        mean, variance = (
+            self._statistics(x, example_index) if train else (each.value for each in running)
+        )
+        if train and not self.is_initializing():
+            for each, now in zip(running, (mean, variance), strict=True):
+                now = self.momentum * each.value + (1 - self.momentum) * now
+                each.value = now.astype(each.value.dtype)
+        factor = scale * jax.lax.rsqrt(variance + self.epsilon).astype(x.dtype)
+        return (x - mean.astype(x.dtype)) * factor + bias
+
+    def _statistics(self, x, example_index):
+        counts = jnp.ones(x.shape[0]) if example_index is None else example_index >= 0
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        counts = counts.astype(wide.dtype).reshape(-1, *[1] * (x.ndim - 1))
+        axes = tuple(range(x.ndim - 1))
+        values = self._sum(counts.sum() * math.prod(x.shape[1:-1]))
+        mean = self._sum((wide * counts).sum(axes)) / values
+        return mean, self._sum((jnp.square(wide - mean) * counts).sum(axes)) / values
+
+    def _sum(self, sums):
+        if self.axis_name is None or self.is_initializing():
+            return sums
+        return jax.lax.psum(sums, self.axis_name)
 
 
 class Flatten(nn.Module):

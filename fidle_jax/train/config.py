@@ -10,6 +10,8 @@ from fidle_jax.errors import InputError, check_name
 
 MODELS = ("cnn", "dnn", "v1", "v2")
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
+PARALLEL = ("jit", "pmap")
+COMPUTE_DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
 
 # Settings that go together; a flag that is given replaces the recipe's value.
@@ -62,6 +64,8 @@ RANGES = {
     "batch_size": (1, MANY),
     "learning_rate": (0, sys.float_info.max),
     "seed": (0, 2**32 - 1),
+    "devices": (1, MANY),
+    "accumulate": (1, MANY),
     "validation_fraction": (0, 0.9),
     "warmup_epochs": (0, sys.float_info.max),
     "weight_decay": (0, sys.float_info.max),
@@ -94,6 +98,8 @@ _CIRCUMSTANCES = (
     "archives",
     "data_dir",
     "run_dir",
+    "parallel",
+    "devices",
     "resume",
     "progress",
     "debug",
@@ -153,6 +159,14 @@ class Config:
     """Augmentation: how far, in pixels, a smooth random field may move a point. [recipe]"""
     seed: int = 0
     """All that is random in the run comes from this number."""
+    parallel: str = "jit"
+    """How steps run on several devices: jit (XLA spreads arrays) or pmap; the result is the same."""
+    devices: int | None = None
+    """Use the first so many devices that JAX finds here (default: all of them)."""
+    accumulate: int = 1
+    """Compute each batch in so many parts, for batches that do not fit; the same but for batch norms."""
+    compute_dtype: str = "float32"
+    """Type of the network's arithmetic: float32 or bfloat16; weights and sums stay float32."""
     run_dir: Path | None = None
     """Where the run is written (default: runs/EXPERIMENT/UTC time)."""
     resume: bool = False
@@ -174,6 +188,8 @@ def check(config: Config) -> None:
         check_name("optimizer", config.optimizer, OPTIMIZERS)
     if config.schedule is not None:
         check_name("schedule", config.schedule, SCHEDULES)
+    check_name("value of --parallel", config.parallel, PARALLEL)
+    check_name("value of --compute-dtype", config.compute_dtype, COMPUTE_DTYPES)
     for name, (low, high) in RANGES.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:

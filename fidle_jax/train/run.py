@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 import fidle_jax
@@ -24,6 +25,7 @@ from fidle_jax.train.config import Config, check, differences, resolve, to_json
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
 from fidle_jax.train.outcome import evaluate_test
+from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.program import compile_program
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import init_state
@@ -55,6 +57,7 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
             return result
     else:
         run_dirs.check_new(config.run_dir)
+    mesh = make_mesh(config.devices)
     dataset = load_dataset(
         config.dataset,
         data=config.data,
@@ -74,12 +77,12 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         if not config.resume:
             described = to_json(config) | {"experiment": experiment, "command": command}
             run_dirs.begin(config.run_dir, described, _describe_model(model, table))
-        facts, best = _train(config, dataset, model, train, validation, stop)
+        facts, best = _train(config, mesh, dataset, model, train, validation, stop)
         facts |= evaluate_test(model, best, dataset, config.run_dir)
         if not math.isfinite(facts["test_loss"]):
             raise NotFinite("the test loss", facts["steps"])
         facts["parameters"] = sum(row.parameters for row in table)
-        result = _result(config, experiment, dataset, facts)
+        result = _result(config, experiment, dataset, mesh.size, facts)
         run_dirs.write_json(config.run_dir / "result.json", result)
         write_report(config.run_dir)
     return result
@@ -116,6 +119,7 @@ def _check_batch_size(config: Config, examples: int) -> None:
 
 def _train(
     config: Config,
+    mesh: Mesh,
     dataset: Dataset,
     model: nn.Module,
     train: Split,
@@ -131,6 +135,7 @@ def _train(
         ranges=_ranges(config),
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
+        compute_dtype=config.compute_dtype,
     )
     state = init_state(
         model, dataset.image_shape, task.optimizer, config.seed, average=config.ema_decay > 0
@@ -138,10 +143,10 @@ def _train(
     checkpoints = Checkpoints(config.run_dir / "checkpoints")
     best, record = jax.device_get(state.variables()), Record()
     if config.resume and (restored := checkpoints.restore(state, best)):
-        state, best, record = jax.device_put(restored[0]), restored[1], Record(**restored[2])
+        state, best, record = restored[0], restored[1], Record(**restored[2])
         print(f"going on from step {int(state.step):,}")
     started = time.perf_counter()
-    program = compile_program(task, schedule, state, train, validation, config)
+    program = compile_program(task, schedule, mesh, state, train, validation, config)
     compile_seconds = time.perf_counter() - started
     plan = Plan(
         run_dir=config.run_dir,
@@ -151,7 +156,7 @@ def _train(
         checkpoint_seconds=config.checkpoint_seconds,
         progress=config.progress,
     )
-    loop = Loop(plan, program, state, best, record, checkpoints, stop)
+    loop = Loop(plan, program, program.place(state), best, record, checkpoints, stop)
     with stop.defer():
         loop.run()
     checkpoints.close()
@@ -191,7 +196,7 @@ def _versions() -> dict[str, str]:
 
 
 def _result(
-    config: Config, experiment: str, dataset: Dataset, facts: dict[str, Any]
+    config: Config, experiment: str, dataset: Dataset, devices: int, facts: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "experiment": experiment,
@@ -201,8 +206,8 @@ def _result(
         "epochs": config.epochs,
         "seed": config.seed,
         "test_examples": dataset.test_examples,
-        "parallel": "jit",
-        "devices": 1,
+        "parallel": config.parallel,
+        "devices": devices,
         "processes": 1,
         "platform": jax.default_backend(),
         **facts,

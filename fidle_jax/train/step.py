@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Warp, augment, scale
-from fidle_jax.data.batches import gather_batch, padded_order
+from fidle_jax.data.batches import gather_batch, padded_order, rows_at
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
 EVAL_BATCH_SIZE = 500
@@ -28,6 +28,8 @@ class Task:
         ranges: of the augmentation.
         label_smoothing: share of each target that is spread over all classes.
         ema_decay: of the moving average of the weights, where the state has one.
+        compute_dtype: of the network's arithmetic; the state is float32 whatever it is.
+        axis_name: of the mapped axis that batches are spread over; None where arrays are whole.
     """
 
     model: nn.Module
@@ -35,6 +37,15 @@ class Task:
     ranges: Warp = NO_AUGMENTATION
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
+    compute_dtype: str = "float32"
+    axis_name: str | None = None
+
+    def over_axis(self, axis_name: str) -> "Task":
+        """The same over a mapped axis; a network with batch norms has to know of it."""
+        model = self.model
+        if hasattr(model, "axis_name"):
+            model = model.clone(axis_name=axis_name)
+        return dataclasses.replace(self, model=model, axis_name=axis_name)
 
 
 def example_losses(
@@ -48,54 +59,97 @@ def example_losses(
 def train_step(
     task: Task,
     state: TrainState,
-    images: UInt8[Array, "batch height width channel"],
-    labels: Int[Array, " batch"],
-    weights: Float[Array, " batch"],
-    example_index: Int[Array, " batch"],
+    images: UInt8[Array, "part batch height width channel"],
+    labels: Int[Array, "part batch"],
+    weights: Float[Array, "part batch"],
+    example_index: Int[Array, "part batch"],
 ) -> TrainState:
-    """The state after one step on a batch.
+    """The state after one step on a batch, whose parts are computed one after the other.
 
-    The loss is the mean over the examples of weight 1; those of weight 0 fill a batch up and count
-    for nothing. ``example_index`` is each example's place in the whole batch: with the state's seed
-    and step, all that augmentation and dropout depend on.
+    The loss is the mean over the examples of weight 1, those of all parts and devices; those of
+    weight 0 fill a batch up and count for nothing. ``example_index`` is each example's place in the
+    whole batch: with the state's seed and step, all that augmentation and dropout depend on.
     """
+    count = _over_devices(task, jnp.sum(weights))
+
+    def add_part(sums, part):
+        grads, loss, right, _ = sums
+        more = _gradients(task, state, sums[-1], part, count)
+        return (*jax.tree.map(jnp.add, (grads, loss, right), more[:-1]), more[-1]), None
+
+    parts = images, labels, weights, example_index
+    first = [array[0] for array in parts]
+    gradients = functools.partial(_gradients, task, state)
+    if len(images) == 1:
+        sums = gradients(state.batch_stats, first, count)
+    else:
+        shapes = jax.eval_shape(gradients, state.batch_stats, first, count)
+        zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes[:-1])
+        sums, _ = lax.scan(add_part, (*zeros, state.batch_stats), parts)
+    grads, loss, right = _over_devices(task, sums[:-1])
+    updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, once_known(grads, updates))
+    step_now = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
+    return state.replace(
+        params=params,
+        batch_stats=sums[-1],
+        average=_move_average(state, params, task.ema_decay),
+        opt_state=opt_state,
+        step=state.step + 1,
+        totals=Totals(
+            loss=state.totals.loss + jnp.float32(loss * count),
+            correct=state.totals.correct + right,
+            examples=state.totals.examples + count,
+            bad_step=jnp.minimum(state.totals.bad_step, step_now),
+        ),
+    )
+
+
+def _over_devices(task: Task, sums: PyTree) -> PyTree:
+    """The sums over all devices, of those over each one's examples."""
+    return sums if task.axis_name is None else lax.psum(sums, task.axis_name)
+
+
+def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
+    """Of one part: its share of the gradient and of the loss, how many are right, the statistics.
+
+    Args:
+        task: as of `train_step`.
+        state: as of `train_step`.
+        batch_stats: before this part.
+        part: images, labels, weights and indices.
+        count: examples of the whole batch.
+    """
+    images, labels, weights, example_index = part
+    # What fills up has no place in the batch: a batch norm leaves it out.
+    example_index = jnp.where(weights > 0, example_index, -1)
     _, stepping = jax.random.split(jax.random.key(state.seed))
     warp_key, dropout_key = jax.random.split(jax.random.fold_in(stepping, state.step))
     x = augment(images, warp_key, example_index, task.ranges)
 
     def loss_fn(params):
         logits, changed = task.model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            x,
+            {"params": _as_type(params, task.compute_dtype), "batch_stats": batch_stats},
+            _as_type(x, task.compute_dtype),
             train=True,
             example_index=example_index,
             rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )
+        logits = _as_type(logits, "float32")
         losses = example_losses(logits, labels, task.label_smoothing)
-        loss = jnp.sum(losses * weights) / jnp.sum(weights)
-        return loss, (logits, changed.get("batch_stats", state.batch_stats))
+        loss = jnp.sum(losses * weights) / count
+        return loss, (logits, changed.get("batch_stats", batch_stats))
 
-    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, (logits, batch_stats)), grads = gradient_fn(state.params)
-    updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, once_known(grads, updates))
-    count = jnp.sum(weights)
+    (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
-    step_now = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
-    return state.replace(
-        params=params,
-        batch_stats=batch_stats,
-        average=_move_average(state, params, task.ema_decay),
-        opt_state=opt_state,
-        step=state.step + 1,
-        totals=Totals(
-            loss=state.totals.loss + loss * count,
-            correct=state.totals.correct + right,
-            examples=state.totals.examples + count,
-            bad_step=jnp.minimum(state.totals.bad_step, step_now),
-        ),
-    )
+    return grads, loss, right, batch_stats
+
+
+def _as_type(tree: PyTree, dtype: str) -> PyTree:
+    """Arrays of half precision from single, and back; others, of double precision, as they are."""
+    kinds = jnp.bfloat16, jnp.float32
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype in kinds else leaf, tree)
 
 
 def once_known(grads: PyTree, updates: PyTree) -> PyTree:
@@ -135,16 +189,20 @@ def train_chunk(
     order: Int[Array, "step batch"],
     start: Int[Array, ""],
     stop: Int[Array, ""],
+    places: Int[Array, "part place"] | None = None,
 ) -> TrainState:
     """The state after the epoch's steps ``start ... stop - 1``, as one loop of the compiled program.
 
-    The bounds are arrays, so that one compilation serves chunks of every length.
+    The bounds are arrays, so that one compilation serves chunks of every length. ``places`` are those
+    of a batch that are computed here, part by part; by default all of them at once. Places past the
+    batch's end fill up.
     """
-    example_index = jnp.arange(order.shape[1])
+    if places is None:
+        places = jnp.arange(order.shape[1])[None]
 
     def body(i, state):
-        batch = gather_batch(images, labels, order[i])
-        return train_step(task, state, *batch, example_index)
+        batch = gather_batch(images, labels, rows_at(order[i], places))
+        return train_step(task, state, *batch, places)
 
     state = lax.fori_loop(start, stop, body, state)
     # What a step makes of the weights shows in the next one's loss; here, for the last: to read all
@@ -158,16 +216,21 @@ def predict(
     model: nn.Module,
     variables: dict[str, Any],
     images: UInt8[Array, "example height width channel"],
+    places: Int[Array, " place"] | None = None,
 ) -> Float[Array, "example class"]:
-    """The logits of every example, once each."""
+    """The logits of every example, once each; ``places`` as of `train_chunk`, of `EVAL_BATCH_SIZE`."""
     examples = images.shape[0]
     order = padded_order(jnp.arange(examples), min(EVAL_BATCH_SIZE, examples))
+    batch = order.shape[1]
+    if places is None:
+        places = jnp.arange(batch)
 
     def batch_logits(rows):
+        rows = rows_at(rows, places)
         return model.apply(variables, scale(images[jnp.maximum(rows, 0)]))
 
     logits = lax.map(batch_logits, order)
-    return logits.reshape(order.size, -1)[:examples]
+    return logits[:, :batch].reshape(order.size, -1)[:examples]
 
 
 def evaluate(
@@ -175,7 +238,8 @@ def evaluate(
     variables: dict[str, Any],
     images: UInt8[Array, "example height width channel"],
     labels: Int[Array, " example"],
+    places: Int[Array, " place"] | None = None,
 ) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """Mean loss over all examples, in nats, and how many of them are classified right."""
-    logits = predict(model, variables, images)
+    logits = predict(model, variables, images, places)
     return example_losses(logits, labels).mean(), jnp.sum(jnp.argmax(logits, -1) == labels)

@@ -11,14 +11,15 @@ EXPERIMENT = Path(__file__).parents[2] / "experiments" / "mnist_cnn.py"
 FLAGS = ["--data", "sample", "--epochs", "6", "--batch-size", "200", "--checkpoint-seconds", "0"]
 
 
-def start(*flags, cache: Path) -> subprocess.Popen:
-    """The experiment with ``flags``, compiled programs kept in ``cache``."""
+def start(*flags, cache: Path, devices: int = 1) -> subprocess.Popen:
+    """The experiment with ``flags``, compiled programs kept in ``cache``, on simulated devices."""
     return subprocess.Popen(
         [sys.executable, EXPERIMENT, *map(str, flags)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
+        env=os.environ
+        | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_NUM_CPU_DEVICES": str(devices)},
     )
 
 

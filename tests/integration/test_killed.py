@@ -80,3 +80,23 @@ def test_a_signal_saves_and_prints_the_command_that_goes_on(undisturbed, tmp_pat
     assert status == 0, err
     assert "going on from step" in out
     assert outcome(tmp_path / "run") == undisturbed[0]
+
+
+@pytest.mark.parametrize(
+    "flags", [("--parallel", "pmap"), pytest.param((), marks=pytest.mark.slow)]
+)
+def test_a_run_begun_on_four_devices_goes_on_on_one(undisturbed, tmp_path, cache, flags):
+    expected, _ = undisturbed
+    process = start(*FLAGS, *flags, "--run-dir", tmp_path / "run", cache=cache, devices=4)
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] == 130
+    status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
+    assert status == 0, err
+    found = outcome(tmp_path / "run")
+    assert found["step"] == expected["step"]
+    for name in ("train_loss", "validation_loss"):
+        losses = [[float(row[name]) for row in each["rows"]] for each in (found, expected)]
+        assert losses[0] == pytest.approx(losses[1], abs=2e-3)

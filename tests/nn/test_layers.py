@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fidle_jax.nn import Conv, Dense, Dropout, Flatten, MaxPool
+from fidle_jax.nn import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
 
 # Each program runs once: compiling without optimization takes half the time.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -98,3 +98,30 @@ def test_two_dropout_layers_have_masks_of_their_own():
     one, other = Two().apply({}, jnp.ones((50, 200)), rngs={"dropout": KEY})
     agreement = ((one == 0) == (other == 0)).mean()
     assert abs(agreement - 0.5) < 4.5 * 0.5 / np.sqrt(one.size)
+
+
+def test_batch_norm_is_flaxs_own_where_every_example_counts():
+    ours, theirs = BatchNorm(), nn.BatchNorm()
+    variables = jit(ours.init, static_argnames="train")(KEY, IMAGES, train=True)
+    for train in (True, False):
+        y, changed = ours.apply(variables, IMAGES, train=train, mutable=["batch_stats"])
+        expected, they_changed = theirs.apply(
+            variables, IMAGES, use_running_average=not train, mutable=["batch_stats"]
+        )
+        chex.assert_trees_all_close(y, expected, atol=1e-5)
+        chex.assert_trees_all_close(changed, they_changed, atol=1e-6)
+
+
+def test_batch_norm_leaves_out_what_fills_a_batch_up():
+    norm = BatchNorm()
+    variables = norm.init(KEY, IMAGES, train=True)
+    filled = jnp.concatenate([IMAGES, 100 + IMAGES[:1]])
+    alone, expected = norm.apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    y, changed = norm.apply(
+        variables,
+        filled,
+        train=True,
+        example_index=jnp.array([0, 1, -1]),
+        mutable=["batch_stats"],
+    )
+    chex.assert_trees_all_close((y[:2], changed), (alone, expected), atol=1e-5)

@@ -36,10 +36,10 @@ def test_the_sample_takes_its_own_recipe_and_a_named_recipe_is_taken_anywhere():
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_resolved_config_leaves_nothing_open_but_paths_and_the_models_own_dropout(recipe):
+def test_a_resolved_config_leaves_open_but_paths_devices_and_the_models_own_dropout(recipe):
     config = resolve(Config(recipe=recipe), "full")
     still_open = {k for k, v in dataclasses.asdict(config).items() if v is None}
-    assert still_open <= {"archives", "data_dir", "run_dir", "dropout"}
+    assert still_open <= {"archives", "data_dir", "run_dir", "devices", "dropout"}
     check(config)
 
 
@@ -73,6 +73,10 @@ def test_a_flag_that_is_given_replaces_the_recipes_value():
         ({"schedule": "cosin"}, "did you mean cosine"),
         ({"model": "cn"}, "did you mean cnn"),
         ({"recipe": "bets"}, "did you mean best"),
+        ({"parallel": "pmp"}, "did you mean pmap"),
+        ({"compute_dtype": "float16"}, "did you mean bfloat16"),
+        ({"devices": 0}, "--devices is 0; expected 1 or more"),
+        ({"accumulate": 0}, "--accumulate is 0; expected 1 or more"),
         ({"data": "ful"}, "did you mean full"),
         ({"resume": True}, "--resume needs --run-dir"),
     ],
@@ -102,7 +106,7 @@ def test_what_a_config_file_holds_beyond_the_fields_is_passed_over():
 
 def test_differences_name_what_changes_the_result_and_nothing_else():
     saved = resolve(Config(run_dir=Path("a")), "full")
-    asked = dataclasses.replace(saved, run_dir=Path("b"), progress=False, epochs=17)
+    asked = dataclasses.replace(saved, run_dir=Path("b"), devices=2, parallel="pmap", epochs=17)
     assert differences(asked, saved) == ["--epochs 17 (the run has 16)"]
 
 

@@ -10,6 +10,7 @@ from fidle_jax.data import Split
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import DNN
 from fidle_jax.train.config import Config
+from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.program import compile_program
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task, evaluate, train_chunk
@@ -32,7 +33,10 @@ def _arrays(split):
 def make(validation):
     state = init_state(TASK.model, SHAPE, TASK.optimizer, CONFIG.seed)
     schedule = optax.constant_schedule(0.1)
-    return state, compile_program(TASK, schedule, state, make_split(10), validation, CONFIG)
+    program = compile_program(
+        TASK, schedule, make_mesh(1), state, make_split(10), validation, CONFIG
+    )
+    return state, program
 
 
 def test_it_shuffles_by_seed_and_epoch_and_trains_as_the_chunk_written_out():

@@ -92,6 +92,21 @@ def test_two_runs_of_one_seed_are_bit_identical_and_another_seed_differs(run, tm
     assert np.abs(probabilities[0] - probabilities[2]).max() > 1e-4
 
 
+def test_a_run_in_parts_ends_as_one_that_computes_each_batch_at_once(run, tmp_path):
+    whole, parts = run(run_dir=tmp_path / "whole"), run(run_dir=tmp_path / "parts", accumulate=3)
+    assert parts["test_loss"] == pytest.approx(whole["test_loss"], abs=1e-3)
+    assert (parts["parallel"], parts["devices"]) == ("jit", 1)
+
+
+def test_half_precision_computes_much_the_same(run, tmp_path):
+    whole, half = (
+        run(run_dir=tmp_path / dtype, compute_dtype=dtype, epochs=6)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert half["test_loss"] != whole["test_loss"]
+    assert half["test_loss"] == pytest.approx(whole["test_loss"], rel=0.1)
+
+
 def test_no_validation_trains_on_everything_and_keeps_the_last(run):
     result = run(validation_fraction=0.0)
     assert (result["train_examples"], result["validation_examples"]) == (90, 0)
@@ -153,6 +168,7 @@ def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypat
         ({"batch_size": 82}, "--batch-size is 82; expected at most 81"),
         ({"dropout": (0.1,)}, "expected 3 rates"),
         ({"optimizer": "adm"}, "did you mean adam"),
+        ({"devices": 1000}, "--devices is 1000; expected at most"),
     ],
 )
 def test_wrong_input_touches_nothing(run, tmp_path, flags, named):

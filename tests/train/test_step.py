@@ -1,5 +1,6 @@
 """The training step: pure, exact under padding, the same in chunks of any length."""
 
+import dataclasses
 import functools
 
 import chex
@@ -79,11 +80,32 @@ def test_another_seed_trains_another_way(data):
 def test_what_fills_a_batch_up_counts_for_nothing(data):
     images, labels = data
     step = jax.jit(functools.partial(train_step, PLAIN))
-    full = step(start(PLAIN), images[:5], labels[:5], jnp.ones(5), jnp.arange(5))
+    full = step(
+        start(PLAIN), images[None, :5], labels[None, :5], jnp.ones((1, 5)), jnp.arange(5)[None]
+    )
+    weights = (jnp.arange(8) < 5).astype(jnp.float32)
     filled = step(
-        start(PLAIN), images[:8], labels[:8], (jnp.arange(8) < 5).astype(jnp.float32), jnp.arange(8)
+        start(PLAIN), images[None, :8], labels[None, :8], weights[None], jnp.arange(8)[None]
     )
     chex.assert_trees_all_close(full, filled, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_in_parts_is_the_batch_at_once(data):
+    order = epoch_order(0, 0, EXAMPLES, 15)
+    whole = chunk(start(), data, order, 0, 3)
+    places = jnp.arange(18).reshape(3, 6)
+    parts = compiled(TASK)(start(), *data, order, 0, 3, places)
+    chex.assert_trees_all_close(parts.opt_state, whole.opt_state, atol=1e-4)
+    chex.assert_trees_all_close(parts.totals, whole.totals, rtol=1e-4)
+
+
+def test_half_precision_leaves_the_state_as_it_is_in_single(data):
+    half = dataclasses.replace(TASK, compute_dtype="bfloat16")
+    order = epoch_order(0, 0, EXAMPLES, 15)
+    single, halved = (compiled(task)(start(), *data, order, 0, 3) for task in (TASK, half))
+    chex.assert_trees_all_equal_shapes_and_dtypes(single, halved)
+    assert single.totals.loss != halved.totals.loss
+    assert abs(single.totals.loss / halved.totals.loss - 1) < 0.05
 
 
 def test_an_epoch_meets_each_example_once(data):
@@ -104,7 +126,9 @@ def test_the_step_follows_the_gradient_of_the_mean_loss(data):
         lambda p, g: p - 1e-2 * g, state.params, jax.jit(jax.grad(loss))(state.params)
     )
     step = jax.jit(functools.partial(train_step, PLAIN))
-    after = step(state, images, labels, jnp.ones(EXAMPLES), jnp.arange(EXAMPLES))
+    after = step(
+        state, images[None], labels[None], jnp.ones((1, EXAMPLES)), jnp.arange(EXAMPLES)[None]
+    )
     chex.assert_trees_all_close(after.params, expected, atol=1e-6)
 
 

@@ -1,0 +1,97 @@
+"""Steps spread over devices by jit and by pmap: the same result on any number of them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from fidle_jax.errors import InputError
+from fidle_jax.train.parallel import batch_places, make_mesh
+
+ALONE = "jit:1:1"
+FEW = ("jit:8:1", "pmap:2:1", "pmap:8:3")  # strategy, devices, parts of a batch
+ALL = tuple(
+    f"{how}:{n}:{parts}" for how in ("jit", "pmap") for n in (1, 2, 4, 8) for parts in (1, 3)
+)
+
+
+def _spread(folder, cases):
+    """What `spread.py` writes, by case and then by name."""
+    script, output = Path(__file__).with_name("spread.py"), folder / "spread.npz"
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONPATH"] = str(root)
+    subprocess.run([sys.executable, script, output, *cases], env=environment, check=True)
+    outcomes = {case: {} for case in cases}
+    with np.load(output) as arrays:
+        for name, array in arrays.items():
+            case, what = name.split("/", 1)
+            outcomes[case][what] = array
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return _spread(tmp_path_factory.mktemp("few"), (ALONE, *FEW))
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
+    return _spread(tmp_path_factory.mktemp("all"), ALL)
+
+
+def _of(outcome, what):
+    return {name: array for name, array in outcome.items() if name.startswith(what)}
+
+
+def _check(outcomes, case):
+    """All that is promised of a run spread over devices, against the run alone on one."""
+    ours, alone = outcomes[case], outcomes[ALONE]
+    assert ours["examples"] == 1100
+    if "seen" in ours:
+        # Which examples make the last batch, augmented, and each one's mask: bit for bit.
+        np.testing.assert_array_equal(ours["seen"], alone["seen"])
+        assert len(np.unique(alone["seen"][:100, -16:])) == 2
+    chex.assert_trees_all_close(_of(ours, "gradient"), _of(alone, "gradient"), atol=1e-6, rtol=0)
+    # Adam makes a step of full length of a gradient that is next to nothing, whatever its sign.
+    chex.assert_trees_all_close(_of(ours, "params"), _of(alone, "params"), atol=2e-5, rtol=0)
+    chex.assert_trees_all_close(_of(ours, "losses"), _of(alone, "losses"), atol=1e-3, rtol=0)
+    for name, array in _of(ours, "epoch").items():
+        np.testing.assert_allclose(array, alone[name], rtol=0, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_an_epoch_is_the_same_on_any_number_of_devices(few, case):
+    _check(few, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ALL)
+def test_an_epoch_is_the_same_on_every_number_of_devices_by_either_strategy(every, case):
+    _check(every, case)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "parts", "devices", "shape"),
+    [(512, 1, 1, (1, 512)), (500, 1, 8, (1, 504)), (3, 1, 8, (1, 8)), (500, 3, 8, (3, 168))],
+)
+def test_the_places_of_a_batch_divide_by_the_devices_and_hold_all_of_it(
+    batch_size, parts, devices, shape
+):
+    places = batch_places(batch_size, parts, devices)
+    assert places.shape == shape
+    np.testing.assert_array_equal(places.ravel(), np.arange(places.size))
+
+
+def test_devices_that_are_not_there_are_refused():
+    count = jax.device_count()
+    assert make_mesh(None).size == count
+    with pytest.raises(
+        InputError, match=f"--devices is {count + 1}; expected at most {count}, the"
+    ):
+        make_mesh(count + 1)

@@ -1,5 +1,6 @@
 """This project: the compiled chunk of steps of its own runs."""
 
+import dataclasses
 import time
 
 import jax
@@ -18,18 +19,36 @@ from fidle_jax.train.step import Task, train_chunk
 from peers.case import LEARNING_RATE, Case, Trainer, made_up_images
 
 
-def prepare(case: Case) -> Trainer:
-    """The network in a compiled `fori_loop`, as a run has it."""
+def prepare(case: Case, parallel: str = "jit") -> Trainer:
+    """The network in a compiled `fori_loop`, as a run has it, on all devices."""
     task, config, images, state = _begin(case)
+    config = dataclasses.replace(config, parallel=parallel)
     nothing = Split(images.images[:0], images.labels[:0])
     schedule = make_schedule(config, len(images.labels) // case.batch_size)
-    program = compile_program(task, schedule, make_mesh(1), state, images, nothing, config)
-    order = program.order(0)
+    program = compile_program(task, schedule, make_mesh(None), state, images, nothing, config)
+    return _trainer(program.train, program.place(state), program.order(0))
 
+
+def prepare_pmap(case: Case) -> Trainer:
+    """The same by pmap."""
+    return prepare(case, "pmap")
+
+
+def prepare_plain(case: Case) -> Trainer:
+    """The same without any machinery for several devices."""
+    task, _, images, state = _begin(case)
+    order = padded_order(jnp.arange(len(images.labels)), case.batch_size)
+    data = jax.device_put((images.images, images.labels))
+    chunk = jax.jit(lambda *args: train_chunk(task, *args), donate_argnums=0)
+    chunk = chunk.lower(state, *data, order, 0, 1).compile()
+    return _trainer(lambda state, *args: chunk(state, *data, *args), state, order)
+
+
+def _trainer(chunk, state, order):
     def train(steps):
         nonlocal state
         for start in range(0, steps, len(order)):
-            state = program.train(state, order, 0, min(steps - start, len(order)))
+            state = chunk(state, order, 0, min(steps - start, len(order)))
         jax.block_until_ready(state)
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))

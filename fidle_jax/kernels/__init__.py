@@ -11,22 +11,23 @@ What was tried and did not help, on two cores with AVX-512, so that nobody tries
 before space (XLA lays the rest out so that its loops run across memory: half as fast again); the
 batch as the last axis, with every matrix laid out for it (the MNIST CNN's second gradient in a
 kernel takes three fifths of the time when alone, its first three times, for there the product keeps
-one core only: no gain in all); one patch slice for each value of a
-patch (its gradient is an image for each: 8 of 22 ms; whole blocks are put together instead); the
-winner of a pool by comparisons (XLA computes them again for each option, 3 to 10 times as long; a
-reduction of pairs is stored); `lax.optimization_barrier` (gone before fusion; see
-`fidle_jax.kernels.stored`); small convolutions as sums of products without a matrix (three times as
-fast forward, twice as slow with the gradient); XLA's wider vectors, XNNPACK, or its matrix products
-without YNN (no faster, or slower); the whole batch at once in Winograd's transform (twice as slow
-as chunks that fit the cache); its gradient in the image as a convolution of its own, of the padded
-cotangents (tiles at the rim are added: no faster than its transpose, once the image is split into
-halves by `lax.split`, whose transpose is a concatenation, and the halves are stored); matrix products
-of arrays with more than two axes (for the gradient in the kernel, XLA first copies them transposed,
-which takes longer than the product); patches computed again in the backward pass (a seventh
-slower); a kernel laid out at its places along one axis alone, without Winograd's method along it
-(fewer products, but more patches: no gain); chunks smaller than `chunks.CHUNK_BYTES` (slower on a
-1-D network and a ResNet, the same on v1); a dense layer's gradient as the transpose of weights times
-cotangents (two thirds of the time when alone, but JAX's rule always has the cotangents first).
+one core only: no gain in all); one patch slice for each value of a patch (its gradient is an image
+for each: 8 of 22 ms; whole blocks are put together instead); the winner of a pool by comparisons
+(XLA computes them again for each option, 3 to 10 times as long; a reduction of pairs is stored);
+`lax.optimization_barrier` (gone before fusion; see `fidle_jax.kernels.stored`); small convolutions
+as sums of products without a matrix (three times as fast forward, twice as slow with the gradient);
+XLA's wider vectors, XNNPACK, or its matrix products without YNN (no faster, or slower); the whole
+batch at once in Winograd's transform (a third slower than chunks that fit the cache, but faster
+where the kernel is large); Winograd's usual points for tiles of six, +-1 and +-2 (three times the
+error); its gradient in the image as a convolution of its own, of the padded cotangents (tiles at
+the rim are added: no faster than its transpose, once the image is split into halves by `lax.split`,
+whose transpose is a concatenation, and the halves are stored); matrix products of arrays with more
+than two axes (for the gradient in the kernel, XLA first copies them transposed, which takes longer
+than the product); patches computed again in the backward pass (a seventh slower); a kernel laid out
+at its places along one axis alone, without Winograd's method along it (fewer products, but more
+patches: no gain); chunks smaller than `chunks.CHUNK_BYTES` (slower on a 1-D network and a ResNet,
+the same on v1); a dense layer's gradient as the transpose of weights times cotangents (two thirds
+of the time when alone, but JAX's rule always has the cotangents first).
 """
 
 from __future__ import annotations

@@ -108,13 +108,14 @@ class BatchNorm(nn.Module):
             self.variable("batch_stats", "mean", jnp.zeros, shape),
             self.variable("batch_stats", "var", jnp.ones, shape),
         ]
-        mean, variance = (
-            self._statistics(x, example_index) if train else (each.value for each in running)
-        )
+        if train:
+            examples, mean, variance = self._statistics(x, example_index)
+            kept = jnp.where(examples > 0, self.momentum, 1)
+        else:
+            mean, variance = (each.value for each in running)
         if train and not self.is_initializing():
             for each, now in zip(running, (mean, variance), strict=True):
-                now = self.momentum * each.value + (1 - self.momentum) * now
-                each.value = now.astype(each.value.dtype)
+                each.value = (kept * each.value + (1 - kept) * now).astype(each.value.dtype)
         factor = scale * jax.lax.rsqrt(variance + self.epsilon).astype(x.dtype)
         return (x - mean.astype(x.dtype)) * factor + bias
 
@@ -123,9 +124,10 @@ class BatchNorm(nn.Module):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         counts = counts.astype(wide.dtype).reshape(-1, *[1] * (x.ndim - 1))
         axes = tuple(range(x.ndim - 1))
-        values = self._sum(counts.sum() * math.prod(x.shape[1:-1]))
+        examples = self._sum(counts.sum())
+        values = jnp.maximum(examples, 1) * math.prod(x.shape[1:-1])
         mean = self._sum((wide * counts).sum(axes)) / values
-        return mean, self._sum((jnp.square(wide - mean) * counts).sum(axes)) / values
+        return examples, mean, self._sum((jnp.square(wide - mean) * counts).sum(axes)) / values
 
     def _sum(self, sums):
         if self.axis_name is None or self.is_initializing():

@@ -71,28 +71,18 @@ def train_step(
     whole batch: with the state's seed and step, all that augmentation and dropout depend on.
     """
     count = _over_devices(task, jnp.sum(weights))
-
-    def add_part(sums, part):
-        grads, loss, right, _ = sums
-        more = _gradients(task, state, sums[-1], part, count)
-        return (*jax.tree.map(jnp.add, (grads, loss, right), more[:-1]), more[-1]), None
-
-    parts = images, labels, weights, example_index
-    first = [array[0] for array in parts]
-    gradients = functools.partial(_gradients, task, state)
-    if len(images) == 1:
-        sums = gradients(state.batch_stats, first, count)
-    else:
-        shapes = jax.eval_shape(gradients, state.batch_stats, first, count)
-        zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes[:-1])
-        sums, _ = lax.scan(add_part, (*zeros, state.batch_stats), parts)
-    grads, loss, right = _over_devices(task, sums[:-1])
+    sums, batch_stats = _over_parts(
+        functools.partial(_gradients, task, state, count=count),
+        state.batch_stats,
+        (images, labels, weights, example_index),
+    )
+    grads, loss, right = _over_devices(task, sums)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, once_known(grads, updates))
     step_now = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
     return state.replace(
         params=params,
-        batch_stats=sums[-1],
+        batch_stats=batch_stats,
         average=_move_average(state, params, task.ema_decay),
         opt_state=opt_state,
         step=state.step + 1,
@@ -110,8 +100,24 @@ def _over_devices(task: Task, sums: PyTree) -> PyTree:
     return sums if task.axis_name is None else lax.psum(sums, task.axis_name)
 
 
+def _over_parts(gradients, batch_stats: PyTree, parts: PyTree) -> tuple[PyTree, PyTree]:
+    """The sums of what ``gradients`` gives for each part, and the statistics after the last."""
+    first = jax.tree.map(lambda array: array[0], parts)
+    if len(parts[0]) == 1:
+        return gradients(batch_stats, first)
+
+    def add(carry, part):
+        sums, batch_stats = carry
+        more, batch_stats = gradients(batch_stats, part)
+        return (jax.tree.map(jnp.add, sums, more), batch_stats), None
+
+    like, _ = jax.eval_shape(gradients, batch_stats, first)
+    zeros = jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype), like)
+    return lax.scan(add, (zeros, batch_stats), parts)[0]
+
+
 def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
-    """Of one part: its share of the gradient and of the loss, how many are right, the statistics.
+    """Of one part: its shares of the gradient and the loss, how many are right; and the statistics.
 
     Args:
         task: as of `train_step`.
@@ -143,7 +149,7 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
 
     (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
-    return grads, loss, right, batch_stats
+    return (grads, loss, right), batch_stats
 
 
 def _as_type(tree: PyTree, dtype: str) -> PyTree:

@@ -125,3 +125,7 @@ def test_batch_norm_leaves_out_what_fills_a_batch_up():
         mutable=["batch_stats"],
     )
     chex.assert_trees_all_close((y[:2], changed), (alone, expected), atol=1e-5)
+    nothing = {"train": True, "example_index": jnp.full(3, -1), "mutable": ["batch_stats"]}
+    y, changed = norm.apply(variables, filled, **nothing)
+    assert jnp.isfinite(y).all()
+    chex.assert_trees_all_equal(changed["batch_stats"], variables["batch_stats"])

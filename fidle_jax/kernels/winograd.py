@@ -94,7 +94,11 @@ def conv_pool(
     relu: bool,
     filtering: Filtering = PAIRS,
 ) -> Float[Array, "batch *count feature"]:
-    """``max_pool(relu(conv(x, w) + b))``, or without the ReLU, for a pool of 2 at strides of 2."""
+    """``max_pool(relu(conv(x, w) + b))``, or without the ReLU, for a pool of 2 at strides of 2.
+
+    By tiles of six, values that are equal by definition are not always equal: a rounding then decides
+    which of them is the pool's first.
+    """
     pools = filtering.step // 2
     tiles = tuple(-(-n // pools) for n in pool.count)
     kernel = _transformed_kernel(w, filtering)

@@ -23,18 +23,18 @@ class Program:
     """The compiled functions of a run, over data that is on the devices already.
 
     Attributes:
-        place: (state) -> the same on all devices, which ``train`` takes.
         order: (epoch) -> which examples make which batch.
         train: (state, order, start, stop) -> state; the state passed in is used up.
         validate: (variables) -> (loss, accuracy); None where nothing is held out.
         learning_rate: (step) -> learning rate.
+        place: (state) -> the same on all devices, which ``train`` takes.
     """
 
-    place: Callable[[TrainState], TrainState]
     order: Callable[[int], jax.Array]
     train: Callable[[TrainState, jax.Array, int, int], TrainState]
     validate: Callable[[PyTree], tuple[float, float]] | None
     learning_rate: Callable[[int], Any]
+    place: Callable[[TrainState], TrainState]
 
 
 def compile_program(
@@ -69,9 +69,9 @@ def compile_program(
             return float(loss), int(right) / len(validation.labels)
 
     return Program(
-        place=place,
         order=lambda epoch: place(shuffle(epoch)),
         train=lambda state, order, start, stop: chunk(state, images, labels, order, start, stop),
         validate=validate,
         learning_rate=schedule,
+        place=place,
     )

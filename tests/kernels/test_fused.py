@@ -15,12 +15,17 @@ from tests.kernels.conv_pooling import (
     ACTIVATIONS,
     USUAL,
     check,
+    check_close,
     conv_pool_cases,
     value_and_gradients,
 )
 
 EXAMPLES = {1: 6, 2: 8, 3: 3}
 EACH_METHOD = pytest.mark.parametrize("method", kernels.conv_pool_methods())
+# Of whole numbers, all but one compute no other numbers on the way than whole ones and halves.
+EACH_EXACT_METHOD = pytest.mark.parametrize(
+    "method", sorted(set(kernels.conv_pool_methods()) - {"winograd_pool_4"})
+)
 
 
 @pytest.mark.parametrize("rank", EXAMPLES)
@@ -45,10 +50,17 @@ def test_value_and_gradients_of_many_more_are_exactly_those_of_the_reference(ran
     check_one()
 
 
-@EACH_METHOD
+@EACH_EXACT_METHOD
 def test_chunks_of_a_batch_are_computed_as_the_whole(method, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
     check(method, dataclasses.replace(USUAL, x_shape=(3, 7, 8, 2)))
+
+
+def test_chunks_of_a_batch_by_fours_are_computed_as_the_whole(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
+    check_close("winograd_pool_4", dataclasses.replace(USUAL, x_shape=(3, 7, 8, 2)), 128)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +86,7 @@ def test_normal_numbers_are_within_a_few_roundings_of_the_reference(method, dtyp
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@EACH_METHOD
+@EACH_EXACT_METHOD
 def test_forward_mode_is_that_of_the_reference_where_values_are_equal_too(method, activation):
     case = dataclasses.replace(USUAL, activation=activation)
     primals = case.whole_numbers()
@@ -84,6 +96,17 @@ def test_forward_mode_is_that_of_the_reference_where_values_are_equal_too(method
         for call in (case.by(method), case.reference)
     )
     chex.assert_trees_all_equal(ours, theirs)
+
+
+@EACH_METHOD
+def test_forward_mode_is_that_of_the_reference(method):
+    primals = tuple(USUAL.normal_numbers())
+    tangents = tuple(1 - a for a in primals)
+    ours, theirs = (
+        jit_once(functools.partial(jax.jvp, call))(primals, tangents)
+        for call in (USUAL.by(method), USUAL.reference)
+    )
+    assert_close(ours, theirs, 128 if method == "winograd_pool_4" else 16)
 
 
 @EACH_METHOD

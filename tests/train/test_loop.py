@@ -44,7 +44,7 @@ def make(tmp_path):
     def make(train=count_steps, validate=None, epochs=4, stop=None, checkpoint_seconds=0.0):
         checkpoints = Checkpoints(tmp_path / "checkpoints")
         opened.append(checkpoints)
-        program = Program(lambda epoch: jnp.int32(epoch), train, validate, lambda step: 0.5)
+        program = Program(jnp.int32, train, validate, lambda step: 0.5, jax.device_put)
         plan = Plan(tmp_path, epochs, STEPS, EXAMPLES, checkpoint_seconds, progress=False)
         state, record = first_state(), Record()
         best = jax.device_get(state.variables())

@@ -31,7 +31,7 @@ def _bars(axes, network):
     places = range(len(rows))
     axes.barh(places, medians, color=[BLUE] + [PALE] * (len(rows) - 1))
     for place, row in zip(places, rows, strict=True):
-        inside = row["median"] > 0.4 * limit
+        inside = row["median"] > limit / 2  # a label takes nearly half the width
         axes.annotate(
             _label(row),
             (min(row["median"], limit), place),

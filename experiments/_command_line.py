@@ -11,13 +11,16 @@ import sys
 import traceback
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import tyro
+from _flags import Flags, check_flags
+from _launch import launch
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import RECIPES, Config, check
+from fidle_jax.train.config import RECIPES, Config
 from fidle_jax.train.run_dir import default_run_dir, read_config
 from fidle_jax.train.signals import Stop, catch_stop
 
@@ -26,10 +29,14 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 def main(experiment: str, description: str, defaults: Config) -> None:
     """Runs ``experiment`` as sys.argv asks and exits with its status."""
+    defaults = Flags(**vars(defaults))
     with catch_stop() as stop:
         try:
-            config = _parse(experiment, description, defaults)
-            status = _run(config, experiment, stop)
+            flags = _parse(experiment, description, defaults)
+            if flags.launch == "here":
+                status = _run(flags, experiment, stop)
+            else:
+                status = launch(flags, defaults, experiment)
         except InputError as error:
             status = _fail(error, WRONG_INPUT)
         except KeyboardInterrupt:
@@ -38,39 +45,96 @@ def main(experiment: str, description: str, defaults: Config) -> None:
     sys.exit(status)
 
 
-def _run(config: Config, experiment: str, stop: Stop) -> int:
-    # JAX takes a second to import: --help and a mistyped flag are answered without it.
-    from fidle_jax.train.loop import Interrupted, NotFinite
-    from fidle_jax.train.run import run
+def _run(flags: Flags, experiment: str, stop: Stop) -> int:
+    # JAX takes a second to import: --help and a mistyped flag are answered without it. An interrupt
+    # that rises within an import may be swallowed there, or end the process.
+    with stop.defer():
+        import jax
 
-    _configure(config.debug)
+        from fidle_jax.train import processes
+        from fidle_jax.train.loop import Interrupted, NotFinite
+        from fidle_jax.train.run import run
+    stop.check()
+
+    run_dir = flags.run_dir or default_run_dir(experiment)
+    if flags.distributed:
+        _join(flags, experiment, lambda: _resume_command(run_dir))
+        run_dir = Path(processes.gather_texts(str(run_dir))[0])
+    config = dataclasses.replace(flags.config(), run_dir=run_dir)
+    _configure(flags.debug)
     try:
         result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
     except NotFinite as error:
         return _fail(error, FAILED)
     except OSError as error:
-        return _fail(error, FAILED, f"; once that is mended, go on with: {_resume_command(config)}")
-    except (Interrupted, KeyboardInterrupt):
-        if not (config.run_dir / "config.json").exists():
-            raise KeyboardInterrupt from None
-        print(f"interrupted; to go on: {_resume_command(config)}", file=sys.stderr)
-        return INTERRUPTED
-    print(_sum_up(result, config.run_dir))
+        hint = f"; once that is mended, go on with: {_resume_command(run_dir)}"
+        return _leave(_fail(error, FAILED, hint))
+    except jax.errors.JaxRuntimeError:
+        if flags.distributed:
+            processes.await_verdict()
+        raise
+    except KeyboardInterrupt:
+        return _leave(_interrupted(run_dir))
+    except Interrupted:
+        return _interrupted(run_dir)
+    if result:
+        print(_sum_up(result, run_dir))
     return 0
 
 
-def _parse(experiment: str, description: str, defaults: Config) -> Config:
-    config = _parse_flags(description, defaults)
-    check(config)
-    if config.resume:
+def _interrupted(run_dir: Path) -> int:
+    if not (run_dir / "config.json").exists():
+        raise KeyboardInterrupt
+    print(f"interrupted; to go on: {_resume_command(run_dir)}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _join(flags: Flags, experiment: str, resume_command: Callable[[], str]) -> None:
+    """Finds the run's other processes, which have to have the same flags."""
+    import jax
+
+    from fidle_jax.train import processes
+
+    # It would take SIGTERM over.
+    jax.config.update("jax_enable_preemption_service", False)
+    processes.join(
+        flags.coordinator,
+        flags.processes,
+        flags.process_index,
+        wait_seconds=flags.connect_seconds,
+        resume_command=resume_command,
+        debug=flags.debug,
+    )
+    own = ("process_index", "coordinator", "archives", "data_dir", "progress", "debug")
+    settings = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in vars(flags).items()
+        if name not in own
+    }
+    processes.check_same({"the experiment": experiment, **settings, "JAX": jax.__version__})
+
+
+def _leave(status: int) -> int:
+    """``status``; of several processes, this one then ends without waiting for the others."""
+    import jax
+
+    if jax.process_count() > 1:
+        sys.stdout.flush()
+        os._exit(status)
+    return status
+
+
+def _parse(experiment: str, description: str, defaults: Flags) -> Flags:
+    flags = _parse_flags(description, defaults)
+    check_flags(flags)
+    if flags.resume:
         # The run's own settings stand in for the flags that are not given.
-        config = _parse_flags(description, read_config(config.run_dir, experiment))
-    if config.run_dir is None:
-        config = dataclasses.replace(config, run_dir=default_run_dir(experiment))
-    return config
+        saved = read_config(flags.run_dir, experiment)
+        flags = _parse_flags(description, dataclasses.replace(defaults, **vars(saved)))
+    return flags
 
 
-def _parse_flags(description: str, defaults: Config) -> Config:
+def _parse_flags(description: str, defaults: Flags) -> Flags:
     """tyro's own errors are boxes of many lines: here they become one."""
     rules = ConstructorRegistry()
     rules.primitive_rule(_optional)
@@ -78,7 +142,7 @@ def _parse_flags(description: str, defaults: Config) -> Config:
     try:
         with contextlib.redirect_stderr(output):
             return tyro.cli(
-                Config,
+                Flags,
                 description=f"{description}\n\n{_describe_recipes()}",
                 default=defaults,
                 registry=rules,
@@ -166,8 +230,8 @@ def _fail(error: Exception, status: int, hint: str = "") -> int:
     return status
 
 
-def _resume_command(config: Config) -> str:
-    return shlex.join(["python", sys.argv[0], "--run-dir", str(config.run_dir), "--resume"])
+def _resume_command(run_dir: Path) -> str:
+    return shlex.join(["python", sys.argv[0], "--run-dir", str(run_dir), "--resume"])
 
 
 def _sum_up(result: dict, run_dir: Path) -> str:

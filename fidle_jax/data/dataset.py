@@ -1,7 +1,7 @@
 """What every data set looks like once it is loaded, wherever it came from."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -15,6 +15,36 @@ class Split:
     labels: Int32[np.ndarray, "example"]
 
 
+WHOLE = (0, 1)
+
+
+def part_rows(examples: int, part: tuple[int, int]) -> range:
+    """The examples of one of equal parts, (index, count), in their order; the last may be shorter."""
+    index, count = part
+    size = -(-examples // count)
+    return range(min(index * size, examples), min((index + 1) * size, examples))
+
+
+class Read(Protocol):
+    """Reads a split, or one of equal parts of it, (index, count), and nothing of the others."""
+
+    def __call__(self, split: str, part: tuple[int, int] = WHOLE) -> Split:
+        """Raises InputError where the data cannot be had or is damaged."""
+        ...
+
+
+def _nothing_to_check(split: str, content: Split) -> None:
+    pass
+
+
+class Check(Protocol):
+    """Looks at a whole split that was read in parts."""
+
+    def __call__(self, split: str, content: Split) -> None:
+        """Raises InputError where it is not what was prepared."""
+        ...
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set that is ready to be read.
@@ -26,7 +56,9 @@ class Dataset:
       image_shape: (height, width, channels).
       train_examples: number of images in the training split.
       test_examples: number of images in the test split.
-      read: gives the split ``"train"`` or ``"test"``, read from disk at each call.
+      read: gives the split ``"train"`` or ``"test"``, or a part of it, read from disk at each call.
+      check: of a split that was read in parts, where there is a way to know; a whole one is checked
+        as it is read.
     """
 
     name: str
@@ -35,4 +67,5 @@ class Dataset:
     image_shape: tuple[int, int, int]
     train_examples: int
     test_examples: int
-    read: Callable[[str], Split]
+    read: Read
+    check: Check = _nothing_to_check

@@ -18,7 +18,7 @@ from tensorflow_datasets.core.download.util import DownloadError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from fidle_jax.data.archives import CLASSES, official_archives, read_archive
-from fidle_jax.data.dataset import Dataset, Split
+from fidle_jax.data.dataset import WHOLE, Dataset, Split, part_rows
 from fidle_jax.errors import InputError
 
 EXAMPLES = {"train": 60_000, "test": 10_000}
@@ -76,10 +76,17 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
     Reading raises what `prepare` raises, and InputError where the prepared data is damaged.
     """
 
-    def read(split: str) -> Split:
+    def read(split: str, part: tuple[int, int] = WHOLE) -> Split:
         if not is_prepared(data_dir):
             prepare(data_dir, archives)
-        return _read(split, data_dir)
+        content = _read(split, data_dir, part)
+        if part == WHOLE:
+            check(split, content)
+        return content
+
+    def check(split: str, content: Split) -> None:
+        if _digest(content) != _SHA256[split]:
+            raise _damaged(_builder(data_dir).data_path)
 
     return Dataset(
         name="mnist",
@@ -89,6 +96,7 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
         train_examples=EXAMPLES["train"],
         test_examples=EXAMPLES["test"],
         read=read,
+        check=check,
     )
 
 
@@ -175,24 +183,26 @@ def _download_and_prepare(builder: FidleMnist, archives: Path | None) -> None:
         )
 
 
-def _read(split: str, data_dir: Path | None) -> Split:
+def _read(split: str, data_dir: Path | None, part: tuple[int, int]) -> Split:
     builder = _builder(data_dir)
     try:
-        images, labels = _decode(_records(builder, split))
+        images, labels = _decode(_records(builder, split, part))
     except Exception as error:  # whatever a reader makes of damaged files
         raise _damaged(builder.data_path) from error
-    digest = hashlib.sha256(images)
-    digest.update(labels)
-    if digest.hexdigest() != _SHA256[split]:
-        raise _damaged(builder.data_path)
     return Split(images=images.reshape(-1, 28, 28, 1), labels=labels.astype(np.int32))
 
 
-def _records(builder: FidleMnist, split: str) -> list[bytes]:
+def _digest(content: Split) -> str:
+    digest = hashlib.sha256(content.images)
+    digest.update(content.labels.astype(np.uint8))
+    return digest.hexdigest()
+
+
+def _records(builder: FidleMnist, split: str, part: tuple[int, int]) -> list[bytes]:
     source = builder.as_data_source(
         split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
-    return source.__getitems__(range(len(source)))
+    return source.__getitems__(part_rows(len(source), part))
 
 
 def _decode(records: list[bytes]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import importlib.resources
 import numpy as np
 from jaxtyping import UInt8
 
-from fidle_jax.data.dataset import Dataset, Split
+from fidle_jax.data.dataset import WHOLE, Dataset, Split, part_rows
 from fidle_jax.data.splits import stratified_split
 from fidle_jax.errors import InputError
 
@@ -26,6 +26,10 @@ def load_sample(seed: int) -> Dataset:
     table = _digits()
     train, test = stratified_split(table[:, -1], TEST_FRACTION, seed)
     members = {"train": train, "test": test}
+
+    def read(split: str, part: tuple[int, int] = WHOLE) -> Split:
+        return _split(table[members[split][part_rows(len(members[split]), part)]])
+
     return Dataset(
         name="mnist",
         variant="sample",
@@ -33,7 +37,7 @@ def load_sample(seed: int) -> Dataset:
         image_shape=(28, 28, 1),
         train_examples=len(train),
         test_examples=len(test),
-        read=lambda split: _split(table[members[split]]),
+        read=read,
     )
 
 

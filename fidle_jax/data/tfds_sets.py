@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fidle_jax.data.dataset import Dataset, Split
+from fidle_jax.data.dataset import WHOLE, Dataset, Split, part_rows
 from fidle_jax.data.network import reachable
 from fidle_jax.errors import InputError
 
@@ -46,7 +46,7 @@ def load_tfds_set(name: str, data_dir: Path | None) -> Dataset:
         image_shape=tuple(features[image_key].shape),
         train_examples=builder.info.splits[splits["train"]].num_examples,
         test_examples=builder.info.splits[splits["test"]].num_examples,
-        read=lambda split: _read(builder, splits[split], image_key, label_key),
+        read=lambda split, part=WHOLE: _read(builder, splits[split], image_key, label_key, part),
     )
 
 
@@ -135,11 +135,17 @@ def _split_names(builder: tfds.core.DatasetBuilder, name: str) -> dict[str, str]
     return {"train": "train", "test": test}
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str, image_key: str, label_key: str) -> Split:
+def _read(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    image_key: str,
+    label_key: str,
+    part: tuple[int, int],
+) -> Split:
     try:
         with _only_errors_of_absl():
             source = builder.as_data_source(split)
-            examples = source.__getitems__(range(len(source)))
+            examples = source.__getitems__(part_rows(len(source), part))
     except Exception as error:  # whatever a reader makes of damaged files
         raise InputError(
             f"{builder.data_path} cannot be read ({_first_line(error)}); "

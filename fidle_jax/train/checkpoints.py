@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from fidle_jax.errors import InputError
+from fidle_jax.train.processes import is_first, wait_for_all
 
 KEPT = 3
 
@@ -103,7 +104,10 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         name = self._directory / str(step)
         number = sum(1 for _ in self._directory.glob(f"damaged_{step}_*"))
-        os.replace(name, self._directory / f"damaged_{step}_{number}")
+        wait_for_all("damage seen")
+        if is_first():
+            os.replace(name, self._directory / f"damaged_{step}_{number}")
+        wait_for_all("damaged checkpoint set aside")
         self._manager.reload()
 
     def wait(self) -> None:
@@ -121,6 +125,8 @@ def _as_os_error() -> Iterator[None]:
     """Whatever orbax and tensorstore raise where a file cannot be written, as one kind."""
     try:
         yield
+    except jax.errors.JaxRuntimeError:
+        raise  # another process is lost
     except Exception as error:
         raise OSError(f"a checkpoint could not be written: {_reason(error)}") from error
 

@@ -101,6 +101,7 @@ _CIRCUMSTANCES = (
     "parallel",
     "devices",
     "resume",
+    "profile",
     "progress",
     "debug",
     "checkpoint_seconds",
@@ -173,6 +174,8 @@ class Config:
     """Go on with the run in --run-dir; flags that are not given are that run's."""
     checkpoint_seconds: float = 5.0
     """Least time between two checkpoints; the last state is always saved."""
+    profile: bool = False
+    """Write a profiler trace of a few steps into the run directory, for TensorBoard and Perfetto."""
     progress: bool = True
     """Show a progress bar; only ever where stderr is a terminal."""
     debug: bool = False

@@ -9,13 +9,14 @@ from typing import Any
 import flax.traverse_util
 import jax
 from jaxtyping import PyTree
-from tqdm import tqdm
 
 from fidle_jax.train.checkpoints import Checkpoints
+from fidle_jax.train.measure import PROFILED_STEPS, peak_memory_bytes, trace
+from fidle_jax.train.processes import decide, is_first
 from fidle_jax.train.program import Program
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
-from fidle_jax.train.writers import TensorBoard, progress_bar, write_metrics
+from fidle_jax.train.writers import Journal, Silence
 
 # Long enough that Python costs nothing, short enough that Ctrl-C and the bar answer at once.
 CHUNK_SECONDS = 0.25
@@ -44,6 +45,7 @@ class Plan:
         epochs: times that each of ``examples`` is seen, in ``steps_per_epoch`` steps.
         checkpoint_seconds: least time between two checkpoints.
         progress: show a bar, where there is a terminal.
+        profile: write a trace of a few steps, too.
     """
 
     run_dir: Path
@@ -52,6 +54,7 @@ class Plan:
     examples: int
     checkpoint_seconds: float
     progress: bool
+    profile: bool = False
 
 
 @dataclasses.dataclass
@@ -96,7 +99,7 @@ class Loop:
         self.state, self.best, self.record = state, best, record
         self._plan, self._program, self._checkpoints, self._stop = plan, program, checkpoints, stop
         self._saved_step = checkpoints.latest_step()
-        self._chunk_steps = 1
+        self._chunk_steps, self._chunks = 1, 0
 
     def run(self) -> None:
         """Trains to the last epoch.
@@ -106,40 +109,59 @@ class Loop:
             NotFinite: the loss is not finite; the last good checkpoint is kept.
             OSError: something could not be written.
         """
-        plan = self._plan
         self._time = self._save_time = time.perf_counter()
-        self._tensorboard = TensorBoard(plan.run_dir / "tensorboard", int(self.state.step))
-        write_metrics(plan.run_dir / "metrics.csv", self.record.rows)
-        done = int(self.state.step) // plan.steps_per_epoch
-        seen = done * plan.examples + int(self.state.totals.examples) * (self._position() > 0)
+        done = int(self.state.step) // self._plan.steps_per_epoch
+        self._journal = self._open_journal(done) if is_first() else Silence()
         try:
-            with progress_bar(plan.progress, plan.epochs * plan.examples, seen) as bar:
-                for epoch in range(done, plan.epochs):
-                    self._train_epoch(epoch, bar)
-                    self._finish_epoch(epoch, bar)
+            for epoch in range(done, self._plan.epochs):
+                self._train_epoch(epoch)
+                self._finish_epoch(epoch)
             self._save()
-            self._tensorboard.close()
+            self._journal.end()
         finally:
+            self._journal.close()
             # However the run ends, the checkpoint that is being written becomes whole.
             self._checkpoints.wait()
+
+    def _open_journal(self, done: int) -> Journal:
+        plan = self._plan
+        seen = done * plan.examples + int(self.state.totals.examples) * (self._position() > 0)
+        return Journal(
+            plan.run_dir,
+            int(self.state.step),
+            self.record.rows,
+            plan.epochs * plan.examples,
+            seen,
+            plan.progress,
+        )
 
     def _position(self) -> int:
         return int(self.state.step) % self._plan.steps_per_epoch
 
-    def _train_epoch(self, epoch: int, bar: tqdm) -> None:
+    def _train_epoch(self, epoch: int) -> None:
         position = self._position()
         if position == 0:
-            self.state = self.state.replace(totals=Totals.zeros())
+            zeros = self._program.place(jax.device_get(Totals.zeros()))
+            self.state = self.state.replace(totals=zeros)
         order = self._program.order(epoch)
         while position < self._plan.steps_per_epoch:
-            until = min(position + self._chunk_steps, self._plan.steps_per_epoch)
-            self._tick()
-            self.state = self._program.train(self.state, order, position, until)
-            totals = jax.device_get(self.state.totals)
-            self._after_chunk(until - position)
+            self._chunks += 1
+            # The second chunk's: what the first one costs happens once.
+            profiled = self._plan.profile and self._chunks == 2
+            steps = PROFILED_STEPS if profiled else self._chunk_steps
+            until = min(position + steps, self._plan.steps_per_epoch)
+            with trace(self._plan.run_dir / "profile" if profiled and is_first() else None):
+                self._tick()
+                self.state = self._program.train(self.state, order, position, until)
+                totals = jax.device_get(self.state.totals)
+                self._after_chunk(until - position)
             if totals.bad_step != NO_STEP:
                 raise NotFinite("the loss or its gradient", int(totals.bad_step))
-            _show(bar, totals, epoch * self._plan.examples)
+            self._journal.steps(
+                epoch * self._plan.examples + int(totals.examples),
+                totals.loss / totals.examples,
+                totals.correct / totals.examples,
+            )
             position = until
             if position < self._plan.steps_per_epoch:
                 self._save_or_stop()
@@ -158,7 +180,7 @@ class Loop:
         self.record.seconds += seconds
         return seconds
 
-    def _finish_epoch(self, epoch: int, bar: tqdm) -> None:
+    def _finish_epoch(self, epoch: int) -> None:
         """Validates, keeps the best, writes the epoch's row."""
         variables = self.state.variables()
         loss = accuracy = None
@@ -171,12 +193,9 @@ class Loop:
             self.record.best_loss, self.record.best_accuracy = loss, accuracy
             self.record.best_epoch = epoch + 1
         self._tick()
-        row = self._row(epoch, loss, accuracy)
-        self.record.rows.append(row)
+        self.record.rows.append(self._row(epoch, loss, accuracy))
+        self._journal.epoch(self.record.rows, self._plan.epochs, self._measured(), self._params())
         self.record.seconds = self.record.step_seconds = 0.0
-        bar.write(_describe(row, self._plan.epochs))
-        write_metrics(self._plan.run_dir / "metrics.csv", self.record.rows)
-        self._write_tensorboard(row)
         self._save_or_stop()
 
     def _is_best(self, loss: float | None, accuracy: float | None) -> bool:
@@ -199,44 +218,29 @@ class Loop:
             "images_per_second": round(self._plan.examples / self.record.step_seconds, 1),
         }
 
-    def _write_tensorboard(self, row: dict[str, Any]) -> None:
-        names = {
-            name: name.replace("_", "/", 1) for name in row if name.startswith(("train", "val"))
+    def _measured(self) -> dict[str, float]:
+        return {
+            "time/step_milliseconds": 1e3 * self.record.step_seconds / self._plan.steps_per_epoch,
+            "time/transfer_seconds": self._program.transfer_seconds,
+            "time/compile_seconds": self._program.compile_seconds,
+            "memory/peak_bytes": peak_memory_bytes(),
         }
-        names |= {"learning_rate": "learning_rate", "images_per_second": "images_per_second"}
-        scalars = {tag: row[name] for name, tag in names.items() if row[name] is not None}
-        params = flax.traverse_util.flatten_dict(jax.device_get(self.state.params), sep="/")
-        self._tensorboard.write(row["step"], scalars, params)
+
+    def _params(self) -> dict[str, Any]:
+        return flax.traverse_util.flatten_dict(jax.device_get(self.state.params), sep="/")
 
     def _save_or_stop(self) -> None:
-        if self._stop.requested:
-            self._save()
-            raise Interrupted
-        if self._time - self._save_time >= self._plan.checkpoint_seconds:
+        due = self._time - self._save_time >= self._plan.checkpoint_seconds
+        # Clocks and signals differ between processes; what follows from them must not.
+        (self._chunk_steps, due), stop = decide((self._chunk_steps, due), self._stop.requested)
+        if stop or due:
             self._save()
             self._save_time = self._time
+        if stop:
+            raise Interrupted
 
     def _save(self) -> None:
         step = int(self.state.step)
         if step != self._saved_step:
             self._checkpoints.save(step, self.state, self.best, dataclasses.asdict(self.record))
             self._saved_step = step
-
-
-def _show(bar: tqdm, totals: Totals, seen_before: int) -> None:
-    loss, accuracy = totals.loss / totals.examples, totals.correct / totals.examples
-    bar.set_postfix_str(f"loss {loss:.4f}, accuracy {100 * accuracy:.2f} %", refresh=False)
-    bar.update(seen_before + int(totals.examples) - bar.n)
-
-
-def _describe(row: dict[str, Any], epochs: int) -> str:
-    text = (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['train_loss']:.4f}  "
-        f"accuracy {100 * row['train_accuracy']:.2f} %"
-    )
-    if row["validation_accuracy"] is not None:
-        text += (
-            f"  validation loss {row['validation_loss']:.4f}  "
-            f"accuracy {100 * row['validation_accuracy']:.2f} %"
-        )
-    return f"{text}  {row['images_per_second']:,.0f} images/s"

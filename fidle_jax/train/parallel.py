@@ -24,25 +24,27 @@ AXIS = "batch"
 
 
 def make_mesh(devices: int | None) -> Mesh:
-    """The first so many devices in a row; all of them for None.
+    """The first so many devices of each process in a row; all of them for None.
 
     Raises:
-        InputError: there are fewer.
+        InputError: a process has fewer.
     """
-    found = jax.devices()
-    if devices is not None and devices > len(found):
+    found = [jax.local_devices(i) for i in range(jax.process_count())]
+    fewest = min(len(local) for local in found)
+    if devices is not None and devices > fewest:
         kind = jax.default_backend()
+        where = "here" if len(found) == 1 else "in each process"
         more = f", or JAX_NUM_CPU_DEVICES={devices} to simulate them" if kind == "cpu" else ""
         raise InputError(
-            f"--devices is {devices}; expected at most {len(found)}, the {kind} devices that JAX "
-            f"finds here{more}"
+            f"--devices is {devices}; expected at most {fewest}, the {kind} devices that JAX "
+            f"finds {where}{more}"
         )
-    return Mesh(np.array(found[:devices]), (AXIS,))
+    return Mesh(np.array([device for local in found for device in local[:devices]]), (AXIS,))
 
 
 def on_all_devices(mesh: Mesh, tree: PyTree) -> PyTree:
-    """The arrays, whole, on each device."""
-    return jax.device_put(tree, _whole(mesh))
+    """The arrays, whole, on each device; each process has the same ones."""
+    return _put(tree, _whole(mesh))
 
 
 def batch_places(batch_size: int, parts: int, devices: int) -> Int[np.ndarray, "part place"]:
@@ -72,9 +74,7 @@ def compile_chunk(
 def compile_evaluation(model, mesh: Mesh, arguments: tuple[Any, ...]) -> Callable[..., PyTree]:
     """`evaluate` over the devices of ``mesh``; called with variables, images and labels like those."""
     batch = min(EVAL_BATCH_SIZE, len(arguments[-1]))
-    places = jax.device_put(
-        batch_places(batch, 1, mesh.size)[0], NamedSharding(mesh, PartitionSpec(AXIS))
-    )
+    places = _put(batch_places(batch, 1, mesh.size)[0], NamedSharding(mesh, PartitionSpec(AXIS)))
     function = jax.jit(functools.partial(evaluate, model), out_shardings=_whole(mesh))
     compiled = function.lower(*arguments, places).compile()
     return lambda *arguments: compiled(*arguments, places)
@@ -84,7 +84,7 @@ def _jit(mesh, task, places):
     function = jax.jit(
         functools.partial(train_chunk, task), donate_argnums=0, out_shardings=_whole(mesh)
     )
-    return function.lower, jax.device_put(places, NamedSharding(mesh, PartitionSpec(None, AXIS)))
+    return function.lower, _put(places, NamedSharding(mesh, PartitionSpec(None, AXIS)))
 
 
 def _pmap(mesh, task, places):
@@ -98,7 +98,7 @@ def _pmap(mesh, task, places):
         donate_argnums=0,
     )
     each = places.reshape(len(places), mesh.size, -1).swapaxes(0, 1)
-    return function.lower, jax.device_put(each, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return function.lower, _put(each, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
 STRATEGIES = {"jit": _jit, "pmap": _pmap}
@@ -106,3 +106,15 @@ STRATEGIES = {"jit": _jit, "pmap": _pmap}
 
 def _whole(mesh):
     return NamedSharding(mesh, PartitionSpec())
+
+
+def _put(tree, sharding):
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    # Of devices that other processes have, `device_put` would compare every array's bytes first.
+    def put(array):
+        array = np.asarray(jax.device_get(array))
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put, tree)

@@ -3,7 +3,11 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
+
+# Launchers signal a process, its group and its parents: what comes so soon is the same news again.
+SAME_NEWS_SECONDS = 1.0
 
 
 class Stop:
@@ -18,12 +22,22 @@ class Stop:
     def __init__(self) -> None:
         self.deferred = False
         self.requested = False
+        self._last = -SAME_NEWS_SECONDS
 
     def __call__(self, number: int, frame: object) -> None:
         """The signal handler."""
-        if self.requested or not self.deferred:
+        now = time.monotonic()
+        again, self._last = now - self._last < SAME_NEWS_SECONDS, now
+        if again:
+            return
+        impatient, self.requested = self.requested, True
+        if impatient or not self.deferred:
             raise KeyboardInterrupt
-        self.requested = True
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt where a signal has come: one that rose in a callback may be lost."""
+        if self.requested:
+            raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[None]:
@@ -37,12 +51,13 @@ class Stop:
 
 @contextlib.contextmanager
 def catch_stop() -> Iterator[Stop]:
-    """Takes SIGINT and SIGTERM over, in the main thread; elsewhere nothing is ever requested."""
+    """Takes over the signals that ask to stop, in the main thread; elsewhere nothing is requested."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    # Clusters are free in what they send before a time limit: SIGUSR1 and SIGUSR2 are the usual ones.
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield stop

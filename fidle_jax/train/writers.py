@@ -1,4 +1,4 @@
-"""What a run tells while it runs: metrics.csv, TensorBoard, and the progress bar."""
+"""What a run tells while it runs: metrics.csv, TensorBoard, the terminal and its progress bar."""
 
 import csv
 import io
@@ -64,15 +64,92 @@ class TensorBoard:
         self._writer.close()
 
 
-def progress_bar(wanted: bool, total: int, done: int) -> tqdm:
-    """A bar over ``total`` images, ``done`` of them before; shown on a terminal, if ``wanted``."""
-    return tqdm(
-        total=total,
-        initial=done,
-        disable=not (wanted and sys.stderr.isatty()),
-        unit=" images",
-        unit_scale=True,
-        smoothing=0.1,
-        dynamic_ncols=True,
-        mininterval=0.2,
+class Journal:
+    """Tells of a run: in its directory, and on the terminal.
+
+    Args:
+        run_dir: where the run is written.
+        step: from which it goes on.
+        rows: of metrics.csv so far.
+        images: of the whole run.
+        seen: of these, so far.
+        progress: show a bar, where stderr is a terminal.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        step: int,
+        rows: list[dict[str, Any]],
+        images: int,
+        seen: int,
+        progress: bool,
+    ):
+        self._metrics = run_dir / "metrics.csv"
+        self._tensorboard = TensorBoard(run_dir / "tensorboard", step)
+        write_metrics(self._metrics, rows)
+        self._bar = tqdm(
+            total=images,
+            initial=seen,
+            disable=not (progress and sys.stderr.isatty()),
+            unit=" images",
+            unit_scale=True,
+            smoothing=0.1,
+            dynamic_ncols=True,
+            mininterval=0.2,
+        )
+
+    def steps(self, seen: int, loss: float, accuracy: float) -> None:
+        """After some steps: ``seen`` images of the whole run, this epoch's loss and accuracy so far."""
+        self._bar.set_postfix_str(
+            f"loss {loss:.4f}, accuracy {100 * accuracy:.2f} %", refresh=False
+        )
+        self._bar.update(seen - self._bar.n)
+
+    def epoch(
+        self,
+        rows: list[dict[str, Any]],
+        epochs: int,
+        measured: dict[str, float],
+        params: dict[str, np.ndarray],
+    ) -> None:
+        """After an epoch, the last of ``rows``: adds what else was ``measured``, by its tag."""
+        row = rows[-1]
+        self._bar.write(_describe(row, epochs))
+        write_metrics(self._metrics, rows)
+        tags = {
+            name: name.replace("_", "/", 1) for name in row if name.startswith(("train", "val"))
+        }
+        tags |= {"learning_rate": "learning_rate", "images_per_second": "images_per_second"}
+        scalars = {tag: row[name] for name, tag in tags.items() if row[name] is not None}
+        self._tensorboard.write(row["step"], scalars | measured, params)
+
+    def end(self) -> None:
+        """The run is at its end: what is left is written out."""
+        self._tensorboard.close()
+
+    def close(self) -> None:
+        """The bar goes, however the run ended."""
+        self._bar.close()
+
+
+class Silence:
+    """A journal that tells nothing: of several processes, the first alone does."""
+
+    def steps(self, *_) -> None:
+        """Nothing."""
+
+    epoch = end = close = steps
+
+
+def _describe(row: dict[str, Any], epochs: int) -> str:
+    text = (
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['train_loss']:.4f}  "
+        f"accuracy {100 * row['train_accuracy']:.2f} %"
     )
+    if row["validation_accuracy"] is not None:
+        text += (
+            f"  validation loss {row['validation_loss']:.4f}  "
+            f"accuracy {100 * row['validation_accuracy']:.2f} %"
+        )
+    return f"{text}  {row['images_per_second']:,.0f} images/s"

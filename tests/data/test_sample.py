@@ -36,7 +36,12 @@ def test_what_was_read_can_be_changed_without_changing_the_sample():
     assert digits.read("train").images.any()
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"1,2,3\n"), gzip.compress(b"x")])
+# Named, as gzip writes the time down, and every process of the tests has to find the same names.
+@pytest.mark.parametrize(
+    "content",
+    [b"not gzip", gzip.compress(b"1,2,3\n"), gzip.compress(b"x")],
+    ids=["not gzip", "other numbers", "no numbers"],
+)
 def test_a_changed_file_is_named(content, tmp_path, monkeypatch):
     path = tmp_path / "data" / "data" / "mnist_5k.csv.gz"
     path.parent.mkdir(parents=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fidle_jax.data import Dataset, Split
+from fidle_jax.data.dataset import WHOLE
 from fidle_jax.train import run as run_module
 from fidle_jax.train.config import Config
 from fidle_jax.train.signals import Stop
@@ -30,7 +31,7 @@ def squares():
         image_shape=(12, 12, 1),
         train_examples=90,
         test_examples=31,
-        read=splits.__getitem__,
+        read=lambda split, part=WHOLE: splits[split],
     )
 
 

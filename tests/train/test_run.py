@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from fidle_jax.data.dataset import WHOLE
 from fidle_jax.errors import InputError
 from fidle_jax.train import run as run_module
 
@@ -72,7 +73,7 @@ def test_a_run_directory_is_complete(run, tmp_path, capsys):
 def test_the_test_split_is_read_once_and_after_the_training(run, squares, tmp_path, monkeypatch):
     reads = []
 
-    def read(split):
+    def read(split, part=WHOLE):
         reads.append((split, (tmp_path / "run" / "checkpoints").exists()))
         return squares.read(split)
 
@@ -151,7 +152,7 @@ def test_another_run_is_never_overwritten(run, tmp_path):
 
 
 def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypatch):
-    def read(split):
+    def read(split, part=WHOLE):
         raise AssertionError("the data was read")
 
     dataset = dataclasses.replace(squares, read=read)
@@ -169,6 +170,7 @@ def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypat
         ({"dropout": (0.1,)}, "expected 3 rates"),
         ({"optimizer": "adm"}, "did you mean adam"),
         ({"devices": 1000}, "--devices is 1000; expected at most"),
+        ({"accumulate": 17}, "expected at least 17, an example for each of 1 devices times --acc"),
     ],
 )
 def test_wrong_input_touches_nothing(run, tmp_path, flags, named):

@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from fidle_jax.train.writers import COLUMNS, TensorBoard, progress_bar, write_metrics
+from fidle_jax.train.writers import COLUMNS, Journal, TensorBoard, write_metrics
 
 ROW = dict.fromkeys(COLUMNS, 1) | {"validation_loss": None, "validation_accuracy": None}
 
@@ -39,7 +39,22 @@ def _values(directory):
         data = data[16 + length :]
 
 
-def test_no_bar_is_drawn_where_there_is_no_terminal(capsys):
-    with progress_bar(True, 100, 0) as bar:
-        bar.update(50)
-    assert capsys.readouterr().err == ""
+def test_a_journal_tells_of_an_epoch_everywhere_and_draws_no_bar_where_there_is_no_terminal(
+    tmp_path, capsys
+):
+    journal = Journal(tmp_path, 6, [], images=100, seen=0, progress=True)
+    journal.steps(50, 0.5, 0.75)
+    row = ROW | {"epoch": 1, "step": 7, "train_loss": 0.5, "images_per_second": 1234.5}
+    measured = {"time/step_milliseconds": 8.0}
+    journal.epoch([row], 3, measured, {"conv_1/kernel": np.arange(10.0)})
+    journal.end()
+    journal.close()
+    assert capsys.readouterr() == (
+        "epoch 1/3  loss 0.5000  accuracy 100.00 %  1,234 images/s\n",
+        "",
+    )
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [row["train_loss"] for row in csv.DictReader(file)] == ["0.5"]
+    tags = {value.tag for value in _values(tmp_path / "tensorboard")}
+    assert tags >= {"train/loss", "train/accuracy", "time/step_milliseconds", "conv_1/kernel"}
+    assert "validation/loss" not in tags

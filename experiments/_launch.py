@@ -1,0 +1,69 @@
+"""``--launch``: the experiment as a job, here or on a cluster, watched from the terminal where it is here."""
+
+import dataclasses
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from _flags import Flags, as_words
+
+from fidle_jax.errors import InputError
+from fidle_jax.train.run_dir import check_new, default_run_dir
+
+
+def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
+    """Submits what ``flags`` ask for, and follows it if it runs here; returns the exit status."""
+    from fidle_jax.train.launch import submit
+
+    run_dir = flags.run_dir or default_run_dir(experiment)
+    if not flags.resume:
+        check_new(run_dir)
+    config = dataclasses.replace(flags.config(), run_dir=None, resume=False)
+    try:
+        job = submit(
+            Path(sys.argv[0]),
+            tuple(as_words(config, defaults.config())),
+            run_dir,
+            flags.launch,
+            slurm=dict(text.split("=", 1) for text in flags.slurm or ()),
+            nodes=flags.nodes,
+            tasks_per_node=flags.tasks_per_node,
+            gpus_per_node=flags.gpus_per_node,
+            timeout_min=flags.minutes,
+            **({"cpus_per_task": flags.cpus_per_task} if flags.cpus_per_task else {}),
+        )
+    # submitit's own, and whatever a cluster answers.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--launch {flags.launch}: the job was not taken: {reason}") from error
+    print(f"job {job.job_id}; run directory: {run_dir}; what it prints: {job.paths.stdout}")
+    if flags.launch == "slurm":
+        print(f"to watch: squeue --job {job.job_id}; to end it: scancel {job.job_id}")
+        return 0
+    return _follow(job, run_dir)
+
+
+def _follow(job, run_dir: Path) -> int:
+    """Shows what the first process prints, until the job ends."""
+    shown = {job.paths.stdout: 0, job.paths.stderr: 0}
+    try:
+        while not job.done():
+            time.sleep(0.2)
+            _show_more(shown)
+    except KeyboardInterrupt:
+        job.cancel()
+        resume = shlex.join(["python", sys.argv[0], "--run-dir", str(run_dir), "--resume"])
+        print(f"cancelled; to go on: {resume}", file=sys.stderr)
+        return 130
+    _show_more(shown)
+    return 0 if (run_dir / "report.html").exists() else 1
+
+
+def _show_more(shown: dict[Path, int]) -> None:
+    for path, stream in zip(shown, (sys.stdout, sys.stderr), strict=True):
+        if path.exists():
+            text = path.read_bytes()[shown[path] :]
+            shown[path] += len(text)
+            stream.write(text.decode(errors="replace"))
+            stream.flush()

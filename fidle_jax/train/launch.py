@@ -1,0 +1,90 @@
+"""An experiment as a job of submitit: processes on this machine, or a job of Slurm."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import submitit
+
+# Before a time limit, the time that a run has to save its state.
+SIGNAL_SECONDS = 120
+
+
+@dataclasses.dataclass
+class Experiment:
+    """What each process of the job calls: an experiment's file with its flags, in a process of its own.
+
+    Attributes:
+        file: the experiment's file.
+        words: its flags, without ``--run-dir`` and ``--resume``.
+        run_dir: where the run is written; one that is there already goes on.
+    """
+
+    file: Path
+    words: tuple[str, ...]
+    run_dir: Path
+
+    def __call__(self) -> None:
+        """Raises RuntimeError where the run fails; what it printed is in the job's files."""
+        words = [*self.words, "--run-dir", str(self.run_dir), *_where(submitit.JobEnvironment())]
+        if (self.run_dir / "config.json").exists():
+            words.append("--resume")
+        self._process = subprocess.Popen([sys.executable, str(self.file), *words])
+        if status := self._process.wait():
+            raise RuntimeError(f"{self.file.name} ended with status {status}")
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Called by submitit before the job's time is over: has the run saved, and asks for it again."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait()
+        again = Experiment(self.file, self.words, self.run_dir)
+        return submitit.helpers.DelayedSubmission(again)
+
+
+def _where(job: submitit.JobEnvironment) -> list[str]:
+    """What the experiment's process has to know of the others."""
+    if job.num_tasks == 1:
+        return []
+    if "SLURM_JOB_ID" in os.environ:
+        return ["--distributed"]  # JAX finds out the rest from Slurm
+    port = 20_000 + int(job.job_id.partition("_")[0]) % 20_000
+    return [
+        *("--distributed", "--coordinator", f"127.0.0.1:{port}"),
+        *("--processes", str(job.num_tasks), "--process-index", str(job.global_rank)),
+    ]
+
+
+def submit(
+    file: Path,
+    words: tuple[str, ...],
+    run_dir: Path,
+    cluster: str,
+    slurm: dict[str, str] | None = None,
+    **parameters,
+) -> submitit.Job:
+    """Starts the experiment ``file``, with its flags ``words``, as a job; what it prints goes beside
+    ``run_dir``, into ``RUN_DIR.jobs``.
+
+    Args:
+        file: the experiment's file.
+        words: its flags, without ``--run-dir`` and ``--resume``.
+        run_dir: where the run is written, on a disk that all machines share.
+        cluster: "local" or "slurm".
+        slurm: further parameters of sbatch.
+        **parameters: of `submitit.AutoExecutor`: nodes, tasks_per_node, timeout_min, ...
+
+    Raises:
+        RuntimeError, OSError, FailedJobError: there is no such cluster, or it refuses the job.
+    """
+    run_dir = run_dir.absolute()
+    folder = run_dir.with_name(f"{run_dir.name}.jobs")
+    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+    if cluster == "slurm":
+        parameters |= {"slurm_signal_delay_s": SIGNAL_SECONDS}
+        parameters |= {"slurm_additional_parameters": slurm or {}}
+    executor.update_parameters(name=file.stem, **parameters)
+    return executor.submit(Experiment(file.absolute(), tuple(words), run_dir))

@@ -1,0 +1,32 @@
+"""What a run costs: the devices' memory, and a trace of a few of its steps."""
+
+import contextlib
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+PROFILED_STEPS = 5
+
+
+def peak_memory_bytes() -> int:
+    """The most that one of this process's devices has held; on a CPU, that the process has."""
+    peaks = [
+        (device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()
+    ]
+    if None not in peaks:
+        return max(peaks)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@contextlib.contextmanager
+def trace(directory: Path | None) -> Iterator[None]:
+    """Writes a profiler trace of what runs within it, for TensorBoard and Perfetto; none for None."""
+    if directory is None:
+        yield
+        return
+    with jax.profiler.trace(str(directory), create_perfetto_trace=True):
+        yield

@@ -76,7 +76,7 @@ def _run(flags: Flags, experiment: str, stop: Stop) -> int:
     except KeyboardInterrupt:
         return _leave(_interrupted(run_dir))
     except Interrupted:
-        return _interrupted(run_dir)
+        return _interrupted(run_dir) if processes.is_first() else INTERRUPTED
     if result:
         print(_sum_up(result, run_dir))
     return 0

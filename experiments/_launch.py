@@ -61,9 +61,12 @@ def _follow(job, run_dir: Path) -> int:
 
 
 def _show_more(shown: dict[Path, int]) -> None:
+    """The lines that are new in the job's files, without submitit's own."""
     for path, stream in zip(shown, (sys.stdout, sys.stderr), strict=True):
         if path.exists():
             text = path.read_bytes()[shown[path] :]
-            shown[path] += len(text)
-            stream.write(text.decode(errors="replace"))
+            whole = text[: text.rfind(b"\n") + 1]
+            shown[path] += len(whole)
+            lines = whole.decode(errors="replace").splitlines(keepends=True)
+            stream.writelines(line for line in lines if not line.startswith("submitit "))
             stream.flush()

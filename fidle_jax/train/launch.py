@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,21 +27,30 @@ class Experiment:
     run_dir: Path
 
     def __call__(self) -> None:
-        """Raises RuntimeError where the run fails; what it printed is in the job's files."""
+        """Raises SystemExit with the run's status where it fails; what it printed is in the job's files."""
         words = [*self.words, "--run-dir", str(self.run_dir), *_where(submitit.JobEnvironment())]
         if (self.run_dir / "config.json").exists():
             words.append("--resume")
         self._process = subprocess.Popen([sys.executable, str(self.file), *words])
+        try:
+            _await_end(self._process)
+        except KeyboardInterrupt:
+            self._process.terminate()
+            raise
         if status := self._process.wait():
-            raise RuntimeError(f"{self.file.name} ended with status {status}")
+            raise SystemExit(status)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit before the job's time is over: has the run saved, and asks for it again."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait()
+        self._process.terminate()
+        _await_end(self._process)
         again = Experiment(self.file, self.words, self.run_dir)
         return submitit.helpers.DelayedSubmission(again)
+
+
+def _await_end(process: subprocess.Popen) -> None:
+    """As `process.wait`, whose lock would not let a signal's handler wait within it."""
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _where(job: submitit.JobEnvironment) -> list[str]:
@@ -82,7 +90,9 @@ def submit(
     """
     run_dir = run_dir.absolute()
     folder = run_dir.with_name(f"{run_dir.name}.jobs")
-    executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+    # It may run out of time as often as it needs to.
+    often = {f"{cluster}_max_num_timeout": 10_000}
+    executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **often)
     if cluster == "slurm":
         parameters |= {"slurm_signal_delay_s": SIGNAL_SECONDS}
         parameters |= {"slurm_additional_parameters": slurm or {}}

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,21 @@ def start(*flags, cache: Path, devices: int = 1) -> subprocess.Popen:
         env=os.environ
         | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_NUM_CPU_DEVICES": str(devices)},
     )
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return trial.getsockname()[1]
+
+
+def start_two(*flags, cache: Path, devices: int = 2) -> list[subprocess.Popen]:
+    """The experiment in two processes that are one run, each on so many simulated devices."""
+    coordinator = f"127.0.0.1:{free_port()}"
+    where = ("--distributed", "--coordinator", coordinator, "--processes", 2)
+    where += ("--connect-seconds", 30, "--process-index")
+    return [start(*flags, *where, index, cache=cache, devices=devices) for index in range(2)]
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:

@@ -44,12 +44,12 @@ run() {    # NAME DAEMON ARGUMENT...: all it says goes to DIR/NAME.log, none to 
 }
 
 start() {
-    local host port name me
+    local host port name me nodes
     [[ -z $(pids) ]] || { echo "${0##*/}: one already runs in $dir" >&2; exit 1; }
     mkdir -p -- "$dir"/{state,spool}
     chmod go-w -- "$dir"    # munged asks for it
     rm -f -- "$dir"/*.log "$dir"/*.pid
-    host=$(uname -n) host=${host%%.*} me=$(id -un)
+    host=$(uname -n) host=${host%%.*} me=$(id -un) nodes="$host ${host}2"
     while    # three ports where nobody listens; Slurm's own are 6817 to 6819
         port=$((20000 + RANDOM % 10000))
         (: <>/dev/tcp/127.0.0.1/$port || : <>/dev/tcp/127.0.0.1/$((port + 1)) ||
@@ -79,21 +79,21 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=2,bf_interval=2
 ReturnToService=2
 KillWait=5
-NodeName=localhost NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=4
-NodeName=node1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=4
-PartitionName=test Nodes=localhost,node1 Default=YES MaxTime=INFINITE State=UP
+NodeName=$host NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=4
+NodeName=${host}2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=4
+PartitionName=test Nodes=$host,${host}2 Default=YES MaxTime=INFINITE State=UP
 CONF
     (umask 077 && head -c 128 /dev/urandom >"$dir/munge.key")
     run munged munged --force --origin=127.0.0.1 --socket="$dir/munge.socket" \
         --key-file="$dir/munge.key" --log-file="$dir/munged.log" \
         --pid-file="$dir/munged.pid" --seed-file="$dir/munged.seed"
     run slurmctld slurmctld -c
-    for name in localhost node1; do run $name slurmd -N $name; done
+    for name in $nodes; do run $name slurmd -N $name; done
     for _ in {1..60}; do
         [[ $(timeout 5 sinfo -h -N -t idle -o %T 2>/dev/null | xargs) != "idle idle" ]] || return 0
         sleep 0.5
     done
-    for name in munged slurmctld localhost node1; do
+    for name in munged slurmctld $nodes; do
         kill -0 "$(cat -- "$dir/$name.pid")" 2>/dev/null || fail "$name died" $name
     done
     fail "the nodes are not idle after 30 s" slurmctld

@@ -2,8 +2,10 @@
 
 A process's number of devices is settled when JAX starts, so this is one:
 ``python spread.py OUTPUT.npz STRATEGY:DEVICES:PARTS ...``. Arrays are named STRATEGY:DEVICES:PARTS/WHAT.
+With SPREAD="HOST:PORT PROCESSES INDEX" in the environment it is one of several, of so many devices each.
 """
 
+import os
 import sys
 
 import jax
@@ -55,6 +57,11 @@ class Normed(nn.Module):
 
 def main(output, *cases):
     """Writes what each of the cases comes to."""
+    if "SPREAD" in os.environ:
+        coordinator, processes, index = os.environ["SPREAD"].split()
+        jax.distributed.initialize(
+            coordinator, int(processes), int(index), initialization_timeout=60
+        )
     arrays = {}
     for case in cases:
         for what, tree in _outcome(*case.split(":")).items():

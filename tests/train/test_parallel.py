@@ -12,21 +12,33 @@ import pytest
 
 from fidle_jax.errors import InputError
 from fidle_jax.train.parallel import batch_places, make_mesh
+from tests.integration.processes import free_port
 
 ALONE = "jit:1:1"
 FEW = ("jit:8:1", "pmap:2:1", "pmap:8:3")  # strategy, devices, parts of a batch
+TWO_PROCESSES = ("jit:2:1", "pmap:2:1")  # of four devices in all
 ALL = tuple(
     f"{how}:{n}:{parts}" for how in ("jit", "pmap") for n in (1, 2, 4, 8) for parts in (1, 3)
 )
 
 
+def _start(output, cases, devices, **environment):
+    root = Path(__file__).parents[2]
+    environment |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("spread.py"), output, *cases],
+        env=os.environ | environment | {"PYTHONPATH": str(root)},
+    )
+
+
 def _spread(folder, cases):
     """What `spread.py` writes, by case and then by name."""
-    script, output = Path(__file__).with_name("spread.py"), folder / "spread.npz"
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-    environment["PYTHONPATH"] = str(root)
-    subprocess.run([sys.executable, script, output, *cases], env=environment, check=True)
+    output = folder / "spread.npz"
+    assert _start(output, cases, 8).wait() == 0
+    return _read(output, cases)
+
+
+def _read(output, cases):
     outcomes = {case: {} for case in cases}
     with np.load(output) as arrays:
         for name, array in arrays.items():
@@ -41,6 +53,19 @@ def few(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """What each of two processes with two devices writes."""
+    folder, coordinator = tmp_path_factory.mktemp("two"), f"127.0.0.1:{free_port()}"
+    outputs = [folder / f"{index}.npz" for index in range(2)]
+    started = [
+        _start(output, TWO_PROCESSES, 2, SPREAD=f"{coordinator} 2 {index}")
+        for index, output in enumerate(outputs)
+    ]
+    assert [process.wait() for process in started] == [0, 0]
+    return [_read(output, TWO_PROCESSES) for output in outputs]
+
+
+@pytest.fixture(scope="module")
 def every(tmp_path_factory):
     return _spread(tmp_path_factory.mktemp("all"), ALL)
 
@@ -51,7 +76,10 @@ def _of(outcome, what):
 
 def _check(outcomes, case):
     """All that is promised of a run spread over devices, against the run alone on one."""
-    ours, alone = outcomes[case], outcomes[ALONE]
+    _compare(outcomes[case], outcomes[ALONE])
+
+
+def _compare(ours, alone):
     assert ours["examples"] == 1100
     if "seen" in ours:
         # Which examples make the last batch, augmented, and each one's mask: bit for bit.
@@ -68,6 +96,13 @@ def _check(outcomes, case):
 @pytest.mark.parametrize("case", FEW)
 def test_an_epoch_is_the_same_on_any_number_of_devices(few, case):
     _check(few, case)
+
+
+@pytest.mark.parametrize("case", TWO_PROCESSES)
+def test_an_epoch_is_the_same_in_two_processes_and_the_bits_in_both(few, two_processes, case):
+    first, second = two_processes
+    chex.assert_trees_all_equal(first[case], second[case])
+    _compare(first[case], few[ALONE])
 
 
 @pytest.mark.slow

@@ -1,0 +1,70 @@
+"""The flags of an experiment, from words to a config and back."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import tyro
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fidle_jax.errors import InputError
+from fidle_jax.train.config import Config
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+
+from _flags import Flags, as_words, check_flags
+
+DEFAULTS = Config(model="cnn")
+BY_HAND = {"distributed": True, "coordinator": "host:1234", "processes": 2, "process_index": 0}
+
+
+@given(
+    st.builds(
+        Config,
+        epochs=st.none() | st.integers(0, 1000),
+        learning_rate=st.none() | st.floats(1e-9, 1e9),
+        dropout=st.none() | st.tuples(st.floats(0, 1), st.floats(0, 1)),
+        parallel=st.sampled_from(["jit", "pmap"]),
+        profile=st.booleans(),
+        progress=st.booleans(),
+        run_dir=st.none() | st.just(Path("/runs/a folder")),
+    )
+)
+def test_the_words_of_a_config_make_that_config(config):
+    model = dataclasses.replace(config, model="cnn")
+    assert tyro.cli(Config, args=as_words(model, DEFAULTS), default=DEFAULTS) == model
+
+
+def test_the_config_of_flags_has_nothing_of_where_it_runs():
+    assert Flags(epochs=3, **BY_HAND).config() == Config(epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"distributed": False}, "give --distributed too"),
+        ({"coordinator": None}, "give --coordinator too"),
+        ({"processes": None, "process_index": None}, "give --processes and --process-index too"),
+        ({"process_index": 2}, "--process-index is 2; expected 0 to 1"),
+        ({"coordinator": "host"}, "--coordinator is host; expected HOST:PORT"),
+        ({"coordinator": "host:99999"}, "expected HOST:PORT"),
+        ({"processes": 0}, "--processes is 0; expected 1 or more"),
+        ({"process_index": -1}, "--process-index is -1; expected 0 or more"),
+        ({"connect_seconds": float("nan")}, "--connect-seconds is nan"),
+        ({"launch": "slrm"}, "did you mean slurm"),
+        ({"launch": "slurm"}, "leave --distributed out"),
+        ({"minutes": 0}, "--minutes is 0; expected 1 or more"),
+        ({"slurm": ("partition=gpu", "account")}, "--slurm account: expected NAME=VALUE"),
+        ({"epochs": -1}, "--epochs is -1"),
+    ],
+)
+def test_flags_that_make_no_sense_are_named(flags, named):
+    with pytest.raises(InputError, match=named):
+        check_flags(Flags(**(BY_HAND | flags)))
+
+
+def test_flags_that_make_sense_are_taken():
+    for flags in (Flags(), Flags(**BY_HAND), Flags(distributed=True), Flags(launch="local")):
+        check_flags(flags)

@@ -1,0 +1,182 @@
+"""A run in two processes: the result of one, and one line where something is wrong; nothing hangs."""
+
+import random
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.integration.processes import (
+    FLAGS,
+    finish,
+    free_port,
+    outcome,
+    start,
+    start_two,
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, cache):
+    """The outcome of a run in one process on one device."""
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    status, _, err = finish(start(*FLAGS, "--run-dir", run_dir, cache=cache))
+    assert status == 0, err
+    return outcome(run_dir)
+
+
+def check(run_dir, expected, processes):
+    """The run ended where ``expected`` did, but for the order of sums."""
+    found = outcome(run_dir)
+    assert (found["step"], found["result"]["processes"]) == (expected["step"], processes)
+    for name in ("train_loss", "validation_loss"):
+        losses = [[float(row[name]) for row in each["rows"]] for each in (found, expected)]
+        assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+
+
+def wait_for_epoch(process, epoch):
+    for line in process.stdout:
+        if line.startswith(f"epoch {epoch}/"):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def test_a_run_begun_on_four_devices_ends_in_two_processes_and_the_first_alone_tells(
+    undisturbed, tmp_path, cache
+):
+    begun = start(*FLAGS, "--run-dir", tmp_path / "run", cache=cache, devices=4)
+    wait_for_epoch(begun, 2)
+    begun.send_signal(signal.SIGTERM)
+    assert finish(begun)[0] == 130
+    first, second = start_two("--run-dir", tmp_path / "run", "--resume", cache=cache)
+    (status, out, err), (_, silence, _) = finish(first), finish(second)
+    assert (status, err, silence, second.returncode) == (0, "", "", 0)
+    assert "going on from step" in out
+    assert out.splitlines()[-1].startswith("mnist_cnn: test accuracy")
+    check(tmp_path / "run", undisturbed, processes=2)
+
+
+def test_a_signal_to_one_of_two_has_both_save_and_the_run_goes_on_in_one(
+    undisturbed, tmp_path, cache
+):
+    both = start_two(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
+    wait_for_epoch(both[0], 2)
+    both[1].send_signal(signal.SIGTERM)
+    ends = [finish(process) for process in both]
+    assert [status for status, _, _ in ends] == [130, 130]
+    assert ends[0][2].startswith("interrupted; to go on: python ")
+    status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
+    assert status == 0, err
+    check(tmp_path / "run", undisturbed, processes=1)
+
+
+def lose(both, victim, tmp_path):
+    """SIGKILL for one; the other ends in time, and names it if the two had met."""
+    both[victim].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    status, _, err = finish(both[1 - victim])
+    seconds = time.monotonic() - began
+    both[victim].communicate()
+    print(f"process {victim} killed; the other ended after {seconds:.1f} s: {err}")
+    assert seconds < 60
+    assert (status, err.count("\n")) == (1, 1)
+    if "had appeared" not in err and "was not reached" not in err:
+        assert f"process {victim} on {socket.gethostname()} has ended" in err
+        assert f"--run-dir {tmp_path / 'run'} --resume" in err
+
+
+def test_where_one_is_killed_the_other_names_it_and_the_run_resumes(undisturbed, tmp_path, cache):
+    both = start_two(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
+    wait_for_epoch(both[0], 2)
+    lose(both, 0, tmp_path)
+    status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
+    assert status == 0, err
+    assert "going on from step" in out
+    check(tmp_path / "run", undisturbed, processes=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_killed_at_random_moments_the_run_ends_right(undisturbed, tmp_path, cache, victim):
+    moments = random.Random(victim)
+    for _ in range(5):
+        known = (tmp_path / "run" / "config.json").exists()
+        flags = ["--resume"] if known else [*FLAGS, "--epochs", 60]
+        both = start_two(*flags, "--run-dir", tmp_path / "run", cache=cache)
+        time.sleep(moments.uniform(0, 20))
+        assert both[victim].poll() is None
+        lose(both, victim, tmp_path)
+    flags = (
+        ["--resume"] if (tmp_path / "run" / "config.json").exists() else [*FLAGS, "--epochs", 60]
+    )
+    ends = [
+        finish(process) for process in start_two(*flags, "--run-dir", tmp_path / "run", cache=cache)
+    ]
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    found = outcome(tmp_path / "run")
+    assert found["step"] == str(60 * 18)
+    for row, expected in zip(found["rows"], undisturbed["rows"], strict=False):
+        assert float(row["train_loss"]) == pytest.approx(float(expected["train_loss"]), abs=2e-3)
+
+
+def alone(*flags, index=0, port=None, seconds=1):
+    """One of two processes, the other of which never comes."""
+    where = ("--distributed", "--coordinator", f"127.0.0.1:{port or free_port()}")
+    where += ("--processes", 2, "--process-index", index, "--connect-seconds", seconds)
+    return [*FLAGS, *where, *flags]
+
+
+@pytest.mark.parametrize(
+    ("index", "named"),
+    [(0, "not all of the 2 processes had appeared"), (1, "was not reached within 1 s")],
+)
+def test_processes_that_do_not_meet_end_with_a_line(tmp_path, cache, index, named):
+    flags = alone("--run-dir", tmp_path / "run", index=index)
+    status, _, err = finish(start(*flags, cache=cache))
+    assert (status, err.count("\n")) == (1, 1)
+    assert named in err
+    assert "--connect-seconds" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path, cache):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        flags = alone("--run-dir", tmp_path / "run", port=port)
+        status, _, err = finish(start(*flags, cache=cache))
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"port {port} cannot be had here (Address already in use)" in err
+
+
+def test_processes_that_disagree_or_share_no_folder_say_so_and_leave_nothing(
+    tmp_path, cache, monkeypatch
+):
+    port = free_port()
+    one, other = (
+        alone("--run-dir", tmp_path / "run", "--epochs", epochs, index=i, port=port, seconds=60)
+        for i, epochs in enumerate((3, 4))
+    )
+    for status, _, err in map(finish, [start(*one, cache=cache), start(*other, cache=cache)]):
+        assert (status, err.count("\n")) == (2, 1)
+        assert "--epochs is 4 in process 1 and 3 in process 0" in err
+    assert not (tmp_path / "run").exists()
+
+    started = []
+    port = free_port()
+    for index, folder in enumerate(("here", "there")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        flags = alone("--run-dir", "run", index=index, port=port, seconds=60)
+        started.append(start(*flags, cache=cache))
+    for status, _, err in map(finish, started):
+        assert (status, err.count("\n")) == (2, 1)
+        assert "give a --run-dir on a disk that all processes share" in err
+    assert not list((tmp_path / "there").iterdir())

@@ -1,0 +1,145 @@
+"""The scripts of experiments/slurm/ on a real Slurm of two small nodes, started for these tests."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.processes import EXPERIMENT, finish, outcome, start
+
+SCRIPTS = EXPERIMENT.parent / "slurm"
+FLAGS = ["--data", "sample", "--batch-size", "200"]
+SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """``slurm(words...)`` calls one of its commands where jobs begin; gives what it printed."""
+    missing = [
+        name for name in ("sbatch", "slurmctld", "munged") if not shutil.which(name, path=SBIN)
+    ]
+    if missing:
+        pytest.skip(f"{', '.join(missing)}: not installed (Debian's slurm-wlm and munge)")
+    script = Path(__file__).with_name("slurm_cluster.sh")
+    work = tmp_path_factory.mktemp("jobs")
+    # Its sockets' names have to be short.
+    with tempfile.TemporaryDirectory(prefix="slurm") as directory:
+        started = subprocess.run(
+            ["bash", script, "start", directory], capture_output=True, text=True, check=False
+        )
+        if started.returncode:
+            pytest.skip(f"Slurm's daemons do not run here: {started.stderr.strip()}")
+        cache = tmp_path_factory.mktemp("cache")
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{SBIN}",
+            "SLURM_CONF": f"{directory}/slurm.conf",
+            "JAX_NUM_CPU_DEVICES": "2",
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+        }
+
+        def slurm(*words):
+            done = subprocess.run(
+                [*map(str, words)],
+                cwd=work,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            return done.stdout
+
+        slurm.work = work
+        yield slurm
+        subprocess.run(["bash", script, "stop", directory], check=True)
+
+
+def submit(slurm, script, *flags, sbatch=()):
+    printed = slurm("sbatch", "--output=out-%A", *sbatch, SCRIPTS / script, EXPERIMENT, *flags)
+    return int(printed.split()[-1])
+
+
+def states(slurm, job):
+    """(state, how often it ran again) of each part of a job."""
+    shown = slurm("scontrol", "show", "job", job)
+    return re.findall(r"JobState=(\w+).*?Restarts=(\d+)", shown, re.DOTALL)
+
+
+def wait(
+    slurm, job, ends=("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), seconds=500
+):
+    """The states of all parts of the job, once each is one of ``ends``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = states(slurm, job)
+        if all(state in ends for state, _ in found):
+            return found
+        time.sleep(1)
+    log = slurm.work / f"out-{job}"
+    raise AssertionError(f"{found}: {log.read_text() if log.exists() else 'no output'}")
+
+
+def test_a_run_over_two_nodes_is_signalled_at_its_time_limit_queues_again_and_finishes(
+    slurm, tmp_path
+):
+    flags = [*FLAGS, "--epochs", 60]
+    short = ("--time=1", "--signal=TERM@10", "--cpus-per-task=2")
+    job = submit(slurm, "several_nodes.sh", *flags, sbatch=short)
+    ((state, restarts),) = wait(slurm, job)
+    text = (slurm.work / f"out-{job}").read_text()
+    assert (state, int(restarts) > 0) == ("COMPLETED", True), text
+    assert (
+        text.count("interrupted; to go on: ") == text.count("going on from step") == int(restarts)
+    )
+    found = outcome(slurm.work / "runs" / "mnist_cnn" / f"job-{job}")
+    assert (found["result"]["processes"], found["result"]["devices"]) == (2, 4)
+
+    undisturbed = start(*flags, "--run-dir", tmp_path / "run", cache=tmp_path / "cache")
+    assert finish(undisturbed)[0] == 0
+    expected = outcome(tmp_path / "run")
+    assert found["step"] == expected["step"]
+    for rows in zip(found["rows"][:5], expected["rows"], strict=False):
+        losses = [float(row["train_loss"]) for row in rows]
+        assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+    accuracies = [each["result"]["test_accuracy"] for each in (found, expected)]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.01)
+
+
+def test_a_job_array_runs_once_for_each_seed(slurm):
+    job = submit(slurm, "array.sh", *FLAGS, "--epochs", 1, sbatch=("--array=0-1",))
+    assert [state for state, _ in wait(slurm, job)] == ["COMPLETED"] * 2
+    folder = slurm.work / "runs" / "mnist_cnn" / f"array-{job}"
+    results = [json.loads((folder / f"seed-{i}" / "result.json").read_text()) for i in range(2)]
+    assert [result["seed"] for result in results] == [0, 1]
+
+
+def test_a_job_that_is_cancelled_stays_ended_and_its_run_can_go_on(slurm):
+    job = submit(slurm, "one_node.sh", *FLAGS, "--epochs", 500)
+    run_dir = slurm.work / "runs" / "mnist_cnn" / f"job-{job}"
+    metrics = run_dir / "metrics.csv"
+    while not metrics.exists() or metrics.read_text().count("\n") < 3:
+        assert states(slurm, job)[0][0] in ("PENDING", "RUNNING")
+        time.sleep(0.5)
+    slurm("scancel", job)
+    wait(slurm, job)
+    time.sleep(15)
+    assert states(slurm, job) == [("CANCELLED", "0")]
+    assert list((run_dir / "checkpoints").iterdir())
+
+
+def test_launch_submits_a_job_of_two_processes(slurm):
+    launched = ("--launch", "slurm", "--tasks-per-node", 2, "--cpus-per-task", 1, "--minutes", 5)
+    flags = (*FLAGS, "--epochs", 1, "--run-dir", "runs/launched")
+    printed = slurm(sys.executable, EXPERIMENT, *flags, *launched)
+    job = int(re.match(r"job (\d+); ", printed)[1])
+    assert [state for state, _ in wait(slurm, job)] == ["COMPLETED"]
+    result = json.loads((slurm.work / "runs" / "launched" / "result.json").read_text())
+    assert (result["processes"], result["devices"]) == (2, 4)

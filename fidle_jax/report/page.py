@@ -32,6 +32,8 @@ def render(run: Run, scores: list[ClassScore], pictures: list[Picture]) -> str:
         "base64": lambda png: base64.b64encode(png).decode("ascii"),
         "setting": _setting,
         "shape": _shape,
+        "memory": _memory,
+        "milliseconds": lambda value: "–" if value is None else f"{value:,.1f} ms",
         "whole": lambda value: _number(None if value is None else round(value)),
     }
     template = files("fidle_jax.report").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -66,6 +68,13 @@ def _duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _memory(bytes_held: int | None) -> str:
+    if bytes_held is None:
+        return "–"
+    mib = bytes_held / 2**20
+    return f"{mib:,.0f} MiB" if mib < 10_000 else f"{mib / 1024:,.1f} GiB"
 
 
 def _setting(value: object) -> str:

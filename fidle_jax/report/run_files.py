@@ -31,6 +31,8 @@ RESULT_MEASURES = (
     "train_seconds",
     "images_per_second",
 )
+# what runs of earlier versions do not tell
+RESULT_COSTS = ("transfer_seconds", "step_milliseconds", "peak_memory_bytes", "processes")
 LAYER = ("layer", "output_shape", "parameters", "formula")
 
 
@@ -113,8 +115,9 @@ def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
 
 def _read_result(path: Path) -> dict:
     result = _read_json(path, (*RESULT_WORDS, *RESULT_COUNTS, *RESULT_MEASURES, "versions"))
-    for key in (*RESULT_COUNTS, *RESULT_MEASURES):
-        optional = key in RESULT_MEASURES and result[key] is None
+    result |= {key: result.get(key) for key in RESULT_COSTS}
+    for key in (*RESULT_COUNTS, *RESULT_MEASURES, *RESULT_COSTS):
+        optional = key not in RESULT_COUNTS and result[key] is None
         if not optional and not isinstance(result[key], int | float):
             raise _broken(path, f"{key} is {result[key]!r}, not a number")
     if result["test_accuracy"] is None or not 0 <= result["test_accuracy"] <= 1:

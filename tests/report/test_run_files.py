@@ -51,6 +51,14 @@ def test_a_run_is_read_whole(make_run):
     assert run.digit == 7
 
 
+def test_a_run_of_before_costs_were_measured_is_read_too(make_run):
+    run_dir = make_run()
+    result = json.loads((run_dir / "result.json").read_text())
+    del result["peak_memory_bytes"], result["step_milliseconds"]
+    (run_dir / "result.json").write_text(json.dumps(result))
+    assert read_run(run_dir).result["peak_memory_bytes"] is None
+
+
 def test_maps_come_in_the_order_of_their_numbers(make_run):
     assert list(read_run(make_run()).maps) == ["00 input", "01 conv_1", "02 flatten", "03 dense_1"]
 
@@ -133,6 +141,7 @@ def test_an_archive_that_zip_cannot_read_is_refused(make_run, signature, offset,
         ("result.json", {"test_accuracy": 98.7}),
         ("result.json", {"test_loss": "low"}),
         ("result.json", {"epochs": None}),
+        ("result.json", {"peak_memory_bytes": "much"}),
         ("result.json", {"versions": "all"}),
         ("model.json", {"layers": 3}),
         ("model.json", {"layers": [{"layer": "conv_1"}]}),

@@ -12,7 +12,7 @@ import made_up_mnist
 import numpy as np
 import pytest
 
-from fidle_jax.data import load_dataset, mnist
+from fidle_jax.data import Split, load_dataset, mnist
 from fidle_jax.errors import InputError
 
 OFFICIAL = os.environ.get("FIDLE_JAX_ARCHIVES")
@@ -67,6 +67,22 @@ def test_what_was_prepared_is_read_back_in_the_order_of_the_archives(made_up, tm
         assert (read.images == images[..., None]).all()
         assert (read.labels == labels).all()
         assert (read.images.dtype, read.labels.dtype) == (np.uint8, np.int32)
+
+
+def test_parts_are_the_whole_when_put_together_and_are_checked_then(made_up, tmp_path):
+    mnist.prepare(tmp_path, made_up)
+    digits = mnist.load_mnist(tmp_path)
+    parts = [digits.read("train", (index, 7)) for index in range(7)]
+    assert [len(part.labels) for part in parts] == [9] * 6 + [6]
+    images, labels = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels")
+    )
+    whole = digits.read("train")
+    assert (images == whole.images).all()
+    assert (labels == whole.labels).all()
+    digits.check("train", Split(images, labels))
+    with pytest.raises(InputError, match="is damaged"):
+        digits.check("train", Split(images, labels[::-1]))
 
 
 def test_preparing_says_nothing_where_no_terminal_looks(made_up, tmp_path, capfd):

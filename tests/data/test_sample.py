@@ -30,6 +30,13 @@ def test_the_test_digits_depend_on_the_seed_alone():
     assert (first != other).any()
 
 
+def test_parts_are_the_whole_when_put_together():
+    digits = sample.load_sample(0)
+    parts = [digits.read("train", (index, 3)).images for index in range(3)]
+    assert [len(part) for part in parts] == [1334, 1334, 1332]
+    assert (np.concatenate(parts) == digits.read("train").images).all()
+
+
 def test_what_was_read_can_be_changed_without_changing_the_sample():
     digits = sample.load_sample(0)
     digits.read("train").images[:] = 0

@@ -116,6 +116,8 @@ def test_a_prepared_set_is_read_without_tensorflow(prepared, tensorflow):
         assert (read.images == _images(split)).all()
         assert read.labels.tolist() == [0, 1, 2] * 3
         assert (read.images.dtype, read.labels.dtype) == (np.uint8, np.int32)
+        parts = [shapes.read(split, (index, 2)) for index in range(2)]
+        assert (np.concatenate([part.images for part in parts]) == read.images).all()
 
 
 def test_a_set_that_only_its_files_know_is_read_without_a_word(prepared):

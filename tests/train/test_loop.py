@@ -150,6 +150,15 @@ def test_checkpoints_come_no_faster_than_asked(make, tmp_path):
     assert steps == [4 * STEPS]
 
 
+def test_a_profile_is_of_the_second_chunk_and_changes_nothing(make, tmp_path):
+    loop = make()
+    loop._plan = dataclasses.replace(loop._plan, profile=True)
+    loop.run()
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert loop.state.step == 4 * STEPS
+    assert len(rows(tmp_path)) == 4
+
+
 def test_the_record_survives_json():
     record = Record(rows=[{"epoch": 1}], best_accuracy=0.5, best_loss=0.1, best_epoch=1)
     assert Record(**dataclasses.asdict(record)) == record

@@ -33,7 +33,8 @@ def render(run: Run, scores: list[ClassScore], pictures: list[Picture]) -> str:
         "setting": _setting,
         "shape": _shape,
         "memory": _memory,
-        "milliseconds": lambda value: "–" if value is None else f"{value:,.1f} ms",
+        "milliseconds": lambda value: "–" if value is None else f"{value:,.1f}\N{NO-BREAK SPACE}ms",
+        "brief": _brief,
         "whole": lambda value: _number(None if value is None else round(value)),
     }
     template = files("fidle_jax.report").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -74,7 +75,15 @@ def _memory(bytes_held: int | None) -> str:
     if bytes_held is None:
         return "–"
     mib = bytes_held / 2**20
-    return f"{mib:,.0f} MiB" if mib < 10_000 else f"{mib / 1024:,.1f} GiB"
+    amount, unit = (mib, "MiB") if mib < 10_000 else (mib / 1024, "GiB")
+    return f"{amount:,.4g}\N{NO-BREAK SPACE}{unit}"
+
+
+def _brief(seconds: float | None) -> str:
+    """As `_duration`, down to a millisecond."""
+    if seconds is None or seconds >= 1:
+        return _duration(seconds)
+    return f"{1e3 * seconds:.0f}\N{NO-BREAK SPACE}ms"
 
 
 def _setting(value: object) -> str:

@@ -152,7 +152,8 @@ class Loop:
             until = min(position + steps, self._plan.steps_per_epoch)
             with trace(self._plan.run_dir / "profile" if profiled and is_first() else None):
                 self._tick()
-                self.state = self._program.train(self.state, order, position, until)
+                train = self._each_step if profiled else self._program.train
+                self.state = train(self.state, order, position, until)
                 totals = jax.device_get(self.state.totals)
                 self._after_chunk(until - position)
             if totals.bad_step != NO_STEP:
@@ -165,6 +166,13 @@ class Loop:
             position = until
             if position < self._plan.steps_per_epoch:
                 self._save_or_stop()
+
+    def _each_step(self, state: TrainState, order: jax.Array, start: int, stop: int) -> TrainState:
+        """As the program's ``train``, a call a step, which a trace then tells apart."""
+        for step in range(start, stop):
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                state = jax.block_until_ready(self._program.train(state, order, step, step + 1))
+        return state
 
     def _after_chunk(self, steps: int) -> None:
         seconds = self._tick()

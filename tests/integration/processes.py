@@ -53,7 +53,8 @@ def outcome(run_dir: Path) -> dict:
     )
     facts = json.loads((last / "facts" / "metadata").read_text())
     result = json.loads((run_dir / "result.json").read_text())
-    times = ("seconds", "images_per_second", "compile_seconds", "train_seconds", "step_seconds")
+    times = ("seconds", "images_per_second", "compile_seconds", "train_seconds", "transfer_seconds")
+    times += ("step_milliseconds", "peak_memory_bytes")
     with (run_dir / "metrics.csv").open() as file:
         rows = [{k: v for k, v in row.items() if k not in times} for row in csv.DictReader(file)]
     return {

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import logging
 import os
@@ -11,11 +12,12 @@ import sys
 import traceback
 import types
 import typing
-from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import tyro
 from _flags import Flags, check_flags
+from _join import join_others
 from _launch import launch
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -49,79 +51,69 @@ def _run(flags: Flags, experiment: str, stop: Stop) -> int:
     # JAX takes a second to import: --help and a mistyped flag are answered without it. An interrupt
     # that rises within an import may be swallowed there, or end the process.
     with stop.defer():
-        import jax
-
-        from fidle_jax.train import processes
-        from fidle_jax.train.loop import Interrupted, NotFinite
-        from fidle_jax.train.run import run
+        importlib.import_module("fidle_jax.train.run")
     stop.check()
+    if not flags.distributed:
+        return _train(flags, experiment, stop)
+    try:
+        return _train(flags, experiment, stop)
+    except InputError as error:
+        return _leave(_fail(error, WRONG_INPUT))
+    except KeyboardInterrupt:
+        print("interrupted before the run began", file=sys.stderr)
+        return _leave(INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        return _leave(FAILED)
+
+
+def _train(flags: Flags, experiment: str, stop: Stop) -> int:
+    import jax
+
+    from fidle_jax.train import processes
+    from fidle_jax.train.loop import Interrupted, NotFinite
+    from fidle_jax.train.run import run
 
     run_dir = flags.run_dir or default_run_dir(experiment)
     if flags.distributed:
-        _join(flags, experiment, lambda: _resume_command(run_dir))
+        join_others(flags, experiment, lambda: _resume_command(run_dir))
         run_dir = Path(processes.gather_texts(str(run_dir))[0])
-    config = dataclasses.replace(flags.config(), run_dir=run_dir)
     _configure(flags.debug)
+    config = dataclasses.replace(flags.config(), run_dir=run_dir)
     try:
         result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
-    except NotFinite as error:
-        return _fail(error, FAILED)
+    except (processes.InputErrorOfAll, NotFinite) as error:
+        return _fail(error, FAILED if isinstance(error, NotFinite) else WRONG_INPUT)
+    except Interrupted:
+        return _interrupted(run_dir) if processes.is_first() else INTERRUPTED
     except OSError as error:
         hint = f"; once that is mended, go on with: {_resume_command(run_dir)}"
-        return _leave(_fail(error, FAILED, hint))
+        status = _fail(error, FAILED, hint)
+        return _leave(status) if flags.distributed else status
     except jax.errors.JaxRuntimeError:
         if flags.distributed:
             processes.await_verdict()
         raise
     except KeyboardInterrupt:
-        return _leave(_interrupted(run_dir))
-    except Interrupted:
-        return _interrupted(run_dir) if processes.is_first() else INTERRUPTED
+        if not (run_dir / "config.json").exists():
+            raise
+        status = _interrupted(run_dir)
+        return _leave(status) if flags.distributed else status
     if result:
         print(_sum_up(result, run_dir))
     return 0
 
 
 def _interrupted(run_dir: Path) -> int:
-    if not (run_dir / "config.json").exists():
-        raise KeyboardInterrupt
     print(f"interrupted; to go on: {_resume_command(run_dir)}", file=sys.stderr)
     return INTERRUPTED
 
 
-def _join(flags: Flags, experiment: str, resume_command: Callable[[], str]) -> None:
-    """Finds the run's other processes, which have to have the same flags."""
-    import jax
-
-    from fidle_jax.train import processes
-
-    # It would take SIGTERM over.
-    jax.config.update("jax_enable_preemption_service", False)
-    processes.join(
-        flags.coordinator,
-        flags.processes,
-        flags.process_index,
-        wait_seconds=flags.connect_seconds,
-        resume_command=resume_command,
-        debug=flags.debug,
-    )
-    own = ("process_index", "coordinator", "archives", "data_dir", "progress", "debug")
-    settings = {
-        f"--{name.replace('_', '-')}": value
-        for name, value in vars(flags).items()
-        if name not in own
-    }
-    processes.check_same({"the experiment": experiment, **settings, "JAX": jax.__version__})
-
-
-def _leave(status: int) -> int:
-    """``status``; of several processes, this one then ends without waiting for the others."""
-    import jax
-
-    if jax.process_count() > 1:
-        sys.stdout.flush()
-        os._exit(status)
-    return status
+def _leave(status: int) -> NoReturn:
+    """Ends this one of several processes without waiting for the others, which will see it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _parse(experiment: str, description: str, defaults: Flags) -> Flags:

@@ -6,6 +6,7 @@ from pathlib import Path
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.config import Config, check
 
+LEAST_MINUTES = 5
 LAUNCH = ("here", "local", "slurm")
 
 
@@ -30,11 +31,11 @@ class Flags(Config):
     tasks_per_node: int = 1
     """Its processes on each machine; with GPUs, one for each of them."""
     gpus_per_node: int = 0
-    """Its GPUs on each machine."""
+    """Its GPUs on each machine; 0: it runs on the CPU."""
     cpus_per_task: int | None = None
     """Its CPU cores for each process (default: the cluster's own)."""
-    minutes: int = 60
-    """Its time limit; a run that is not done by then saves, and goes on when the job runs again."""
+    minutes: int | None = None
+    """Its time limit (default: 60 on slurm, none here); a run that needs more saves and queues again."""
     slurm: tuple[str, ...] | None = None
     """What else the cluster wants to know: NAME=VALUE of sbatch, as in partition=gpu account=me."""
 
@@ -57,8 +58,42 @@ def check_flags(flags: Flags) -> None:
     by_hand = flags.coordinator, flags.processes, flags.process_index
     if by_hand != (None, None, None):
         _check_by_hand(flags)
-    if flags.distributed and flags.launch != "here":
+    _check_launch(flags)
+
+
+def _check_launch(flags: Flags) -> None:
+    if flags.launch == "here":
+        for name in (
+            "nodes",
+            "tasks_per_node",
+            "gpus_per_node",
+            "cpus_per_task",
+            "minutes",
+            "slurm",
+        ):
+            if getattr(flags, name) != getattr(Flags, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise InputError(
+                    f"{flag} is for a job; give --launch local or slurm, or leave it out"
+                )
+        return
+    if flags.distributed:
         raise InputError("--launch starts the processes itself; leave --distributed out")
+    if flags.launch == "local" and (flags.slurm or flags.nodes > 1):
+        raise InputError(
+            "--launch local has one machine and no --slurm; leave --nodes and --slurm out"
+        )
+    several = flags.nodes * flags.tasks_per_node > 1
+    if several and flags.gpus_per_node not in (0, flags.tasks_per_node):
+        raise InputError(
+            f"--gpus-per-node is {flags.gpus_per_node} and --tasks-per-node {flags.tasks_per_node}; "
+            "expected as many: each process has a GPU of its own"
+        )
+    if flags.launch == "slurm" and flags.minutes is not None and flags.minutes < LEAST_MINUTES:
+        raise InputError(
+            f"--minutes is {flags.minutes}; expected {LEAST_MINUTES} or more, as a job on Slurm is told "
+            "to save two to three minutes before its end"
+        )
 
 
 def _check_at_least(flags: Flags, name: str, least: int) -> None:
@@ -97,6 +132,8 @@ def as_words(config: Config, defaults: Config) -> list[str]:
             words.append(f"--{name}" if value else f"--no-{name}")
         else:
             values = value if isinstance(value, tuple) else (value,)
-            texts = [str(v.absolute()) if isinstance(v, Path) else str(v) for v in values]
+            texts = [
+                str(v.expanduser().absolute()) if isinstance(v, Path) else str(v) for v in values
+            ]
             words += [f"--{name}", *texts]
     return words

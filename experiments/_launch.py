@@ -1,7 +1,6 @@
 """``--launch``: the experiment as a job, here or on a cluster, watched from the terminal where it is here."""
 
 import dataclasses
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -9,7 +8,11 @@ from pathlib import Path
 from _flags import Flags, as_words
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.run_dir import check_new, default_run_dir
+from fidle_jax.train.run_dir import check_new, default_run_dir, hold
+
+A_YEAR = 365 * 24 * 60
+FAILED, INTERRUPTED = 1, 130
+SAVE_SECONDS = 60
 
 
 def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
@@ -30,7 +33,7 @@ def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
             nodes=flags.nodes,
             tasks_per_node=flags.tasks_per_node,
             gpus_per_node=flags.gpus_per_node,
-            timeout_min=flags.minutes,
+            timeout_min=flags.minutes or (60 if flags.launch == "slurm" else A_YEAR),
             **({"cpus_per_task": flags.cpus_per_task} if flags.cpus_per_task else {}),
         )
     # submitit's own, and whatever a cluster answers.
@@ -45,7 +48,7 @@ def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
 
 
 def _follow(job, run_dir: Path) -> int:
-    """Shows what the first process prints, until the job ends."""
+    """Shows what the first process prints, until the job ends; returns the run's exit status."""
     shown = {job.paths.stdout: 0, job.paths.stderr: 0}
     try:
         while not job.done():
@@ -53,11 +56,27 @@ def _follow(job, run_dir: Path) -> int:
             _show_more(shown)
     except KeyboardInterrupt:
         job.cancel()
-        resume = shlex.join(["python", sys.argv[0], "--run-dir", str(run_dir), "--resume"])
-        print(f"cancelled; to go on: {resume}", file=sys.stderr)
-        return 130
+        _await_release(run_dir)
+        _show_more(shown)
+        return INTERRUPTED
     _show_more(shown)
-    return 0 if (run_dir / "report.html").exists() else 1
+    try:
+        return max(job.results())
+    except Exception as error:  # submitit's own, of many kinds
+        reason = " ".join(str(error).split())[:300]
+        print(f"error: the job ended without a result: {reason}", file=sys.stderr)
+        return FAILED
+
+
+def _await_release(run_dir: Path) -> None:
+    """Returns when no process writes the run any more: one that was cancelled saves first."""
+    deadline = time.monotonic() + SAVE_SECONDS
+    while run_dir.exists() and time.monotonic() < deadline:
+        try:
+            with hold(run_dir):
+                return
+        except InputError:
+            time.sleep(0.2)
 
 
 def _show_more(shown: dict[Path, int]) -> None:

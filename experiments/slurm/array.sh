@@ -14,8 +14,10 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
-experiment=${1:?usage: sbatch $0 EXPERIMENT.py [FLAG ...]}
+experiment=${1:?usage: sbatch array.sh EXPERIMENT.py [FLAG ...]}
 shift
+# srun does not take it over from sbatch.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 # The array's number stays the same when a part of it runs again. RUN_DIR names another folder for all.
 name=runs/$(basename "$experiment" .py)/array-$SLURM_ARRAY_JOB_ID
 run_dir=${RUN_DIR:-$name}/seed-$SLURM_ARRAY_TASK_ID

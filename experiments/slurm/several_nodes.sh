@@ -17,8 +17,10 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
-experiment=${1:?usage: sbatch $0 EXPERIMENT.py [FLAG ...]}
+experiment=${1:?usage: sbatch several_nodes.sh EXPERIMENT.py [FLAG ...]}
 shift
+# srun does not take it over from sbatch.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 # The job's number stays the same when it runs again. RUN_DIR names another folder.
 run_dir=${RUN_DIR:-runs/$(basename "$experiment" .py)/job-$SLURM_JOB_ID}
 if [ -e "$run_dir/config.json" ]; then set -- "$@" --resume; fi

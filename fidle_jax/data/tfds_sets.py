@@ -151,9 +151,10 @@ def _read(
             f"{builder.data_path} cannot be read ({_first_line(error)}); "
             "delete that folder and prepare it again"
         ) from error
-    images = np.stack([example[image_key] for example in examples])
+    shape = builder.info.features[image_key].shape
+    images = np.array([example[image_key] for example in examples], np.uint8).reshape(-1, *shape)
     labels = np.array([example[label_key] for example in examples], dtype=np.int32)
-    if labels.min() < 0:
+    if labels.min(initial=0) < 0:
         raise InputError(
             f"the {split} split in {builder.data_path} has images without a label; "
             "choose another data set"

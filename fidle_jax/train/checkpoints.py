@@ -7,6 +7,7 @@ is known of them and a digest of every byte, so that damage is seen on restoring
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import re
@@ -20,7 +21,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.processes import is_first, wait_for_all
+from fidle_jax.train.processes import all_or_none, from_first, gather_texts, is_first
 
 KEPT = 3
 
@@ -36,13 +37,18 @@ class Checkpoints:
             max_to_keep=KEPT, create=True, cleanup_tmp_directories=True
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._last_step = None
 
     def save(self, step: int, state: PyTree, best: PyTree, facts: dict[str, Any]) -> None:
         """Begins to write a checkpoint and returns; the arrays are copied before it does.
 
+        Where it is there already, from `restore` or an earlier call, nothing is done.
+
         Raises:
             OSError: this save, or an earlier one that was still under way, failed.
         """
+        if step == self._last_step:
+            return
         state, best = jax.device_get((state, best))
         facts = facts | {"digest": _digest((state, best))}
         items = ocp.args.Composite(
@@ -52,63 +58,63 @@ class Checkpoints:
         )
         with _as_os_error():
             self._manager.save(step, args=items)
-
-    def latest_step(self) -> int | None:
-        """The step of the newest checkpoint, whole or not; None where there is none."""
-        return self._manager.latest_step()
+        self._last_step = step
 
     def restore(self, state: PyTree, best: PyTree) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
         """State, best and facts of the newest whole checkpoint; None where none was ever written.
 
         ``state`` and ``best`` give the structure. A damaged checkpoint is set aside under another
-        name, with a warning, and the one before it taken.
+        name, with a warning, and the one before it taken. Of several processes the first reads, and
+        the others have it from there: whether a file is damaged is for one to say.
 
         Raises:
             InputError: there are checkpoints, and all are damaged.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for position, step in enumerate(steps):
-            try:
-                restored = self._restore_step(step, state, best)
-            # What a damaged file makes orbax and tensorstore raise is of many kinds.
-            except Exception as error:
-                logger.warning(
-                    "checkpoint %s is damaged (%s): taking the one before it", step, _reason(error)
-                )
-            else:
-                for damaged in steps[:position]:
-                    self._set_aside(damaged)
-                return restored
+        # As plain NumPy: the device's memory is the caller's to fill.
+        arrays = jax.tree.map(np.asarray, jax.device_get((state, best)))
+        step = facts = None
+        with all_or_none():
+            if is_first() and (found := self._newest_whole(*arrays)):
+                *arrays, facts, step = found
+        self._last_step, facts = json.loads(gather_texts(json.dumps([step, facts]))[0])
+        self._manager.reload()
+        if facts is None:
+            return None
+        return *from_first(tuple(arrays)), facts
+
+    def _newest_whole(self, state: PyTree, best: PyTree):
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(),
+            active_processes={jax.process_index()},
+            barrier_sync_key_prefix="restore",
+        )
+        options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+        with ocp.CheckpointManager(self._directory, options=options) as reader:
+            steps = sorted(reader.all_steps(), reverse=True)
+            for position, step in enumerate(steps):
+                try:
+                    restored = _restore_step(reader, step, state, best)
+                # What a damaged file makes orbax and tensorstore raise is of many kinds.
+                except Exception as error:
+                    logger.warning(
+                        "checkpoint %s is damaged (%s): taking the one before it",
+                        step,
+                        _reason(error),
+                    )
+                else:
+                    for damaged in steps[:position]:
+                        self._set_aside(damaged)
+                    return *restored, step
         if steps:
             raise InputError(
                 f"every checkpoint in {self._directory} is damaged; begin again in another --run-dir"
             )
         return None
 
-    def _restore_step(self, step, state, best):
-        # Restored as plain NumPy: the device's memory is the caller's to fill.
-        like = jax.tree.map(np.asarray, jax.device_get((state, best)))
-        item = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like[0]),
-                best=ocp.args.StandardRestore(like[1]),
-                facts=ocp.args.JsonRestore(),
-            ),
-        )
-        facts = dict(item.facts)
-        if facts.pop("digest") != _digest((item.state, item.best)):
-            raise ValueError("its bytes are not those that were saved")
-        return item.state, item.best, facts
-
     def _set_aside(self, step: int) -> None:
         name = self._directory / str(step)
         number = sum(1 for _ in self._directory.glob(f"damaged_{step}_*"))
-        wait_for_all("damage seen")
-        if is_first():
-            os.replace(name, self._directory / f"damaged_{step}_{number}")
-        wait_for_all("damaged checkpoint set aside")
-        self._manager.reload()
+        os.replace(name, self._directory / f"damaged_{step}_{number}")
 
     def wait(self) -> None:
         """Returns when everything saved is on disk; raises what `save` raises."""
@@ -118,6 +124,21 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, and lets the background threads go."""
         self._manager.close()
+
+
+def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best: PyTree):
+    item = reader.restore(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(state),
+            best=ocp.args.StandardRestore(best),
+            facts=ocp.args.JsonRestore(),
+        ),
+    )
+    facts = dict(item.facts)
+    if facts.pop("digest") != _digest((item.state, item.best)):
+        raise ValueError("its bytes are not those that were saved")
+    return item.state, item.best, facts
 
 
 @contextlib.contextmanager

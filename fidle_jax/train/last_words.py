@@ -5,6 +5,7 @@ aborts, from whichever thread noticed. Here what native code writes is kept asid
 goes where it always went, and an abort becomes a line on stderr and exit status 1.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 
 STATUS = 1
+LONGEST = 2**20
 
 # The handler has to live as long as the process: C keeps no reference to it.
 _kept = []
@@ -30,10 +32,14 @@ def speak_for_native_code(explain: Callable[[str], str], debug: bool = False) ->
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def on_abort(number: int) -> None:
-        written = os.pread(aside.fileno(), 2**20, 0).decode(errors="replace")
-        if debug:
-            print(written, file=sys.stderr)
-        print(f"error: {' '.join(explain(written).split())}", file=sys.stderr, flush=True)
+        # Whatever is raised in here, by a signal too, the process has to end as it was promised.
+        with contextlib.suppress(BaseException):
+            size = os.fstat(aside.fileno()).st_size
+            start = max(0, size - LONGEST)
+            written = os.pread(aside.fileno(), LONGEST, start).decode(errors="replace")
+            if debug:
+                print(written, file=sys.stderr)
+            print(f"error: {' '.join(explain(written).split())}", file=sys.stderr, flush=True)
         os._exit(STATUS)
 
     _kept.extend((aside, on_abort))

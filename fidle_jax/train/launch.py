@@ -1,5 +1,6 @@
 """An experiment as a job of submitit: processes on this machine, or a job of Slurm."""
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -26,44 +27,58 @@ class Experiment:
     words: tuple[str, ...]
     run_dir: Path
 
-    def __call__(self) -> None:
-        """Raises SystemExit with the run's status where it fails; what it printed is in the job's files."""
-        words = [*self.words, "--run-dir", str(self.run_dir), *_where(submitit.JobEnvironment())]
+    def __call__(self) -> int:
+        """Returns the run's exit status; on a cluster one that is not 0 ends the job with it."""
+        job = submitit.JobEnvironment()
+        words = [*self.words, "--run-dir", str(self.run_dir), *_where(job)]
         if (self.run_dir / "config.json").exists():
             words.append("--resume")
-        self._process = subprocess.Popen([sys.executable, str(self.file), *words])
+        command = [sys.executable, str(self.file), *words]
+        self._process = subprocess.Popen(command, env=os.environ | _devices(job))
         try:
             _await_end(self._process)
         except KeyboardInterrupt:
             self._process.terminate()
-            raise
-        if status := self._process.wait():
+            _await_end(self._process)
+        status = self._process.wait()
+        if status and job.cluster != "local":
             raise SystemExit(status)
+        return status
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit before the job's time is over: has the run saved, and asks for it again."""
-        self._process.terminate()
-        _await_end(self._process)
+        if process := getattr(self, "_process", None):
+            process.terminate()
+            _await_end(process)
         again = Experiment(self.file, self.words, self.run_dir)
         return submitit.helpers.DelayedSubmission(again)
 
 
 def _await_end(process: subprocess.Popen) -> None:
     """As `process.wait`, whose lock would not let a signal's handler wait within it."""
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with contextlib.suppress(ChildProcessError):  # it was waited for already
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _where(job: submitit.JobEnvironment) -> list[str]:
     """What the experiment's process has to know of the others."""
     if job.num_tasks == 1:
         return []
-    if "SLURM_JOB_ID" in os.environ:
+    if job.cluster == "slurm":
         return ["--distributed"]  # JAX finds out the rest from Slurm
-    port = 20_000 + int(job.job_id.partition("_")[0]) % 20_000
+    # Below those that Linux gives out by itself.
+    port = 20_000 + int(job.job_id.partition("_")[0]) % 10_000
     return [
         *("--distributed", "--coordinator", f"127.0.0.1:{port}"),
         *("--processes", str(job.num_tasks), "--process-index", str(job.global_rank)),
     ]
+
+
+def _devices(job: submitit.JobEnvironment) -> dict[str, str]:
+    """The environment that gives a process of several on this machine its own GPU."""
+    if job.cluster != "local" or job.num_tasks == 1:
+        return {}
+    return {"JAX_LOCAL_DEVICE_IDS": str(job.local_rank)}
 
 
 def submit(
@@ -96,5 +111,8 @@ def submit(
     if cluster == "slurm":
         parameters |= {"slurm_signal_delay_s": SIGNAL_SECONDS}
         parameters |= {"slurm_additional_parameters": slurm or {}}
+        if cpus := parameters.get("cpus_per_task"):
+            # What srun does not take over from sbatch.
+            parameters |= {"slurm_srun_args": [f"--cpus-per-task={cpus}"]}
     executor.update_parameters(name=file.stem, **parameters)
     return executor.submit(Experiment(file.absolute(), tuple(words), run_dir))

@@ -98,7 +98,6 @@ class Loop:
     ):
         self.state, self.best, self.record = state, best, record
         self._plan, self._program, self._checkpoints, self._stop = plan, program, checkpoints, stop
-        self._saved_step = checkpoints.latest_step()
         self._chunk_steps, self._chunks = 1, 0
 
     def run(self) -> None:
@@ -248,7 +247,5 @@ class Loop:
             raise Interrupted
 
     def _save(self) -> None:
-        step = int(self.state.step)
-        if step != self._saved_step:
-            self._checkpoints.save(step, self.state, self.best, dataclasses.asdict(self.record))
-            self._saved_step = step
+        record = dataclasses.asdict(self.record)
+        self._checkpoints.save(int(self.state.step), self.state, self.best, record)

@@ -52,11 +52,12 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     with processes.all_or_none():
         if config.resume:
             config = _same_run(config, experiment)
-            if result := run_dirs.finished_result(config.run_dir):
-                return _finished(result, config)
         elif processes.is_first():
             run_dirs.check_new(config.run_dir)
-    mesh = make_mesh(config.devices)
+        mesh = make_mesh(config.devices)
+    finished, result = _finished(config)
+    if finished:
+        return result
     config, dataset, train, validation = _load(config, mesh.size)
     model = make_model(config.model, len(dataset.class_names), dataset.image_shape, config.dropout)
     table = layer_table(model, dataset.image_shape)
@@ -66,25 +67,31 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     described = to_json(config) | {"experiment": experiment, "command": command}
     with _hold(config, described, describe_model(model, table)):
         facts, best = _train(config, mesh, dataset, model, train, validation, stop)
-        if not processes.is_first():
-            processes.wait_for_all("written")
-            return None
-        facts |= evaluate_test(model, best, dataset, config.run_dir)
-        if not math.isfinite(facts["test_loss"]):
+        if processes.is_first():
+            facts |= evaluate_test(model, best, dataset, config.run_dir)
+        finite = math.isfinite(facts.get("test_loss", 0))
+        if processes.decide((), not finite)[1]:
             raise NotFinite("the test loss", facts["steps"])
         facts["parameters"] = sum(row.parameters for row in table)
-        result = describe_result(config, experiment, dataset, mesh.size, facts)
-        run_dirs.write_json(config.run_dir / "result.json", result)
-        write_report(config.run_dir)
+        result = None
+        if processes.is_first():
+            result = describe_result(config, experiment, dataset, mesh.size, facts)
+            run_dirs.write_json(config.run_dir / "result.json", result)
+            write_report(config.run_dir)
         processes.wait_for_all("written")
     return result
 
 
-def _finished(result: dict[str, Any], config: Config) -> dict[str, Any] | None:
-    if not processes.is_first():
-        return None
-    print(f"the run in {config.run_dir} is finished; nothing was changed")
-    return result
+def _finished(config: Config) -> tuple[bool, dict[str, Any] | None]:
+    """Whether the run has ended before, as the first process sees it; and, there, its result."""
+    result = None
+    with processes.all_or_none():
+        if config.resume and processes.is_first():
+            result = run_dirs.finished_result(config.run_dir)
+    (finished,), _ = processes.decide((result is not None,), False)
+    if result:
+        print(f"the run in {config.run_dir} is finished; nothing was changed")
+    return bool(finished), result
 
 
 def _load(config: Config, devices: int) -> tuple[Config, Dataset, Split, Split]:
@@ -123,9 +130,10 @@ def _hold(config: Config, described: dict[str, Any], model: dict[str, Any]) -> I
         with processes.all_or_none():
             if processes.is_first():
                 held.enter_context(run_dirs.hold(config.run_dir))
-                if not config.resume:
-                    run_dirs.begin(config.run_dir, described, model)
         processes.check_shared(config.run_dir)
+        with processes.all_or_none():
+            if processes.is_first() and not config.resume:
+                run_dirs.begin(config.run_dir, described, model)
         yield
 
 

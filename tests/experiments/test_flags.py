@@ -56,6 +56,7 @@ def test_the_config_of_flags_has_nothing_of_where_it_runs():
         ({"launch": "slrm"}, "did you mean slurm"),
         ({"launch": "slurm"}, "leave --distributed out"),
         ({"minutes": 0}, "--minutes is 0; expected 1 or more"),
+        ({"nodes": 2}, "--nodes is for a job; give --launch local or slurm"),
         ({"slurm": ("partition=gpu", "account")}, "--slurm account: expected NAME=VALUE"),
         ({"epochs": -1}, "--epochs is -1"),
     ],
@@ -63,6 +64,21 @@ def test_the_config_of_flags_has_nothing_of_where_it_runs():
 def test_flags_that_make_no_sense_are_named(flags, named):
     with pytest.raises(InputError, match=named):
         check_flags(Flags(**(BY_HAND | flags)))
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"launch": "local", "nodes": 2}, "--launch local has one machine"),
+        ({"launch": "local", "slurm": ("partition=gpu",)}, "no --slurm"),
+        ({"launch": "local", "tasks_per_node": 2, "gpus_per_node": 4}, "expected as many"),
+        ({"launch": "slurm", "nodes": 2, "gpus_per_node": 4}, "expected as many"),
+        ({"launch": "slurm", "minutes": 3}, "--minutes is 3; expected 5 or more"),
+    ],
+)
+def test_jobs_that_make_no_sense_are_named(flags, named):
+    with pytest.raises(InputError, match=named):
+        check_flags(Flags(**flags))
 
 
 def test_flags_that_make_sense_are_taken():

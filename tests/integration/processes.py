@@ -9,13 +9,18 @@ import sys
 from pathlib import Path
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "mnist_cnn.py"
+FAULTY = Path(__file__).with_name("faulty.py")
 FLAGS = ["--data", "sample", "--epochs", "6", "--batch-size", "200", "--checkpoint-seconds", "0"]
 
 
-def start(*flags, cache: Path, devices: int = 1) -> subprocess.Popen:
-    """The experiment with ``flags``, compiled programs kept in ``cache``, on simulated devices."""
+def start(*flags, cache: Path, devices: int = 1, fault: str = "") -> subprocess.Popen:
+    """The experiment with ``flags``, compiled programs kept in ``cache``, on simulated devices.
+
+    With one of the faults of `faulty.py` something goes wrong in it.
+    """
+    file = [FAULTY, fault] if fault else [EXPERIMENT]
     return subprocess.Popen(
-        [sys.executable, EXPERIMENT, *map(str, flags)],
+        [sys.executable, *file, *map(str, flags)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -31,12 +36,16 @@ def free_port() -> int:
         return trial.getsockname()[1]
 
 
-def start_two(*flags, cache: Path, devices: int = 2) -> list[subprocess.Popen]:
-    """The experiment in two processes that are one run, each on so many simulated devices."""
+def start_two(
+    *flags, cache: Path, devices: tuple[int, int] = (2, 2), faults: tuple[str, str] = ("", "")
+) -> list[subprocess.Popen]:
+    """The experiment in two processes that are one run."""
     coordinator = f"127.0.0.1:{free_port()}"
     where = ("--distributed", "--coordinator", coordinator, "--processes", 2)
     where += ("--connect-seconds", 30, "--process-index")
-    return [start(*flags, *where, index, cache=cache, devices=devices) for index in range(2)]
+    return [
+        start(*flags, *where, i, cache=cache, devices=devices[i], fault=faults[i]) for i in range(2)
+    ]
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:

@@ -7,14 +7,7 @@ import time
 
 import pytest
 
-from tests.integration.processes import (
-    FLAGS,
-    finish,
-    free_port,
-    outcome,
-    start,
-    start_two,
-)
+from tests.integration.processes import FLAGS, finish, free_port, outcome, start, start_two
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +40,7 @@ def wait_for_epoch(process, epoch):
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.slow
 def test_a_run_begun_on_four_devices_ends_in_two_processes_and_the_first_alone_tells(
     undisturbed, tmp_path, cache
 ):
@@ -62,6 +56,7 @@ def test_a_run_begun_on_four_devices_ends_in_two_processes_and_the_first_alone_t
     check(tmp_path / "run", undisturbed, processes=2)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_has_both_save_and_the_run_goes_on_in_one(
     undisturbed, tmp_path, cache
 ):
@@ -131,6 +126,67 @@ def test_killed_at_random_moments_the_run_ends_bit_identical(long, tmp_path, cac
     assert outcome(run_dir) == expected
 
 
+@pytest.mark.slow
+def test_a_checkpoint_that_the_first_finds_damaged_is_passed_over_by_both(
+    undisturbed, tmp_path, cache
+):
+    run_dir = tmp_path / "run"
+    begun = start(*FLAGS, "--run-dir", run_dir, cache=cache)
+    wait_for_epoch(begun, 3)
+    begun.send_signal(signal.SIGTERM)
+    assert finish(begun)[0] == 130
+    flags = ("--run-dir", run_dir, "--resume")
+    ends = [
+        finish(one) for one in start_two(*flags, cache=cache, faults=("checkpoint", "checkpoint"))
+    ]
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    assert "is damaged (a bad read): taking the one before it" in ends[0][2]
+    assert list((run_dir / "checkpoints").glob("damaged_*"))
+    check(run_dir, undisturbed, processes=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("faults", "statuses", "said"),
+    [
+        (("data", ""), (2, 2), ("error: the data is damaged", "process 0: the data is damaged")),
+        (("", "data"), (2, 2), ("process 1: the data is damaged", "error: the data is damaged")),
+        (("test", ""), (2, 1), ("error: the test split is damaged", "has ended")),
+        (("code", ""), (1, 1), ("ZeroDivisionError: a mistake", "process 0 on")),
+        (("", "code"), (1, 1), ("process 1 on", "ZeroDivisionError: a mistake")),
+    ],
+)
+def test_what_goes_wrong_in_one_ends_both_in_time(tmp_path, cache, faults, statuses, said):
+    flags = [*FLAGS, "--epochs", 1, "--run-dir", tmp_path / "run"]
+    began = time.monotonic()
+    ends = [finish(one) for one in start_two(*flags, cache=cache, faults=faults)]
+    assert time.monotonic() - began < 90
+    for (status, _, err), expected, text, fault in zip(ends, statuses, said, faults, strict=True):
+        assert status == expected, ends
+        assert text in err
+        assert err.count("\n") == 1 or fault == "code"
+
+
+@pytest.mark.slow
+def test_processes_with_other_numbers_of_devices_say_so(tmp_path, cache):
+    flags = (*FLAGS, "--run-dir", tmp_path / "run")
+    for status, _, err in map(finish, start_two(*flags, cache=cache, devices=(2, 3))):
+        assert (status, err.count("\n")) == (2, 1)
+        assert "the processes have 2, 3 devices; expected as many in each" in err
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_the_others_are_awaited_is_answered_at_once(tmp_path, cache):
+    flags = alone("--run-dir", tmp_path / "run", seconds=60)
+    process = start(*flags, cache=cache)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    status, _, err = finish(process)
+    assert time.monotonic() - began < 5
+    assert (status, err) == (130, "interrupted before the run began\n")
+
+
 def alone(*flags, index=0, port=None, seconds=1):
     """One of two processes, the other of which never comes."""
     where = ("--distributed", "--coordinator", f"127.0.0.1:{port or free_port()}")
@@ -186,3 +242,4 @@ def test_processes_that_disagree_or_share_no_folder_say_so_and_leave_nothing(
         assert (status, err.count("\n")) == (2, 1)
         assert "give a --run-dir on a disk that all processes share" in err
     assert not list((tmp_path / "there").iterdir())
+    assert not (tmp_path / "here" / "run" / "config.json").exists()

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import types
 
 import pytest
 import submitit
@@ -19,7 +20,8 @@ run_dir.mkdir(exist_ok=True)
 with (run_dir / "calls").open("a") as calls:
     print(*flags, file=calls)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
-(run_dir / "config.json").write_text("")
+if "--distributed" not in flags:
+    (run_dir / "config.json").write_text("")
 if "--wait" in flags and "--resume" not in flags:
     time.sleep(60)
 sys.exit(3 if "--fail" in flags else 0)
@@ -38,7 +40,8 @@ def calls(run_dir):
 
 
 def test_each_of_several_processes_here_is_told_which_it_is(file, tmp_path):
-    submit(file, ("--epochs", "3"), tmp_path / "run", "local", tasks_per_node=2).results()
+    job = submit(file, ("--epochs", "3"), tmp_path / "run", "local", tasks_per_node=2)
+    assert job.results() == [0, 0]
     first, second = sorted(calls(tmp_path / "run"), key=lambda words: words[-1])
     assert first[:4] == ["--epochs", "3", "--run-dir", str(tmp_path / "run")]
     assert first[-4:] == ["--processes", "2", "--process-index", "0"]
@@ -49,7 +52,9 @@ def test_each_of_several_processes_here_is_told_which_it_is(file, tmp_path):
 
 @pytest.fixture
 def one_process(monkeypatch):
-    monkeypatch.setattr(submitit, "JobEnvironment", lambda: type("Job", (), {"num_tasks": 1}))
+    """A job of one process on a cluster."""
+    job = types.SimpleNamespace(num_tasks=1, cluster="slurm")
+    monkeypatch.setattr(submitit, "JobEnvironment", lambda: job)
 
 
 def test_a_run_that_is_told_to_save_is_asked_for_again_and_goes_on(file, tmp_path, one_process):
@@ -82,3 +87,4 @@ def signal_once_begun(run_dir):
 def test_a_run_that_fails_ends_its_job_with_its_status(file, tmp_path, one_process):
     with pytest.raises(SystemExit, match="3"):
         Experiment(file, ("--fail",), tmp_path / "run")()
+    assert submit(file, ("--fail",), tmp_path / "here", "local").results() == [3]

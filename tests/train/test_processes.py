@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fidle_jax.errors import InputError
-from fidle_jax.train import processes
+from fidle_jax.train import join, processes
 
 SILENT = """E1125 09:02:03.954118 15344 coordination_service.cc:1549] Use error polling to propagate the
  following error to all tasks: UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):
@@ -29,7 +29,17 @@ leader task was preempted/died/restarted unexpectedly or this task is experienci
     ],
 )
 def test_the_lost_processes_are_those_that_the_runtime_names(written, lost):
-    assert processes._lost(written) == lost
+    assert join._lost(written) == lost
+
+
+def test_where_none_is_lost_it_is_said_why_native_code_gave_up():
+    written = "E1125 some warning\nF1125 09:02 x.cc:80] Check failed: a == b\n*** stack trace ***\n @ 0x7f"
+    assert join._fatal(written) == "F1125 09:02 x.cc:80] Check failed: a == b"
+    assert (
+        join._fatal("terminate called after std::bad_alloc\n")
+        == "terminate called after std::bad_alloc"
+    )
+    assert join._fatal("") == "native code ended the process"
 
 
 def test_in_one_process_everything_is_its_own():

@@ -3,10 +3,14 @@
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "mnist_cnn.py"
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -72,3 +76,35 @@ def outcome(run_dir: Path) -> dict:
         "rows": rows,
         "result": {k: v for k, v in result.items() if k not in times},
     }
+
+
+def check_ends_alike(run_dir: Path, expected: dict, processes: int) -> None:
+    """The run ended where ``expected`` did, but for the order of sums."""
+    found = outcome(run_dir)
+    assert (found["step"], found["result"]["processes"]) == (expected["step"], processes)
+    for name in ("train_loss", "validation_loss"):
+        losses = [[float(row[name]) for row in each["rows"]] for each in (found, expected)]
+        assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+
+
+def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
+    """Returns once it has printed that epoch's line."""
+    for line in process.stdout:
+        if line.startswith(f"epoch {epoch}/"):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def lose(both: list[subprocess.Popen], victim: int, tmp_path: Path) -> None:
+    """SIGKILL for one; the other ends in time, and names it if the two had met."""
+    both[victim].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    status, _, err = finish(both[1 - victim])
+    seconds = time.monotonic() - began
+    both[victim].communicate()
+    print(f"process {victim} killed; the other ended after {seconds:.1f} s: {err}")
+    assert seconds < 60
+    assert (status, err.count("\n")) == (1, 1)
+    if "had appeared" not in err and "was not reached" not in err:
+        assert f"process {victim} on {socket.gethostname()} has ended" in err
+        assert f"--run-dir {tmp_path / 'run'} --resume" in err

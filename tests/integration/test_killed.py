@@ -6,7 +6,16 @@ import time
 
 import pytest
 
-from tests.integration.processes import FLAGS, finish, outcome, start
+from tests.integration.processes import (
+    FLAGS,
+    check_ends_alike,
+    finish,
+    lose,
+    outcome,
+    start,
+    start_two,
+    wait_for_epoch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +91,8 @@ def test_a_signal_saves_and_prints_the_command_that_goes_on(undisturbed, tmp_pat
     assert outcome(tmp_path / "run") == undisturbed[0]
 
 
-@pytest.mark.parametrize(
-    "flags", [("--parallel", "pmap"), pytest.param((), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [("--parallel", "pmap"), ()])
 def test_a_run_begun_on_four_devices_goes_on_on_one(undisturbed, tmp_path, cache, flags):
     expected, _ = undisturbed
     process = start(*FLAGS, *flags, "--run-dir", tmp_path / "run", cache=cache, devices=4)
@@ -95,8 +103,44 @@ def test_a_run_begun_on_four_devices_goes_on_on_one(undisturbed, tmp_path, cache
     assert finish(process)[0] == 130
     status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
     assert status == 0, err
-    found = outcome(tmp_path / "run")
-    assert found["step"] == expected["step"]
-    for name in ("train_loss", "validation_loss"):
-        losses = [[float(row[name]) for row in each["rows"]] for each in (found, expected)]
-        assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+    check_ends_alike(tmp_path / "run", expected, processes=1)
+
+
+def test_where_one_is_killed_the_other_names_it_and_the_run_resumes(undisturbed, tmp_path, cache):
+    both = start_two(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
+    wait_for_epoch(both[0], 2)
+    lose(both, 0, tmp_path)
+    status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
+    assert status == 0, err
+    assert "going on from step" in out
+    check_ends_alike(tmp_path / "run", undisturbed[0], processes=1)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory, cache):
+    """Flags of a run that takes a while, and its outcome in two processes that are left alone."""
+    run_dir = tmp_path_factory.mktemp("long") / "run"
+    flags = [*FLAGS, "--epochs", 80]
+    ends = [finish(process) for process in start_two(*flags, "--run-dir", run_dir, cache=cache)]
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    return flags, outcome(run_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_killed_at_random_moments_the_run_ends_bit_identical(long, tmp_path, cache, victim):
+    flags, expected = long
+    moments, run_dir = random.Random(victim), tmp_path / "run"
+
+    def go_on():
+        known = ["--resume"] if (run_dir / "config.json").exists() else flags
+        return start_two(*known, "--run-dir", run_dir, cache=cache)
+
+    for _ in range(5):
+        both = go_on()
+        time.sleep(moments.uniform(0, 20))
+        assert both[victim].poll() is None
+        lose(both, victim, tmp_path)
+    ends = [finish(process) for process in go_on()]
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    assert outcome(run_dir) == expected

@@ -1,13 +1,21 @@
 """A run in two processes: the result of one, and one line where something is wrong; nothing hangs."""
 
-import random
 import signal
 import socket
 import time
 
 import pytest
 
-from tests.integration.processes import FLAGS, finish, free_port, outcome, start, start_two
+from tests.integration.processes import (
+    FLAGS,
+    check_ends_alike,
+    finish,
+    free_port,
+    outcome,
+    start,
+    start_two,
+    wait_for_epoch,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +32,6 @@ def undisturbed(tmp_path_factory, cache):
     return outcome(run_dir)
 
 
-def check(run_dir, expected, processes):
-    """The run ended where ``expected`` did, but for the order of sums."""
-    found = outcome(run_dir)
-    assert (found["step"], found["result"]["processes"]) == (expected["step"], processes)
-    for name in ("train_loss", "validation_loss"):
-        losses = [[float(row[name]) for row in each["rows"]] for each in (found, expected)]
-        assert losses[0] == pytest.approx(losses[1], abs=2e-3)
-
-
-def wait_for_epoch(process, epoch):
-    for line in process.stdout:
-        if line.startswith(f"epoch {epoch}/"):
-            return
-    raise AssertionError(process.stderr.read())
-
-
 @pytest.mark.slow
 def test_a_run_begun_on_four_devices_ends_in_two_processes_and_the_first_alone_tells(
     undisturbed, tmp_path, cache
@@ -53,7 +45,7 @@ def test_a_run_begun_on_four_devices_ends_in_two_processes_and_the_first_alone_t
     assert (status, err, silence, second.returncode) == (0, "", "", 0)
     assert "going on from step" in out
     assert out.splitlines()[-1].startswith("mnist_cnn: test accuracy")
-    check(tmp_path / "run", undisturbed, processes=2)
+    check_ends_alike(tmp_path / "run", undisturbed, processes=2)
 
 
 @pytest.mark.slow
@@ -68,62 +60,7 @@ def test_a_signal_to_one_of_two_has_both_save_and_the_run_goes_on_in_one(
     assert ends[0][2].startswith("interrupted; to go on: python ")
     status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
     assert status == 0, err
-    check(tmp_path / "run", undisturbed, processes=1)
-
-
-def lose(both, victim, tmp_path):
-    """SIGKILL for one; the other ends in time, and names it if the two had met."""
-    both[victim].send_signal(signal.SIGKILL)
-    began = time.monotonic()
-    status, _, err = finish(both[1 - victim])
-    seconds = time.monotonic() - began
-    both[victim].communicate()
-    print(f"process {victim} killed; the other ended after {seconds:.1f} s: {err}")
-    assert seconds < 60
-    assert (status, err.count("\n")) == (1, 1)
-    if "had appeared" not in err and "was not reached" not in err:
-        assert f"process {victim} on {socket.gethostname()} has ended" in err
-        assert f"--run-dir {tmp_path / 'run'} --resume" in err
-
-
-def test_where_one_is_killed_the_other_names_it_and_the_run_resumes(undisturbed, tmp_path, cache):
-    both = start_two(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
-    wait_for_epoch(both[0], 2)
-    lose(both, 0, tmp_path)
-    status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
-    assert status == 0, err
-    assert "going on from step" in out
-    check(tmp_path / "run", undisturbed, processes=1)
-
-
-@pytest.fixture(scope="module")
-def long(tmp_path_factory, cache):
-    """Flags of a run that takes a while, and its outcome in two processes that are left alone."""
-    run_dir = tmp_path_factory.mktemp("long") / "run"
-    flags = [*FLAGS, "--epochs", 80]
-    ends = [finish(process) for process in start_two(*flags, "--run-dir", run_dir, cache=cache)]
-    assert [status for status, _, _ in ends] == [0, 0], ends
-    return flags, outcome(run_dir)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_killed_at_random_moments_the_run_ends_bit_identical(long, tmp_path, cache, victim):
-    flags, expected = long
-    moments, run_dir = random.Random(victim), tmp_path / "run"
-
-    def go_on():
-        known = ["--resume"] if (run_dir / "config.json").exists() else flags
-        return start_two(*known, "--run-dir", run_dir, cache=cache)
-
-    for _ in range(5):
-        both = go_on()
-        time.sleep(moments.uniform(0, 20))
-        assert both[victim].poll() is None
-        lose(both, victim, tmp_path)
-    ends = [finish(process) for process in go_on()]
-    assert [status for status, _, _ in ends] == [0, 0], ends
-    assert outcome(run_dir) == expected
+    check_ends_alike(tmp_path / "run", undisturbed, processes=1)
 
 
 @pytest.mark.slow
@@ -142,7 +79,7 @@ def test_a_checkpoint_that_the_first_finds_damaged_is_passed_over_by_both(
     assert [status for status, _, _ in ends] == [0, 0], ends
     assert "is damaged (a bad read): taking the one before it" in ends[0][2]
     assert list((run_dir / "checkpoints").glob("damaged_*"))
-    check(run_dir, undisturbed, processes=2)
+    check_ends_alike(run_dir, undisturbed, processes=2)
 
 
 @pytest.mark.slow

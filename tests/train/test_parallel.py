@@ -15,7 +15,7 @@ from fidle_jax.train.parallel import batch_places, make_mesh
 from tests.integration.processes import free_port
 
 ALONE = "jit:1:1"
-FEW = ("jit:8:1", "pmap:2:1", "pmap:8:3")  # strategy, devices, parts of a batch
+FEW = ("jit:8:1", "pmap:8:3")  # strategy, devices, parts of a batch
 TWO_PROCESSES = ("jit:2:1", "pmap:2:1")  # of four devices in all
 ALL = tuple(
     f"{how}:{n}:{parts}" for how in ("jit", "pmap") for n in (1, 2, 4, 8) for parts in (1, 3)

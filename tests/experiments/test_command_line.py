@@ -65,6 +65,23 @@ def test_wrong_input_is_one_line_and_status_2_and_touches_nothing(flags, named, 
     assert not data_dir.exists()
 
 
+def test_a_job_here_shows_what_its_run_prints_and_has_its_status(tmp_path):
+    flags = (
+        "--launch",
+        "local",
+        "--data",
+        "sample",
+        "--dropout",
+        "0.1",
+        "--run-dir",
+        tmp_path / "run",
+    )
+    done = call(*flags)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: dropout 0.1 does not fit")
+    assert done.stdout.startswith("job ")
+
+
 def test_debug_shows_the_traceback():
     done = call("--epochs", "-1", "--debug")
     assert done.returncode == 2

@@ -19,11 +19,6 @@ from tests.integration.processes import (
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, cache):
     """The outcome of a run left alone, and how long it took with the cache warm."""
     directory = tmp_path_factory.mktemp("undisturbed")

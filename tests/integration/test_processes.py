@@ -19,11 +19,6 @@ from tests.integration.processes import (
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, cache):
     """The outcome of a run in one process on one device."""
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"

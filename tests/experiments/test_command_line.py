@@ -95,16 +95,21 @@ def _catches(pid, number):
     return caught >> (number - 1) & 1
 
 
+def _has_loaded(pid, library):
+    return library in Path(f"/proc/{pid}/maps").read_text()
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc that tells of signals")
+@pytest.mark.parametrize("loaded", ["", "jaxlib"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_it_starts_is_one_line_and_status_130(number, tmp_path):
+def test_a_signal_while_it_starts_is_one_line_and_status_130(number, loaded, tmp_path):
     process = subprocess.Popen(
         [sys.executable, EXPERIMENTS / "mnist_cnn.py", "--run-dir", tmp_path / "run"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not _catches(process.pid, signal.SIGTERM):
+    while not _catches(process.pid, signal.SIGTERM) or not _has_loaded(process.pid, loaded):
         time.sleep(0.01)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

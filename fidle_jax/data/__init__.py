@@ -2,6 +2,6 @@
 
 from fidle_jax.data.dataset import Dataset, Split
 from fidle_jax.data.load import DATA_CHOICES, load_dataset
-from fidle_jax.data.splits import stratified_split
+from fidle_jax.data.splits import grouped_split, stratified_split
 
-__all__ = ["DATA_CHOICES", "Dataset", "Split", "load_dataset", "stratified_split"]
+__all__ = ["DATA_CHOICES", "Dataset", "Split", "grouped_split", "load_dataset", "stratified_split"]

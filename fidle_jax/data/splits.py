@@ -22,8 +22,7 @@ def stratified_split(
         for a negative seed.
     """
     check_seed(seed)
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation fraction {fraction} is not in [0, 1); give e.g. 0.1, or 0")
+    _check_fraction(fraction)
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -35,6 +34,48 @@ def stratified_split(
             "give a larger fraction, or 0"
         )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def grouped_split(
+    labels: Integer[np.ndarray, "example"],
+    groups: Integer[np.ndarray, "example"],
+    fraction: float,
+    seed: int,
+) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
+    """Holds whole groups out, ``fraction`` of every class's, chosen by (labels, groups, fraction, seed).
+
+    For examples that come in groups of near-identical ones, as the frames of a track: one on each
+    side would make validation a test of memory. Groups with the same number in two classes are two
+    groups. Each class gives its share of groups, rounded, one at least, and keeps one at least.
+
+    Returns:
+      The indices of the training and of the validation examples, each in ascending order;
+      for a fraction of 0 the second is empty.
+
+    Raises:
+      InputError: for a fraction outside [0, 1), or where no class has two groups, and for a negative
+        seed.
+    """
+    check_seed(seed)
+    _check_fraction(fraction)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        of_class = labels == label
+        members = np.unique(groups[of_class])
+        count = min(max(round(fraction * len(members)), fraction > 0), len(members) - 1)
+        chosen = _shuffled(members, seed, int(label))[:count]
+        held_out |= of_class & np.isin(groups, chosen)
+    if fraction > 0 and not held_out.any():
+        raise InputError(
+            f"validation fraction {fraction}: no class has two groups, one to hold out and one to keep; "
+            "give 0"
+        )
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 <= fraction < 1:
+        raise InputError(f"validation fraction {fraction} is not in [0, 1); give e.g. 0.1, or 0")
 
 
 def check_seed(seed: int) -> None:

@@ -1,10 +1,11 @@
 """An experiment as a job of submitit: processes on this machine, or a job of Slurm."""
 
-import contextlib
 import dataclasses
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import submitit
@@ -34,13 +35,12 @@ class Experiment:
         if (self.run_dir / "config.json").exists():
             words.append("--resume")
         command = [sys.executable, str(self.file), *words]
-        self._process = subprocess.Popen(command, env=os.environ | _devices(job))
+        self._process = _Process(command, os.environ | _devices(job))
         try:
-            _await_end(self._process)
+            status = self._process.wait()
         except KeyboardInterrupt:
             self._process.terminate()
-            _await_end(self._process)
-        status = self._process.wait()
+            status = self._process.wait()
         if status and job.cluster != "local":
             raise SystemExit(status)
         return status
@@ -49,15 +49,29 @@ class Experiment:
         """Called by submitit before the job's time is over: has the run saved, and asks for it again."""
         if process := getattr(self, "_process", None):
             process.terminate()
-            _await_end(process)
+            process.wait()
         again = Experiment(self.file, self.words, self.run_dir)
         return submitit.helpers.DelayedSubmission(again)
 
 
-def _await_end(process: subprocess.Popen) -> None:
-    """As `process.wait`, whose lock would not let a signal's handler wait within it."""
-    with contextlib.suppress(ChildProcessError):  # it was waited for already
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+class _Process:
+    """A process that a signal's handler may wait for while the program does: no lock is in the way."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]):
+        self._process = subprocess.Popen(command, env=environment)
+        self._statuses: list[int] = []
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        self._statuses.append(self._process.wait())
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def wait(self) -> int:
+        while not self._statuses:
+            time.sleep(0.05)
+        return self._statuses[0]
 
 
 def _where(job: submitit.JobEnvironment) -> list[str]:

@@ -8,7 +8,6 @@ import csv
 import io
 import re
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,23 +123,20 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def _read(archive: zipfile.ZipFile, member: str) -> bytes:
+    where = f"{archive.filename}: {member}"
     try:
         info = archive.getinfo(member)
-        if info.file_size > LARGEST_BYTES:
-            raise InputError(
-                f"{archive.filename}: {member} has {info.file_size:,} bytes, expected at most "
-                f"{LARGEST_BYTES:,}; get the official file"
-            )
-        return archive.read(info)
     except KeyError:
+        raise InputError(f"{where} is not there; get the official file") from None
+    if info.file_size > LARGEST_BYTES:
         raise InputError(
-            f"{archive.filename}: {member} is not there; get the official file"
-        ) from None
-    # What a damaged member raises depends on where the damage is.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-        raise InputError(
-            f"{archive.filename}: {member} is damaged ({error}); copy the file again"
-        ) from error
+            f"{where} has {info.file_size:,} bytes, expected at most {LARGEST_BYTES:,}; "
+            "get the official file"
+        )
+    try:
+        return archive.read(info)
+    except Exception as error:  # damage shows as an error of zipfile or of any of its decompressors
+        raise InputError(f"{where} is damaged ({error}); copy the file again") from error
 
 
 def _rows(path: Path, table: str, content: bytes) -> Iterator[dict[str, str]]:
@@ -205,18 +201,17 @@ def read_image(
     where = f"{archive.filename}: {photo.member}"
     try:
         with Image.open(io.BytesIO(content), formats=["PPM"]) as image:
-            if max(image.size) > LARGEST_SIDE:
-                raise InputError(
-                    f"{where} has {image.width} x {image.height} pixels, expected at most "
-                    f"{LARGEST_SIDE} a side; get the official file"
-                )
-            if image.mode != "RGB":
-                raise InputError(f"{where} is {image.mode}, expected RGB; get the official file")
-            pixels = np.array(image)
+            size, mode = image.size, image.mode
+            pixels = np.array(image) if max(size) <= LARGEST_SIDE else None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{where} is no whole PPM image ({error}); copy the file again") from error
+    if pixels is None:
+        raise InputError(
+            f"{where} has {size[0]} x {size[1]} pixels, expected at most {LARGEST_SIDE} a side; "
+            "get the official file"
+        )
+    if mode != "RGB":
+        raise InputError(f"{where} is {mode}, expected RGB; get the official file")
     return _cropped(pixels, photo) if crop else pixels
 
 

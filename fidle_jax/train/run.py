@@ -58,8 +58,7 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     finished, result = _finished(config)
     if finished:
         return result
-    config, dataset, train, validation = _load(config, mesh.size)
-    model = make_model(config.model, len(dataset.class_names), dataset.image_shape, config.dropout)
+    config, dataset, model, train, validation = _load(config, mesh.size)
     table = layer_table(model, dataset.image_shape)
     if processes.is_first():
         announced = announce(config, dataset, train, validation, _ranges(config))
@@ -94,8 +93,9 @@ def _finished(config: Config) -> tuple[bool, dict[str, Any] | None]:
     return bool(finished), result
 
 
-def _load(config: Config, devices: int) -> tuple[Config, Dataset, Split, Split]:
-    """The config with nothing left open, the data set, and its examples to train on and to hold out.
+def _load(config: Config, devices: int) -> tuple[Config, Dataset, nn.Module, Split, Split]:
+    """The config with nothing left open, the data set, the network for it, and the examples to train
+    on and to hold out.
 
     Each process reads its part from disk, and has the others' from them.
     """
@@ -109,7 +109,8 @@ def _load(config: Config, devices: int) -> tuple[Config, Dataset, Split, Split]:
         )
         config = resolve(config, dataset.variant)
         # A wrong model or batch is told before the data is read.
-        make_model(config.model, len(dataset.class_names), dataset.image_shape, config.dropout)
+        classes, shape = len(dataset.class_names), dataset.image_shape
+        model = make_model(config.model, classes, shape, config.dropout)
         _check_batch_size(config, dataset.train_examples, devices)
         part = dataset.read("train", (jax.process_index(), jax.process_count()))
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
@@ -120,7 +121,7 @@ def _load(config: Config, devices: int) -> tuple[Config, Dataset, Split, Split]:
             dataset.check("train", whole)
         train, validation = _hold_out(whole, config)
         _check_batch_size(config, len(train.labels), devices)
-    return config, dataset, train, validation
+    return config, dataset, model, train, validation
 
 
 @contextlib.contextmanager

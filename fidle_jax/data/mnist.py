@@ -1,12 +1,6 @@
-"""MNIST in full: a TFDS builder that needs no TensorFlow, and a fast reader of what it wrote."""
+"""MNIST in full: a TFDS builder that needs no TensorFlow."""
 
-import contextlib
-import fcntl
 import hashlib
-import io
-import os
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +9,13 @@ import requests
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.util import DownloadError
-from tensorflow_datasets.proto import tf_example_pb2
 
+from fidle_jax.data import prepared
 from fidle_jax.data.archives import CLASSES, official_archives, read_archive
-from fidle_jax.data.dataset import WHOLE, Dataset, Split, part_rows
+from fidle_jax.data.dataset import WHOLE, Dataset, Split
 from fidle_jax.errors import InputError
 
+TITLE = "MNIST"
 EXAMPLES = {"train": 60_000, "test": 10_000}
 # Of the images followed by the labels, one byte each, in the order of the archives.
 _SHA256 = {
@@ -79,14 +74,15 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
     def read(split: str, part: tuple[int, int] = WHOLE) -> Split:
         if not is_prepared(data_dir):
             prepare(data_dir, archives)
-        content = _read(split, data_dir, part)
+        images, numbers = prepared.read(_builder(data_dir), TITLE, split, part)
+        content = Split(images, numbers["label"])
         if part == WHOLE:
             check(split, content)
         return content
 
     def check(split: str, content: Split) -> None:
         if _digest(content) != _SHA256[split]:
-            raise _damaged(_builder(data_dir).data_path)
+            raise prepared.damaged(TITLE, _builder(data_dir).data_path)
 
     return Dataset(
         name="mnist",
@@ -102,14 +98,11 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
 
 def is_prepared(data_dir: Path | None) -> bool:
     """Whether ``data_dir`` holds the whole set; what a killed preparation left does not count."""
-    builder = _builder(data_dir)
-    return builder.data_path.exists() and builder.is_prepared()
+    return prepared.is_prepared(_builder(data_dir))
 
 
 def prepare(data_dir: Path | None, archives: Path | None) -> None:
     """Writes the full set to ``data_dir``, at once: it appears there whole, or not at all.
-
-    Processes that prepare at the same time wait for the first of them.
 
     Args:
       data_dir: the folder of all TFDS data.
@@ -118,102 +111,26 @@ def prepare(data_dir: Path | None, archives: Path | None) -> None:
     Raises:
       InputError: where the folder cannot be written, or the download fails.
     """
-    folder = _builder(data_dir).data_path
     try:
-        with _locked(Path(folder.parent)):
-            if is_prepared(data_dir):
-                return
-            _remove_leftovers(Path(folder))
-            _download_and_prepare(_builder(data_dir), archives)
+        prepared.prepare(
+            lambda: _builder(data_dir),
+            TITLE,
+            tfds.download.DownloadConfig(
+                manual_dir=archives, force_checksums_validation=True, try_download_gcs=False
+            ),
+        )
     except (DownloadError, NonMatchingChecksumError, requests.RequestException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"MNIST could not be downloaded ({reason}); try again, or give --archives DIR"
         ) from error
-    except (OSError, RuntimeError) as error:  # array_record's own, where the disk is full
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(
-            f"MNIST cannot be prepared in {folder.parent} ({reason}); "
-            "make room there, or name another folder with --data-dir"
-        ) from error
 
 
 def _builder(data_dir: Path | None) -> FidleMnist:
-    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    try:
-        return FidleMnist(data_dir=root, file_format=tfds.core.FileFormat.ARRAY_RECORD)
-    except OSError as error:
-        raise InputError(
-            f"{root} cannot be read ({error.strerror or error}); "
-            "name another folder with --data-dir"
-        ) from error
-    except Exception as error:  # whatever TFDS makes of a damaged dataset_info.json
-        raise _damaged(root / FidleMnist.name / str(FidleMnist.VERSION)) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Waits until no other process holds ``folder``; a process that dies lets go of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    downloads = folder.parents[1] / "downloads" / FidleMnist.name
-    for leftover in (
-        *folder.parent.glob(f"incomplete.*_{folder.name}"),
-        *downloads.glob("**/*.tmp.*"),
-    ):
-        shutil.rmtree(leftover)
-
-
-def _download_and_prepare(builder: FidleMnist, archives: Path | None) -> None:
-    tfds.display_progress_bar(sys.stderr.isatty())
-    # TFDS announces itself on stdout, which belongs to results.
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                manual_dir=archives, force_checksums_validation=True, try_download_gcs=False
-            )
-        )
-
-
-def _read(split: str, data_dir: Path | None, part: tuple[int, int]) -> Split:
-    builder = _builder(data_dir)
-    try:
-        images, labels = _decode(_records(builder, split, part))
-    except Exception as error:  # whatever a reader makes of damaged files
-        raise _damaged(builder.data_path) from error
-    return Split(images=images.reshape(-1, 28, 28, 1), labels=labels.astype(np.int32))
+    return prepared.open_builder(FidleMnist, TITLE, data_dir)
 
 
 def _digest(content: Split) -> str:
     digest = hashlib.sha256(content.images)
     digest.update(content.labels.astype(np.uint8))
     return digest.hexdigest()
-
-
-def _records(builder: FidleMnist, split: str, part: tuple[int, int]) -> list[bytes]:
-    source = builder.as_data_source(
-        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-    )
-    return source.__getitems__(part_rows(len(source), part))
-
-
-def _decode(records: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and labels, one byte each; TFDS's own decoding takes several times as long."""
-    images, labels = bytearray(), bytearray()
-    for record in records:
-        feature = tf_example_pb2.Example.FromString(record).features.feature
-        images += feature["image"].bytes_list.value[0]
-        labels.append(feature["label"].int64_list.value[0])
-    return np.frombuffer(images, np.uint8), np.frombuffer(labels, np.uint8)
-
-
-def _damaged(folder: os.PathLike) -> InputError:
-    return InputError(f"MNIST as prepared in {folder} is damaged; delete that folder and run again")

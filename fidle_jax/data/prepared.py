@@ -1,0 +1,136 @@
+"""Data sets that our own TFDS builders write, whole or not at all, without TensorFlow; read back fast."""
+
+import contextlib
+import fcntl
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import requests
+import tensorflow_datasets as tfds
+from jaxtyping import Int32, UInt8
+from tensorflow_datasets.proto import tf_example_pb2
+
+from fidle_jax.data.dataset import part_rows
+from fidle_jax.errors import InputError
+
+Builder = tfds.core.GeneratorBasedBuilder
+
+
+def open_builder(kind: type[Builder], title: str, data_dir: Path | None, config=None) -> Builder:
+    """The builder of class ``kind`` over ``data_dir`` (default: TFDS's own folder); nothing is written.
+
+    Raises:
+      InputError: the folder cannot be read, or what is prepared there of the set ``title`` is damaged.
+    """
+    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    how = {} if config is None else {"config": config}
+    try:
+        return kind(data_dir=root, file_format=tfds.core.FileFormat.ARRAY_RECORD, **how)
+    except OSError as error:
+        raise InputError(
+            f"{root} cannot be read ({error.strerror or error}); "
+            "name another folder with --data-dir"
+        ) from error
+    except Exception as error:  # whatever TFDS makes of a damaged dataset_info.json
+        raise damaged(title, root / kind.name / (config or "") / str(kind.VERSION)) from error
+
+
+def is_prepared(builder: Builder) -> bool:
+    """Whether its folder holds the whole set; what a killed preparation left does not count."""
+    return builder.data_path.exists() and builder.is_prepared()
+
+
+def prepare(open_: Callable[[], Builder], title: str, config: tfds.download.DownloadConfig) -> None:
+    """Has the builder that ``open_`` gives write its set at once: it is there whole, or not at all.
+
+    Processes that prepare at the same time wait for the first of them.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    folder = Path(open_().data_path)
+    try:
+        with _locked(folder.parent):
+            if is_prepared(builder := open_()):
+                return
+            _remove_leftovers(builder)
+            # TFDS shows each shard a bar, and announces itself on stdout, which belongs to results.
+            tfds.display_progress_bar(sys.stderr.isatty())
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(download_config=config)
+    except requests.RequestException:  # an OSError, too, but of a download
+        raise
+    except (OSError, RuntimeError) as error:  # array_record's own, where the disk is full
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(
+            f"{title} cannot be prepared in {folder.parent} ({reason}); "
+            "make room there, or name another folder with --data-dir"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Waits until no other process holds ``folder``; a process that dies lets go of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(builder: Builder) -> None:
+    folder = Path(builder.data_path)
+    downloads = Path(builder.data_dir_root) / "downloads" / builder.name
+    for leftover in (
+        *folder.parent.glob(f"incomplete.*_{folder.name}"),
+        *downloads.glob("**/*.tmp.*"),
+    ):
+        shutil.rmtree(leftover)
+
+
+def read(
+    builder: Builder, title: str, split: str, part: tuple[int, int]
+) -> tuple[
+    UInt8[np.ndarray, "example height width channel"], dict[str, Int32[np.ndarray, "example"]]
+]:
+    """Images and numbers of a part of a split: of its feature "image", and of the others by name.
+
+    Raises:
+      InputError: what was prepared is damaged.
+    """
+    try:
+        source = builder.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        records = source.__getitems__(part_rows(len(source), part))
+        pixels, numbers = _decode(
+            records, [name for name in builder.info.features if name != "image"]
+        )
+        return pixels.reshape(-1, *builder.info.features["image"].shape), numbers
+    except Exception as error:  # whatever a reader makes of damaged files
+        raise damaged(title, builder.data_path) from error
+
+
+def _decode(records: list[bytes], names: list[str]):
+    """Pixels, and each feature of one number; TFDS's own decoding takes several times as long."""
+    pixels, numbers = bytearray(), {name: [] for name in names}
+    for record in records:
+        feature = tf_example_pb2.Example.FromString(record).features.feature
+        pixels += feature["image"].bytes_list.value[0]
+        for name in names:
+            numbers[name].append(feature[name].int64_list.value[0])
+    return np.frombuffer(pixels, np.uint8), {k: np.array(v, np.int32) for k, v in numbers.items()}
+
+
+def damaged(title: str, folder: os.PathLike) -> InputError:
+    """What is raised where a prepared set is not what was written."""
+    return InputError(
+        f"{title} as prepared in {folder} is damaged; delete that folder and run again"
+    )

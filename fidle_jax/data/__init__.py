@@ -1,7 +1,15 @@
 """Data sets as uint8 arrays in host memory, and how they are split."""
 
 from fidle_jax.data.dataset import Dataset, Split
-from fidle_jax.data.load import DATA_CHOICES, load_dataset
+from fidle_jax.data.load import CROPS, DATA_CHOICES, load_dataset
 from fidle_jax.data.splits import grouped_split, stratified_split
 
-__all__ = ["DATA_CHOICES", "Dataset", "Split", "grouped_split", "load_dataset", "stratified_split"]
+__all__ = [
+    "CROPS",
+    "DATA_CHOICES",
+    "Dataset",
+    "Split",
+    "grouped_split",
+    "load_dataset",
+    "stratified_split",
+]

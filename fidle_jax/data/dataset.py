@@ -9,10 +9,18 @@ from jaxtyping import Int32, UInt8
 
 @dataclass(frozen=True)
 class Split:
-    """Images, 0 to 255, and the class index of each."""
+    """Images, 0 to 255, and the class index of each.
+
+    Attributes:
+      images: channels last.
+      labels: class indices.
+      groups: which images of a class belong together, as frames of one scene; None where each is on
+        its own.
+    """
 
     images: UInt8[np.ndarray, "example height width channel"]
     labels: Int32[np.ndarray, "example"]
+    groups: Int32[np.ndarray, "example"] | None = None
 
 
 WHOLE = (0, 1)
@@ -59,6 +67,8 @@ class Dataset:
       read: gives the split ``"train"`` or ``"test"``, or a part of it, read from disk at each call.
       check: of a split that was read in parts, where there is a way to know; a whole one is checked
         as it is read.
+      mirrored: the class that each becomes once left and right are swapped, -1 for none; None where
+        that is not known.
     """
 
     name: str
@@ -69,3 +79,4 @@ class Dataset:
     test_examples: int
     read: Read
     check: Check = _nothing_to_check
+    mirrored: tuple[int, ...] | None = None

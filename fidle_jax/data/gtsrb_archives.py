@@ -85,7 +85,7 @@ def _train_photos(folder: Path) -> Iterator[Photo]:
     with open_archive(path) as archive:
         names = frozenset(archive.namelist())
         for table in (name for name in sorted(names) if name.endswith(".csv")):
-            for row in _rows(path, table, _read(archive, table)):
+            for row in _rows(path, table, read_member(archive, table)):
                 yield _photo(path, str(PurePosixPath(table).parent / row["Filename"]), row, names)
 
 
@@ -95,7 +95,7 @@ def _test_photos(folder: Path) -> Iterator[Photo]:
         names = frozenset(images.namelist())
         where = {PurePosixPath(name).name: name for name in names}
         for table in (name for name in tables.namelist() if name.endswith(".csv")):
-            for row in _rows(labels, table, _read(tables, table)):
+            for row in _rows(labels, table, read_member(tables, table)):
                 member = where.get(row["Filename"], row["Filename"])
                 yield _photo(path, member, row, names)
 
@@ -122,7 +122,12 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def _read(archive: zipfile.ZipFile, member: str) -> bytes:
+def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    """The bytes of ``member``.
+
+    Raises:
+      InputError: it is not there, damaged, or larger than a photograph can be.
+    """
     where = f"{archive.filename}: {member}"
     try:
         info = archive.getinfo(member)
@@ -171,14 +176,12 @@ def _photo(path: Path, member: str, row: dict[str, str], names: frozenset[str]) 
 
 def check_counts(photos: list[Photo], split: str, folder: Path) -> None:
     """Raises InputError where there are not as many photographs of each class and track as there were."""
+    expected = expected_counts(split)
     if split == "test":
         found = Counter(photo.label for photo in photos)
-        expected = Counter(dict(enumerate(TEST_COUNTS)))
         what = "class {}"
     else:
         found = Counter((photo.label, photo.track) for photo in photos)
-        expected = Counter({(c, t): FRAMES for c in range(CLASSES) for t in range(TRACKS[c])})
-        expected[SHORT_TRACK] -= 1
         what = "class {0[0]}, track {0[1]}"
     for key in [*expected, *found]:
         if found[key] != expected[key]:
@@ -189,6 +192,15 @@ def check_counts(photos: list[Photo], split: str, folder: Path) -> None:
             )
 
 
+def expected_counts(split: str) -> Counter:
+    """How many photographs each class of the test set has, or each (class, track) of the training set."""
+    if split == "test":
+        return Counter(dict(enumerate(TEST_COUNTS)))
+    counts = Counter({(c, t): FRAMES for c in range(CLASSES) for t in range(TRACKS[c])})
+    counts[SHORT_TRACK] -= 1
+    return counts
+
+
 def read_image(
     archive: zipfile.ZipFile, photo: Photo, crop: bool
 ) -> UInt8[np.ndarray, "height width 3"]:
@@ -197,8 +209,14 @@ def read_image(
     Raises:
       InputError: it is not there, damaged, too large, or no PPM of three channels.
     """
-    content = _read(archive, photo.member)
-    where = f"{archive.filename}: {photo.member}"
+    return decode(read_member(archive, photo.member), photo, crop, str(archive.filename))
+
+
+def decode(
+    content: bytes, photo: Photo, crop: bool, archive: str
+) -> UInt8[np.ndarray, "height width 3"]:
+    """As `read_image`, of the bytes of the photograph's member in the file ``archive``."""
+    where = f"{archive}: {photo.member}"
     try:
         with Image.open(io.BytesIO(content), formats=["PPM"]) as image:
             size, mode = image.size, image.mode

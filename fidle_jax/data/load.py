@@ -9,9 +9,11 @@ from fidle_jax.data.dataset import Dataset
 from fidle_jax.data.network import reachable
 from fidle_jax.data.sample import load_sample
 from fidle_jax.data.splits import check_seed
+from fidle_jax.data.treatments import SET_NAMES
 from fidle_jax.errors import InputError, check_name
 
 DATA_CHOICES = ("auto", "full", "sample")
+CROPS = ("full", "roi")
 ARCHIVES_VARIABLE = "FIDLE_JAX_ARCHIVES"
 TFDS_PREFIX = "tfds:"
 
@@ -24,18 +26,23 @@ def load_dataset(
     data: str = "auto",
     archives: Path | None = None,
     data_dir: Path | None = None,
+    crop: str = "full",
     seed: int = 0,
 ) -> Dataset:
-    """Finds the data set ``name``. MNIST is prepared, where that has not been done, when first read.
+    """Finds the data set ``name``. MNIST and GTSRB are prepared, where they are not, when first read.
 
     Args:
-      name: ``"mnist"``, or ``"tfds:NAME"`` for an image classification set that TFDS knows.
+      name: ``"mnist"``; one of the course's sets of traffic signs, e.g. ``"48x48-RGB-HE"`` (see
+        `fidle_jax.data.treatments`); or ``"tfds:NAME"`` for an image classification set that TFDS
+        knows.
       data: ``"full"``, ``"sample"`` (MNIST only: 5,000 digits, 4,000 to train on), or ``"auto"``:
         the full set if it is prepared, or its archives are given, or the network answers within
         3 s; else the sample, with a warning.
-      archives: folder with the official archives of MNIST, checked whenever it is given; the
-        environment variable FIDLE_JAX_ARCHIVES stands in for it.
+      archives: folder with the official archives of the set, or one with a folder ``mnist`` or
+        ``gtsrb`` that has them; those of MNIST are checked whenever they are given. The environment
+        variable FIDLE_JAX_ARCHIVES stands in for it.
       data_dir: where prepared data lives (default: TFDS's own folder, ``~/tensorflow_datasets``).
+      crop: of traffic signs: ``"full"`` photographs, or ``"roi"`` for their region of interest.
       seed: picks the sample's test digits; the full sets come with a test split.
 
     Raises:
@@ -46,18 +53,24 @@ def load_dataset(
     check_seed(seed)
     if name.startswith(TFDS_PREFIX):
         return _load_tfds(name, data, archives, data_dir)
-    check_name("dataset", name, ["mnist", f"{TFDS_PREFIX}NAME"])
-    return _load_mnist(data, archives or _archives_of_environment(), data_dir, seed)
+    if name == "mnist":
+        return _load_mnist(data, _archives_folder("mnist", archives), data_dir, seed)
+    check_name("dataset", name, ["mnist", *SET_NAMES, f"{TFDS_PREFIX}NAME"])
+    return _load_gtsrb(name, data, _archives_folder("gtsrb", archives), data_dir, crop)
 
 
-def _archives_of_environment() -> Path | None:
-    folder = os.environ.get(ARCHIVES_VARIABLE)
-    return Path(folder) if folder else None
+def _archives_folder(name: str, folder: Path | None) -> Path | None:
+    """The folder of the archives of ``name``, given or of the environment."""
+    if folder is None and os.environ.get(ARCHIVES_VARIABLE):
+        folder = Path(os.environ[ARCHIVES_VARIABLE])
+    if folder is None:
+        return None
+    folder = folder.expanduser()
+    return folder / name if (folder / name).is_dir() else folder
 
 
 def _load_mnist(data: str, archives: Path | None, data_dir: Path | None, seed: int) -> Dataset:
     if archives is not None:
-        archives = archives.expanduser()
         check_archives(archives)
     if data == "sample":
         return load_sample(seed)
@@ -84,6 +97,27 @@ def _without_full_set(data: str, seed: int) -> Dataset:
         "(for the full set, give the folder with its four .gz files: --archives DIR)"
     )
     return load_sample(seed)
+
+
+def _load_gtsrb(
+    name: str, data: str, archives: Path | None, data_dir: Path | None, crop: str
+) -> Dataset:
+    check_name("value of --crop", crop, CROPS)
+    if data == "sample":
+        raise InputError(f"{name} has no sample, only mnist has one; use --data full")
+
+    from fidle_jax.data import gtsrb  # imports TFDS, which takes half a second
+
+    if (
+        archives is None
+        and not gtsrb.is_prepared(name, data_dir, crop)
+        and not reachable(gtsrb.URL)
+    ):
+        raise InputError(
+            f"GTSRB {name} is not prepared, and no network answers; give the folder with its three "
+            f".zip files as --archives DIR or in {ARCHIVES_VARIABLE}"
+        )
+    return gtsrb.load_gtsrb(name, data_dir, archives, crop)
 
 
 def _load_tfds(name: str, data: str, archives: Path | None, data_dir: Path | None) -> Dataset:

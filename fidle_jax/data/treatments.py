@@ -28,9 +28,9 @@ def parse_name(name: str) -> tuple[int, str]:
     Raises:
       InputError: there is no such size or treatment.
     """
-    known = {f"{size}x{size}-{kind}": (size, kind) for size in SIZES for kind in TREATMENTS}
-    check_name("data set", name, known)
-    return known[name]
+    check_name("data set", name, SET_NAMES)
+    size, _, treatment = name.partition("-")
+    return int(size.partition("x")[0]), treatment
 
 
 def treat(pixels: UInt8[np.ndarray, "height width 3"], size: int, treatment: str) -> Pixels:
@@ -83,6 +83,9 @@ TREATMENTS: dict[str, Callable[[Pixels], Pixels]] = {
     "L-LHE": _equalize_locally,
     "L-CLAHE": _equalize_adaptively,
 }
+
+
+SET_NAMES = tuple(f"{size}x{size}-{treatment}" for size in SIZES for treatment in TREATMENTS)
 
 
 def _to_bytes(shares: np.ndarray) -> np.ndarray:

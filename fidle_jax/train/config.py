@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fidle_jax.data import DATA_CHOICES
+from fidle_jax.data import CROPS, DATA_CHOICES
 from fidle_jax.errors import InputError, check_name
 
 MODELS = ("cnn", "dnn", "v1", "v2")
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
+HOLD_OUT = ("groups", "examples")
 PARALLEL = ("jit", "pmap")
 COMPUTE_DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
@@ -113,7 +114,9 @@ class Config:
     """One training run. Fields that are None take the recipe's value."""
 
     dataset: str = "mnist"
-    """Data set: mnist, or tfds:NAME for any image classification set that TFDS knows."""
+    """Data set: mnist; traffic signs as 24x24-L, 48x48-RGB-HE, ...; or tfds:NAME for any that TFDS knows."""
+    crop: str = "full"
+    """Of traffic signs: full photographs, or roi for the sign alone."""
     data: str = "auto"
     """auto: the full set if it is prepared or can be had, else the embedded sample; full; sample."""
     archives: Path | None = None
@@ -122,6 +125,8 @@ class Config:
     """Where prepared data lives (default: that of TFDS, ~/tensorflow_datasets)."""
     validation_fraction: float = 0.1
     """Share of the training data held out to pick the best checkpoint; 0: train on all, keep the last."""
+    hold_out: str = "groups"
+    """What is held out: groups (whole tracks of frames, where a set has such), or examples whatever their group."""
     model: str = "cnn"
     """Network: cnn, dnn, v1 or v2."""
     dropout: tuple[float, ...] | None = None
@@ -185,6 +190,8 @@ class Config:
 def check(config: Config) -> None:
     """Raises InputError where a value alone is wrong, whatever the data."""
     check_name("value of --data", config.data, DATA_CHOICES)
+    check_name("value of --crop", config.crop, CROPS)
+    check_name("value of --hold-out", config.hold_out, HOLD_OUT)
     check_name("model", config.model, MODELS)
     check_name("recipe", config.recipe, ("auto", *RECIPES))
     if config.optimizer is not None:

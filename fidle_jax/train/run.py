@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from fidle_jax.data import Dataset, Split, load_dataset, stratified_split
+from fidle_jax.data import Dataset, Split, grouped_split, load_dataset, stratified_split
 from fidle_jax.data.augment import Warp
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
@@ -105,6 +105,7 @@ def _load(config: Config, devices: int) -> tuple[Config, Dataset, nn.Module, Spl
             data=config.data,
             archives=config.archives,
             data_dir=config.data_dir,
+            crop=config.crop,
             seed=config.seed,
         )
         config = resolve(config, dataset.variant)
@@ -115,7 +116,8 @@ def _load(config: Config, devices: int) -> tuple[Config, Dataset, nn.Module, Spl
         part = dataset.read("train", (jax.process_index(), jax.process_count()))
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
     processes.check_same({"the data set": found})
-    whole = Split(processes.gather_rows(part.images), processes.gather_rows(part.labels))
+    groups = None if part.groups is None else processes.gather_rows(part.groups)
+    whole = Split(processes.gather_rows(part.images), processes.gather_rows(part.labels), groups)
     with processes.all_or_none():
         if jax.process_count() > 1:
             dataset.check("train", whole)
@@ -153,7 +155,10 @@ def _same_run(config: Config, experiment: str) -> Config:
 
 def _hold_out(split: Split, config: Config) -> tuple[Split, Split]:
     """The training examples and those held out for validation."""
-    rows = stratified_split(split.labels, config.validation_fraction, config.seed)
+    if split.groups is None or config.hold_out == "examples":
+        rows = stratified_split(split.labels, config.validation_fraction, config.seed)
+    else:
+        rows = grouped_split(split.labels, split.groups, config.validation_fraction, config.seed)
     train, validation = (Split(split.images[r], split.labels[r]) for r in rows)
     return train, validation
 

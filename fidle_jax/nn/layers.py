@@ -15,18 +15,22 @@ kernel_init = nn.initializers.glorot_uniform()
 
 
 class Conv(nn.Module):
-    """Convolution with stride 1, bias and ReLU; with ``pool``, max pooling too, in one kernel.
+    """Convolution with stride 1, with bias and ReLU or plain; with ``pool``, max pooling too, in one kernel.
 
     Attributes:
         features: number of kernels.
         kernel_size: their sides.
         padding: as `kernels.conv` takes it.
+        plain: without bias and ReLU, as a normalization that follows wants it.
+        kernel_init: of the kernel.
         method: how it is computed: of `kernels.conv`, or with ``pool`` of `kernels.conv_pool`.
     """
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
     padding: str = "valid"
+    plain: bool = False
+    kernel_init: Callable = kernel_init
     method: str = "auto"
 
     @nn.compact
@@ -35,9 +39,13 @@ class Conv(nn.Module):
     ) -> Float[Array, "batch out_height out_width feature"]:
         """The activations; pooled over tiles of side ``pool`` where it is given."""
         kernel_shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", kernel_init, kernel_shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", self.kernel_init, kernel_shape)
         how = {"padding": self.padding, "method": self.method}
+        if self.plain and pool is None:
+            return kernels.conv(x, kernel, **how)
+        if self.plain:
+            return kernels.conv_pool(x, kernel, window=pool, activation=None, **how)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if pool is None:
             return jax.nn.relu(kernels.conv(x, kernel, **how) + bias)
         return kernels.conv_pool(x, kernel, bias, window=pool, **how)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fidle_jax.nn.layers import Conv, Dense
+from fidle_jax.nn.layers import BatchNorm, Conv, Dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,15 @@ def _formula(module: nn.Module, inputs: int) -> str:
     """The course's: m·(n·kx·ky + 1) for m kernels over n planes, n·(m + 1) for n neurons on m inputs."""
     if isinstance(module, Conv):
         kx, ky = module.kernel_size
+        if module.plain:
+            total = module.features * inputs * kx * ky
+            return f"{module.features}·{inputs}·{kx}·{ky} = {total:,}"
         total = module.features * (inputs * kx * ky + 1)
         return f"{module.features}·({inputs}·{kx}·{ky} + 1) = {total:,}"
     if isinstance(module, Dense):
         return f"{module.features}·({inputs} + 1) = {module.features * (inputs + 1):,}"
+    if isinstance(module, BatchNorm):
+        return f"2·{inputs} = {2 * inputs:,}"
     return ""
 
 

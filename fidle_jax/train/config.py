@@ -8,7 +8,7 @@ from typing import Any
 from fidle_jax.data import CROPS, DATA_CHOICES
 from fidle_jax.errors import InputError, check_name
 
-MODELS = ("cnn", "dnn", "v1", "v2")
+MODELS = ("cnn", "compact", "dnn", "v1", "v2", "v3")
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
 HOLD_OUT = ("groups", "examples")
 PARALLEL = ("jit", "pmap")
@@ -76,6 +76,10 @@ RANGES = {
     "ema_decay": (0, 0.99999),
     "shift": (0, 1000),
     "elastic": (0, 1000),
+    "brightness": (0, 1),
+    "contrast": (0, 10),
+    "cutout": (0, 1),
+    "flips": (0, 1),
     "rotation": (0, 180),
     "scaling": (0, 1),
     "shear": (0, 1),
@@ -92,6 +96,10 @@ _NEUTRAL: dict[str, Any] = {
     "scaling": 0.0,
     "shear": 0.0,
     "elastic": 0.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "cutout": 0.0,
+    "flips": 0.0,
 }
 
 # Fields that say where and how a run is watched, not what it computes.
@@ -126,9 +134,9 @@ class Config:
     validation_fraction: float = 0.1
     """Share of the training data held out to pick the best checkpoint; 0: train on all, keep the last."""
     hold_out: str = "groups"
-    """What is held out: groups (whole tracks of frames, where a set has such), or examples whatever their group."""
+    """Held out are groups (whole tracks of frames, where a set has such), or examples regardless."""
     model: str = "cnn"
-    """Network: cnn, dnn, v1 or v2."""
+    """Network: cnn and dnn for digits, v1, v2, v3 (the course's) and compact for traffic signs."""
     dropout: tuple[float, ...] | None = None
     """Dropout rates, one for each of the network's dropout layers (default: the network's own)."""
     recipe: str = "auto"
@@ -163,6 +171,14 @@ class Config:
     """Augmentation: largest change of the sides' ratio, as a share. [recipe]"""
     elastic: float | None = None
     """Augmentation: how far, in pixels, a smooth random field may move a point. [recipe]"""
+    brightness: float | None = None
+    """Augmentation: largest change of brightness, as a share of white. [recipe]"""
+    contrast: float | None = None
+    """Augmentation: largest change of contrast, as a share (0.5: by 1 / 1.5 to 1.5). [recipe]"""
+    cutout: float | None = None
+    """Augmentation: side of a grey square laid over the image, as a share of the image's. [recipe]"""
+    flips: float | None = None
+    """Augmentation: share of images that are mirrored, where the mirror image's class is known. [recipe]"""
     seed: int = 0
     """All that is random in the run comes from this number."""
     parallel: str = "jit"

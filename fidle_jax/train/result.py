@@ -10,7 +10,7 @@ from flax import linen as nn
 
 import fidle_jax
 from fidle_jax.data import Dataset, Split
-from fidle_jax.data.augment import NO_AUGMENTATION, Warp
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.nn import Row
 from fidle_jax.train.config import Config
 from fidle_jax.train.loop import Loop, Plan
@@ -82,7 +82,7 @@ def describe_model(model: nn.Module, table: list[Row]) -> dict[str, Any]:
 
 
 def announce(
-    config: Config, dataset: Dataset, train: Split, validation: Split, ranges: Warp
+    config: Config, dataset: Dataset, train: Split, validation: Split, ranges: Augmentation
 ) -> str:
     """Which data, recipe and directory a run has, in three lines."""
     recipe = {

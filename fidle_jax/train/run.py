@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from fidle_jax.data import Dataset, Split, grouped_split, load_dataset, stratified_split
-from fidle_jax.data.augment import Warp
+from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import steps_per_epoch
+from fidle_jax.data.warp import Warp
 from fidle_jax.errors import InputError
 from fidle_jax.nn import format_table, layer_table, make_model
 from fidle_jax.report import write_report
@@ -61,7 +62,7 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     config, dataset, model, train, validation = _load(config, mesh.size)
     table = layer_table(model, dataset.image_shape)
     if processes.is_first():
-        announced = announce(config, dataset, train, validation, _ranges(config))
+        announced = announce(config, dataset, train, validation, _ranges(config, dataset))
         print(announced, format_table(table), sep="\n\n", end="\n\n")
     described = to_json(config) | {"experiment": experiment, "command": command}
     with _hold(config, described, describe_model(model, table)):
@@ -192,7 +193,7 @@ def _train(
     task = Task(
         model=model,
         optimizer=make_optimizer(config, schedule),
-        ranges=_ranges(config),
+        ranges=_ranges(config, dataset),
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
         compute_dtype=config.compute_dtype,
@@ -227,6 +228,18 @@ def _train(
     return training_facts(loop, plan, program, validation), loop.best
 
 
-def _ranges(config: Config) -> Warp:
+def _ranges(config: Config, dataset: Dataset) -> Augmentation:
+    if config.flips and dataset.mirrored is None:
+        raise InputError(
+            f"--flips is {config.flips}; expected 0, as it is not known which classes of {dataset.name} "
+            "are mirror images"
+        )
     fields = dataclasses.fields(Warp)
-    return Warp(**{field.name: getattr(config, field.name) for field in fields})
+    return Augmentation(
+        warp=Warp(**{field.name: getattr(config, field.name) for field in fields}),
+        brightness=config.brightness,
+        contrast=config.contrast,
+        cutout=config.cutout,
+        flips=config.flips,
+        mirrored=dataset.mirrored if config.flips else (),
+    )

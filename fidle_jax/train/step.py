@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
-from fidle_jax.data.augment import NO_AUGMENTATION, Warp, augment, scale
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.data.batches import gather_batch, padded_order, rows_at
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
@@ -34,7 +34,7 @@ class Task:
 
     model: nn.Module
     optimizer: optax.GradientTransformation
-    ranges: Warp = NO_AUGMENTATION
+    ranges: Augmentation = NO_AUGMENTATION
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
     compute_dtype: str = "float32"
@@ -131,7 +131,7 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
     example_index = jnp.where(weights > 0, example_index, -1)
     _, stepping = jax.random.split(jax.random.key(state.seed))
     warp_key, dropout_key = jax.random.split(jax.random.fold_in(stepping, state.step))
-    x = augment(images, warp_key, example_index, task.ranges)
+    x, labels = augment(images, labels, warp_key, example_index, task.ranges)
 
     def loss_fn(params):
         logits, changed = task.model.apply(

@@ -15,8 +15,9 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from fidle_jax.data.augment import Warp
+from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order
+from fidle_jax.data.warp import Warp
 from fidle_jax.nn import BatchNorm, Dropout, make_model
 from fidle_jax.train.parallel import compile_chunk, make_mesh, on_all_devices
 from fidle_jax.train.state import init_state
@@ -24,7 +25,7 @@ from fidle_jax.train.step import Task
 
 SHAPE, EXAMPLES, BATCH = (28, 28, 1), 1100, 500  # two batches that are full, and one of 100
 STEPS = 3
-WARP = Warp(shift=2.0, rotation=15.0, scaling=0.15, shear=0.1, elastic=2.5)
+WARP = Augmentation(Warp(shift=2.0, rotation=15.0, scaling=0.15, shear=0.1, elastic=2.5))
 
 
 class Spy(nn.Module):

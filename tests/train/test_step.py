@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from fidle_jax.data.augment import Warp
+from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order, padded_order
+from fidle_jax.data.warp import Warp
 from fidle_jax.nn import CNN
 from fidle_jax.train.state import NO_STEP, init_state
 from fidle_jax.train.step import (
@@ -27,7 +28,7 @@ from fidle_jax.train.step import (
 SHAPE = (12, 12, 1)
 EXAMPLES = 37
 MODEL = CNN(classes=3)
-TASK = Task(MODEL, optax.adam(1e-2), Warp(shift=1.0, rotation=5.0), ema_decay=0.9)
+TASK = Task(MODEL, optax.adam(1e-2), Augmentation(Warp(shift=1.0, rotation=5.0)), ema_decay=0.9)
 PLAIN = Task(CNN(classes=3, dropout=(0, 0, 0)), optax.sgd(1e-2))
 
 

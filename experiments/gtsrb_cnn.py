@@ -1,0 +1,8 @@
+"""Networks for traffic signs (GTSRB): the course's, and one made for two CPU cores."""
+
+from _command_line import main
+
+from fidle_jax.train.config import Config
+
+if __name__ == "__main__":
+    main("gtsrb_cnn", __doc__, Config(dataset="32x32-RGB", model="compact"))

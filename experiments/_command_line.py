@@ -22,7 +22,8 @@ from _launch import launch
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import RECIPES, Config
+from fidle_jax.train.config import Config
+from fidle_jax.train.recipes import recipes_for
 from fidle_jax.train.run_dir import default_run_dir, read_config
 from fidle_jax.train.signals import Stop, catch_stop
 
@@ -135,7 +136,7 @@ def _parse_flags(description: str, defaults: Flags) -> Flags:
         with contextlib.redirect_stderr(output):
             return tyro.cli(
                 Flags,
-                description=f"{description}\n\n{_describe_recipes()}",
+                description=f"{description}\n\n{_describe_recipes(defaults.dataset)}",
                 default=defaults,
                 registry=rules,
             )
@@ -148,13 +149,20 @@ def _parse_flags(description: str, defaults: Flags) -> Flags:
         raise InputError(f"{re.sub(title, '', message)}; --help explains each flag") from None
 
 
-def _describe_recipes() -> str:
+def _describe_recipes(dataset: str) -> str:
     recipes = (
-        f"{name}: {', '.join(f'{key} {value}' for key, value in settings.items())}"
-        for name, settings in RECIPES.items()
+        f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in settings.items())}"
+        for name, settings in recipes_for(dataset).items()
     )
-    lines = ("A flag marked [recipe] that is left open takes the recipe's value:", *recipes)
+    lines = (
+        f"A flag marked [recipe] that is left open takes the recipe's value; those for {dataset}:",
+        *recipes,
+    )
     return "\n\n".join(line.replace("_", " ") for line in lines)
+
+
+def _short(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:

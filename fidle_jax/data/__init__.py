@@ -3,10 +3,12 @@
 from fidle_jax.data.dataset import Dataset, Split
 from fidle_jax.data.load import CROPS, DATA_CHOICES, load_dataset
 from fidle_jax.data.splits import grouped_split, stratified_split
+from fidle_jax.data.treatments import SET_NAMES as SIGN_SETS
 
 __all__ = [
     "CROPS",
     "DATA_CHOICES",
+    "SIGN_SETS",
     "Dataset",
     "Split",
     "grouped_split",

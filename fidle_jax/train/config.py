@@ -7,6 +7,7 @@ from typing import Any
 
 from fidle_jax.data import CROPS, DATA_CHOICES
 from fidle_jax.errors import InputError, check_name
+from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
 
 MODELS = ("cnn", "compact", "dnn", "v1", "v2", "v3")
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
@@ -14,48 +15,6 @@ HOLD_OUT = ("groups", "examples")
 PARALLEL = ("jit", "pmap")
 COMPUTE_DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
-
-# Settings that go together; a flag that is given replaces the recipe's value.
-RECIPES: dict[str, dict[str, Any]] = {
-    # The course's own setting for the full set (Fidle, sequence 2, notebooks MNIST1 and MNIST2).
-    "course": {
-        "epochs": 16,
-        "batch_size": 512,
-        "learning_rate": 1e-3,
-        "optimizer": "adam",
-        "schedule": "constant",
-    },
-    # For the embedded sample, fifteen times smaller: smaller batches, more epochs, augmentation.
-    "sample": {
-        "epochs": 60,
-        "batch_size": 64,
-        "learning_rate": 3e-3,
-        "optimizer": "adam",
-        "schedule": "cosine",
-        "warmup_epochs": 2.0,
-        "dropout": (0.0, 0.0, 0.2),
-        "shift": 2.0,
-        "rotation": 10.0,
-        "scaling": 0.1,
-        "shear": 0.1,
-        "elastic": 2.0,
-    },
-    # The same network on the full set, for the highest accuracy within ten minutes on two cores.
-    "best": {
-        "epochs": 130,
-        "batch_size": 128,
-        "learning_rate": 2e-3,
-        "optimizer": "adamw",
-        "schedule": "cosine",
-        "warmup_epochs": 2.0,
-        "dropout": (0.0, 0.0, 0.0),
-        "shift": 2.0,
-        "rotation": 15.0,
-        "scaling": 0.15,
-        "shear": 0.1,
-        "elastic": 2.5,
-    },
-}
 
 MANY = 10**9
 
@@ -74,8 +33,8 @@ RANGES = {
     "checkpoint_seconds": (0, sys.float_info.max),
     "label_smoothing": (0, 0.99999),
     "ema_decay": (0, 0.99999),
-    "shift": (0, 1000),
-    "elastic": (0, 1000),
+    "shift": (0, 1),
+    "elastic": (0, 1),
     "brightness": (0, 1),
     "contrast": (0, 10),
     "cutout": (0, 1),
@@ -83,23 +42,6 @@ RANGES = {
     "rotation": (0, 180),
     "scaling": (0, 1),
     "shear": (0, 1),
-}
-
-_NEUTRAL: dict[str, Any] = {
-    "warmup_epochs": 0.0,
-    "weight_decay": 0.0,
-    "label_smoothing": 0.0,
-    "clip_norm": 0.0,
-    "ema_decay": 0.0,
-    "shift": 0.0,
-    "rotation": 0.0,
-    "scaling": 0.0,
-    "shear": 0.0,
-    "elastic": 0.0,
-    "brightness": 0.0,
-    "contrast": 0.0,
-    "cutout": 0.0,
-    "flips": 0.0,
 }
 
 # Fields that say where and how a run is watched, not what it computes.
@@ -140,7 +82,7 @@ class Config:
     dropout: tuple[float, ...] | None = None
     """Dropout rates, one for each of the network's dropout layers (default: the network's own)."""
     recipe: str = "auto"
-    """Settings that go together: course, sample, best; auto: course on full data, sample on the sample."""
+    """Settings that go together, listed above; auto: those for the data and the network."""
     epochs: int | None = None
     """Times that each training example is seen. [recipe]"""
     batch_size: int | None = None
@@ -161,8 +103,10 @@ class Config:
     """Largest norm of the gradient; longer ones are scaled down; 0: no limit. [recipe]"""
     ema_decay: float | None = None
     """Evaluate a moving average of the weights with this decay a step; 0: the weights themselves. [recipe]"""
+    augmentation: str | None = None
+    """none, or course (its notebook GTSRB4's); a flag below stands in for its value. [recipe]"""
     shift: float | None = None
-    """Augmentation: largest shift, in pixels. [recipe]"""
+    """Augmentation: largest shift, as a share of the image's side. [recipe]"""
     rotation: float | None = None
     """Augmentation: largest rotation, in degrees. [recipe]"""
     scaling: float | None = None
@@ -170,7 +114,7 @@ class Config:
     shear: float | None = None
     """Augmentation: largest change of the sides' ratio, as a share. [recipe]"""
     elastic: float | None = None
-    """Augmentation: how far, in pixels, a smooth random field may move a point. [recipe]"""
+    """Augmentation: how far, as a share of the side, a smooth random field may move a point. [recipe]"""
     brightness: float | None = None
     """Augmentation: largest change of brightness, as a share of white. [recipe]"""
     contrast: float | None = None
@@ -209,7 +153,9 @@ def check(config: Config) -> None:
     check_name("value of --crop", config.crop, CROPS)
     check_name("value of --hold-out", config.hold_out, HOLD_OUT)
     check_name("model", config.model, MODELS)
-    check_name("recipe", config.recipe, ("auto", *RECIPES))
+    check_name("recipe", config.recipe, ("auto", *recipes_for(config.dataset)))
+    if config.augmentation is not None:
+        check_name("augmentation", config.augmentation, AUGMENTATIONS)
     if config.optimizer is not None:
         check_name("optimizer", config.optimizer, OPTIMIZERS)
     if config.schedule is not None:
@@ -231,8 +177,10 @@ def resolve(config: Config, variant: str) -> Config:
     """The same run with nothing left open, on the full data set or the sample ("variant")."""
     recipe = config.recipe
     if recipe == "auto":
-        recipe = "sample" if variant == "sample" else "course"
-    settings = _NEUTRAL | RECIPES[recipe]
+        recipe = usual_recipe(config.dataset, config.model, variant)
+    settings = NEUTRAL | recipes_for(config.dataset)[recipe]
+    if config.augmentation is not None:
+        settings |= AUGMENTATIONS[config.augmentation]
     if config.model != "cnn":
         settings.pop("dropout", None)  # the recipes' rates are for the CNN's three layers
     chosen = {name: value for name, value in settings.items() if getattr(config, name) is None}

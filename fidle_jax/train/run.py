@@ -1,7 +1,6 @@
 """One run from config to result."""
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -234,9 +233,15 @@ def _ranges(config: Config, dataset: Dataset) -> Augmentation:
             f"--flips is {config.flips}; expected 0, as it is not known which classes of {dataset.name} "
             "are mirror images"
         )
-    fields = dataclasses.fields(Warp)
+    side = min(dataset.image_shape[:2])
     return Augmentation(
-        warp=Warp(**{field.name: getattr(config, field.name) for field in fields}),
+        warp=Warp(
+            shift=side * config.shift,
+            rotation=config.rotation,
+            scaling=config.scaling,
+            shear=config.shear,
+            elastic=side * config.elastic,
+        ),
         brightness=config.brightness,
         contrast=config.contrast,
         cutout=config.cutout,

@@ -13,7 +13,6 @@ from fidle_jax.errors import InputError
 from fidle_jax.nn import MODELS as MODELS_THERE_ARE
 from fidle_jax.train.config import (
     MODELS,
-    RECIPES,
     Config,
     check,
     differences,
@@ -21,6 +20,7 @@ from fidle_jax.train.config import (
     resolve,
     to_json,
 )
+from fidle_jax.train.recipes import recipes_for
 
 
 def test_full_data_take_the_courses_own_setting():
@@ -35,12 +35,33 @@ def test_the_sample_takes_its_own_recipe_and_a_named_recipe_is_taken_anywhere():
     assert resolve(Config(recipe="course"), "sample").recipe == "course"
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_resolved_config_leaves_open_but_paths_devices_and_the_models_own_dropout(recipe):
-    config = resolve(Config(recipe=recipe), "full")
+@pytest.mark.parametrize(
+    ("dataset", "recipe"),
+    [(dataset, recipe) for dataset in ("mnist", "24x24-L") for recipe in recipes_for(dataset)],
+)
+def test_a_resolved_config_leaves_open_but_paths_devices_and_the_models_own_dropout(
+    dataset, recipe
+):
+    config = resolve(Config(dataset=dataset, recipe=recipe), "full")
     still_open = {k for k, v in dataclasses.asdict(config).items() if v is None}
-    assert still_open <= {"archives", "data_dir", "run_dir", "devices", "dropout"}
+    paths = {"archives", "data_dir", "run_dir"}
+    assert still_open <= paths | {"devices", "dropout", "augmentation"}
     check(config)
+
+
+def test_traffic_signs_have_recipes_of_their_own():
+    course = resolve(Config(dataset="24x24-L", model="v1"), "full")
+    assert (course.recipe, course.epochs, course.batch_size) == ("course", 16, 64)
+    assert resolve(Config(dataset="32x32-RGB", model="compact"), "full").recipe == "fast"
+    with pytest.raises(InputError, match="unknown recipe 'sample'"):
+        check(Config(dataset="24x24-L", recipe="sample"))
+
+
+def test_an_augmentation_stands_in_for_the_recipes_and_a_flag_for_a_value_of_it():
+    config = resolve(Config(augmentation="course", rotation=5.0), "sample")
+    assert (config.shift, config.rotation, config.scaling, config.elastic) == (0.1, 5.0, 0.2, 0.0)
+    plain = resolve(Config(augmentation="none"), "sample")
+    assert (plain.shift, plain.rotation, plain.epochs) == (0.0, 0.0, 60)
 
 
 def test_the_recipes_dropout_is_the_cnns_alone():
@@ -66,7 +87,7 @@ def test_a_flag_that_is_given_replaces_the_recipes_value():
         ({"validation_fraction": 1.0}, "--validation-fraction is 1.0"),
         ({"label_smoothing": 1.0}, "--label-smoothing is 1.0"),
         ({"clip_norm": -1.0}, "--clip-norm is -1.0"),
-        ({"elastic": math.nan}, "--elastic is nan; expected a number from 0 to 1000"),
+        ({"elastic": math.nan}, "--elastic is nan; expected a number from 0 to 1"),
         ({"rotation": 1e40}, "--rotation is 1e+40"),
         ({"epochs": 10**320}, "--epochs is 1"),
         ({"optimizer": "adm"}, "did you mean adam"),
@@ -78,6 +99,10 @@ def test_a_flag_that_is_given_replaces_the_recipes_value():
         ({"devices": 0}, "--devices is 0; expected 1 or more"),
         ({"accumulate": 0}, "--accumulate is 0; expected 1 or more"),
         ({"data": "ful"}, "did you mean full"),
+        ({"dataset": "24x24-L", "crop": "ro"}, "did you mean roi"),
+        ({"hold_out": "group"}, "did you mean groups"),
+        ({"augmentation": "non"}, "did you mean none"),
+        ({"flips": 1.5}, "--flips is 1.5; expected a number from 0 to 1"),
         ({"resume": True}, "--resume needs --run-dir"),
     ],
 )

@@ -98,6 +98,8 @@ def test_the_method_of_the_convolutions_is_a_choice_that_leaves_the_logits_as_th
             (48, 48, 3),
             1_792 + 36_928 + 73_856 + 147_584 + 295_168 + 590_080 + 2_097_664 + 22_059,
         ),
+        # 32·(1·9+1) + 64·(32·9+1) + 128·(64·9+1) + 256·(128·9+1) + 1152·(256+1) + 43·(1152+1)
+        ("v3", (24, 24, 1), 320 + 18_496 + 73_856 + 295_168 + 296_064 + 49_579),
     ],
 )
 def test_the_networks_for_traffic_signs_have_the_parameters_of_the_course(
@@ -148,7 +150,7 @@ def test_images_too_small_for_the_poolings_are_named_and_fit_the_dnn(name, heigh
     assert make_model("dnn", 10, (height, width, 1)) == DNN(10)
 
 
-@pytest.mark.parametrize("name", ["cnn", "v1", "v2"])
+@pytest.mark.parametrize("name", ["cnn", "v1", "v2", "v3"])
 def test_the_smallest_image_is_the_smallest_that_fits(name):
     side = MODELS[name].smallest_image()
     shapes = [jax.ShapeDtypeStruct((1, s, s, 1), jnp.float32) for s in (side, side - 1)]

@@ -1,0 +1,110 @@
+"""What each ingredient of a recipe for traffic signs gives: the recipe whole, and without one at a time.
+
+A run for each and each seed, one after the other, through `gtsrb_cnn.py`; those that are finished are not
+run again. The differences in validation accuracy are what the recipe was made by; those in test accuracy
+stand beside them for the reader. `tensorboard --logdir` on the folder shows all curves together.
+"""
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import tyro
+
+WHOLE = "the whole recipe"
+# What to leave out, or to add, and the flags that do it.
+CHANGES = {
+    WHOLE: "",
+    "without the warp": "--shift 0 --rotation 0 --scaling 0 --shear 0 --elastic 0",
+    "without flips": "--flips 0",
+    "without brightness and contrast": "--brightness 0 --contrast 0",
+    "without any augmentation": "--augmentation none",
+    "without label smoothing": "--label-smoothing 0",
+    "without averaging of weights": "--ema-decay 0",
+    "with a constant learning rate": "--schedule constant",
+    "with weights of the classes": "--class-weights effective",
+    "with cutout": "--cutout 0.3",
+    "with the region of interest alone": "--crop roi",
+    "with grey images": "--dataset 32x32-L",
+    "with equalised colours": "--dataset 32x32-RGB-HE",
+}
+KINDS = ("best_validation_accuracy", "test_accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which recipe, how often."""
+
+    recipe: str = "fast"
+    """Recipe to take apart."""
+    seeds: int = 3
+    """Runs of each."""
+    epochs: int | None = None
+    """Epochs of each run, to be quicker than the recipe."""
+    only: tuple[str, ...] = ()
+    """Some of the changes alone, by name."""
+    archives: Path | None = None
+    """As of gtsrb_cnn.py."""
+    data_dir: Path | None = None
+    """As of gtsrb_cnn.py."""
+    runs: Path = Path("runs/gtsrb_ingredients")
+    """Folder of the runs."""
+
+
+def main(options: Options) -> None:
+    """Runs what is not finished, and prints a Markdown table."""
+    if unknown := [name for name in options.only if name not in CHANGES]:
+        print(
+            f"error: --only {unknown[0]!r}; expected one of {', '.join(CHANGES)}", file=sys.stderr
+        )
+        sys.exit(2)
+    names = [WHOLE, *(n for n in options.only or CHANGES if n != WHOLE)]
+    results = {name: [_run(options, name, seed) for seed in range(options.seeds)] for name in names}
+    print("| | validation | difference | test | difference | seconds |\n|" + " --- |" * 6)
+    for name, each in results.items():
+        seconds = statistics.median(result["train_seconds"] for result in each)
+        cells = [cell for kind in KINDS for cell in _cells(each, results[WHOLE], kind)]
+        print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |")
+
+
+def _run(options: Options, name: str, seed: int) -> dict:
+    """What result.json says of the run, which is begun, or gone on with, where it is not finished."""
+    run_dir = options.runs / name.replace(" ", "_") / str(seed)
+    result = run_dir / "result.json"
+    if not result.exists():
+        command = [sys.executable, str(Path(__file__).with_name("gtsrb_cnn.py"))]
+        if (run_dir / "config.json").exists():
+            command += ["--resume"]
+        else:
+            command += _flags(options, name, seed)
+        done = subprocess.run([*command, "--run-dir", str(run_dir)], stdout=subprocess.DEVNULL)
+        if done.returncode:
+            print(
+                f"error: the run in {run_dir} ended with status {done.returncode}", file=sys.stderr
+            )
+            sys.exit(done.returncode)
+        print(f"{run_dir} is finished", file=sys.stderr)
+    return json.loads(result.read_text())
+
+
+def _flags(options: Options, name: str, seed: int) -> list[str]:
+    flags = ["--recipe", options.recipe, "--seed", str(seed), *CHANGES[name].split()]
+    for flag in ("epochs", "archives", "data_dir"):
+        if (value := getattr(options, flag)) is not None:
+            flags += [f"--{flag.replace('_', '-')}", str(value)]
+    return flags
+
+
+def _cells(each: list[dict], whole: list[dict], kind: str) -> tuple[str, str]:
+    """Mean and spread over the seeds, and the mean difference, seed by seed, from the whole recipe."""
+    shares, others = ([100 * result[kind] for result in results] for results in (each, whole))
+    spread = f" ± {statistics.stdev(shares):.2f}" if len(shares) > 1 else ""
+    difference = statistics.mean(a - b for a, b in zip(shares, others, strict=True))
+    return f"{statistics.mean(shares):.2f}{spread} %", f"{difference:+.2f}" if each != whole else ""
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,5 +1,6 @@
 """What every data set looks like once it is loaded, wherever it came from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,6 +70,8 @@ class Dataset:
         as it is read.
       mirrored: the class that each becomes once left and right are swapped, -1 for none; None where
         that is not known.
+      class_groups: the classes of each group of like ones, each class in one of them, in the order that
+        they are shown in; None where the set has no such groups.
     """
 
     name: str
@@ -80,3 +83,4 @@ class Dataset:
     read: Read
     check: Check = _nothing_to_check
     mirrored: tuple[int, ...] | None = None
+    class_groups: Mapping[str, tuple[int, ...]] | None = None

@@ -157,6 +157,7 @@ def load_gtsrb(
         read=read,
         check=check,
         mirrored=signs.mirror_table(),
+        class_groups=signs.GROUPS,
     )
 
 

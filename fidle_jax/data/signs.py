@@ -47,7 +47,8 @@ NAMES = (
     "end of no overtaking by trucks",
 )
 
-# The benchmark's own six, by which its results are compared (Stallkamp et al., 2012, table 4).
+# The benchmark's own six in its order, by which its results are compared (Stallkamp et al., 2012,
+# table 4).
 GROUPS: dict[str, tuple[int, ...]] = {
     "speed limits": (0, 1, 2, 3, 4, 5, 7, 8),
     "other prohibitions": (9, 10, 15, 16),

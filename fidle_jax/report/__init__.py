@@ -14,13 +14,19 @@ def write_report(run_dir: Path) -> Path:
     from fidle_jax.report.contents import draw_pictures
     from fidle_jax.report.page import render
     from fidle_jax.report.run_files import read_run
-    from fidle_jax.report.scores import class_scores
+    from fidle_jax.report.scores import class_scores, group_scores
 
     run = read_run(run_dir)
     evaluation = run.evaluation
     scores = class_scores(evaluation.labels, evaluation.predicted, evaluation.class_names)
+    groups = evaluation.groups and group_scores(
+        evaluation.labels,
+        evaluation.predicted,
+        evaluation.groups.of_class,
+        evaluation.groups.names,
+    )
     pictures = draw_pictures(run)
-    page = render(run, scores, pictures)
+    page = render(run, scores, pictures, groups)
 
     figures = run_dir / "figures"
     figures.mkdir(exist_ok=True)

@@ -1,12 +1,17 @@
 """Which figures the report of a run has, and what each caption tells to look for."""
 
-from fidle_jax.report.confusion import confusion_matrix
+from fidle_jax.report.confusion import confusion_matrix, group_confusion
 from fidle_jax.report.curves import training_curves
 from fidle_jax.report.network import feature_maps, learned_kernels
 from fidle_jax.report.page import Picture
 from fidle_jax.report.pictures import predictions, worst_errors
 from fidle_jax.report.run_files import Run
-from fidle_jax.report.scores import commonest_confusions, confusion_counts, worst_errors_of
+from fidle_jax.report.scores import (
+    commonest_confusions,
+    confusion_counts,
+    group_errors,
+    worst_errors_of,
+)
 from fidle_jax.report.style import png
 
 MOST_ERRORS = 20
@@ -17,6 +22,7 @@ def draw_pictures(run: Run) -> list[Picture]:
     return [
         _training_curves(run),
         _confusion_matrix(run),
+        *_group_confusion(run),
         _predictions(run),
         _worst_errors(run),
         _kernels(run),
@@ -58,6 +64,22 @@ def _confusion_matrix(run: Run) -> Picture:
     caption += f"The commonest: {'; '.join(common)}." if common else "There was no error."
     figure = confusion_matrix(counts, names)
     return Picture("confusion_matrix", "Confusion matrix", caption, png(figure))
+
+
+def _group_confusion(run: Run) -> list[Picture]:
+    evaluation, groups = run.evaluation, run.evaluation.groups
+    if groups is None:
+        return []
+    errors = group_errors(
+        evaluation.labels, evaluation.predicted, groups.of_class, len(groups.names)
+    )
+    caption = (
+        f"Of {errors.sum():,} errors, {errors.trace():,} took an image for another class of its own "
+        "group (framed in blue), the others for one of another group. The table has the share of each "
+        "group's test images that were taken for the right class, and for any of the right group."
+    )
+    figure = group_confusion(errors, groups.names)
+    return [Picture("group_confusion", "Confusion by group", caption, png(figure))]
 
 
 def _predictions(run: Run) -> Picture:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from fidle_jax.report.run_files import Run
-from fidle_jax.report.scores import ClassScore
+from fidle_jax.report.scores import ClassScore, GroupScore
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,16 @@ class Picture:
     png: bytes | None
 
 
-def render(run: Run, scores: list[ClassScore], pictures: list[Picture]) -> str:
-    """The page as HTML text; everything that comes from the run is escaped."""
+def render(
+    run: Run,
+    scores: list[ClassScore],
+    pictures: list[Picture],
+    groups: list[GroupScore] | None = None,
+) -> str:
+    """The page as HTML text; everything that comes from the run is escaped.
+
+    The table of ``groups`` stands below the picture "group_confusion".
+    """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -46,6 +54,7 @@ def render(run: Run, scores: list[ClassScore], pictures: list[Picture]) -> str:
         settings=settings,
         model=run.model,
         scores=scores,
+        groups=groups,
         wrong=wrong,
         pictures=pictures,
     )

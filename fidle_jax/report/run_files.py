@@ -37,13 +37,25 @@ LAYER = ("layer", "output_shape", "parameters", "formula")
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Groups of like classes: their names, in order, and the place of each class's among them."""
+
+    names: list[str]
+    of_class: Int[np.ndarray, "classes"]
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """The test split, and the probabilities that the model gave to each class."""
+    """The test split, and the probabilities that the model gave to each class.
+
+    ``groups`` is None where the data set has none.
+    """
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int[np.ndarray, "n"]
     probabilities: Float[np.ndarray, "n classes"]
     class_names: list[str]
+    groups: Groups | None = None
 
     @property
     def predicted(self) -> Int[np.ndarray, "n"]:
@@ -188,7 +200,21 @@ def _read_evaluation(path: Path) -> Evaluation:
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise _broken(path, f"labels outside 0 to {classes - 1}")
-    return Evaluation(images, labels, probabilities, [str(name) for name in names])
+    names = [str(name) for name in names]
+    return Evaluation(images, labels, probabilities, names, _groups(path, arrays, classes))
+
+
+def _groups(path: Path, arrays: dict[str, np.ndarray], classes: int) -> Groups | None:
+    names, of_class = arrays.get("group_names"), arrays.get("class_groups")
+    if names is None and of_class is None:
+        return None
+    if names is None or names.ndim != 1 or names.dtype.kind != "U":
+        raise _broken(path, "group_names are not the names of the groups")
+    if of_class is None or of_class.shape != (classes,) or of_class.dtype.kind not in "iu":
+        raise _broken(path, f"class_groups are not ({classes},) integers")
+    if of_class.min() < 0 or of_class.max() >= len(names):
+        raise _broken(path, f"class_groups outside 0 to {len(names) - 1}")
+    return Groups([str(name) for name in names], of_class)
 
 
 def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:

@@ -31,6 +31,48 @@ def class_scores(
     ]
 
 
+class GroupScore(NamedTuple):
+    """Of a group of classes: how many they are, their examples, and shares of these in [0, 1].
+
+    ``accuracy`` are those of the right class, ``group_accuracy`` those of any class of the group.
+    """
+
+    name: str
+    classes: int
+    accuracy: float
+    group_accuracy: float
+    support: int
+
+
+def group_scores(
+    labels: Int[np.ndarray, "n"],
+    predicted: Int[np.ndarray, "n"],
+    group_of_class: Int[np.ndarray, "classes"],
+    group_names: list[str],
+) -> list[GroupScore]:
+    """Scores of each group; 0 where it has no example."""
+    right, right_group = labels == predicted, group_of_class[labels] == group_of_class[predicted]
+    scores = []
+    for group, name in enumerate(group_names):
+        members = group_of_class[labels] == group
+        support = int(members.sum())
+        shares = (float(x[members].mean()) if support else 0.0 for x in (right, right_group))
+        scores.append(GroupScore(name, int((group_of_class == group).sum()), *shares, support))
+    return scores
+
+
+def group_errors(
+    labels: Int[np.ndarray, "n"],
+    predicted: Int[np.ndarray, "n"],
+    group_of_class: Int[np.ndarray, "classes"],
+    groups: int,
+) -> Int[np.ndarray, "groups groups"]:
+    """Counts of wrong examples; the row is the group of the true class, the column of the predicted."""
+    true_group, predicted_group = group_of_class[labels], group_of_class[predicted]
+    right = np.bincount(true_group[labels == predicted], minlength=groups)
+    return confusion_counts(true_group, predicted_group, groups) - np.diag(right)
+
+
 def confusion_counts(
     labels: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"], classes: int
 ) -> Int[np.ndarray, "classes classes"]:

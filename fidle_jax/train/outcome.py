@@ -22,7 +22,8 @@ def evaluate_test(
     """Tests ``variables``, once; writes evaluation.npz and layers.npz; returns loss and accuracy.
 
     evaluation.npz holds the test images (uint8), labels, the probabilities of each class and the
-    classes' names; layers.npz the convolutions' kernels, and each layer's output for one image.
+    classes' names; the names of their groups and the place of each class's among these, where there
+    are such; layers.npz the convolutions' kernels, and each layer's output for one image.
     """
     split = dataset.read("test")
     logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
@@ -35,9 +36,19 @@ def evaluate_test(
         labels=split.labels,
         probabilities=probabilities,
         class_names=np.array(dataset.class_names),
+        **_groups(dataset),
     )
     _save_arrays(run_dir / "layers.npz", **_look_inside(model, variables, split.images))
     return {"test_loss": float(losses.mean()), "test_accuracy": right / len(split.labels)}
+
+
+def _groups(dataset: Dataset) -> dict[str, np.ndarray]:
+    if dataset.class_groups is None:
+        return {}
+    group_of_class = np.full(len(dataset.class_names), -1)
+    for place, classes in enumerate(dataset.class_groups.values()):
+        group_of_class[list(classes)] = place
+    return {"group_names": np.array(list(dataset.class_groups)), "class_groups": group_of_class}
 
 
 def _look_inside(model, variables, images, digit: int = 0) -> dict[str, np.ndarray]:

@@ -19,11 +19,25 @@ def _layer(name, shape, parameters=0, formula=""):
     }
 
 
+def groups_of(classes):
+    """Class 0 alone, and all others."""
+    of_class = np.minimum(np.arange(classes), 1)
+    return {"group_names": np.array(["first", "others"]), "class_groups": of_class}
+
+
 @pytest.fixture
 def make_run(tmp_path):
     """Writes a run directory as a training leaves it: a convolution and a dense layer."""
 
-    def make(classes=3, channels=1, epochs=4, errors=True, validation=True, kernels=True):
+    def make(
+        classes=3,
+        channels=1,
+        epochs=4,
+        errors=True,
+        validation=True,
+        kernels=True,
+        groups=False,
+    ):
         rng = np.random.default_rng(0)
         labels = np.arange(40, dtype=np.int32) % classes
         guess = labels.copy()
@@ -37,6 +51,7 @@ def make_run(tmp_path):
             labels=labels,
             probabilities=probabilities,
             class_names=np.array([f"class {i}" for i in range(classes)]),
+            **(groups_of(classes) if groups else {}),
         )
         arrays = {
             "map/01 conv_1": rng.normal(size=(6, 6, 4)).astype(np.float32),

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
-from fidle_jax.report.confusion import confusion_matrix
-from fidle_jax.report.style import png
+from fidle_jax.report.confusion import confusion_matrix, group_confusion
+from fidle_jax.report.style import BLUE, png
 
 
 def counts_of(classes, diagonal=1000):
@@ -52,6 +53,35 @@ def test_nothing_is_cut_off(classes, name):
         box = label.get_window_extent().transformed(figure.transFigure.inverted())
         assert box.x0 >= 0
         assert box.y0 >= 0
+
+
+def frames_of(axes):
+    return [p for p in axes.patches if p.get_edgecolor()[:3] == to_rgb(BLUE)]
+
+
+def test_errors_between_groups_stand_in_their_cells_and_those_within_are_framed():
+    axes = group_confusion(np.array([[9, 0], [2, 0]]), ["limits", "warnings"]).axes[0]
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "9", (0, 1): "2"}
+    assert [frame.get_xy() for frame in frames_of(axes)] == [(-0.5, -0.5), (0.5, 0.5)]
+    assert axes.get_ylabel() == "true group"
+
+
+def test_groups_without_errors_are_drawn():
+    assert png(group_confusion(np.zeros((2, 2), int), ["limits", "warnings"]))
+
+
+def test_one_error_among_many_is_seen():
+    counts = counts_of(3)
+    counts[2, 0] = 10_000
+    shades = confusion_matrix(counts, names_of(3)).axes[0].get_images()[1]
+    assert np.abs(np.array(shades.to_rgba(7)[:3]) - 1).max() > 0.2
+
+
+def test_long_names_of_many_classes_are_whole():
+    axes = confusion_matrix(counts_of(43), names_of(43, "{} no overtaking by trucks")).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == names_of(43, "{} no overtaking by trucks")
 
 
 def test_a_single_class_is_drawn(tmp_path):

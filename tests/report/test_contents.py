@@ -13,6 +13,12 @@ def test_captions_tell_the_facts_of_the_run(make_run):
     assert "test example 7 (class class 1)" in pictures["feature_maps"].caption
 
 
+def test_errors_within_groups_are_counted_where_there_are_groups(make_run):
+    caption = pictures_of(make_run(groups=True))["group_confusion"].caption
+    assert "Of 5 errors, 2 took an image for another class of its own group" in caption
+    assert "group_confusion" not in pictures_of(make_run())
+
+
 def test_figures_that_cannot_be_say_why(make_run):
     pictures = pictures_of(make_run(epochs=0, errors=False, kernels=False))
     absent = {name: picture.caption for name, picture in pictures.items() if picture.png is None}

@@ -5,7 +5,7 @@ import pytest
 
 from fidle_jax.report.page import Picture, render
 from fidle_jax.report.run_files import read_run
-from fidle_jax.report.scores import ClassScore
+from fidle_jax.report.scores import ClassScore, GroupScore
 
 SCORES = [ClassScore("a", 1.0, 0.5, 2 / 3, 1234), ClassScore("b", 0.9, 0.9, 0.9, 10)]
 PICTURES = [
@@ -50,6 +50,21 @@ def test_the_page_has_configuration_scores_and_command(run):
 def test_the_weakest_class_is_marked_unless_all_are_perfect(run):
     assert render(run, SCORES, PICTURES).count("lowest F1") == 1
     assert "lowest F1" not in render(run, [ClassScore("a", 1.0, 1.0, 1.0, 5)], PICTURES)
+
+
+def test_where_many_classes_share_the_lowest_score_none_is_marked(run):
+    scores = [ClassScore(name, 0.0, 0.0, 0.0, 5) for name in "abcd"]
+    assert "lowest F1" not in render(run, scores, PICTURES)
+
+
+def test_the_groups_have_a_table_below_their_picture(run):
+    picture = Picture("group_confusion", "Confusion by group", "Errors", b"PNG")
+    groups = [GroupScore("speed limits", 8, 0.765, 0.992, 4170)]
+    page = render(run, SCORES, [*PICTURES, picture], groups).replace("\N{NO-BREAK SPACE}", " ")
+    table = page[page.index("<h2>Confusion by group") :]
+    for text in ("speed limits", ">8<", "76.50 %", "99.20 %", "4,170"):
+        assert text in table
+    assert "Right group" not in render(run, SCORES, PICTURES)
 
 
 def test_pictures_are_inside_and_captions_stand_without_them(run):

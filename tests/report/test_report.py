@@ -31,6 +31,13 @@ def test_a_run_gets_all_figures_and_one_page(make_run):
         assert imread(path).std() > 0.01, f"{path.name} is blank"
 
 
+def test_a_run_with_groups_of_classes_has_a_figure_of_them(make_run):
+    run_dir = make_run(groups=True)
+    page = write_report(run_dir).read_text(encoding="utf-8")
+    assert figures(run_dir) == {*FIGURES, "group_confusion"}
+    assert "Right group" in page
+
+
 @pytest.mark.parametrize(
     ("kind", "absent"),
     [

@@ -59,6 +59,32 @@ def test_a_run_of_before_costs_were_measured_is_read_too(make_run):
     assert read_run(run_dir).result["peak_memory_bytes"] is None
 
 
+def test_groups_are_read_where_there_are_any(make_run):
+    groups = read_run(make_run(groups=True)).evaluation.groups
+    assert groups.names == ["first", "others"]
+    assert groups.of_class.tolist() == [0, 1, 1]
+    assert read_run(make_run()).evaluation.groups is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group_names": None},
+        {"group_names": np.array([1, 2])},
+        {"class_groups": None},
+        {"class_groups": np.array([0, 1])},
+        {"class_groups": np.array([0.0, 1.0, 1.0])},
+        {"class_groups": np.array([0, 1, 2])},
+        {"class_groups": np.array([0, 1, -1])},
+    ],
+    ids=str,
+)
+def test_groups_that_contradict_the_classes_are_refused(make_run, changes):
+    run_dir = make_run(groups=True)
+    change_npz(run_dir / "evaluation.npz", **changes)
+    assert_refused(run_dir, "evaluation.npz")
+
+
 def test_maps_come_in_the_order_of_their_numbers(make_run):
     assert list(read_run(make_run()).maps) == ["00 input", "01 conv_1", "02 flatten", "03 dense_1"]
 

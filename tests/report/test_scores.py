@@ -6,6 +6,8 @@ from fidle_jax.report.scores import (
     class_scores,
     commonest_confusions,
     confusion_counts,
+    group_errors,
+    group_scores,
     worst_errors_of,
 )
 
@@ -39,6 +41,29 @@ def test_the_commonest_confusions_are_errors_most_frequent_first(pairs, most):
     assert all(true != guess and count == counts[true, guess] for true, guess, count in found)
     frequencies = [count for *_, count in found]
     assert frequencies == sorted(frequencies, reverse=True)
+
+
+GROUP_OF_CLASS = np.array([1, 0, 1, 1, 3])  # the group 2 has no class
+
+
+def test_group_scores_of_a_case_done_by_hand():
+    labels = np.array([0, 0, 2, 3, 1, 1, 4])
+    predicted = np.array([0, 2, 3, 1, 1, 0, 4])
+    assert group_scores(labels, predicted, GROUP_OF_CLASS, list("abcd")) == [
+        ("a", 1, 0.5, 0.5, 2),
+        ("b", 3, 0.25, 0.75, 4),
+        ("c", 0, 0.0, 0.0, 0),
+        ("d", 1, 1.0, 1.0, 1),
+    ]
+
+
+@given(PAIRS)
+def test_errors_by_group_are_the_confusions_of_their_classes_without_what_is_right(pairs):
+    found = group_errors(*np.array(pairs).T, GROUP_OF_CLASS, 4)
+    expected = np.zeros((4, 4), int)
+    for true, guess in pairs:
+        expected[GROUP_OF_CLASS[true], GROUP_OF_CLASS[guess]] += true != guess
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_surest_errors_come_first_and_right_answers_never():

@@ -1,4 +1,4 @@
-"""Figures of test examples: a page of predictions, and the worst errors."""
+"""Figures of examples: a page of predictions, the worst errors, and what augmentation makes of one."""
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -6,11 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fidle_jax.report.style import BLUE, LINES, TEXT, VERMILLION, WIDTH, longest, short
+from fidle_jax.report.style import BLUE, LINES, SMALL, VERMILLION, WIDTH, longest, wrapped
 
 GAP = 0.05  # around a picture, in widths of a cell
-LETTER = TEXT - 1  # points
-LINE = 1.3 * LETTER / 72  # inches
+LINE = 1.3 * SMALL / 72  # inches
+BRIEF = 3  # letters: such names stand beside each other in a line
 
 
 def predictions(
@@ -20,20 +20,23 @@ def predictions(
     class_names: list[str],
 ) -> Figure:
     """Up to 60 examples, evenly spaced, with what each was taken for; wrong ones framed."""
-    brief = longest(class_names) <= 3
-    columns, rows = (10, 6) if brief else (6, 6)
+    brief = longest(class_names) <= BRIEF
+    columns, rows = (10, 6) if brief else (5, 8)
     shown = np.linspace(0, len(labels) - 1, min(len(labels), columns * rows)).astype(int)
-    figure, axes, pitch = _grid(len(shown), columns, lines=1 if brief else 2)
+    wrong = labels[shown] != predicted[shown]
     letters = _letters(columns)
-    for place, i in enumerate(shown):
+    texts = []
+    for i in shown:
         truth, guess = class_names[labels[i]], class_names[predicted[i]]
-        wrong = labels[i] != predicted[i]
-        text = short(guess, letters)
-        if wrong:
-            text = f"{guess} (is {truth})" if brief else f"{text}\nis {short(truth, letters - 3)}"
-        row, column = divmod(place, columns)
-        _place(axes, images[i], column, row * pitch, text, VERMILLION if wrong else BLUE, wrong)
-    return figure
+        if labels[i] == predicted[i]:
+            lines = wrapped(guess, letters, 3)
+        elif brief:
+            lines = [f"{guess} (is {truth})"]
+        else:
+            lines = [*wrapped(guess, letters, 3), *wrapped(f"is {truth}", letters, 3)]
+        texts.append("\n".join(lines))
+    colours = np.where(wrong, VERMILLION, BLUE)
+    return _gallery(images[shown], texts, columns, colours, framed=wrong)
 
 
 def worst_errors(
@@ -43,43 +46,72 @@ def worst_errors(
     class_names: list[str],
 ) -> Figure:
     """Each example, one at least, with its class, what it was taken for, and both probabilities."""
-    brief = longest(class_names) <= 3
+    brief = longest(class_names) <= BRIEF
     columns = 5
-    figure, axes, pitch = _grid(len(labels), columns, lines=2 if brief else 4)
     letters = _letters(columns)
-    for place, (image, label, row_p) in enumerate(zip(images, labels, probabilities, strict=True)):
-        truth, guess = (short(class_names[k], letters) for k in (label, row_p.argmax()))
-        verdict = f"{truth} taken for {guess}" if brief else f"{truth}\ntaken for\n{guess}"
-        text = f"{verdict}\n{row_p.max():.2f}; true {row_p[label]:.2f}"
-        row, column = divmod(place, columns)
-        _place(axes, image, column, row * pitch, text, "black", framed=False)
-    return figure
-
-
-def _grid(count: int, columns: int, lines: int) -> tuple[Figure, Axes, float]:
-    """A figure ruled in cells one unit wide; the last of the three is the distance of two rows."""
-    inch = columns / WIDTH
-    pitch = 1 + (lines * LINE + 0.12) * inch
-    rows, columns = -(-count // columns), min(count, columns)
-    figure = Figure(figsize=(columns / inch, rows * pitch / inch), facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set_xlim(0, columns)
-    axes.set_ylim(rows * pitch, 0)
-    return figure, axes, pitch
+    texts = []
+    for label, row in zip(labels, probabilities, strict=True):
+        truth, guess = class_names[label], class_names[row.argmax()]
+        if brief:
+            verdict = [f"{truth} taken for {guess}"]
+        else:
+            verdict = [*wrapped(truth, letters, 3), "taken for", *wrapped(guess, letters, 3)]
+        texts.append("\n".join([*verdict, f"{row.max():.2f}; true {row[label]:.2f}"]))
+    nothing = np.zeros(len(labels), bool)
+    return _gallery(images, texts, columns, np.full(len(labels), "black"), framed=nothing)
 
 
 def _letters(columns: int) -> int:
     """How many letters of average width fit in a cell."""
-    return int(WIDTH / columns / (0.68 * LETTER / 72))
+    return int(WIDTH / columns / (0.68 * SMALL / 72))
+
+
+def _gallery(
+    images: UInt8[np.ndarray, "n h w c"],
+    texts: list[str],
+    columns: int,
+    colours: np.ndarray,
+    framed: np.ndarray,
+) -> Figure:
+    """The images row by row, each with its text below, in its colour."""
+    tops = _tops(texts, columns)
+    figure, axes = _canvas(min(len(texts), columns), tops[-1], columns / WIDTH)
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        _place(axes, image, (column, tops[row]), colours[place], framed[place])
+        _write(axes, texts[place], (column + 0.5, tops[row] + 1), colours[place])
+    return figure
+
+
+def _tops(texts: list[str], columns: int) -> Float[np.ndarray, "rows+1"]:
+    """Where each row of cells begins, and the last ends, in widths of a cell: each has room for its texts."""
+    rows = [texts[start : start + columns] for start in range(0, len(texts), columns)]
+    lines = np.array([max(text.count("\n") + bool(text) for text in row) for row in rows])
+    return np.cumsum([0, *(1 + (lines * LINE + 0.12) * columns / WIDTH)])
+
+
+def _canvas(width: float, height: float, inch: float) -> tuple[Figure, Axes]:
+    """A figure of so many cells; ``inch`` of them are one inch."""
+    figure = Figure(figsize=(width / inch, height / inch), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    return figure, axes
 
 
 def _place(
-    axes: Axes, image: np.ndarray, left: float, top: float, text: str, colour: str, framed: bool
+    axes: Axes,
+    image: UInt8[np.ndarray, "h w c"],
+    place: tuple[float, float],
+    colour: str,
+    framed: bool,
+    size: float = 1,
 ) -> None:
+    """The image in a cell of ``size`` whose left and top are ``place``."""
     h, w, _ = image.shape
-    width, height = (1 - 2 * GAP) * np.array([w, h]) / max(w, h)
-    corner = (left + (1 - width) / 2, top + (1 - height) / 2)
+    width, height = (size - 2 * GAP) * np.array([w, h]) / max(w, h)
+    corner = (place[0] + (size - width) / 2, place[1] + (size - height) / 2)
     extent = (corner[0], corner[0] + width, corner[1] + height, corner[1])
     axes.imshow(
         image.squeeze(axis=2) if image.shape[2] == 1 else image,
@@ -92,13 +124,7 @@ def _place(
     )
     edge, line = (colour, 4) if framed else (LINES, 0.6)
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=line))
-    axes.text(
-        left + 0.5,
-        top + 1,
-        text,
-        ha="center",
-        va="top",
-        color=colour,
-        fontsize=LETTER,
-        linespacing=1.15,
-    )
+
+
+def _write(axes: Axes, text: str, place: tuple[float, float], colour: str) -> None:
+    axes.text(*place, text, ha="center", va="top", color=colour, fontsize=SMALL, linespacing=1.15)

@@ -1,6 +1,7 @@
 """What all figures share: colours that colour-blind people can tell apart, sizes, short names."""
 
 import io
+import textwrap
 
 from matplotlib.figure import Figure
 
@@ -32,6 +33,15 @@ def short(name: str, most: int) -> str:
         return name
     tail = (most - 1) * 6 // 10
     return f"{name[: most - 1 - tail].rstrip()}…{name[len(name) - tail :].lstrip()}"
+
+
+def wrapped(name: str, width: int, most_lines: int) -> list[str]:
+    """The name in lines of at most ``width`` characters; where they are too many, its middle goes."""
+    for most in range(max(len(name), width), width, -1):
+        lines = textwrap.wrap(short(name, most), width)
+        if len(lines) <= most_lines:
+            return lines
+    return [short(name, width)]
 
 
 def longest(names: list[str]) -> int:

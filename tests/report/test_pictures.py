@@ -41,6 +41,27 @@ def test_worst_errors_tell_both_classes_and_probabilities():
     assert texts_of(figure) == ["3 taken for 5\n0.99; true 0.00"]
 
 
+def test_long_names_are_whole_in_lines_of_their_own():
+    names = ["end of no overtaking by trucks", "priority at the next crossing"]
+    truth, guess = "end of no\novertaking by\ntrucks", "priority at the\nnext crossing"
+    figure = worst_errors(images_of(1), np.array([0]), np.array([[0.25, 0.75]]), names)
+    assert texts_of(figure) == [f"{truth}\ntaken for\n{guess}\n0.75; true 0.25"]
+    figure = predictions(images_of(2), np.array([0, 0]), np.array([0, 1]), names)
+    assert texts_of(figure) == [truth, f"{guess}\nis {truth}"]
+
+
+def test_texts_stay_clear_of_the_images_below():
+    names = ["end of no overtaking by trucks", "stop"]
+    labels = np.array([1] * 7 + [0] * 5)
+    axes = predictions(images_of(12), labels, labels, names).axes[0]
+    axes.figure.draw_without_rendering()
+    tops = sorted({image.get_extent()[3] for image in axes.get_images()})
+    for image, text in zip(axes.get_images(), axes.texts, strict=True):
+        box = text.get_window_extent().transformed(axes.transData.inverted())
+        below = [top for top in tops if top > image.get_extent()[3]]
+        assert max(box.y0, box.y1) < min(below, default=axes.get_ylim()[0])
+
+
 def test_colours_are_kept():
     images = images_of(2, channels=3)
     drawn = predictions(images, np.zeros(2, int), np.zeros(2, int), ["a"]).axes[0].get_images()

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fidle_jax.report.style import longest, new_figure, png, short
+from fidle_jax.report.style import longest, new_figure, png, short, wrapped
 
 
 @given(st.text(max_size=60), st.integers(4, 30))
@@ -13,6 +13,19 @@ def test_a_short_name_has_room_and_keeps_what_fits(name, most):
 
 def test_names_that_differ_at_the_end_still_differ():
     assert short("Speed limit (20km/h)", 14) != short("Speed limit (30km/h)", 14)
+
+
+@given(st.text("ab cd", max_size=60), st.integers(5, 20), st.integers(1, 4))
+def test_a_wrapped_name_has_lines_that_fit_and_not_too_many(name, width, most_lines):
+    lines = wrapped(name, width, most_lines)
+    assert len(lines) <= most_lines
+    assert all(len(line) <= width for line in lines)
+
+
+def test_a_wrapped_name_is_whole_where_there_is_room_and_loses_its_middle_elsewhere():
+    name = "end of no overtaking by trucks"
+    assert wrapped(name, 15, 3) == ["end of no", "overtaking by", "trucks"]
+    assert wrapped(name, 15, 2) == ["end of no…aking", "by trucks"]
 
 
 def test_longest_is_of_the_longest_name():

@@ -4,7 +4,7 @@ from fidle_jax.report.confusion import confusion_matrix, group_confusion
 from fidle_jax.report.curves import training_curves
 from fidle_jax.report.network import feature_maps, learned_kernels
 from fidle_jax.report.page import Picture
-from fidle_jax.report.pictures import predictions, worst_errors
+from fidle_jax.report.pictures import augmented, predictions, worst_errors
 from fidle_jax.report.run_files import Run
 from fidle_jax.report.scores import (
     commonest_confusions,
@@ -25,6 +25,7 @@ def draw_pictures(run: Run) -> list[Picture]:
         *_group_confusion(run),
         _predictions(run),
         _worst_errors(run),
+        *_augmented(run),
         _kernels(run),
         _feature_maps(run),
     ]
@@ -111,6 +112,27 @@ def _worst_errors(run: Run) -> Picture:
         evaluation.class_names,
     )
     return Picture(name, title, caption, png(figure))
+
+
+def _augmented(run: Run) -> list[Picture]:
+    found = run.augmented
+    if found is None:
+        return []
+    names = run.evaluation.class_names
+    caption = (
+        f"A training image (class {names[found.label]}), and {len(found.versions)} versions of it as the "
+        "network might meet them in the first step. "
+    )
+    if (found.labels != found.label).any():
+        caption += "A flip gave the framed ones another class. "
+    caption += (
+        "Of up to a thousand training images, evenly spaced through the split (where images are "
+        "flipped, those whose class a flip changes, if there are any), it has the sharpest middle in "
+        "the brightest quarter."
+    )
+    figure = augmented(found.image, found.label, found.versions, found.labels, names)
+    title = "What augmentation makes of one image"
+    return [Picture("augmented", title, caption, png(figure))]
 
 
 def _kernels(run: Run) -> Picture:

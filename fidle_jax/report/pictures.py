@@ -61,7 +61,35 @@ def worst_errors(
     return _gallery(images, texts, columns, np.full(len(labels), "black"), framed=nothing)
 
 
-def _letters(columns: int) -> int:
+def augmented(
+    image: UInt8[np.ndarray, "h w c"],
+    label: int,
+    versions: UInt8[np.ndarray, "n h w c"],
+    labels: Int[np.ndarray, "n"],
+    class_names: list[str],
+) -> Figure:
+    """The image with its class, and its versions beside it; those of another class are framed."""
+    columns, size, first = 8, 2, 2.2
+    inch = (first + columns) / WIDTH
+    figure, axes = _canvas(
+        first + columns, max(-(-len(versions) // columns), size + 5 * LINE * inch), inch
+    )
+    _place(axes, image, (0, 0), BLUE, framed=False, size=size)
+    others = np.unique(labels[labels != label])
+    names = [(class_names[label], BLUE)]
+    names += [(f"framed: {class_names[k]}", VERMILLION) for k in others]
+    top = size
+    for name, colour in names:
+        lines = wrapped(name, size * _letters(first + columns), 3)
+        _write(axes, "\n".join(lines), (size / 2, top), colour)
+        top += (len(lines) + 0.3) * LINE * inch
+    for place, (version, k) in enumerate(zip(versions, labels, strict=True)):
+        row, column = divmod(place, columns)
+        _place(axes, version, (first + column, row), VERMILLION, framed=k != label)
+    return figure
+
+
+def _letters(columns: float) -> int:
     """How many letters of average width fit in a cell."""
     return int(WIDTH / columns / (0.68 * SMALL / 72))
 
@@ -84,9 +112,9 @@ def _gallery(
 
 
 def _tops(texts: list[str], columns: int) -> Float[np.ndarray, "rows+1"]:
-    """Where each row of cells begins, and the last ends, in widths of a cell: each has room for its texts."""
+    """Where each row begins, and the last ends, in widths of a cell; each has room for its texts."""
     rows = [texts[start : start + columns] for start in range(0, len(texts), columns)]
-    lines = np.array([max(text.count("\n") + bool(text) for text in row) for row in rows])
+    lines = np.array([max(text.count("\n") + 1 for text in row) for row in rows])
     return np.cumsum([0, *(1 + (lines * LINE + 0.12) * columns / WIDTH)])
 
 

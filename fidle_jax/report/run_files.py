@@ -64,12 +64,23 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Augmented:
+    """A training image, and what augmentation made of it, with the class of each."""
+
+    image: UInt8[np.ndarray, "h w c"]
+    label: int
+    versions: UInt8[np.ndarray, "n h w c"]
+    labels: Int[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
 class Run:
     """All that the report shows of a run.
 
     ``metrics`` has a column per name in METRICS, a row per epoch, NaN where nothing was measured.
     ``kernels`` (by layer) and ``maps`` (by number and layer, "01 conv_1") are in the order of the
-    network; ``maps`` are the activations of test example ``digit``.
+    network; ``maps`` are the activations of test example ``digit``. ``augmented`` is None where nothing
+    was, or by an earlier version.
     """
 
     config: dict
@@ -80,6 +91,7 @@ class Run:
     kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]
     maps: dict[str, np.ndarray]
     digit: int
+    augmented: Augmented | None = None
 
 
 def read_run(run_dir: Path) -> Run:
@@ -100,6 +112,7 @@ def read_run(run_dir: Path) -> Run:
         kernels={name: kernels[name] for name in order if name in kernels},
         maps=maps,
         digit=digit,
+        augmented=_read_augmented(run_dir / "augmented.npz", len(evaluation.class_names)),
     )
 
 
@@ -215,6 +228,27 @@ def _groups(path: Path, arrays: dict[str, np.ndarray], classes: int) -> Groups |
     if of_class.min() < 0 or of_class.max() >= len(names):
         raise _broken(path, f"class_groups outside 0 to {len(names) - 1}")
     return Groups([str(name) for name in names], of_class)
+
+
+def _read_augmented(path: Path, classes: int) -> Augmented | None:
+    if not path.exists():
+        return None
+    arrays = _read_npz(path)
+    if missing := [k for k in ("image", "label", "versions", "labels") if k not in arrays]:
+        raise _broken(path, f"lacks {', '.join(missing)}")
+    image, label, versions, labels = (arrays[k] for k in ("image", "label", "versions", "labels"))
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
+        raise _broken(path, f"image {image.shape} is not (h, w, 1 or 3)")
+    if versions.shape[1:] != image.shape or not len(versions):
+        raise _broken(path, f"versions {versions.shape} are not images {image.shape}, one at least")
+    if image.dtype != np.uint8 or versions.dtype != np.uint8:
+        raise _broken(path, f"images are {image.dtype} and {versions.dtype}, not uint8")
+    every = np.append(labels, label)
+    if label.shape != () or labels.shape != versions.shape[:1] or every.dtype.kind not in "iu":
+        raise _broken(path, "label and labels are not an integer, and one for each version")
+    if every.min() < 0 or every.max() >= classes:
+        raise _broken(path, f"labels outside 0 to {classes - 1}")
+    return Augmented(image, int(label), versions, labels)
 
 
 def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:

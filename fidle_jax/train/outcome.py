@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fidle_jax.data import Dataset
-from fidle_jax.data.augment import scale
+from fidle_jax.data import Dataset, Split
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.nn import Conv, layer_table
 from fidle_jax.train.run_dir import write_beside
-from fidle_jax.train.step import example_losses, predict
+from fidle_jax.train.step import example_losses, predict, step_keys
+
+VERSIONS = 32  # that are kept of an augmented image
+CANDIDATES = 1000  # that this image is chosen from
 
 
 def evaluate_test(
@@ -49,6 +52,50 @@ def _groups(dataset: Dataset) -> dict[str, np.ndarray]:
     for place, classes in enumerate(dataset.class_groups.values()):
         group_of_class[list(classes)] = place
     return {"group_names": np.array(list(dataset.class_groups)), "class_groups": group_of_class}
+
+
+def write_augmented(train: Split, ranges: Augmentation, seed: int, run_dir: Path) -> None:
+    """Writes augmented.npz, if anything is augmented: a training image, and what the first step makes of it.
+
+    It holds the image (uint8), its label, and the versions (uint8) that it would have at the first
+    places of that step's batch, with their labels.
+    """
+    if ranges == NO_AUGMENTATION:
+        return
+    chosen = np.full(VERSIONS, _clearest(train, ranges.mirrored))
+    key, _ = step_keys(jnp.uint32(seed), 0)
+    versions, labels = jax.jit(augment, static_argnames="ranges")(
+        train.images[chosen], train.labels[chosen], key, jnp.arange(VERSIONS), ranges=ranges
+    )
+    _save_arrays(
+        run_dir / "augmented.npz",
+        image=train.images[chosen[0]],
+        label=train.labels[chosen[0]],
+        versions=np.asarray(jnp.round(255 * versions).astype(jnp.uint8)),
+        labels=np.asarray(labels),
+    )
+
+
+def _clearest(train: Split, mirrored: tuple[int, ...]) -> int:
+    """Of a thousand images, evenly spaced, the one of the sharpest middle in the brightest quarter.
+
+    With ``mirrored``, as of `Augmentation`, of those alone whose label a flip changes, if there are any.
+    """
+    rows = np.arange(len(train.labels))
+    if mirrored:
+        others = np.array(mirrored)[train.labels]
+        changed = np.flatnonzero((others >= 0) & (others != train.labels))
+        rows = changed if len(changed) else rows
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CANDIDATES)).astype(int)]
+    height, width = train.images.shape[1:3]
+    middle = train.images[
+        rows, height // 4 : height - height // 4, width // 4 : width - width // 4
+    ].astype(np.float32)
+    sharpness = sum(np.abs(np.diff(middle, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
+    brightness = middle.mean(axis=(1, 2, 3))
+    return int(
+        rows[np.argmax(np.where(brightness >= np.quantile(brightness, 0.75), sharpness, -1))]
+    )
 
 
 def _look_inside(model, variables, images, digit: int = 0) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.config import Config, check, differences, resolve, to_json
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
-from fidle_jax.train.outcome import evaluate_test
+from fidle_jax.train.outcome import evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.program import compile_program
 from fidle_jax.train.result import announce, describe_model, describe_result, training_facts
@@ -68,6 +68,7 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         facts, best = _train(config, mesh, dataset, model, train, validation, stop)
         if processes.is_first():
             facts |= evaluate_test(model, best, dataset, config.run_dir)
+            write_augmented(train, _ranges(config, dataset), config.seed, config.run_dir)
         finite = math.isfinite(facts.get("test_loss", 0))
         if processes.decide((), not finite)[1]:
             raise NotFinite("the test loss", facts["steps"])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.data.batches import gather_batch, padded_order, rows_at
@@ -129,9 +129,8 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
     images, labels, weights, example_index = part
     # What fills up has no place in the batch: a batch norm leaves it out.
     example_index = jnp.where(weights > 0, example_index, -1)
-    _, stepping = jax.random.split(jax.random.key(state.seed))
-    warp_key, dropout_key = jax.random.split(jax.random.fold_in(stepping, state.step))
-    x, labels = augment(images, labels, warp_key, example_index, task.ranges)
+    augment_key, dropout_key = step_keys(state.seed, state.step)
+    x, labels = augment(images, labels, augment_key, example_index, task.ranges)
 
     def loss_fn(params):
         logits, changed = task.model.apply(
@@ -150,6 +149,15 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
     (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
     return (grads, loss, right), batch_stats
+
+
+def step_keys(
+    seed: UInt32[Array, ""], step: Int[Array, ""]
+) -> tuple[Key[Array, ""], Key[Array, ""]]:
+    """What augmentation and dropout of a step get from a run's seed."""
+    _, stepping = jax.random.split(jax.random.key(seed))
+    augmentation, dropout = jax.random.split(jax.random.fold_in(stepping, step))
+    return augmentation, dropout
 
 
 def _as_type(tree: PyTree, dtype: str) -> PyTree:

@@ -37,6 +37,7 @@ def make_run(tmp_path):
         validation=True,
         kernels=True,
         groups=False,
+        augmented=False,
     ):
         rng = np.random.default_rng(0)
         labels = np.arange(40, dtype=np.int32) % classes
@@ -53,6 +54,14 @@ def make_run(tmp_path):
             class_names=np.array([f"class {i}" for i in range(classes)]),
             **(groups_of(classes) if groups else {}),
         )
+        if augmented:
+            np.savez(
+                tmp_path / "augmented.npz",
+                image=rng.integers(0, 256, (8, 8, channels), dtype=np.uint8),
+                label=1,
+                versions=rng.integers(0, 256, (32, 8, 8, channels), dtype=np.uint8),
+                labels=np.array([1, 2] * 16, dtype=np.int32),
+            )
         arrays = {
             "map/01 conv_1": rng.normal(size=(6, 6, 4)).astype(np.float32),
             "map/00 input": rng.random((8, 8, channels)).astype(np.float32),

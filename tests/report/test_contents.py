@@ -19,6 +19,12 @@ def test_errors_within_groups_are_counted_where_there_are_groups(make_run):
     assert "group_confusion" not in pictures_of(make_run())
 
 
+def test_augmentation_is_shown_where_there_was_any(make_run):
+    caption = pictures_of(make_run(augmented=True))["augmented"].caption
+    assert "A training image (class class 1), and 32 versions of it" in caption
+    assert "A flip gave the framed ones another class." in caption
+
+
 def test_figures_that_cannot_be_say_why(make_run):
     pictures = pictures_of(make_run(epochs=0, errors=False, kernels=False))
     absent = {name: picture.caption for name, picture in pictures.items() if picture.png is None}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from fidle_jax.report.pictures import predictions, worst_errors
+from fidle_jax.report.pictures import augmented, predictions, worst_errors
 from fidle_jax.report.style import VERMILLION
 
 
@@ -60,6 +60,35 @@ def test_texts_stay_clear_of_the_images_below():
         box = text.get_window_extent().transformed(axes.transData.inverted())
         below = [top for top in tops if top > image.get_extent()[3]]
         assert max(box.y0, box.y1) < min(below, default=axes.get_ylim()[0])
+
+
+def test_augmented_versions_that_became_another_class_are_framed_and_the_class_named():
+    images = images_of(33, channels=3)
+    labels = np.array([1, 0, 1, 0] * 8)
+    figure = augmented(images[0], 1, images[1:], labels, ["keep left", "keep right"])
+    axes = figure.axes[0]
+    assert texts_of(figure) == ["keep right", "framed: keep\nleft"]
+    assert len(frames_of(axes)) == 16
+    shown = [image.get_array() for image in axes.get_images()]
+    np.testing.assert_array_equal(shown, images)
+
+
+@pytest.mark.parametrize("n", [1, 32])
+def test_augmented_versions_and_names_stay_within_the_figure(n):
+    images = images_of(n + 1)
+    name = "End of the limit of speed for vehicles over 3.5 tons"
+    figure = augmented(images[0], 0, images[1:], np.arange(n) % 2, [name, name])
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for image in axes.get_images():
+        x0, x1, y1, y0 = image.get_extent()
+        assert left <= x0 < x1 <= right
+        assert top <= y0 < y1 <= bottom
+    for text in axes.texts:
+        box = text.get_window_extent().transformed(axes.transData.inverted())
+        assert box.width < 2.2
+        assert max(box.y0, box.y1) <= bottom
 
 
 def test_colours_are_kept():

@@ -38,6 +38,13 @@ def test_a_run_with_groups_of_classes_has_a_figure_of_them(make_run):
     assert "Right group" in page
 
 
+def test_a_run_that_augmented_has_a_figure_of_it(make_run):
+    run_dir = make_run(augmented=True)
+    page = write_report(run_dir).read_text(encoding="utf-8")
+    assert figures(run_dir) == {*FIGURES, "augmented"}
+    assert "What augmentation makes of one image" in page
+
+
 @pytest.mark.parametrize(
     ("kind", "absent"),
     [

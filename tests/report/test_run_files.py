@@ -85,6 +85,45 @@ def test_groups_that_contradict_the_classes_are_refused(make_run, changes):
     assert_refused(run_dir, "evaluation.npz")
 
 
+def test_augmented_versions_are_read_where_there_are_any(make_run):
+    augmented = read_run(make_run(augmented=True)).augmented
+    assert augmented.versions.shape == (32, 8, 8, 1)
+    assert (augmented.label, augmented.labels[1]) == (1, 2)
+
+
+def test_a_run_without_augmentation_has_no_versions(make_run):
+    assert read_run(make_run()).augmented is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image": None},
+        {"image": np.zeros((8, 8), np.uint8)},
+        {"image": np.zeros((8, 8, 1), np.float32)},
+        {"image": np.zeros((9, 8, 1), np.uint8)},
+        {"versions": np.zeros((0, 8, 8, 1), np.uint8), "labels": np.zeros(0, int)},
+        {"versions": np.zeros((32, 8, 8, 1), np.float32)},
+        {"label": np.array([1])},
+        {"label": 1.0},
+        {"label": 3},
+        {"labels": np.zeros(31, int)},
+        {"labels": np.full(32, -1)},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_augmented_versions_that_contradict_themselves_are_refused(make_run, changes):
+    run_dir = make_run(augmented=True)
+    change_npz(run_dir / "augmented.npz", **changes)
+    assert_refused(run_dir, "augmented.npz")
+
+
+def test_an_augmented_file_of_something_else_is_refused(make_run):
+    run_dir = make_run()
+    (run_dir / "augmented.npz").write_bytes(b"garbage")
+    assert_refused(run_dir, "augmented.npz")
+
+
 def test_maps_come_in_the_order_of_their_numbers(make_run):
     assert list(read_run(make_run()).maps) == ["00 input", "01 conv_1", "02 flatten", "03 dense_1"]
 

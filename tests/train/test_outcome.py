@@ -3,11 +3,19 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import linen as nn
 
+from fidle_jax.data import Split
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
+from fidle_jax.data.warp import Warp
 from fidle_jax.nn import CNN, DNN
-from fidle_jax.train.outcome import evaluate_test
+from fidle_jax.train.outcome import evaluate_test, write_augmented
+from fidle_jax.train.state import init_state
+from fidle_jax.train.step import Task, train_step
 
 
 @pytest.fixture(params=[CNN, DNN])
@@ -58,3 +66,65 @@ def test_maps_go_from_the_image_to_the_logits_layer_by_layer(outcome):
         for name, params in variables["params"].items():
             if name.startswith("conv"):
                 np.testing.assert_array_equal(arrays[f"kernel/{name}"], params["kernel"])
+
+
+class Spy(nn.Module):
+    """Keeps what it is given, as if it were batch statistics."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False, example_index=None):
+        seen = self.variable("batch_stats", "seen", lambda: jnp.zeros((32, *x.shape[1:])))
+        seen.value = x if train else seen.value
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def augmented(train, ranges, directory, seed=0):
+    write_augmented(train, ranges, seed, directory)
+    with np.load(directory / "augmented.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_augmented_versions_are_those_that_a_training_step_sees(squares, tmp_path):
+    ranges = Augmentation(Warp(shift=2, rotation=20), 0.2, 0.5, 0.3, 0.5, (1, 0, 2))
+    found = augmented(squares.read("train"), ranges, tmp_path, seed=7)
+    task = Task(Spy(), optax.sgd(0.1), ranges)
+    state = init_state(task.model, (12, 12, 1), task.optimizer, seed=7)
+    batch = np.repeat(found["image"][None], 32, 0), np.repeat(found["label"], 32)
+    batch = *batch, np.ones(32, np.float32), np.arange(32)
+    after = jax.jit(lambda *arrays: train_step(task, *arrays))(state, *(x[None] for x in batch))
+    seen = after.batch_stats["seen"]
+    np.testing.assert_allclose(found["versions"] / 255, seen, atol=0.5001 / 255)
+    assert len(np.unique(found["versions"], axis=0)) == 32
+    assert set(found["labels"].tolist()) == {0, 1}
+
+
+def blurred_but(places, brightness, n=40):
+    """Grey images of growing brightness, but for sharp ones at ``places``."""
+    images = np.repeat(np.arange(n, dtype=np.uint8)[:, None, None, None], 12, 1).repeat(12, 2)
+    stripes = np.arange(12, dtype=np.uint8) % 2 * 50
+    for place, level in zip(places, brightness, strict=True):
+        images[place] = (level + stripes)[None, :, None]
+    return images
+
+
+def test_the_augmented_image_is_the_sharpest_of_the_bright(tmp_path):
+    images = blurred_but((3, 5, 21), (0, 150, 120))
+    images[21, :, :, 0] //= 2
+    train = Split(images, np.arange(40, dtype=np.int32) % 3)
+    found = augmented(train, Augmentation(brightness=0.1), tmp_path)
+    np.testing.assert_array_equal(found["image"], images[5])
+    assert found["label"] == 2
+
+
+def test_where_images_are_flipped_the_augmented_one_is_of_a_class_that_a_flip_changes(tmp_path):
+    images = blurred_but((3, 4), (150, 150))
+    train = Split(images, np.array([0, 1] * 20, np.int32))
+    for mirrored, chosen in (((2, 1, 0), 4), ((-1, 2, 1), 3), ((0, 1, 2), 3)):
+        ranges = Augmentation(flips=0.5, mirrored=mirrored)
+        found = augmented(train, ranges, tmp_path)
+        assert found["label"] == train.labels[chosen], mirrored
+
+
+def test_without_augmentation_there_is_no_file_of_it(squares, tmp_path):
+    write_augmented(squares.read("train"), NO_AUGMENTATION, 0, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
 HOLD_OUT = ("groups", "examples")
 PARALLEL = ("jit", "pmap")
 COMPUTE_DTYPES = ("float32", "bfloat16")
+CLASS_WEIGHTS = ("none", "inverse", "effective")
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
 
 MANY = 10**9
@@ -99,6 +100,8 @@ class Config:
     """Weight decay of the kernels: decoupled in adamw, nadamw and lion, else in the gradient. [recipe]"""
     label_smoothing: float | None = None
     """Share of each target that is spread over all classes. [recipe]"""
+    class_weights: str = "none"
+    """Rare classes count more in training: inverse (frequency), effective (number, beta 0.999); or none."""
     clip_norm: float | None = None
     """Largest norm of the gradient; longer ones are scaled down; 0: no limit. [recipe]"""
     ema_decay: float | None = None
@@ -160,6 +163,7 @@ def check(config: Config) -> None:
         check_name("optimizer", config.optimizer, OPTIMIZERS)
     if config.schedule is not None:
         check_name("schedule", config.schedule, SCHEDULES)
+    check_name("value of --class-weights", config.class_weights, CLASS_WEIGHTS)
     check_name("value of --parallel", config.parallel, PARALLEL)
     check_name("value of --compute-dtype", config.compute_dtype, COMPUTE_DTYPES)
     for name, (low, high) in RANGES.items():

@@ -11,9 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from fidle_jax.data import Dataset, Split, grouped_split, load_dataset, stratified_split
-from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import steps_per_epoch
-from fidle_jax.data.warp import Warp
 from fidle_jax.errors import InputError
 from fidle_jax.nn import format_table, layer_table, make_model
 from fidle_jax.report import write_report
@@ -22,14 +20,14 @@ from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.config import Config, check, differences, resolve, to_json
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
-from fidle_jax.train.optimizer import make_optimizer, make_schedule
+from fidle_jax.train.optimizer import make_schedule
 from fidle_jax.train.outcome import evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.program import compile_program
 from fidle_jax.train.result import announce, describe_model, describe_result, training_facts
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task
+from fidle_jax.train.task import augmentation, make_task
 
 
 def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, Any] | None:
@@ -61,14 +59,14 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     config, dataset, model, train, validation = _load(config, mesh.size)
     table = layer_table(model, dataset.image_shape)
     if processes.is_first():
-        announced = announce(config, dataset, train, validation, _ranges(config, dataset))
+        announced = announce(config, dataset, train, validation, augmentation(config, dataset))
         print(announced, format_table(table), sep="\n\n", end="\n\n")
     described = to_json(config) | {"experiment": experiment, "command": command}
     with _hold(config, described, describe_model(model, table)):
         facts, best = _train(config, mesh, dataset, model, train, validation, stop)
         if processes.is_first():
             facts |= evaluate_test(model, best, dataset, config.run_dir)
-            write_augmented(train, _ranges(config, dataset), config.seed, config.run_dir)
+            write_augmented(train, augmentation(config, dataset), config.seed, config.run_dir)
         finite = math.isfinite(facts.get("test_loss", 0))
         if processes.decide((), not finite)[1]:
             raise NotFinite("the test loss", facts["steps"])
@@ -190,14 +188,7 @@ def _train(
     """What is to be said of the training, and the variables it chose."""
     steps = steps_per_epoch(len(train.labels), config.batch_size)
     schedule = make_schedule(config, steps)
-    task = Task(
-        model=model,
-        optimizer=make_optimizer(config, schedule),
-        ranges=_ranges(config, dataset),
-        label_smoothing=config.label_smoothing,
-        ema_decay=config.ema_decay,
-        compute_dtype=config.compute_dtype,
-    )
+    task = make_task(config, dataset, model, schedule, train.labels)
     state = init_state(
         model, dataset.image_shape, task.optimizer, config.seed, average=config.ema_decay > 0
     )
@@ -226,26 +217,3 @@ def _train(
     if processes.decide((), stop.requested)[1]:
         raise Interrupted
     return training_facts(loop, plan, program, validation), loop.best
-
-
-def _ranges(config: Config, dataset: Dataset) -> Augmentation:
-    if config.flips and dataset.mirrored is None:
-        raise InputError(
-            f"--flips is {config.flips}; expected 0, as it is not known which classes of {dataset.name} "
-            "are mirror images"
-        )
-    side = min(dataset.image_shape[:2])
-    return Augmentation(
-        warp=Warp(
-            shift=side * config.shift,
-            rotation=config.rotation,
-            scaling=config.scaling,
-            shear=config.shear,
-            elastic=side * config.elastic,
-        ),
-        brightness=config.brightness,
-        contrast=config.contrast,
-        cutout=config.cutout,
-        flips=config.flips,
-        mirrored=dataset.mirrored if config.flips else (),
-    )

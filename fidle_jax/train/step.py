@@ -27,6 +27,7 @@ class Task:
         optimizer: gradients to updates.
         ranges: of the augmentation.
         label_smoothing: share of each target that is spread over all classes.
+        class_weights: by which each class's examples count in the gradient; empty: all alike.
         ema_decay: of the moving average of the weights, where the state has one.
         compute_dtype: of the network's arithmetic; the state is float32 whatever it is.
         axis_name: of the mapped axis that batches are spread over; None where arrays are whole.
@@ -36,6 +37,7 @@ class Task:
     optimizer: optax.GradientTransformation
     ranges: Augmentation = NO_AUGMENTATION
     label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
     ema_decay: float = 0.0
     compute_dtype: str = "float32"
     axis_name: str | None = None
@@ -67,8 +69,10 @@ def train_step(
     """The state after one step on a batch, whose parts are computed one after the other.
 
     The loss is the mean over the examples of weight 1, those of all parts and devices; those of
-    weight 0 fill a batch up and count for nothing. ``example_index`` is each example's place in the
-    whole batch: with the state's seed and step, all that augmentation and dropout depend on.
+    weight 0 fill a batch up and count for nothing. The gradient is that of this mean with each loss
+    multiplied by the weight of its class, the one after augmentation; the totals are of plain losses.
+    ``example_index`` is each example's place in the whole batch: with the state's seed and step, all
+    that augmentation and dropout depend on.
     """
     count = _over_devices(task, jnp.sum(weights))
     sums, batch_stats = _over_parts(
@@ -142,11 +146,15 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
             mutable=["batch_stats"],
         )
         logits = _as_type(logits, "float32")
-        losses = example_losses(logits, labels, task.label_smoothing)
-        loss = jnp.sum(losses * weights) / count
-        return loss, (logits, changed.get("batch_stats", batch_stats))
+        losses = example_losses(logits, labels, task.label_smoothing) * weights
+        loss = objective = jnp.sum(losses) / count
+        if task.class_weights:
+            of_class = jnp.asarray(task.class_weights, losses.dtype)
+            objective = jnp.sum(losses * of_class[labels]) / count
+        return objective, (loss, logits, changed.get("batch_stats", batch_stats))
 
-    (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    gradient = jax.grad(loss_fn, has_aux=True)
+    grads, (loss, logits, batch_stats) = gradient(state.params)
     right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
     return (grads, loss, right), batch_stats
 

@@ -97,7 +97,8 @@ def _outcome(strategy, devices, parts):
 def _train(how, model, dtype=jnp.float32, seen=None):
     """The state after each step of an epoch."""
     strategy, mesh, parts = how
-    task = Task(model, optax.adam(1e-3), WARP)
+    weights = tuple(0.5 + 0.1 * k for k in range(10))
+    task = Task(model, optax.adam(1e-3), WARP, class_weights=weights)
     state = init_state(model, SHAPE, task.optimizer, seed=3)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), state.params)
     stats = jax.tree.map(lambda leaf: leaf.astype(dtype), state.batch_stats)

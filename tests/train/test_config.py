@@ -95,6 +95,7 @@ def test_a_flag_that_is_given_replaces_the_recipes_value():
         ({"model": "cn"}, "did you mean cnn"),
         ({"recipe": "bets"}, "did you mean best"),
         ({"parallel": "pmp"}, "did you mean pmap"),
+        ({"class_weights": "invers"}, "did you mean inverse"),
         ({"compute_dtype": "float16"}, "did you mean bfloat16"),
         ({"devices": 0}, "--devices is 0; expected 1 or more"),
         ({"accumulate": 0}, "--accumulate is 0; expected 1 or more"),

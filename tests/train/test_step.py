@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order, padded_order
@@ -131,6 +132,51 @@ def test_the_step_follows_the_gradient_of_the_mean_loss(data):
         state, images[None], labels[None], jnp.ones((1, EXAMPLES)), jnp.arange(EXAMPLES)[None]
     )
     chex.assert_trees_all_close(after.params, expected, atol=1e-6)
+
+
+class Linear(nn.Module):
+    """A network that compiles at once."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False, example_index=None):
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def linear_step(batch, **settings):
+    """The state before and after a step of the linear network."""
+    task = Task(Linear(), optax.sgd(1e-2), **settings)
+    return start(task), jax.jit(functools.partial(train_step, task))(start(task), *batch)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_the_step_follows_the_gradient_of_the_weighted_loss_and_tells_the_plain_one(data, parts):
+    images, labels = data
+    filled = np.r_[np.arange(EXAMPLES), 0, 0, 0]
+    weights = (np.arange(40) < EXAMPLES).astype(np.float32)
+    batch = images[filled], labels[filled], weights, jnp.arange(40)
+    batch = [array.reshape(parts, -1, *array.shape[1:]) for array in batch]
+    before, after = linear_step(batch, class_weights=(0.5, 3.0, 1.0))
+
+    def losses(params):
+        logits = Linear().apply({"params": params}, images / 255.0)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+    def loss(params):
+        return jnp.mean(jnp.array([0.5, 3.0, 1.0])[labels] * losses(params))
+
+    expected = jax.tree.map(lambda p, g: p - 1e-2 * g, before.params, jax.grad(loss)(before.params))
+    chex.assert_trees_all_close(after.params, expected, atol=1e-6)
+    np.testing.assert_allclose(after.totals.loss, losses(before.params).sum(), rtol=1e-5)
+
+
+def test_an_example_weighs_as_the_class_that_a_flip_gave_it(data):
+    batch = data[0][None, :8], jnp.zeros((1, 8), jnp.int32), jnp.ones((1, 8)), jnp.arange(8)[None]
+    flips = Augmentation(flips=1.0, mirrored=(2, 1, 0))
+    before, of_old = linear_step(batch, ranges=flips, class_weights=(1.0, 1.0, 0.0))
+    chex.assert_trees_all_equal(of_old.params, before.params)
+    _, of_new = linear_step(batch, ranges=flips, class_weights=(0.0, 1.0, 1.0))
+    _, plain = linear_step(batch, ranges=flips)
+    chex.assert_trees_all_close(of_new, plain, rtol=1e-6)
 
 
 def test_the_first_step_that_is_not_finite_is_named(data):

@@ -210,13 +210,17 @@ def from_json(fields: dict[str, Any]) -> Config:
     return Config(**values)
 
 
+def options(config: Config) -> dict[str, Any]:
+    """The fields that say what the run computes."""
+    fields = dataclasses.fields(Config)
+    return {f.name: getattr(config, f.name) for f in fields if f.name not in _CIRCUMSTANCES}
+
+
 def differences(asked: Config, saved: Config) -> list[str]:
     """What ``asked`` would compute differently from ``saved``, both resolved, as "flag: a, not b"."""
+    have = options(saved)
     return [
-        f"--{name.replace('_', '-')} {new} (the run has {old})"
-        for name, new, old in (
-            (field.name, getattr(asked, field.name), getattr(saved, field.name))
-            for field in dataclasses.fields(Config)
-        )
-        if name not in _CIRCUMSTANCES and new != old
+        f"--{name.replace('_', '-')} {new} (the run has {have[name]})"
+        for name, new in options(asked).items()
+        if new != have[name]
     ]

@@ -18,7 +18,7 @@ from fidle_jax.report import write_report
 from fidle_jax.train import processes
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
-from fidle_jax.train.config import Config, check, differences, resolve, to_json
+from fidle_jax.train.config import Config, check, differences, options, resolve, to_json
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
 from fidle_jax.train.optimizer import make_schedule
 from fidle_jax.train.outcome import evaluate_test, write_augmented
@@ -28,6 +28,7 @@ from fidle_jax.train.result import announce, describe_model, describe_result, tr
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import init_state
 from fidle_jax.train.task import augmentation, make_task
+from fidle_jax.train.writers import write_hparams
 
 
 def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, Any] | None:
@@ -75,6 +76,7 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         if processes.is_first():
             result = describe_result(config, experiment, dataset, mesh.size, facts)
             run_dirs.write_json(config.run_dir / "result.json", result)
+            write_hparams(config.run_dir / "tensorboard", result["steps"], options(config), result)
             write_report(config.run_dir)
         processes.wait_for_all("written")
     return result

@@ -27,6 +27,16 @@ COLUMNS = (
     "images_per_second",
 )
 
+# Of result.json, by the tag that TensorBoard has them under.
+MEASURES = {
+    "test/accuracy": "test_accuracy",
+    "test/loss": "test_loss",
+    "validation/best_accuracy": "best_validation_accuracy",
+    "time/train_seconds": "train_seconds",
+    "parameters": "parameters",
+}
+HPARAMS = ".hparams"  # how the name of their file ends
+
 
 def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     """The CSV of all epochs so far, whole at any moment."""
@@ -62,6 +72,35 @@ class TensorBoard:
     def close(self) -> None:
         """Writes out what is left."""
         self._writer.close()
+
+
+def write_hparams(
+    directory: Path, step: int, options: dict[str, Any], result: dict[str, Any]
+) -> None:
+    """Adds what TensorBoard's tab HPARAMS compares runs by: a run's options, and what came of them.
+
+    They lie beside the run's other events, in a file of their own, which takes the place of one that
+    an earlier end of the same run left. Measures that are None are left out.
+    """
+    for earlier in directory.glob(f"*{HPARAMS}"):
+        earlier.unlink()
+    plain = {name: _as_hparam(value) for name, value in options.items()}
+    values = [*summary.hparams(plain, MEASURES)]
+    values += [
+        summary.scalar(tag, result[name])
+        for tag, name in MEASURES.items()
+        if result[name] is not None
+    ]
+    writer = EventsWriter(str(directory / "events"), HPARAMS)
+    for value in values:
+        writer.write_event(Event(wall_time=time.time(), step=step, summary=value))
+    writer.close()
+
+
+def _as_hparam(value: Any) -> bool | float | str:
+    if isinstance(value, bool | int | float | str):
+        return value
+    return "default" if value is None else " ".join(map(str, value))
 
 
 class Journal:

@@ -17,6 +17,7 @@ from fidle_jax.train.config import (
     check,
     differences,
     from_json,
+    options,
     resolve,
     to_json,
 )
@@ -134,6 +135,13 @@ def test_differences_name_what_changes_the_result_and_nothing_else():
     saved = resolve(Config(run_dir=Path("a")), "full")
     asked = dataclasses.replace(saved, run_dir=Path("b"), devices=2, parallel="pmap", epochs=17)
     assert differences(asked, saved) == ["--epochs 17 (the run has 16)"]
+
+
+def test_options_are_all_that_decides_what_is_computed():
+    config = Config(run_dir=Path("a"), shift=2.0)
+    assert options(config)["shift"] == 2.0
+    assert options(config)["class_weights"] == "none"
+    assert not {"run_dir", "data_dir", "resume", "devices", "progress"} & options(config).keys()
 
 
 def test_the_models_that_may_be_named_are_those_there_are():

@@ -108,6 +108,14 @@ def test_half_precision_computes_much_the_same(run, tmp_path):
     assert half["test_loss"] == pytest.approx(whole["test_loss"], rel=0.1)
 
 
+def test_what_a_run_augmented_and_weighed_is_kept_with_it(run, tmp_path):
+    run(epochs=1, shift=1.0, class_weights="inverse")
+    with np.load(tmp_path / "run" / "augmented.npz", allow_pickle=False) as arrays:
+        assert arrays["versions"].shape == (32, 12, 12, 1)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["class_weights"] == "inverse"
+
+
 def test_no_validation_trains_on_everything_and_keeps_the_last(run):
     result = run(validation_fraction=0.0)
     assert (result["train_examples"], result["validation_examples"]) == (90, 0)
@@ -134,6 +142,7 @@ def test_a_run_that_died_before_its_report_is_finished_by_going_on(run, tmp_path
     again = run(resume=True)
     for key in ("test_accuracy", "test_loss", "best_epoch", "train_seconds"):
         assert again[key] == result[key]
+    assert len(list((tmp_path / "run" / "tensorboard").glob("events*.hparams"))) == 1
     assert (tmp_path / "run" / "report.html").exists()
 
 

@@ -30,8 +30,8 @@ def test_class_weights_are_those_of_the_training_labels(squares):
 
 def test_the_ranges_are_those_of_the_config(squares):
     assert augmentation(resolve(Config(), "full"), squares) == NO_AUGMENTATION
-    ranges = task_of(squares, shift=2.0, cutout=0.3).ranges
-    assert (ranges.warp.shift, ranges.cutout, ranges.mirrored) == (2.0, 0.3, ())
+    ranges = task_of(squares, shift=0.25, cutout=0.3).ranges
+    assert (ranges.warp.shift, ranges.cutout, ranges.mirrored) == (3.0, 0.3, ())  # pixels of 12
 
 
 def test_flips_need_a_data_set_whose_mirror_images_are_known(squares):

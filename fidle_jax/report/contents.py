@@ -127,8 +127,8 @@ def _augmented(run: Run) -> list[Picture]:
         caption += "A flip gave the framed ones another class. "
     caption += (
         "Of up to a thousand training images, evenly spaced through the split (where images are "
-        "flipped, those whose class a flip changes, if there are any), it has the sharpest middle in "
-        "the brightest quarter."
+        "flipped, of those whose class a flip changes, if there are any), it has the middle of most "
+        "contrast among the sharpest quarter of the brightest quarter."
     )
     figure = augmented(found.image, found.label, found.versions, found.labels, names)
     title = "What augmentation makes of one image"

@@ -98,18 +98,18 @@ def test_augmented_versions_are_those_that_a_training_step_sees(squares, tmp_pat
     assert set(found["labels"].tolist()) == {0, 1}
 
 
-def blurred_but(places, brightness, n=40):
-    """Grey images of growing brightness, but for sharp ones at ``places``."""
+def blurred_but(striped, n=40):
+    """Images of one grey, from dark to bright, but for stripes ``(level, depth)`` at some places."""
     images = np.repeat(np.arange(n, dtype=np.uint8)[:, None, None, None], 12, 1).repeat(12, 2)
-    stripes = np.arange(12, dtype=np.uint8) % 2 * 50
-    for place, level in zip(places, brightness, strict=True):
-        images[place] = (level + stripes)[None, :, None]
+    for place, (level, depth) in striped.items():
+        stripes = level + np.arange(12, dtype=np.uint8) % 2 * depth
+        images[place] = stripes[None, :, None]
     return images
 
 
-def test_the_augmented_image_is_the_sharpest_of_the_bright(tmp_path):
-    images = blurred_but((3, 5, 21), (0, 150, 120))
-    images[21, :, :, 0] //= 2
+def test_the_augmented_image_is_bright_sharp_and_of_most_contrast(tmp_path):
+    images = blurred_but({3: (0, 60), 5: (150, 90), 12: (150, 60), 21: (150, 50)})
+    images[9, :6], images[9, 6:] = 50, 250  # much contrast, and one edge alone
     train = Split(images, np.arange(40, dtype=np.int32) % 3)
     found = augmented(train, Augmentation(brightness=0.1), tmp_path)
     np.testing.assert_array_equal(found["image"], images[5])
@@ -117,7 +117,7 @@ def test_the_augmented_image_is_the_sharpest_of_the_bright(tmp_path):
 
 
 def test_where_images_are_flipped_the_augmented_one_is_of_a_class_that_a_flip_changes(tmp_path):
-    images = blurred_but((3, 4), (150, 150))
+    images = blurred_but({3: (150, 50), 4: (150, 50)})
     train = Split(images, np.array([0, 1] * 20, np.int32))
     for mirrored, chosen in (((2, 1, 0), 4), ((-1, 2, 1), 3), ((0, 1, 2), 3)):
         ranges = Augmentation(flips=0.5, mirrored=mirrored)

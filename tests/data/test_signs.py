@@ -1,5 +1,6 @@
 """The signs' groups and mirror images fit the signs there are."""
 
+from fidle_jax.data import load_dataset
 from fidle_jax.data.signs import GROUPS, MIRRORED, NAMES, mirror_table
 
 
@@ -20,3 +21,9 @@ def test_the_table_has_minus_one_where_there_is_no_mirror_image():
     assert mirror_table()[38:40] == (39, 38)
     assert mirror_table()[0] == -1
     assert len(mirror_table()) == 43
+
+
+def test_a_set_of_signs_has_these_groups_and_mirror_images(tmp_path):
+    dataset = load_dataset("24x24-L", archives=tmp_path, data_dir=tmp_path)
+    assert dataset.class_groups == GROUPS
+    assert dataset.mirrored == mirror_table()

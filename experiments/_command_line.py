@@ -1,51 +1,40 @@
-"""The command line that every experiment shares: flags to a config, errors to one line each."""
+"""The command line of the experiments that train: flags to a config, a config to a run."""
 
-import contextlib
 import dataclasses
 import importlib
-import io
 import logging
 import os
-import re
 import shlex
 import sys
 import traceback
-import types
-import typing
 from pathlib import Path
 from typing import NoReturn
 
-import tyro
 from _flags import Flags, check_flags
 from _join import join_others
 from _launch import launch
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from _terminal import FAILED, INTERRUPTED, WRONG_INPUT, exit_with, fail, parse_flags, set_up_output
 
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import Config
 from fidle_jax.train.recipes import recipes_for
 from fidle_jax.train.run_dir import default_run_dir, read_config
-from fidle_jax.train.signals import Stop, catch_stop
+from fidle_jax.train.signals import Stop
 
-FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+INTERRUPTION = "interrupted before the run began"
 
 
 def main(experiment: str, description: str, defaults: Config) -> None:
     """Runs ``experiment`` as sys.argv asks and exits with its status."""
     defaults = Flags(**vars(defaults))
-    with catch_stop() as stop:
-        try:
-            flags = _parse(experiment, description, defaults)
-            if flags.launch == "here":
-                status = _run(flags, experiment, stop)
-            else:
-                status = launch(flags, defaults, experiment)
-        except InputError as error:
-            status = _fail(error, WRONG_INPUT)
-        except KeyboardInterrupt:
-            print("interrupted before the run began", file=sys.stderr)
-            status = INTERRUPTED
-    sys.exit(status)
+
+    def body(stop: Stop) -> int:
+        flags = _parse(experiment, description, defaults)
+        if flags.launch == "here":
+            return _run(flags, experiment, stop)
+        return launch(flags, defaults, experiment)
+
+    exit_with(body, INTERRUPTION)
 
 
 def _run(flags: Flags, experiment: str, stop: Stop) -> int:
@@ -59,9 +48,9 @@ def _run(flags: Flags, experiment: str, stop: Stop) -> int:
     try:
         return _train(flags, experiment, stop)
     except InputError as error:
-        return _leave(_fail(error, WRONG_INPUT))
+        return _leave(fail(error, WRONG_INPUT))
     except KeyboardInterrupt:
-        print("interrupted before the run began", file=sys.stderr)
+        print(INTERRUPTION, file=sys.stderr)
         return _leave(INTERRUPTED)
     except Exception:
         traceback.print_exc()
@@ -84,12 +73,12 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
     try:
         result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
     except (processes.InputErrorOfAll, NotFinite) as error:
-        return _fail(error, FAILED if isinstance(error, NotFinite) else WRONG_INPUT)
+        return fail(error, FAILED if isinstance(error, NotFinite) else WRONG_INPUT)
     except Interrupted:
         return _interrupted(run_dir) if processes.is_first() else INTERRUPTED
     except OSError as error:
         hint = f"; once that is mended, go on with: {_resume_command(run_dir)}"
-        status = _fail(error, FAILED, hint)
+        status = fail(error, FAILED, hint)
         return _leave(status) if flags.distributed else status
     except jax.errors.JaxRuntimeError:
         if flags.distributed:
@@ -118,35 +107,14 @@ def _leave(status: int) -> NoReturn:
 
 
 def _parse(experiment: str, description: str, defaults: Flags) -> Flags:
-    flags = _parse_flags(description, defaults)
+    description = f"{description}\n\n{_describe_recipes(defaults.dataset)}"
+    flags = parse_flags(description, defaults)
     check_flags(flags)
     if flags.resume:
         # The run's own settings stand in for the flags that are not given.
         saved = read_config(flags.run_dir, experiment)
-        flags = _parse_flags(description, dataclasses.replace(defaults, **vars(saved)))
+        flags = parse_flags(description, dataclasses.replace(defaults, **vars(saved)))
     return flags
-
-
-def _parse_flags(description: str, defaults: Flags) -> Flags:
-    """tyro's own errors are boxes of many lines: here they become one."""
-    rules = ConstructorRegistry()
-    rules.primitive_rule(_optional)
-    output = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(output):
-            return tyro.cli(
-                Flags,
-                description=f"{description}\n\n{_describe_recipes(defaults.dataset)}",
-                default=defaults,
-                registry=rules,
-            )
-    except SystemExit as leave:
-        if leave.code in (0, None):
-            raise
-        text = " ".join(re.sub(r"[\u2500-\u257f]+", " ", output.getvalue()).split())
-        message = re.split(r" (?:Argument helptext|For full helptext|-{5,})", text)[0]
-        title = r"^(?:Value error|Unrecognized options|Missing argument) (?=Error|Unrec|Missing)"
-        raise InputError(f"{re.sub(title, '', message)}; --help explains each flag") from None
 
 
 def _describe_recipes(dataset: str) -> str:
@@ -165,47 +133,10 @@ def _short(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """A flag that may be left open: shown and read as its type, without tyro's "{None}|"."""
-    choices = typing.get_args(info.type)
-    if types.NoneType not in choices:
-        return None
-    kinds = [kind for kind in choices if kind is not types.NoneType]
-    several = typing.get_origin(kinds[0]) is tuple
-    kind = typing.get_args(kinds[0])[0] if several else kinds[0]
-    expected = {int: "a whole number", float: "a number"}.get(kind, "text")
-
-    def read(words: list[str]):
-        try:
-            values = tuple(kind(word) for word in words)
-        except ValueError:
-            raise ValueError(f"expected {expected}, not {' '.join(words)!r}") from None
-        return values if several else values[0]
-
-    def show(value) -> list[str]:
-        if value is None:
-            return ["open"]
-        return [str(item) for item in value] if several else [str(value)]
-
-    metavar = "PATH" if kind is Path else kind.__name__.upper()
-    return PrimitiveConstructorSpec(
-        nargs="*" if several else 1,
-        metavar=f"{metavar} ..." if several else metavar,
-        instance_from_str=read,
-        is_instance=lambda value: True,
-        str_from_instance=show,
-    )
-
-
 def _configure(debug: bool) -> None:
     import jax
 
-    sys.stdout.reconfigure(line_buffering=True)  # a log file is read while the run goes on
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    logger = logging.getLogger("fidle_jax")
-    logger.addHandler(handler)
-    logger.propagate = False
+    set_up_output()
     if not debug:
         # Where a checkpoint cannot be written, orbax logs hundreds of lines of tracebacks, and
         # tensorstore's threads leave some more, beside the error that the run raises and reports.
@@ -216,18 +147,6 @@ def _configure(debug: bool) -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-class _OneLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
-
-
-def _fail(error: Exception, status: int, hint: str = "") -> int:
-    if "--debug" in sys.argv:
-        traceback.print_exception(error)
-    print(f"error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
-    return status
 
 
 def _resume_command(run_dir: Path) -> str:

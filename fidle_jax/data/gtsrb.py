@@ -1,14 +1,14 @@
 """GTSRB's traffic signs in any of the course's sizes and treatments: a TFDS builder over the archives."""
 
+import contextlib
+import functools
 import hashlib
 import itertools
 import logging
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pooch
 import requests
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fidle_jax.data import gtsrb_archives as archives_
 from fidle_jax.data import prepared, signs
 from fidle_jax.data.dataset import WHOLE, Dataset, Split
-from fidle_jax.data.gtsrb_archives import Photo
+from fidle_jax.data.gtsrb_photos import each_photo
 from fidle_jax.data.treatments import SET_NAMES, parse_name, treat
 from fidle_jax.errors import InputError
 
@@ -30,7 +30,6 @@ MD5 = {
     archives_.TEST_LABELS: "fe31e9c9270bbcd7b84b7f21a9d9d9e5",
 }
 EXAMPLES = {"train": 39_209, "test": 12_630}
-CHUNK = 256  # photographs that a process treats at a time
 
 _log = logging.getLogger("fidle_jax")
 
@@ -40,6 +39,8 @@ class FidleGtsrb(tfds.core.GeneratorBasedBuilder):
 
     Attributes:
         archives: the folder that a set is prepared from.
+        progress: show a bar, where stderr is a terminal.
+        opened: closes, in the end, what the builder opened, whatever ended it.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -48,6 +49,8 @@ class FidleGtsrb(tfds.core.GeneratorBasedBuilder):
         for name, suffix in itertools.product(SET_NAMES, ("", "-roi"))
     ]
     archives: Path
+    progress: bool
+    opened: contextlib.ExitStack
 
     def _info(self) -> tfds.core.DatasetInfo:
         size, treatment, _ = _settings(self.builder_config.name)
@@ -70,47 +73,28 @@ class FidleGtsrb(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in EXAMPLES}
 
     def _generate_examples(self, split: str) -> Iterator:
-        photos = archives_.read_photos(self.archives, split)
-        path = self.archives / (
-            archives_.TRAIN_IMAGES if split == "train" else archives_.TEST_IMAGES
-        )
-        chunks = [photos[start : start + CHUNK] for start in range(0, len(photos), CHUNK)]
-        title = f"{self.builder_config.name}, {split}"
-        with (
-            archives_.open_archive(path) as archive,
-            tqdm(total=len(photos), desc=title, unit="image", disable=None) as bar,
-        ):
-            treated = joblib.Parallel(n_jobs=joblib.cpu_count(), return_as="generator")(
-                _treat_later(archive, chunk, self.builder_config.name) for chunk in chunks
+        size, treatment, crop = _settings(self.builder_config.name)
+        photos = self.opened.enter_context(
+            contextlib.closing(
+                each_photo(
+                    self.archives,
+                    split,
+                    functools.partial(treat, size=size, treatment=treatment),
+                    crop=crop,
+                    title=f"{self.builder_config.name}, {split}",
+                    progress=self.progress,
+                )
             )
-            for number, (chunk, images) in enumerate(zip(chunks, treated, strict=True)):
-                for place, (photo, image) in enumerate(zip(chunk, images, strict=True)):
-                    track = -1 if photo.track is None else photo.track
-                    example = {"image": image, "label": photo.label, "track": track}
-                    yield number * CHUNK + place, example
-                bar.update(len(chunk))
-
-
-def _treat_later(archive: zipfile.ZipFile, photos: list[Photo], config: str):
-    """What a worker has to do: it gets the bytes, since to open the archive takes a second."""
-    contents = [archives_.read_member(archive, photo.member) for photo in photos]
-    return joblib.delayed(_treat_all)(contents, photos, str(archive.filename), config)
+        )
+        for key, (photo, image) in enumerate(photos):
+            track = -1 if photo.track is None else photo.track
+            yield key, {"image": image, "label": photo.label, "track": track}
 
 
 def _settings(config: str) -> tuple[int, str, bool]:
     """Size, treatment and whether photographs are cropped."""
     name = config.removesuffix("-roi")
     return *parse_name(name), name != config
-
-
-def _treat_all(
-    contents: list[bytes], photos: list[Photo], archive: str, config: str
-) -> list[np.ndarray]:
-    size, treatment, crop = _settings(config)
-    return [
-        treat(archives_.decode(content, photo, crop, archive), size, treatment)
-        for content, photo in zip(contents, photos, strict=True)
-    ]
 
 
 def load_gtsrb(
@@ -172,6 +156,11 @@ def is_prepared(name: str, data_dir: Path | None, crop: str = "full") -> bool:
     return prepared.is_prepared(_builder(name, data_dir, crop))
 
 
+def prepared_folder(name: str, data_dir: Path | None, crop: str = "full") -> Path:
+    """Where the set lies once it is prepared."""
+    return Path(_builder(name, data_dir, crop).data_path)
+
+
 def prepare(name: str, data_dir: Path | None, archives: Path | None, crop: str = "full") -> None:
     """Writes the set ``name`` to ``data_dir``, at once: it appears there whole, or not at all.
 
@@ -185,17 +174,23 @@ def prepare(name: str, data_dir: Path | None, archives: Path | None, crop: str =
       InputError: the folder cannot be written, the download fails, or the archives do not hold the
         photographs of the benchmark.
     """
-    if is_prepared(name, data_dir, crop):
-        return
-    folder = archives or download(data_dir)
-    check_archives(folder)
+    if not is_prepared(name, data_dir, crop):
+        prepare_from(find_archives(archives, data_dir), name, data_dir, crop)
 
-    def builder():
-        made = _builder(name, data_dir, crop)
-        made.archives = folder
-        return made
 
-    prepared.prepare(builder, f"GTSRB {name}", tfds.download.DownloadConfig())
+def prepare_from(
+    folder: Path, name: str, data_dir: Path | None, crop: str = "full", progress: bool = True
+) -> None:
+    """As `prepare`, from a folder that `find_archives` gave; ``progress`` shows a bar on a terminal."""
+    with contextlib.ExitStack() as opened:
+
+        def builder():
+            made = _builder(name, data_dir, crop)
+            made.archives, made.progress, made.opened = folder, progress, opened
+            return made
+
+        how = tfds.download.DownloadConfig()
+        prepared.prepare(builder, f"GTSRB {name}", how, progress=False)
 
 
 def _builder(name: str, data_dir: Path | None, crop: str) -> FidleGtsrb:
@@ -203,12 +198,20 @@ def _builder(name: str, data_dir: Path | None, crop: str) -> FidleGtsrb:
     return prepared.open_builder(FidleGtsrb, f"GTSRB {name}", data_dir, config)
 
 
-def check_archives(folder: Path) -> None:
-    """Warns where the archives are not the published files, byte for byte.
+def find_archives(archives: Path | None, data_dir: Path | None) -> Path:
+    """The folder of the archives: ``archives``, or one in ``data_dir`` to which they are downloaded.
+
+    Warns where they are not the published files, byte for byte.
 
     Raises:
-      InputError: one is missing, or no whole archive.
+      InputError: the download fails, or an archive is missing, or no whole archive.
     """
+    folder = archives or download(data_dir)
+    _check_archives(folder)
+    return folder
+
+
+def _check_archives(folder: Path) -> None:
     copies = []
     for filename, md5 in MD5.items():
         archives_.open_archive(folder / filename).close()

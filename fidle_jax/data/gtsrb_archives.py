@@ -80,6 +80,11 @@ def read_photos(folder: Path, split: str) -> list[Photo]:
     return photos
 
 
+def image_archive(split: str) -> str:
+    """The name of the archive that has the split's photographs."""
+    return TRAIN_IMAGES if split == "train" else TEST_IMAGES
+
+
 def _train_photos(folder: Path) -> Iterator[Photo]:
     path = folder / TRAIN_IMAGES
     with open_archive(path) as archive:

@@ -54,13 +54,16 @@ def load_dataset(
     if name.startswith(TFDS_PREFIX):
         return _load_tfds(name, data, archives, data_dir)
     if name == "mnist":
-        return _load_mnist(data, _archives_folder("mnist", archives), data_dir, seed)
+        return _load_mnist(data, archives_folder("mnist", archives), data_dir, seed)
     check_name("dataset", name, ["mnist", *SET_NAMES, f"{TFDS_PREFIX}NAME"])
-    return _load_gtsrb(name, data, _archives_folder("gtsrb", archives), data_dir, crop)
+    return _load_gtsrb(name, data, archives_folder("gtsrb", archives), data_dir, crop)
 
 
-def _archives_folder(name: str, folder: Path | None) -> Path | None:
-    """The folder of the archives of ``name``, given or of the environment."""
+def archives_folder(name: str, folder: Path | None) -> Path | None:
+    """The folder of the archives of ``name``, "mnist" or "gtsrb": as given, or as the environment has it.
+
+    Where the folder has one of that name within it, that one; None where there is neither.
+    """
     if folder is None and os.environ.get(ARCHIVES_VARIABLE):
         folder = Path(os.environ[ARCHIVES_VARIABLE])
     if folder is None:

@@ -45,10 +45,16 @@ def is_prepared(builder: Builder) -> bool:
     return builder.data_path.exists() and builder.is_prepared()
 
 
-def prepare(open_: Callable[[], Builder], title: str, config: tfds.download.DownloadConfig) -> None:
+def prepare(
+    open_: Callable[[], Builder],
+    title: str,
+    config: tfds.download.DownloadConfig,
+    progress: bool = True,
+) -> None:
     """Has the builder that ``open_`` gives write its set at once: it is there whole, or not at all.
 
-    Processes that prepare at the same time wait for the first of them.
+    With ``progress``, TFDS's own bars on a terminal tell how far it is. Processes that prepare at the
+    same time wait for the first of them.
 
     Raises:
       InputError: the folder cannot be written.
@@ -60,7 +66,7 @@ def prepare(open_: Callable[[], Builder], title: str, config: tfds.download.Down
                 return
             _remove_leftovers(builder)
             # TFDS shows each shard a bar, and announces itself on stdout, which belongs to results.
-            tfds.display_progress_bar(sys.stderr.isatty())
+            tfds.display_progress_bar(progress and sys.stderr.isatty())
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare(download_config=config)
     except requests.RequestException:  # an OSError, too, but of a download

@@ -1,0 +1,2 @@
+def draw(folder, claims, progress):
+    return ""

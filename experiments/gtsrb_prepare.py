@@ -1,0 +1,100 @@
+"""Prepares the course's data sets of traffic signs (GTSRB), and draws a page of what is in them."""
+
+import importlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from _terminal import exit_with, parse_flags, set_up_output
+
+from fidle_jax.data import CROPS
+from fidle_jax.data.load import archives_folder
+from fidle_jax.data.treatments import parse_name
+from fidle_jax.errors import InputError, check_name
+from fidle_jax.train.signals import Stop
+
+COURSE = tuple(
+    f"{size}x{size}-{treatment}"
+    for treatments in (("L", "RGB"), ("L-LHE", "RGB-HE"))
+    for size in (24, 48)
+    for treatment in treatments
+)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which sets to prepare, from what, and where the page goes."""
+
+    datasets: tuple[str, ...] = COURSE
+    """Sets to prepare: SIZExSIZE-TREATMENT of 24, 32 and 48 pixels; none: the page alone."""
+    crop: str = "full"
+    """Prepare full photographs, or roi for the sign alone."""
+    archives: Path | None = None
+    """Folder of the three official archives, for machines without network (or FIDLE_JAX_ARCHIVES)."""
+    data_dir: Path | None = None
+    """Where prepared data lives (default: that of TFDS, ~/tensorflow_datasets)."""
+    report: Path = Path("runs/gtsrb.html")
+    """Where the page is written."""
+    runs: tuple[Path, ...] = ()
+    """Finished runs of gtsrb_cnn.py, of which the page compares what validation claimed with the test."""
+    progress: bool = True
+    """Show progress bars; only ever where stderr is a terminal."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(stop: Stop) -> int:
+    """Prepares what is not prepared yet, a line for each set, and writes the page."""
+    flags = parse_flags(__doc__, Flags())
+    for name in flags.datasets:
+        parse_name(name)
+    check_name("value of --crop", flags.crop, CROPS)
+    set_up_output()
+    # An interrupt that rises within an import may be swallowed there.
+    with stop.defer():
+        gtsrb = importlib.import_module("fidle_jax.data.gtsrb")
+        page = importlib.import_module("_gtsrb_page")
+    stop.check()
+    claims = page.read_claims(flags.runs)
+    _check_writable(flags.report)
+    folder = gtsrb.find_archives(archives_folder("gtsrb", flags.archives), flags.data_dir)
+    for name in flags.datasets:
+        print(_prepare(name, folder, flags))
+        stop.check()
+    start = time.monotonic()
+    flags.report.write_bytes(page.draw(folder, claims, flags.progress).encode())
+    print(f"page: {flags.report} ({time.monotonic() - start:.0f} s)")
+    return 0
+
+
+def _prepare(name: str, folder: Path, flags: Flags) -> str:
+    from fidle_jax.data import gtsrb
+
+    where = flags.data_dir, flags.crop
+    said = "prepared already"
+    if not gtsrb.is_prepared(name, *where):
+        start = time.monotonic()
+        gtsrb.prepare_from(folder, name, *where, progress=flags.progress)
+        said = f"prepared in {time.monotonic() - start:.1f} s"
+    files = gtsrb.prepared_folder(name, *where).iterdir()
+    size = sum(path.stat().st_size for path in files) / 1e6
+    start = time.monotonic()
+    signs = gtsrb.load_gtsrb(name, flags.data_dir, folder, flags.crop)
+    for split in ("train", "test"):
+        signs.read(split)
+    return f"{name}: {said}, {size:.0f} MB, read in {time.monotonic() - start:.1f} s"
+
+
+def _check_writable(report: Path) -> None:
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        if report.is_dir():
+            raise IsADirectoryError(0, "is a folder")
+    except OSError as error:
+        raise InputError(
+            f"the page {report} cannot be written ({error.strerror}); name another file with --report"
+        ) from error
+
+
+if __name__ == "__main__":
+    exit_with(main, "interrupted; the same command goes on, with the set that it was at")

@@ -1,7 +1,11 @@
 """Prepares the course's data sets of traffic signs (GTSRB), and draws a page of what is in them."""
 
+import contextlib
+import errno
 import importlib
+import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +15,8 @@ from fidle_jax.data import CROPS
 from fidle_jax.data.load import archives_folder
 from fidle_jax.data.treatments import parse_name
 from fidle_jax.errors import InputError, check_name
+from fidle_jax.report.claims import read_claims
+from fidle_jax.train.run_dir import write_beside
 from fidle_jax.train.signals import Stop
 
 COURSE = tuple(
@@ -55,14 +61,14 @@ def main(stop: Stop) -> int:
         gtsrb = importlib.import_module("fidle_jax.data.gtsrb")
         page = importlib.import_module("_gtsrb_page")
     stop.check()
-    claims = page.read_claims(flags.runs)
+    claims = read_claims(flags.runs)
     _check_writable(flags.report)
     folder = gtsrb.find_archives(archives_folder("gtsrb", flags.archives), flags.data_dir)
     for name in flags.datasets:
         print(_prepare(name, folder, flags))
         stop.check()
     start = time.monotonic()
-    flags.report.write_bytes(page.draw(folder, claims, flags.progress).encode())
+    _write(flags.report, page.draw(folder, claims, flags.progress))
     print(f"page: {flags.report} ({time.monotonic() - start:.0f} s)")
     return 0
 
@@ -86,10 +92,22 @@ def _prepare(name: str, folder: Path, flags: Flags) -> str:
 
 
 def _check_writable(report: Path) -> None:
-    try:
+    """Before all the work, rather than after it."""
+    with _named(report):
         report.parent.mkdir(parents=True, exist_ok=True)
         if report.is_dir():
-            raise IsADirectoryError(0, "is a folder")
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+def _write(report: Path, page: str) -> None:
+    with _named(report):
+        write_beside(report, page)
+
+
+@contextlib.contextmanager
+def _named(report: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"the page {report} cannot be written ({error.strerror}); name another file with --report"

@@ -23,6 +23,15 @@ class Claim:
     test: float
 
 
+def by_setting(claims: list[Claim]) -> dict[str, list[Claim]]:
+    """Claims that differ by their seed alone, by what they have in common, in words."""
+    settings: dict[str, list[Claim]] = {}
+    for claim in sorted(claims, key=lambda c: (c.dataset, c.model, c.epochs, c.hold_out, c.seed)):
+        what = f"{claim.model}, {claim.dataset}, {claim.epochs} epochs, {WAYS[claim.hold_out]} held out"
+        settings.setdefault(what, []).append(claim)
+    return settings
+
+
 def read_claims(run_dirs: tuple[Path, ...]) -> list[Claim]:
     """A claim of each run.
 

@@ -2,8 +2,8 @@
 
 from fidle_jax.report.confusion import confusion_matrix, group_confusion
 from fidle_jax.report.curves import training_curves
+from fidle_jax.report.html import Picture
 from fidle_jax.report.network import feature_maps, learned_kernels
-from fidle_jax.report.page import Picture
 from fidle_jax.report.pictures import augmented, predictions, worst_errors
 from fidle_jax.report.run_files import Run
 from fidle_jax.report.scores import (

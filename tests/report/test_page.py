@@ -3,7 +3,8 @@ import dataclasses
 
 import pytest
 
-from fidle_jax.report.page import Picture, render
+from fidle_jax.report.html import Picture
+from fidle_jax.report.page import render
 from fidle_jax.report.run_files import read_run
 from fidle_jax.report.scores import ClassScore, GroupScore
 

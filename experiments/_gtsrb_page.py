@@ -63,7 +63,8 @@ def _treated(folder: Path, train: Photographs) -> dict[str, np.ndarray]:
     """Signs from bright to dark in every size and treatment."""
     light = train.images.mean(axis=(1, 2, 3))
     order = np.argsort(-light, kind="stable")
-    large = order[np.isin(order, np.flatnonzero(train.sizes.min(axis=1) >= 60))]
+    side = train.sizes.min(axis=1)
+    large = order[side[order] >= np.percentile(side, 75)]
     chosen = large[((np.arange(TREATED) + 0.5) * len(large) / TREATED).astype(int)]
     photos = gtsrb_archives.read_photos(folder, "train")
     with gtsrb_archives.open_archive(folder / gtsrb_archives.TRAIN_IMAGES) as archive:

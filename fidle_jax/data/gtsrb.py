@@ -5,6 +5,7 @@ import functools
 import hashlib
 import itertools
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 import pooch
 import requests
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from fidle_jax.data import gtsrb_archives as archives_
 from fidle_jax.data import prepared, signs
@@ -74,18 +74,15 @@ class FidleGtsrb(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator:
         size, treatment, crop = _settings(self.builder_config.name)
-        photos = self.opened.enter_context(
-            contextlib.closing(
-                each_photo(
-                    self.archives,
-                    split,
-                    functools.partial(treat, size=size, treatment=treatment),
-                    crop=crop,
-                    title=f"{self.builder_config.name}, {split}",
-                    progress=self.progress,
-                )
-            )
+        photos = each_photo(
+            self.archives,
+            split,
+            functools.partial(treat, size=size, treatment=treatment),
+            crop=crop,
+            title=f"{self.builder_config.name}, {split}",
+            progress=self.progress,
         )
+        self.opened.enter_context(contextlib.closing(photos))
         for key, (photo, image) in enumerate(photos):
             track = -1 if photo.track is None else photo.track
             yield key, {"image": image, "label": photo.label, "track": track}
@@ -238,16 +235,11 @@ def download(data_dir: Path | None) -> Path:
     pooch.get_logger().setLevel(logging.WARNING)
     try:
         for filename, md5 in MD5.items():
-            pooch.retrieve(
-                URL + filename, f"md5:{md5}", filename, folder, progressbar=_bar(filename)
-            )
+            bar = sys.stderr.isatty()
+            pooch.retrieve(URL + filename, f"md5:{md5}", filename, folder, progressbar=bar)
     except (OSError, ValueError, requests.RequestException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"GTSRB could not be downloaded ({reason}); try again, or give --archives DIR"
         ) from error
     return folder
-
-
-def _bar(filename: str) -> tqdm:
-    return tqdm(desc=filename, unit="B", unit_scale=True, disable=None)

@@ -33,15 +33,13 @@ def class_counts(
     figure = new_figure(height=0.6 + 0.24 * len(names))
     axes = figure.subplots()
     rows = np.arange(len(names))
-    for shift, counted, colour, label in (
-        (-0.2, counts[0], BLUE, "training"),
-        (0.2, counts[1], VERMILLION, "test"),
-    ):
-        bars = axes.barh(rows + shift, counted[order], 0.4, color=colour, label=label)
-        axes.bar_label(bars, fmt="{:,.0f}", fontsize=SMALL - 2, padding=3, color=GREY)
+    train_bars = axes.barh(rows - 0.2, counts[0][order], 0.4, color=BLUE, label="training")
+    axes.barh(rows + 0.2, counts[1][order], 0.4, color=VERMILLION, label="test")
+    both = [f"{counts[0][k]:,} / {counts[1][k]:,}" for k in order]
+    axes.bar_label(train_bars, both, fontsize=SMALL - 1, padding=3, color=GREY)
     axes.set_yticks(rows, [f"{names[k]}  {k}" for k in order], fontsize=SMALL)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(0, counts[0].max() * 1.1)
+    axes.set_xlim(0, counts[0].max() * 1.2)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     _tidy(axes, "x")
     axes.tick_params(axis="y", length=0)

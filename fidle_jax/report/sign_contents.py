@@ -9,7 +9,7 @@ from fidle_jax.report.sign_data import Signs
 from fidle_jax.report.style import png
 
 SHOWN_TRACKS = 5
-SHOWN_EXTREMES = 7
+SHOWN_EXTREMES = 6
 DARK = 40  # a mean pixel, of 255
 
 
@@ -46,11 +46,12 @@ def _sizes(signs: Signs) -> Picture:
 def _classes(signs: Signs) -> Picture:
     counts = np.bincount(signs.train.labels)
     shares = counts / counts.sum(), np.bincount(signs.test.labels) / len(signs.test.labels)
+    rarest = ", ".join(signs.names[k] for k in np.flatnonzero(counts == counts.min()))
     common = np.sort(counts)[::-1]
     half = int((common.cumsum() < counts.sum() / 2).sum()) + 1
     caption = (
         f"The commonest class ({signs.names[counts.argmax()]}) has {counts.max():,} training photographs, "
-        f"the rarest ({signs.names[counts.argmin()]}) {counts.min():,}; {half} of the {len(counts)} classes "
+        f"the rarest ({rarest}) {counts.min():,}; {half} of the {len(counts)} classes "
         "make up half of the set. The test set has the same shares, within "
         f"{100 * np.abs(shares[0] - shares[1]).max():.1f} percentage points: accuracy there weighs the "
         "common signs as much as training does."

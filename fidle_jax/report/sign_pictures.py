@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 
-from fidle_jax.report.style import WIDTH, short
+from fidle_jax.report.style import SMALL, WIDTH, short
 from fidle_jax.report.tiles import LETTER, LINE, grid, letters_of, place, sheet, write
 
 EXAMPLES = 3  # of each class
@@ -39,7 +39,7 @@ def _blocks(pictures: list[list[np.ndarray]], texts: list[str], across: int) -> 
         row, left = number // across, number % across * wide
         for column, image in enumerate(block):
             place(axes, image, left + column, row * pitch)
-        write(axes, left + len(block) / 2, row * pitch + 1, text)
+        write(axes, left + len(block) / 2, row * pitch + 1, text, size=SMALL)
     return figure
 
 
@@ -49,7 +49,8 @@ def _two_lines(text: str, most: int) -> str:
         return text
     spaces = [i for i, letter in enumerate(text) if letter == " "]
     middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
-    return f"{text[:middle].rstrip()}\n{text[middle + 1 :].lstrip()}"
+    # Letters of average width are narrower than what `letters_of` allows for.
+    return "\n".join(short(line, 6 * most // 5) for line in (text[:middle], text[middle + 1 :]))
 
 
 def rows_of(images: list[np.ndarray], texts: list[str], columns: int) -> Figure:

@@ -65,8 +65,10 @@ def place(
     write(axes, left + 0.5, top + 1, text, colour)
 
 
-def write(axes: Axes, x: float, top: float, text: str, colour: str = "black") -> None:
-    """The text, centred at ``x``."""
+def write(
+    axes: Axes, x: float, top: float, text: str, colour: str = "black", size: float = LETTER
+) -> None:
+    """The text, centred at ``x``, its letters of ``size`` points."""
     axes.text(
         x,
         top,
@@ -74,6 +76,6 @@ def write(axes: Axes, x: float, top: float, text: str, colour: str = "black") ->
         ha="center",
         va="top",
         color=colour,
-        fontsize=LETTER,
+        fontsize=size,
         linespacing=1.15,
     )

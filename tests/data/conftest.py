@@ -20,3 +20,18 @@ def made_up(tmp_path, monkeypatch):
     made_up_mnist.write(folder)
     made_up_mnist.install(folder, setattr=monkeypatch.setattr)
     return folder
+
+
+@pytest.fixture
+def made_up_signs(tmp_path, monkeypatch):
+    """A folder with small archives that pass for GTSRB's, but for their checksums."""
+    import made_up_gtsrb
+
+    from fidle_jax.data import gtsrb
+
+    folder = tmp_path / "sign archives"
+    folder.mkdir()
+    made_up_gtsrb.install(monkeypatch)
+    monkeypatch.setattr(gtsrb, "EXAMPLES", made_up_gtsrb.EXAMPLES)
+    made_up_gtsrb.write(folder, made_up_gtsrb.members())
+    return folder

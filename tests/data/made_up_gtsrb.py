@@ -11,6 +11,7 @@ from fidle_jax.data import gtsrb_archives as gtsrb
 TRACKS = (1, 2) + (0,) * 41
 TEST_COUNTS = (2, 1) + (0,) * 41
 SHORT_TRACK = (1, 1)
+EXAMPLES = {"train": 89, "test": 3}
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
 SIZE = (20, 16)  # width and height of each image
 

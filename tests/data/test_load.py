@@ -103,6 +103,9 @@ def test_bad_archives_are_an_error_even_where_the_set_is_prepared(made_up, netwo
         ("mnist", {"archives": Path("/no/such")}, "archives folder /no/such does not exist"),
         ("tfds:mnist", {"data": "sample"}, "tfds:mnist has no sample"),
         ("tfds:mnist", {"archives": Path("/x")}, "archives /x are those of mnist"),
+        ("24x24-RBG", {}, "unknown dataset '24x24-RBG'; did you mean 24x24-RGB"),
+        ("24x24-L", {"crop": "rio"}, "unknown value of --crop 'rio'; did you mean roi"),
+        ("24x24-L", {"data": "sample"}, "24x24-L has no sample"),
     ],
 )
 def test_bad_arguments_are_named_in_one_line(name, arguments, message, tmp_path):
@@ -117,3 +120,38 @@ def test_a_data_folder_that_cannot_be_written_is_named(made_up, tmp_path):
     digits = load_dataset("mnist", archives=made_up, data_dir=tmp_path / "file" / "data")
     with pytest.raises(InputError, match=r"file/data.* another folder with --data-dir"):
         digits.read("train")
+
+
+def test_signs_are_prepared_from_archives_when_read_and_found_then(
+    made_up_signs, network, tmp_path
+):
+    data_dir = tmp_path / "data"
+    signs = load_dataset("24x24-L", archives=made_up_signs, data_dir=data_dir)
+    assert (signs.name, signs.variant, signs.image_shape) == ("24x24-L", "full", (24, 24, 1))
+    assert len(signs.class_names) == len(signs.mirrored) == 43
+    assert not list(data_dir.rglob("*.array_record*")), "prepared before anything was read"
+    signs.read("test")
+    assert len(load_dataset("24x24-L", data_dir=data_dir).read("train").labels) == 89
+    assert network == []
+
+
+def test_signs_fail_where_there_are_no_archives_and_no_network(network, tmp_path):
+    named = r"GTSRB 24x24-L is not prepared, and no network answers; .* --archives DIR"
+    with pytest.raises(InputError, match=named):
+        load_dataset("24x24-L", data_dir=tmp_path / "data")
+    assert len(network) == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_one_folder_may_hold_the_archives_of_both_sets_in_folders_of_their_names(
+    made_up, made_up_signs, network, tmp_path, monkeypatch
+):
+    both = tmp_path / "both"
+    both.mkdir()
+    made_up.rename(both / "mnist")
+    made_up_signs.rename(both / "gtsrb")
+    digits = load_dataset("mnist", archives=both, data_dir=tmp_path / "data")
+    assert len(digits.read("train").labels) == 60
+    monkeypatch.setenv("FIDLE_JAX_ARCHIVES", str(both))
+    signs = load_dataset("24x24-L", data_dir=tmp_path / "data")
+    assert len(signs.read("train").labels) == 89

@@ -1,5 +1,6 @@
 """The page of `gtsrb_prepare.py`: reads every photograph once, and has the report draw what it finds."""
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -40,9 +41,9 @@ def draw(folder: Path, claims: list[Claim], progress: bool) -> str:
 
 def _photographs(folder: Path, split: str, progress: bool) -> Photographs:
     title = f"looking at {split}"
-    photos, seen = zip(
-        *each_photo(folder, split, _look, title=title, progress=progress), strict=True
-    )
+    each = each_photo(folder, split, _look, title=title, progress=progress)
+    with contextlib.closing(each):
+        photos, seen = zip(*each, strict=True)
     tracks = [(photo.label, photo.track) for photo in photos]
     return Photographs(
         images=np.stack([image for image, _ in seen]),

@@ -1,6 +1,7 @@
 """Figures of photographs that are alike, and of mirror images, with what each caption tells to look for."""
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from fidle_jax.report import likeness, sign_charts, sign_pictures
 from fidle_jax.report.html import Picture, brief_percent
@@ -14,7 +15,11 @@ LIKEST = 90  # percent
 LIGHT = 110  # a mean pixel of which a photograph is clear to the eye
 
 
-def draw_likeness(signs: Signs, copies: np.ndarray, nearest: Nearest) -> list[Picture]:
+Copies = Float[np.ndarray, "train features"]
+Examples = UInt8[np.ndarray, "classes h w 3"]
+
+
+def draw_likeness(signs: Signs, copies: Copies, nearest: Nearest) -> list[Picture]:
     """Duplicates, near-duplicates and mirror images; ``copies`` are the training set's grey ones."""
     successive = likeness.of_successive_frames(copies, signs.train.groups)
     threshold = float(np.percentile(successive, LIKEST))
@@ -91,46 +96,42 @@ def _near_duplicates(signs: Signs, nearest: Nearest, threshold: float) -> Pictur
     return Picture("near", title, caption, png(sign_pictures.pairs_sheet(pairs, names)))
 
 
-def _mirrors(signs: Signs, copies: np.ndarray) -> list[Picture]:
+def _mirrors(signs: Signs, copies: Copies) -> list[Picture]:
     train, classes = signs.train, len(signs.names)
     light = train.images.mean(axis=(1, 2, 3))
     merits = train.sizes.min(axis=1) * np.minimum(light, LIGHT)
     examples = train.images[likeness.clearest(copies, train.labels, merits, classes)]
     means = np.stack([train.images[train.labels == k].mean(axis=0) for k in range(classes)])
     means = (255 * means / means.max(axis=(1, 2, 3), keepdims=True)).astype(np.uint8)
+    return [_mirrored(signs, examples, means), _unmirrored(signs, examples, means)]
 
+
+def _mirrored(signs: Signs, examples: Examples, means: Examples) -> Picture:
     pairs = [(k, other) for k, other in enumerate(signs.mirrored) if other >= 0]
-    said = [
-        [examples[k], examples[k][:, ::-1], examples[j], means[k], means[k][:, ::-1], means[j]]
-        for k, j in pairs
+    pictures = [
+        [x for of in (examples, means) for x in (of[k], of[k][:, ::-1], of[j])] for k, j in pairs
     ]
     words = [
         f"{k} {signs.names[k]} → {'itself' if j == k else f'{j} {signs.names[j]}'}"
         for k, j in pairs
     ]
+    caption = (
+        "Left and right of these may be swapped, if the label changes with them. Of each: a clear example, "
+        "its mirror image, an example of the class that it becomes; then the same of the mean of all "
+        "photographs. The second and the third of each three have to be the same sign."
+    )
+    drawn = png(sign_pictures.mirrors_sheet(pictures, words, across=2)) if pairs else None
+    return Picture("mirrored", "Mirror images that are signs", caption, drawn)
+
+
+def _unmirrored(signs: Signs, examples: Examples, means: Examples) -> Picture:
     alone = [k for k, other in enumerate(signs.mirrored) if other < 0]
-    none = [[examples[k], examples[k][:, ::-1], means[k][:, ::-1]] for k in alone]
-    return [
-        Picture(
-            "mirrored",
-            "Mirror images that are signs",
-            "Left and right of these may be swapped, if the label changes with them. Of each: a clear "
-            "example, its mirror image, an example of the class that it becomes; then the same of the mean "
-            "of all photographs. The second and the third of each three have to be the same sign.",
-            png(sign_pictures.mirrors_sheet(said, words, across=2)) if said else None,
-        ),
-        Picture(
-            "unmirrored",
-            "Mirror images that are none",
-            "Of each: a clear example, its mirror image, and the mirrored mean. Digits and letters, diagonal "
-            "bars, what walks or drives to one side, arrows that turn: the mirror image is no sign of the "
-            "benchmark, and these are not to be flipped.",
-            png(
-                sign_pictures.mirrors_sheet(
-                    none, [f"{k} {signs.names[k]}" for k in alone], across=4
-                )
-            )
-            if none
-            else None,
-        ),
-    ]
+    pictures = [[examples[k], examples[k][:, ::-1], means[k][:, ::-1]] for k in alone]
+    words = [f"{k} {signs.names[k]}" for k in alone]
+    caption = (
+        "Of each: a clear example, its mirror image, and the mirrored mean. Digits and letters, diagonal "
+        "bars, what walks or drives to one side, arrows that turn: the mirror image is no sign of the "
+        "benchmark, and these are not to be flipped."
+    )
+    drawn = png(sign_pictures.mirrors_sheet(pictures, words, across=4)) if alone else None
+    return Picture("unmirrored", "Mirror images that are none", caption, drawn)

@@ -1,6 +1,6 @@
 """Data sets as uint8 arrays in host memory, and how they are split."""
 
-from fidle_jax.data.dataset import Dataset, Split
+from fidle_jax.data.dataset import Dataset, Split, StoredSplit
 from fidle_jax.data.load import CROPS, DATA_CHOICES, load_dataset
 from fidle_jax.data.splits import grouped_split, stratified_split
 from fidle_jax.data.treatments import SET_NAMES as SIGN_SETS
@@ -11,6 +11,7 @@ __all__ = [
     "SIGN_SETS",
     "Dataset",
     "Split",
+    "StoredSplit",
     "grouped_split",
     "load_dataset",
     "stratified_split",

@@ -1,11 +1,11 @@
 """What every data set looks like once it is loaded, wherever it came from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int, Int32, UInt8
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,38 @@ class Split:
     images: UInt8[np.ndarray, "example height width channel"]
     labels: Int32[np.ndarray, "example"]
     groups: Int32[np.ndarray, "example"] | None = None
+
+    def take(self, rows: Int[np.ndarray, "row"]) -> "Split":
+        """Those examples alone, in that order."""
+        groups = None if self.groups is None else self.groups[rows]
+        return Split(self.images[rows], self.labels[rows], groups)
+
+    def read_images(
+        self, rows: Int[np.ndarray, "row"]
+    ) -> UInt8[np.ndarray, "row height width channel"]:
+        """The images of those examples."""
+        return self.images[rows]
+
+
+@dataclass(frozen=True)
+class StoredSplit:
+    """A split whose images stay on disk.
+
+    Attributes:
+      labels: as of `Split`.
+      groups: as of `Split`.
+      read_images: as of `Split`, read and decoded at each call, by any thread; raises InputError where
+        the data is damaged.
+    """
+
+    labels: Int32[np.ndarray, "example"]
+    groups: Int32[np.ndarray, "example"] | None
+    read_images: Callable[[Int[np.ndarray, "row"]], UInt8[np.ndarray, "row height width channel"]]
+
+    def take(self, rows: Int[np.ndarray, "row"]) -> "StoredSplit":
+        """Those examples alone, in that order."""
+        groups = None if self.groups is None else self.groups[rows]
+        return StoredSplit(self.labels[rows], groups, lambda some: self.read_images(rows[some]))
 
 
 WHOLE = (0, 1)
@@ -42,16 +74,42 @@ class Read(Protocol):
         ...
 
 
-def _nothing_to_check(split: str, content: Split) -> None:
+class Open(Protocol):
+    """Gives a split whose images are read when they are asked for, with the numbers of one of its parts."""
+
+    def __call__(self, split: str, part: tuple[int, int] = WHOLE) -> StoredSplit:
+        """Labels and groups are the part's; images are those of all examples of the split.
+
+        Raises InputError where the data cannot be had or is damaged.
+        """
+        ...
+
+
+def _nothing_to_check(split: str, content: Split | StoredSplit) -> None:
     pass
 
 
 class Check(Protocol):
     """Looks at a whole split that was read in parts."""
 
-    def __call__(self, split: str, content: Split) -> None:
+    def __call__(self, split: str, content: Split | StoredSplit) -> None:
         """Raises InputError where it is not what was prepared."""
         ...
+
+
+Whole = TypeVar("Whole", Split, StoredSplit)
+
+
+def checked(get: Callable[[str, tuple[int, int]], Whole], check: Check):
+    """``get``, a split or a part of it, that looks at a whole one before it gives it."""
+
+    def get_checked(split: str, part: tuple[int, int] = WHOLE) -> Whole:
+        content = get(split, part)
+        if part == WHOLE:
+            check(split, content)
+        return content
+
+    return get_checked
 
 
 @dataclass(frozen=True)
@@ -66,8 +124,10 @@ class Dataset:
       train_examples: number of images in the training split.
       test_examples: number of images in the test split.
       read: gives the split ``"train"`` or ``"test"``, or a part of it, read from disk at each call.
-      check: of a split that was read in parts, where there is a way to know; a whole one is checked
-        as it is read.
+      open: gives the same split for its images to be read one by one; None where it is only to be had
+        as a whole.
+      check: of a split that was read or opened in parts, where there is a way to know; a whole one is
+        checked as it is read.
       mirrored: the class that each becomes once left and right are swapped, -1 for none; None where
         that is not known.
       class_groups: the classes of each group of like ones, each class in one of them, in the order that
@@ -81,6 +141,7 @@ class Dataset:
     train_examples: int
     test_examples: int
     read: Read
+    open: Open | None = None
     check: Check = _nothing_to_check
     mirrored: tuple[int, ...] | None = None
     class_groups: Mapping[str, tuple[int, ...]] | None = None

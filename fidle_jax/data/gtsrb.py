@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from fidle_jax.data import gtsrb_archives as archives_
 from fidle_jax.data import prepared, signs
-from fidle_jax.data.dataset import WHOLE, Dataset, Split
+from fidle_jax.data.dataset import Dataset, Split, StoredSplit, checked
 from fidle_jax.data.gtsrb_photos import each_photo
 from fidle_jax.data.treatments import SET_NAMES, parse_name, treat
 from fidle_jax.errors import InputError
@@ -111,21 +111,23 @@ def load_gtsrb(
     Reading raises what `prepare` raises, and InputError where the prepared data is damaged.
     """
 
-    def read(split: str, part: tuple[int, int] = WHOLE) -> Split:
-        if not is_prepared(name, data_dir, crop):
-            prepare(name, data_dir, archives, crop)
-        builder = _builder(name, data_dir, crop)
-        images, numbers = prepared.read(builder, f"GTSRB {name}", split, part)
-        groups = numbers["track"] if split == "train" else None
-        content = Split(images, numbers["label"], groups)
-        if part == WHOLE:
-            check(split, content)
-        return content
+    title = f"GTSRB {name}"
 
-    def check(split: str, content: Split) -> None:
+    def builder() -> FidleGtsrb:
+        prepare(name, data_dir, archives, crop)
+        return _builder(name, data_dir, crop)
+
+    def read(split: str, part: tuple[int, int]) -> Split:
+        images, numbers = prepared.read(builder(), title, split, part)
+        return Split(images, numbers["label"], _groups(split, numbers))
+
+    def open_(split: str, part: tuple[int, int]) -> StoredSplit:
+        numbers, read_images = prepared.open_split(builder(), title, split, part)
+        return StoredSplit(numbers["label"], _groups(split, numbers), read_images)
+
+    def check(split: str, content: Split | StoredSplit) -> None:
         if _counts(content) != archives_.expected_counts(split):
-            builder = _builder(name, data_dir, crop)
-            raise prepared.damaged(f"GTSRB {name}", builder.data_path)
+            raise prepared.damaged(title, _builder(name, data_dir, crop).data_path)
 
     size, treatment = parse_name(name)
     return Dataset(
@@ -135,14 +137,19 @@ def load_gtsrb(
         image_shape=(size, size, 3 if treatment.startswith("RGB") else 1),
         train_examples=EXAMPLES["train"],
         test_examples=EXAMPLES["test"],
-        read=read,
+        read=checked(read, check),
+        open=checked(open_, check),
         check=check,
         mirrored=signs.mirror_table(),
         class_groups=signs.GROUPS,
     )
 
 
-def _counts(content: Split) -> Counter:
+def _groups(split: str, numbers: dict[str, np.ndarray]) -> np.ndarray | None:
+    return numbers["track"] if split == "train" else None
+
+
+def _counts(content: Split | StoredSplit) -> Counter:
     if content.groups is None:
         return Counter(content.labels.tolist())
     return Counter(zip(content.labels.tolist(), content.groups.tolist(), strict=True))

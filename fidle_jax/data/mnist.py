@@ -12,7 +12,7 @@ from tensorflow_datasets.core.download.util import DownloadError
 
 from fidle_jax.data import prepared
 from fidle_jax.data.archives import CLASSES, official_archives, read_archive
-from fidle_jax.data.dataset import WHOLE, Dataset, Split
+from fidle_jax.data.dataset import Dataset, Split, StoredSplit, checked
 from fidle_jax.errors import InputError
 
 TITLE = "MNIST"
@@ -71,16 +71,20 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
     Reading raises what `prepare` raises, and InputError where the prepared data is damaged.
     """
 
-    def read(split: str, part: tuple[int, int] = WHOLE) -> Split:
+    def builder() -> FidleMnist:
         if not is_prepared(data_dir):
             prepare(data_dir, archives)
-        images, numbers = prepared.read(_builder(data_dir), TITLE, split, part)
-        content = Split(images, numbers["label"])
-        if part == WHOLE:
-            check(split, content)
-        return content
+        return _builder(data_dir)
 
-    def check(split: str, content: Split) -> None:
+    def read(split: str, part: tuple[int, int]) -> Split:
+        images, numbers = prepared.read(builder(), TITLE, split, part)
+        return Split(images, numbers["label"])
+
+    def open_(split: str, part: tuple[int, int]) -> StoredSplit:
+        numbers, read_images = prepared.open_split(builder(), TITLE, split, part)
+        return StoredSplit(numbers["label"], None, read_images)
+
+    def check(split: str, content: Split | StoredSplit) -> None:
         if _digest(content) != _SHA256[split]:
             raise prepared.damaged(TITLE, _builder(data_dir).data_path)
 
@@ -91,7 +95,8 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
         image_shape=(28, 28, 1),
         train_examples=EXAMPLES["train"],
         test_examples=EXAMPLES["test"],
-        read=read,
+        read=checked(read, check),
+        open=checked(open_, check),
         check=check,
     )
 
@@ -130,7 +135,9 @@ def _builder(data_dir: Path | None) -> FidleMnist:
     return prepared.open_builder(FidleMnist, TITLE, data_dir)
 
 
-def _digest(content: Split) -> str:
-    digest = hashlib.sha256(content.images)
+def _digest(content: Split | StoredSplit) -> str:
+    digest, rows = hashlib.sha256(), np.arange(len(content.labels))
+    for start in range(0, len(rows), prepared.AT_ONCE):
+        digest.update(content.read_images(rows[start : start + prepared.AT_ONCE]))
     digest.update(content.labels.astype(np.uint8))
     return digest.hexdigest()

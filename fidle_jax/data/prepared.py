@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int, Int32, UInt8
 from tensorflow_datasets.proto import tf_example_pb2
 
 from fidle_jax.data.dataset import part_rows
 from fidle_jax.errors import InputError
+
+AT_ONCE = 256  # records whose numbers are read together
 
 Builder = tfds.core.GeneratorBasedBuilder
 
@@ -109,19 +111,68 @@ def read(
     """Images and numbers of a part of a split: of its feature "image", and of the others by name.
 
     Raises:
-      InputError: what was prepared is damaged.
+      InputError: what was prepared is damaged, or does not fit into memory.
     """
-    try:
-        source = builder.as_data_source(
-            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
+    with _reading(builder, title):
+        source = raw_source(builder, split)
         records = source.__getitems__(part_rows(len(source), part))
-        pixels, numbers = _decode(
-            records, [name for name in builder.info.features if name != "image"]
-        )
+        pixels, numbers = _decode(records, _names_of_numbers(builder))
         return pixels.reshape(-1, *builder.info.features["image"].shape), numbers
+
+
+def open_split(
+    builder: Builder, title: str, split: str, part: tuple[int, int]
+) -> tuple[
+    dict[str, Int32[np.ndarray, "example"]],
+    Callable[[Int[np.ndarray, "row"]], UInt8[np.ndarray, "row height width channel"]],
+]:
+    """The numbers that `read` gives, and what reads the images of any examples of the whole split.
+
+    Raises:
+      InputError: what was prepared is damaged; so does reading images.
+    """
+    shape = builder.info.features["image"].shape
+    with _reading(builder, title):
+        source = raw_source(builder, split)
+        rows = part_rows(len(source), part)
+        numbers = read_numbers(source, rows, _names_of_numbers(builder))
+
+    def read_images(rows: np.ndarray) -> np.ndarray:
+        with _reading(builder, title):
+            return _decode(source.__getitems__(rows.tolist()), [])[0].reshape(-1, *shape)
+
+    return numbers, read_images
+
+
+def raw_source(builder: tfds.core.DatasetBuilder, split: str):
+    """The records of a split as bytes, by index."""
+    return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+
+
+def read_numbers(source, rows: range, names: list[str]) -> dict[str, Int32[np.ndarray, "example"]]:
+    """The features ``names``, one number each, of those records; no more than a few are held at once."""
+    numbers = {name: np.empty(len(rows), np.int32) for name in names}
+    for start in range(0, len(rows), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        for place, record in enumerate(source.__getitems__(rows[some]), start):
+            feature = tf_example_pb2.Example.FromString(record).features.feature
+            for name in names:
+                numbers[name][place] = feature[name].int64_list.value[0]
+    return numbers
+
+
+@contextlib.contextmanager
+def _reading(builder: Builder, title: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise does_not_fit(title) from error
     except Exception as error:  # whatever a reader makes of damaged files
         raise damaged(title, builder.data_path) from error
+
+
+def _names_of_numbers(builder: Builder) -> list[str]:
+    return [name for name in builder.info.features if name != "image"]
 
 
 def _decode(records: list[bytes], names: list[str]):
@@ -133,6 +184,11 @@ def _decode(records: list[bytes], names: list[str]):
         for name in names:
             numbers[name].append(feature[name].int64_list.value[0])
     return np.frombuffer(pixels, np.uint8), {k: np.array(v, np.int32) for k, v in numbers.items()}
+
+
+def does_not_fit(title: str) -> InputError:
+    """What is raised where a set is larger than memory."""
+    return InputError(f"{title} does not fit into this machine's memory; give --loader stream")
 
 
 def damaged(title: str, folder: os.PathLike) -> InputError:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fidle_jax.data.dataset import WHOLE, Dataset, Split, part_rows
+from fidle_jax.data.dataset import WHOLE, Dataset, Split, StoredSplit, part_rows
 from fidle_jax.data.network import reachable
+from fidle_jax.data.prepared import does_not_fit, raw_source, read_numbers
 from fidle_jax.errors import InputError
 
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD
@@ -47,6 +48,7 @@ def load_tfds_set(name: str, data_dir: Path | None) -> Dataset:
         train_examples=builder.info.splits[splits["train"]].num_examples,
         test_examples=builder.info.splits[splits["test"]].num_examples,
         read=lambda split, part=WHOLE: _read(builder, splits[split], image_key, label_key, part),
+        open=lambda split, part=WHOLE: _open(builder, splits[split], image_key, label_key, part),
     )
 
 
@@ -142,24 +144,62 @@ def _read(
     label_key: str,
     part: tuple[int, int],
 ) -> Split:
-    try:
-        with _only_errors_of_absl():
-            source = builder.as_data_source(split)
-            examples = source.__getitems__(part_rows(len(source), part))
-    except Exception as error:  # whatever a reader makes of damaged files
-        raise InputError(
-            f"{builder.data_path} cannot be read ({_first_line(error)}); "
-            "delete that folder and prepare it again"
-        ) from error
-    shape = builder.info.features[image_key].shape
-    images = np.array([example[image_key] for example in examples], np.uint8).reshape(-1, *shape)
+    with _only_errors_of_absl(), _reading(builder):
+        source = builder.as_data_source(split)
+        examples = source.__getitems__(part_rows(len(source), part))
+        images = _images(builder, examples, image_key)
     labels = np.array([example[label_key] for example in examples], dtype=np.int32)
+    _check_labels(builder, split, labels)
+    return Split(images=images, labels=labels)
+
+
+def _open(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    image_key: str,
+    label_key: str,
+    part: tuple[int, int],
+) -> StoredSplit:
+    with _only_errors_of_absl(), _reading(builder):
+        source = builder.as_data_source(split)
+        rows = part_rows(len(source), part)
+        labels = read_numbers(raw_source(builder, split), rows, [label_key])[label_key]
+        source.__getitems__(
+            rows[:1]
+        )  # for what TFDS has to say of it, once, to be kept from the user
+    _check_labels(builder, split, labels)
+
+    def read_images(rows: np.ndarray) -> np.ndarray:
+        with _reading(builder):
+            return _images(builder, source.__getitems__(rows.tolist()), image_key)
+
+    return StoredSplit(labels, None, read_images)
+
+
+def _images(builder: tfds.core.DatasetBuilder, examples: list, image_key: str) -> np.ndarray:
+    shape = builder.info.features[image_key].shape
+    return np.array([example[image_key] for example in examples], np.uint8).reshape(-1, *shape)
+
+
+def _check_labels(builder: tfds.core.DatasetBuilder, split: str, labels: np.ndarray) -> None:
     if labels.min(initial=0) < 0:
         raise InputError(
             f"the {split} split in {builder.data_path} has images without a label; "
             "choose another data set"
         )
-    return Split(images=images, labels=labels)
+
+
+@contextlib.contextmanager
+def _reading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise does_not_fit(f"tfds:{builder.name}") from error
+    except Exception as error:  # whatever a reader makes of damaged files
+        raise InputError(
+            f"{builder.data_path} cannot be read ({_first_line(error)}); "
+            "delete that folder and prepare it again"
+        ) from error
 
 
 def _needs_tensorflow(name: str, data_dir: Path | str | None) -> str:

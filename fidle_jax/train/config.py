@@ -12,6 +12,7 @@ from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_r
 MODELS = ("cnn", "compact", "dnn", "v1", "v2", "v3")
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
 HOLD_OUT = ("groups", "examples")
+LOADERS = ("auto", "memory", "stream")
 PARALLEL = ("jit", "pmap")
 COMPUTE_DTYPES = ("float32", "bfloat16")
 CLASS_WEIGHTS = ("none", "inverse", "effective")
@@ -50,6 +51,7 @@ _CIRCUMSTANCES = (
     "archives",
     "data_dir",
     "run_dir",
+    "loader",
     "parallel",
     "devices",
     "resume",
@@ -128,6 +130,8 @@ class Config:
     """Augmentation: share of images that are mirrored, where the mirror image's class is known. [recipe]"""
     seed: int = 0
     """All that is random in the run comes from this number."""
+    loader: str = "auto"
+    """Images in memory, or read from disk ahead of each step (stream); auto: memory if half of it will do."""
     parallel: str = "jit"
     """How steps run on several devices: jit (XLA spreads arrays) or pmap; the result is the same."""
     devices: int | None = None
@@ -164,6 +168,7 @@ def check(config: Config) -> None:
     if config.schedule is not None:
         check_name("schedule", config.schedule, SCHEDULES)
     check_name("value of --class-weights", config.class_weights, CLASS_WEIGHTS)
+    check_name("value of --loader", config.loader, LOADERS)
     check_name("value of --parallel", config.parallel, PARALLEL)
     check_name("value of --compute-dtype", config.compute_dtype, COMPUTE_DTYPES)
     for name, (low, high) in RANGES.items():

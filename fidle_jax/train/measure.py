@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import psutil
 
 PROFILED_STEPS = 5
 
@@ -20,6 +21,16 @@ def peak_memory_bytes() -> int:
         return max(peaks)
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def free_memory_bytes(devices: list[jax.Device]) -> int:
+    """What each of these devices of this process can still take; on a CPU, its share of the machine's."""
+    here = psutil.virtual_memory().available
+    stats = [device.memory_stats() or {} for device in devices]
+    if not all("bytes_limit" in found for found in stats):
+        return here // len(devices)
+    # What goes to a device is in the machine's memory before.
+    return min(here, *(found["bytes_limit"] - found["bytes_in_use"] for found in stats))
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
 """How training steps are spread over devices: all that "jit" and "pmap" do differently.
 
 Both run `fidle_jax.train.step.train_chunk`, over a state, data and an order of examples that every
-device holds whole; each device computes its places of every batch. With "jit", the places are an array
-spread over the devices, and XLA, which lays out all that follows from them, inserts the sums over
-devices. With "pmap", each device runs the program on its own places, and `lax.psum` adds up.
+device holds whole, or `train_batch`, over a state and one batch; each device computes its places of
+every batch. With "jit", what belongs to places is an array spread over the devices, and XLA, which lays
+out all that follows from it, inserts the sums over devices. With "pmap", each device runs the program on
+its own places, and `lax.psum` adds up.
 
-Another strategy is another function here: (mesh, task) -> the chunk, ready to be lowered, and places.
+Another strategy is another two functions here: what compiles such a step, and what spreads arrays.
 """
 
 import functools
@@ -18,7 +19,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, PyTree
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.step import EVAL_BATCH_SIZE, Task, evaluate, train_chunk
+from fidle_jax.train.step import (
+    EVAL_BATCH_SIZE,
+    Task,
+    evaluate,
+    evaluate_batch,
+    train_batch,
+    train_chunk,
+)
 
 AXIS = "batch"
 
@@ -65,10 +73,34 @@ def compile_chunk(
         arguments: its state, images, labels, order, start and stop, all but the last two on all devices.
         parts: that each batch is computed in, one after the other.
     """
+    compile_, spread = STRATEGIES[parallel]
     places = batch_places(arguments[3].shape[1], parts, mesh.size)
-    lower, places = STRATEGIES[parallel](mesh, task, places)
-    compiled = lower(*arguments, places).compile()
+    places = spread(mesh, own_places(places, mesh))
+    compiled = compile_(mesh, task, train_chunk, arguments, (places,))
     return lambda *arguments: compiled(*arguments, places)
+
+
+def compile_batch(
+    parallel: str, mesh: Mesh, task: Task, state: PyTree, batch: PyTree, places: np.ndarray
+) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
+    """`train_batch` over the devices of ``mesh``, its state given away, and what brings it its batches.
+
+    Args:
+        parallel: as of `compile_chunk`.
+        mesh: the devices.
+        task: as of `train_batch`.
+        state: on all devices.
+        batch: images, labels and weights of this process's places, like those to come.
+        places: this process's.
+
+    Returns:
+        (state, a batch on the devices) -> state; (a batch like ``batch``) -> the same on the devices.
+    """
+    compile_, spread = STRATEGIES[parallel]
+    put = functools.partial(jax.tree.map, functools.partial(spread, mesh))
+    places = spread(mesh, places)
+    compiled = compile_(mesh, task, train_batch, (state,), (*put(batch), places))
+    return lambda state, batch: compiled(state, *batch, places), put
 
 
 def compile_evaluation(model, mesh: Mesh, arguments: tuple[Any, ...]) -> Callable[..., PyTree]:
@@ -80,28 +112,70 @@ def compile_evaluation(model, mesh: Mesh, arguments: tuple[Any, ...]) -> Callabl
     return lambda *arguments: compiled(*arguments, places)
 
 
-def _jit(mesh, task, places):
+def compile_batch_evaluation(
+    model, mesh: Mesh, variables: PyTree, batch: PyTree
+) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
+    """`evaluate_batch` over the devices of ``mesh``, and what brings it its batches, as `compile_batch`."""
+    put = functools.partial(jax.tree.map, functools.partial(_over_parts, mesh))
+    function = jax.jit(functools.partial(evaluate_batch, model), out_shardings=_whole(mesh))
+    images, labels, _ = put(batch)
+    compiled = function.lower(variables, images, labels).compile()
+    return lambda variables, batch: compiled(variables, batch[0], batch[1]), put
+
+
+def own_places(
+    places: Int[np.ndarray, "part place"], mesh: Mesh
+) -> Int[np.ndarray, "part own_place"]:
+    """The places that this process's devices compute."""
+    each = places.reshape(len(places), mesh.size, -1)
+    own = [device.process_index == jax.process_index() for device in mesh.devices]
+    return each[:, own].reshape(len(places), -1)
+
+
+def _compile_jit(mesh, task, function, whole, spread):
     function = jax.jit(
-        functools.partial(train_chunk, task), donate_argnums=0, out_shardings=_whole(mesh)
+        functools.partial(function, task), donate_argnums=0, out_shardings=_whole(mesh)
     )
-    return function.lower, _put(places, NamedSharding(mesh, PartitionSpec(None, AXIS)))
+    return function.lower(*whole, *spread).compile()
 
 
-def _pmap(mesh, task, places):
-    task = task.over_axis(AXIS)
+def _compile_pmap(mesh, task, function, whole, spread):
     function = jax.pmap(
-        functools.partial(train_chunk, task),
+        functools.partial(function, task.over_axis(AXIS)),
         axis_name=AXIS,
-        in_axes=(*[None] * 6, 0),
+        in_axes=(*[None] * len(whole), *[0] * len(spread)),
         out_axes=None,
         devices=list(mesh.devices),
         donate_argnums=0,
     )
-    each = places.reshape(len(places), mesh.size, -1).swapaxes(0, 1)
-    return function.lower, _put(each, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return function.lower(*whole, *spread).compile()
 
 
-STRATEGIES = {"jit": _jit, "pmap": _pmap}
+def _over_parts(mesh, own):
+    """[part, own place, ...] -> [part, place, ...], each part's places spread over the devices."""
+    pieces = np.split(own, len(mesh.local_devices), axis=1)
+    return _join(mesh, PartitionSpec(None, AXIS), pieces, axis=1)
+
+
+def _by_device(mesh, own):
+    """[part, own place, ...] -> [device, part, place, ...]."""
+    pieces = np.split(own, len(mesh.local_devices), axis=1)
+    return _join(mesh, PartitionSpec(AXIS), [piece[None] for piece in pieces], axis=0)
+
+
+def _join(mesh, spec, pieces, axis):
+    """The array whose equal pieces along ``axis`` are the devices'; given are this process's."""
+    arrays = [
+        jax.device_put(piece, device)
+        for piece, device in zip(pieces, mesh.local_devices, strict=True)
+    ]
+    shape = list(pieces[0].shape)
+    shape[axis] *= mesh.size
+    sharding = NamedSharding(mesh, spec)
+    return jax.make_array_from_single_device_arrays(tuple(shape), sharding, arrays)
+
+
+STRATEGIES = {"jit": (_compile_jit, _over_parts), "pmap": (_compile_pmap, _by_device)}
 
 
 def _whole(mesh):

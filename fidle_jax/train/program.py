@@ -1,4 +1,4 @@
-"""The compiled functions of a run, over its data on its devices."""
+"""The compiled functions of a run, over its data on its devices or, see `streaming`, on disk."""
 
 import dataclasses
 import functools
@@ -21,23 +21,25 @@ from fidle_jax.train.step import Task
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The compiled functions of a run, over data that is on the devices already.
+    """The compiled functions of a run, wherever its data is.
 
     Attributes:
-        order: (epoch) -> which examples make which batch.
+        order: (epoch) -> which examples make which batch, as ``train`` takes it.
         train: (state, order, start, stop) -> state; the state passed in is used up.
         validate: (variables) -> (loss, accuracy); None where nothing is held out.
         learning_rate: (step) -> learning rate.
         place: (state) -> the same on all devices, which ``train`` takes.
+        close: lets go of what reads ahead.
         transfer_seconds: that it took to bring the data to the devices.
         compile_seconds: that it took to compile all of this.
     """
 
-    order: Callable[[int], jax.Array]
-    train: Callable[[TrainState, jax.Array, int, int], TrainState]
+    order: Callable[[int], Any]
+    train: Callable[[TrainState, Any, int, int], TrainState]
     validate: Callable[[PyTree], tuple[float, float]] | None
     learning_rate: Callable[[int], Any]
     place: Callable[[TrainState], TrainState]
+    close: Callable[[], None] = lambda: None
     transfer_seconds: float = 0.0
     compile_seconds: float = 0.0
 

@@ -9,7 +9,7 @@ import jax
 from flax import linen as nn
 
 import fidle_jax
-from fidle_jax.data import Dataset, Split
+from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.nn import Row
 from fidle_jax.train.config import Config
@@ -20,7 +20,9 @@ from fidle_jax.train.program import Program
 VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def training_facts(loop: Loop, plan: Plan, program: Program, validation: Split) -> dict[str, Any]:
+def training_facts(
+    loop: Loop, plan: Plan, program: Program, validation: Split | StoredSplit
+) -> dict[str, Any]:
     """What result.json says of a training that is done."""
     rows = loop.record.rows
     return {
@@ -82,9 +84,14 @@ def describe_model(model: nn.Module, table: list[Row]) -> dict[str, Any]:
 
 
 def announce(
-    config: Config, dataset: Dataset, train: Split, validation: Split, ranges: Augmentation
+    config: Config,
+    dataset: Dataset,
+    train: Split | StoredSplit,
+    validation: Split | StoredSplit,
+    ranges: Augmentation,
+    loader: str,
 ) -> str:
-    """Which data, recipe and directory a run has, in three lines."""
+    """Which data, loader, recipe and directory a run has, in four lines."""
     recipe = {
         name: getattr(config, name)
         for name in ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
@@ -93,6 +100,7 @@ def announce(
     return (
         f"data: {dataset.name} ({dataset.variant}), {len(train.labels):,} images to train on, "
         f"{len(validation.labels):,} for validation, {dataset.test_examples:,} for the test\n"
+        f"loader: {loader}\n"
         f"recipe: {config.recipe} ({settings}, "
         f"{'no augmentation' if ranges == NO_AUGMENTATION else 'augmentation'})\n"
         f"run directory: {config.run_dir}"

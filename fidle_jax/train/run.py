@@ -10,7 +10,14 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from fidle_jax.data import Dataset, Split, grouped_split, load_dataset, stratified_split
+from fidle_jax.data import (
+    Dataset,
+    Split,
+    StoredSplit,
+    grouped_split,
+    load_dataset,
+    stratified_split,
+)
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.nn import format_table, layer_table, make_model
@@ -19,11 +26,11 @@ from fidle_jax.train import processes
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.config import Config, check, differences, options, resolve, to_json
+from fidle_jax.train.loader import choose_loader, gather_parts, make_program
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
 from fidle_jax.train.optimizer import make_schedule
 from fidle_jax.train.outcome import evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
-from fidle_jax.train.program import compile_program
 from fidle_jax.train.result import announce, describe_model, describe_result, training_facts
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import init_state
@@ -57,10 +64,11 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     finished, result = _finished(config)
     if finished:
         return result
-    config, dataset, model, train, validation = _load(config, mesh.size)
+    config, dataset, model, loader, train, validation = _load(config, mesh)
     table = layer_table(model, dataset.image_shape)
     if processes.is_first():
-        announced = announce(config, dataset, train, validation, augmentation(config, dataset))
+        ranges = augmentation(config, dataset)
+        announced = announce(config, dataset, train, validation, ranges, loader)
         print(announced, format_table(table), sep="\n\n", end="\n\n")
     described = to_json(config) | {"experiment": experiment, "command": command}
     with _hold(config, described, describe_model(model, table)):
@@ -94,9 +102,9 @@ def _finished(config: Config) -> tuple[bool, dict[str, Any] | None]:
     return bool(finished), result
 
 
-def _load(config: Config, devices: int) -> tuple[Config, Dataset, nn.Module, Split, Split]:
-    """The config with nothing left open, the data set, the network for it, and the examples to train
-    on and to hold out.
+def _load(config: Config, mesh: Mesh):
+    """The config with nothing left open, the data set, the network for it, how its images are loaded
+    and why, and the examples to train on and to hold out, as `Split` or `StoredSplit`.
 
     Each process reads its part from disk, and has the others' from them.
     """
@@ -113,18 +121,20 @@ def _load(config: Config, devices: int) -> tuple[Config, Dataset, nn.Module, Spl
         # A wrong model or batch is told before the data is read.
         classes, shape = len(dataset.class_names), dataset.image_shape
         model = make_model(config.model, classes, shape, config.dropout)
-        _check_batch_size(config, dataset.train_examples, devices)
-        part = dataset.read("train", (jax.process_index(), jax.process_count()))
+        _check_batch_size(config, dataset.train_examples, mesh.size)
+    streamed, loader = choose_loader(config.loader, dataset, mesh)
+    with processes.all_or_none():
+        get = dataset.open if streamed else dataset.read
+        part = get("train", (jax.process_index(), jax.process_count()))
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
     processes.check_same({"the data set": found})
-    groups = None if part.groups is None else processes.gather_rows(part.groups)
-    whole = Split(processes.gather_rows(part.images), processes.gather_rows(part.labels), groups)
+    whole = gather_parts(part)
     with processes.all_or_none():
         if jax.process_count() > 1:
             dataset.check("train", whole)
         train, validation = _hold_out(whole, config)
-        _check_batch_size(config, len(train.labels), devices)
-    return config, dataset, model, train, validation
+        _check_batch_size(config, len(train.labels), mesh.size)
+    return config, dataset, model, loader, train, validation
 
 
 @contextlib.contextmanager
@@ -154,14 +164,13 @@ def _same_run(config: Config, experiment: str) -> Config:
     return config
 
 
-def _hold_out(split: Split, config: Config) -> tuple[Split, Split]:
+def _hold_out(split: Split | StoredSplit, config: Config):
     """The training examples and those held out for validation."""
     if split.groups is None or config.hold_out == "examples":
         rows = stratified_split(split.labels, config.validation_fraction, config.seed)
     else:
         rows = grouped_split(split.labels, split.groups, config.validation_fraction, config.seed)
-    train, validation = (Split(split.images[r], split.labels[r]) for r in rows)
-    return train, validation
+    return tuple(map(split.take, rows))
 
 
 def _check_batch_size(config: Config, examples: int, devices: int) -> None:
@@ -183,8 +192,8 @@ def _train(
     mesh: Mesh,
     dataset: Dataset,
     model: nn.Module,
-    train: Split,
-    validation: Split,
+    train: Split | StoredSplit,
+    validation: Split | StoredSplit,
     stop: Stop,
 ) -> tuple[dict[str, Any], PyTree]:
     """What is to be said of the training, and the variables it chose."""
@@ -202,7 +211,7 @@ def _train(
             print(f"going on from step {int(state.step):,}")
     # Machines of several kinds may round the initial weights differently.
     state = processes.from_first(state)
-    program = compile_program(task, schedule, mesh, state, train, validation, config)
+    program = make_program(task, schedule, mesh, state, train, validation, config)
     plan = Plan(
         run_dir=config.run_dir,
         epochs=config.epochs,
@@ -213,7 +222,7 @@ def _train(
         profile=config.profile,
     )
     loop = Loop(plan, program, program.place(state), best, record, checkpoints, stop)
-    with stop.defer():
+    with contextlib.closing(program), stop.defer():
         loop.run()
     checkpoints.close()
     if processes.decide((), stop.requested)[1]:

@@ -226,7 +226,22 @@ def train_chunk(
         batch = gather_batch(images, labels, rows_at(order[i], places))
         return train_step(task, state, *batch, places)
 
-    state = lax.fori_loop(start, stop, body, state)
+    return _look_at_weights(lax.fori_loop(start, stop, body, state))
+
+
+def train_batch(
+    task: Task,
+    state: TrainState,
+    images: UInt8[Array, "part place height width channel"],
+    labels: Int[Array, "part place"],
+    weights: Float[Array, "part place"],
+    places: Int[Array, "part place"],
+) -> TrainState:
+    """The state after one step, as of `train_chunk`, on a batch that is brought to it."""
+    return _look_at_weights(train_step(task, state, images, labels, weights, places))
+
+
+def _look_at_weights(state: TrainState) -> TrainState:
     # What a step makes of the weights shows in the next one's loss; here, for the last: to read all
     # weights at each step takes a twentieth of it.
     last_bad = jnp.where(_all_finite(state.params), NO_STEP, state.step)
@@ -265,3 +280,14 @@ def evaluate(
     """Mean loss over all examples, in nats, and how many of them are classified right."""
     logits = predict(model, variables, images, places)
     return example_losses(logits, labels).mean(), jnp.sum(jnp.argmax(logits, -1) == labels)
+
+
+def evaluate_batch(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: UInt8[Array, "1 place height width channel"],
+    labels: Int[Array, "1 place"],
+) -> tuple[Float[Array, " place"], Bool[Array, " place"]]:
+    """The loss of each example of a batch, in nats, and whether it is classified right."""
+    logits = model.apply(variables, scale(images[0]))
+    return example_losses(logits, labels[0]), jnp.argmax(logits, -1) == labels[0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fidle_jax.data import Dataset, Split
+from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.dataset import WHOLE
 from fidle_jax.train import run as run_module
 from fidle_jax.train.config import Config
@@ -24,6 +24,10 @@ def _squares(examples: int, seed: int) -> Split:
 @pytest.fixture
 def squares():
     splits = {"train": _squares(90, 0), "test": _squares(31, 1)}
+
+    def open_(split, part=WHOLE):
+        return StoredSplit(splits[split].labels, None, splits[split].read_images)
+
     return Dataset(
         name="squares",
         variant="full",
@@ -32,6 +36,7 @@ def squares():
         train_examples=90,
         test_examples=31,
         read=lambda split, part=WHOLE: splits[split],
+        open=open_,
     )
 
 

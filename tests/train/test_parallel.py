@@ -1,10 +1,5 @@
 """Steps spread over devices by jit and by pmap: the same result on any number of them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import chex
 import jax
 import numpy as np
@@ -12,7 +7,7 @@ import pytest
 
 from fidle_jax.errors import InputError
 from fidle_jax.train.parallel import batch_places, make_mesh
-from tests.integration.processes import free_port
+from tests.train.scripts import read, start, start_two
 
 ALONE = "jit:1:1"
 FEW = ("jit:8:1", "pmap:8:3")  # strategy, devices, parts of a batch
@@ -22,29 +17,11 @@ ALL = tuple(
 )
 
 
-def _start(output, cases, devices, **environment):
-    root = Path(__file__).parents[2]
-    environment |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("spread.py"), output, *cases],
-        env=os.environ | environment | {"PYTHONPATH": str(root)},
-    )
-
-
 def _spread(folder, cases):
     """What `spread.py` writes, by case and then by name."""
     output = folder / "spread.npz"
-    assert _start(output, cases, 8).wait() == 0
-    return _read(output, cases)
-
-
-def _read(output, cases):
-    outcomes = {case: {} for case in cases}
-    with np.load(output) as arrays:
-        for name, array in arrays.items():
-            case, what = name.split("/", 1)
-            outcomes[case][what] = array
-    return outcomes
+    assert start("spread.py", output, *cases, devices=8).wait() == 0
+    return read(output, cases)
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +32,7 @@ def few(tmp_path_factory):
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
     """What each of two processes with two devices writes."""
-    folder, coordinator = tmp_path_factory.mktemp("two"), f"127.0.0.1:{free_port()}"
-    outputs = [folder / f"{index}.npz" for index in range(2)]
-    started = [
-        _start(output, TWO_PROCESSES, 2, SPREAD=f"{coordinator} 2 {index}")
-        for index, output in enumerate(outputs)
-    ]
-    assert [process.wait() for process in started] == [0, 0]
-    return [_read(output, TWO_PROCESSES) for output in outputs]
+    return start_two("spread.py", tmp_path_factory.mktemp("two"), TWO_PROCESSES, devices=2)
 
 
 @pytest.fixture(scope="module")

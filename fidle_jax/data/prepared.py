@@ -165,9 +165,9 @@ def read_numbers(source, rows: range, names: list[str]) -> dict[str, Int32[np.nd
 def _reading(builder: Builder, title: str) -> Iterator[None]:
     try:
         yield
-    except MemoryError as error:
-        raise does_not_fit(title) from error
     except Exception as error:  # whatever a reader makes of damaged files
+        if is_lack_of_memory(error):
+            raise does_not_fit(title) from error
         raise damaged(title, builder.data_path) from error
 
 
@@ -184,6 +184,11 @@ def _decode(records: list[bytes], names: list[str]):
         for name in names:
             numbers[name].append(feature[name].int64_list.value[0])
     return np.frombuffer(pixels, np.uint8), {k: np.array(v, np.int32) for k, v in numbers.items()}
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether it is no fault of the files; array_record raises a kind of its own."""
+    return isinstance(error, MemoryError) or "Could not allocate" in str(error)
 
 
 def does_not_fit(title: str) -> InputError:

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 from fidle_jax.data.dataset import WHOLE, Dataset, Split, StoredSplit, part_rows
 from fidle_jax.data.network import reachable
-from fidle_jax.data.prepared import does_not_fit, raw_source, read_numbers
+from fidle_jax.data.prepared import does_not_fit, is_lack_of_memory, raw_source, read_numbers
 from fidle_jax.errors import InputError
 
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD
@@ -193,9 +193,9 @@ def _check_labels(builder: tfds.core.DatasetBuilder, split: str, labels: np.ndar
 def _reading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     try:
         yield
-    except MemoryError as error:
-        raise does_not_fit(f"tfds:{builder.name}") from error
     except Exception as error:  # whatever a reader makes of damaged files
+        if is_lack_of_memory(error):
+            raise does_not_fit(f"tfds:{builder.name}") from error
         raise InputError(
             f"{builder.data_path} cannot be read ({_first_line(error)}); "
             "delete that folder and prepare it again"

@@ -7,6 +7,7 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import made_up_mnist
 import numpy as np
@@ -83,6 +84,36 @@ def test_parts_are_the_whole_when_put_together_and_are_checked_then(made_up, tmp
     digits.check("train", Split(images, labels))
     with pytest.raises(InputError, match="is damaged"):
         digits.check("train", Split(images, labels[::-1]))
+
+
+def test_images_are_read_one_by_one_where_the_set_is_opened(made_up, tmp_path):
+    digits = mnist.load_mnist(tmp_path, made_up)
+    images, labels = made_up_mnist.arrays("train")
+    opened = digits.open("train")
+    assert (opened.labels == labels).all()
+    rows = np.array([59, 3, 3, 0])
+    assert (opened.read_images(rows) == images[rows][..., None]).all()
+    part = digits.open("train", (1, 7))
+    assert (part.labels == labels[9:18]).all()
+    assert (part.read_images(rows) == opened.read_images(rows)).all()
+
+
+def test_what_goes_bad_once_it_is_open_is_named(made_up, tmp_path):
+    digits = mnist.load_mnist(tmp_path, made_up)
+    opened = digits.open("train", (0, 7))
+    folder = tmp_path / "fidle_mnist" / "1.0.0"
+    _flip_a_pixel(folder)
+    with pytest.raises(InputError, match=f"{folder} is damaged; delete that folder and run again"):
+        opened.read_images(np.arange(60))
+
+
+def test_a_lack_of_memory_is_no_damage(made_up, tmp_path, monkeypatch):
+    digits = mnist.load_mnist(tmp_path, made_up)
+    digits.open("train")
+    for error in MemoryError(), RuntimeError("Could not allocate bytes object!"):
+        monkeypatch.setattr(mnist.prepared, "raw_source", Mock(side_effect=error))
+        with pytest.raises(InputError, match="MNIST does not fit .* memory; give --loader stream"):
+            digits.read("train")
 
 
 def test_preparing_says_nothing_where_no_terminal_looks(made_up, tmp_path, capfd):
@@ -194,15 +225,17 @@ def test_damaged_prepared_data_is_named_and_not_read(made_up, tmp_path, damage):
     mnist.prepare(tmp_path, made_up)
     folder = tmp_path / "fidle_mnist" / "1.0.0"
     damage(folder)
-    with pytest.raises(InputError, match=f"{folder} is damaged; delete that folder and run again"):
-        mnist.load_mnist(tmp_path).read("train")
+    for get in mnist.load_mnist(tmp_path).read, mnist.load_mnist(tmp_path).open:
+        with pytest.raises(InputError, match=f"{folder} is damaged; delete that folder and run"):
+            get("train")
 
 
 def test_data_prepared_from_other_digits_is_not_read(made_up, tmp_path, monkeypatch):
     mnist.prepare(tmp_path, made_up)
     monkeypatch.setattr(mnist, "_SHA256", {"train": "0" * 64, "test": "0" * 64})
-    with pytest.raises(InputError, match="is damaged"):
-        mnist.load_mnist(tmp_path).read("test")
+    for get in mnist.load_mnist(tmp_path).read, mnist.load_mnist(tmp_path).open:
+        with pytest.raises(InputError, match="is damaged"):
+            get("test")
 
 
 @needs_official_archives

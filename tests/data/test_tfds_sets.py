@@ -118,13 +118,17 @@ def test_a_prepared_set_is_read_without_tensorflow(prepared, tensorflow):
         assert (read.images.dtype, read.labels.dtype) == (np.uint8, np.int32)
         parts = [shapes.read(split, (index, 2)) for index in range(2)]
         assert (np.concatenate([part.images for part in parts]) == read.images).all()
+        opened, rows = shapes.open(split), np.array([8, 2, 2])
+        assert (opened.read_images(rows) == _images(split)[rows]).all()
+        assert opened.labels.tolist() == [0, 1, 2] * 3
+        assert shapes.open(split, (1, 2)).labels.tolist() == read.labels[5:].tolist()
 
 
-def test_a_set_that_only_its_files_know_is_read_without_a_word(prepared):
+@pytest.mark.parametrize("get", ["read('train')", "open('train').read_images(numpy.arange(3))"])
+def test_a_set_that_only_its_files_know_is_read_without_a_word(prepared, get):
     code = (
-        "from pathlib import Path; from fidle_jax.data import load_dataset; "
-        f"load_dataset('tfds:made_up_shapes', data_dir=Path({str(prepared(MadeUpShapes))!r}))"
-        ".read('train')"
+        "import numpy; from pathlib import Path; from fidle_jax.data import load_dataset; "
+        f"load_dataset('tfds:made_up_shapes', data_dir=Path({str(prepared(MadeUpShapes))!r})).{get}"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
@@ -145,6 +149,8 @@ def test_images_without_a_label_are_refused(prepared):
     unlabeled = load_dataset("tfds:made_up_unlabeled", data_dir=prepared(MadeUpUnlabeled))
     with pytest.raises(InputError, match=r"the test split in .* has images without a label"):
         unlabeled.read("test")
+    with pytest.raises(InputError, match=r"the test split in .* has images without a label"):
+        unlabeled.open("test")
 
 
 @pytest.mark.parametrize(
@@ -227,5 +233,6 @@ def test_damaged_prepared_data_is_named(prepared):
     shapes = load_dataset("tfds:made_up_shapes", data_dir=data_dir)
     for path in (data_dir / "made_up_shapes" / "1.0.0").glob("*train*"):
         path.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"1\.0\.0 cannot be read .*; delete that folder"):
-        shapes.read("train")
+    for get in shapes.read, shapes.open:
+        with pytest.raises(InputError, match=r"1\.0\.0 cannot be read .*; delete that folder"):
+            get("train")

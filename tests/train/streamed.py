@@ -1,8 +1,9 @@
-"""Some steps of a small network with images in memory and streamed, for `test_streaming` to compare.
+"""Some steps of a network with images in memory and streamed, for `test_streaming` to compare.
 
 A process's number of devices is settled when JAX starts, so this is one:
-``python streamed.py OUTPUT.npz STRATEGY:PARTS ...``, over all devices. Arrays are named
-STRATEGY:PARTS/LOADER/WHAT. With SPREAD="HOST:PORT PROCESSES INDEX" in the environment it is one of several.
+``python streamed.py OUTPUT.npz MODEL:STRATEGY:PARTS ...``, over all devices. Arrays are named
+MODEL:STRATEGY:PARTS/LOADER/WHAT. With SPREAD="HOST:PORT PROCESSES INDEX" in the environment it is one
+of several.
 """
 
 import os
@@ -23,8 +24,11 @@ from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task
 from fidle_jax.train.streaming import stream_program
 
-SHAPE = (28, 28, 1)
-WARP = Augmentation(Warp(shift=2.0, rotation=15.0))
+SHAPE = (12, 12, 1)
+AUGMENTATION = {
+    "cnn": Augmentation(Warp(shift=2.0, rotation=15.0)),
+    "dnn": Augmentation(cutout=0.3),  # takes less time to compile
+}
 STEPS = 4  # three batches of 30 that are full, and one of 10
 STOP = 2
 
@@ -44,9 +48,9 @@ def main(output, *cases):
     np.savez(output, **arrays)
 
 
-def _outcomes(parallel, parts):
+def _outcomes(model, parallel, parts):
     train, validation = _split(100), _split(7)
-    how = Config(batch_size=30, seed=3, parallel=parallel, accumulate=int(parts))
+    how = Config(batch_size=30, seed=3, model=model, parallel=parallel, accumulate=int(parts))
     reads = []
 
     def read_images(rows):
@@ -72,7 +76,9 @@ def _split(examples):
 
 def _train(make, train, validation, config, half=None):
     """The state half-way through the second epoch and after it, and validation; from the former if given."""
-    task = Task(make_model("cnn", 10, SHAPE), optax.adam(1e-3), WARP)
+    dropout = (0.2,) * (3 if config.model == "cnn" else 2)
+    model = make_model(config.model, 10, SHAPE, dropout)
+    task = Task(model, optax.adam(1e-3), AUGMENTATION[config.model])
     first = jax.device_get(init_state(task.model, SHAPE, task.optimizer, config.seed))
     schedule = optax.constant_schedule(1e-3)
     program = make(task, schedule, make_mesh(None), first, train, validation, config)

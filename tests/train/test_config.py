@@ -97,6 +97,7 @@ def test_a_flag_that_is_given_replaces_the_recipes_value():
         ({"recipe": "bets"}, "did you mean best"),
         ({"parallel": "pmp"}, "did you mean pmap"),
         ({"class_weights": "invers"}, "did you mean inverse"),
+        ({"loader": "steam"}, "did you mean stream"),
         ({"compute_dtype": "float16"}, "did you mean bfloat16"),
         ({"devices": 0}, "--devices is 0; expected 1 or more"),
         ({"accumulate": 0}, "--accumulate is 0; expected 1 or more"),

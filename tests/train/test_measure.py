@@ -3,14 +3,33 @@
 import gzip
 import json
 
+import jax
 import jax.numpy as jnp
+import psutil
 
-from fidle_jax.train.measure import peak_memory_bytes, trace
+from fidle_jax.train.measure import free_memory_bytes, peak_memory_bytes, trace
 
 
 def test_the_peak_holds_what_was_held():
     held = jnp.ones(50_000_000, jnp.uint8).block_until_ready()
     assert peak_memory_bytes() > held.nbytes
+
+
+class _Device:
+    def __init__(self, limit, in_use):
+        self.memory_stats = lambda: {"bytes_limit": limit, "bytes_in_use": in_use}
+
+
+def test_devices_without_memory_of_their_own_share_the_machines():
+    (one,) = jax.devices("cpu")[:1]
+    alone, shared = free_memory_bytes([one]), free_memory_bytes([one] * 4)
+    assert 0 < alone <= psutil.virtual_memory().total
+    assert 3 * shared < alone < 5 * shared
+
+
+def test_of_devices_with_memory_of_their_own_the_fullest_counts():
+    assert free_memory_bytes([_Device(1000, 100), _Device(1000, 300)]) == 700
+    assert free_memory_bytes([_Device(10**15, 0)]) <= psutil.virtual_memory().total
 
 
 def test_a_trace_can_be_opened_by_tensorboard_and_by_perfetto(tmp_path):

@@ -1,10 +1,10 @@
 """Images read from disk as steps need them make the same run as images in memory."""
 
 import dataclasses
+import functools
 import threading
 
 import chex
-import jax
 import numpy as np
 import pytest
 
@@ -17,8 +17,8 @@ from fidle_jax.train.loop import Interrupted
 from fidle_jax.train.signals import Stop
 from tests.train.scripts import read, start, start_two
 
-CASES = ("jit:1", "pmap:3")  # strategy, parts of a batch
-MORE_CASES = ("jit:3", "pmap:1")
+CASES = ("dnn:jit:1", "dnn:pmap:3")  # model, strategy, parts of a batch
+ALL = tuple(f"cnn:{how}:{parts}" for how in ("jit", "pmap") for parts in (1, 3))
 
 
 def _of(outcome, what):
@@ -55,16 +55,16 @@ def test_on_four_devices_parameters_are_the_bits_of_memory_also_when_resumed_hal
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 3, 4])
 def test_on_any_devices_by_any_strategy_parameters_are_the_bits_of_memory(tmp_path, devices):
-    output, cases = tmp_path / "outcomes.npz", CASES + MORE_CASES
-    assert start("streamed.py", output, *cases, devices=devices).wait() == 0
-    for outcome in read(output, cases).values():
+    output = tmp_path / "outcomes.npz"
+    assert start("streamed.py", output, *ALL, devices=devices).wait() == 0
+    for outcome in read(output, ALL).values():
         _compare(outcome)
 
 
 @pytest.mark.slow
 def test_each_of_two_processes_reads_what_its_devices_compute_and_ends_with_the_same_bits(tmp_path):
-    both = start_two("streamed.py", tmp_path, CASES + MORE_CASES, devices=2)
-    for case in CASES + MORE_CASES:
+    both = start_two("streamed.py", tmp_path, ALL, devices=2)
+    for case in ALL:
         first, second = (each[case] for each in both)
         _compare(first)
         chex.assert_trees_all_equal(_of(first, "stream['end']"), _of(second, "stream['end']"))
@@ -80,7 +80,7 @@ def _losses(run_dir):
 def test_a_run_ends_the_same_and_says_how_it_loads(run, tmp_path, capsys):
     results = {}
     for loader in ("memory", "stream"):
-        results[loader] = run(run_dir=tmp_path / loader, loader=loader)
+        results[loader] = run(run_dir=tmp_path / loader, loader=loader, model="dnn")
         assert f"\nloader: {loader} (0.0 MB of images, " in capsys.readouterr().out
     assert results["stream"]["test_loss"] == results["memory"]["test_loss"]
     assert _losses(tmp_path / "stream") == _losses(tmp_path / "memory")
@@ -88,6 +88,7 @@ def test_a_run_ends_the_same_and_says_how_it_loads(run, tmp_path, capsys):
 
 def test_a_run_may_go_on_by_the_other_loader_in_the_middle_of_an_epoch(run, tmp_path, monkeypatch):
     monkeypatch.setattr(loop_module, "CHUNK_SECONDS", 0)
+    run = functools.partial(run, model="dnn")
     whole = run(run_dir=tmp_path / "whole", loader="memory")
     stop, threads = Stop(), threading.active_count()
     stop.requested = True
@@ -120,6 +121,5 @@ def test_what_is_found_damaged_in_the_middle_ends_the_run_with_its_line(
     dataset = dataclasses.replace(squares, open=open_)
     monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
     with pytest.raises(InputError) as caught:
-        run(loader="stream", validation_fraction=fraction)
+        run(loader="stream", model="dnn", validation_fraction=fraction)
     assert str(caught.value) == "squares is damaged; prepare it again"
-    assert jax.device_count()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fidle_jax.data import Dataset, Split
+from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.nn import Conv, layer_table
 from fidle_jax.train.run_dir import write_beside
@@ -54,7 +54,9 @@ def _groups(dataset: Dataset) -> dict[str, np.ndarray]:
     return {"group_names": np.array(list(dataset.class_groups)), "class_groups": group_of_class}
 
 
-def write_augmented(train: Split, ranges: Augmentation, seed: int, run_dir: Path) -> None:
+def write_augmented(
+    train: Split | StoredSplit, ranges: Augmentation, seed: int, run_dir: Path
+) -> None:
     """Writes augmented.npz, if anything is augmented: a training image, and what the first step makes of it.
 
     It holds the image (uint8), its label, and the versions (uint8) that it would have at the first
@@ -63,20 +65,21 @@ def write_augmented(train: Split, ranges: Augmentation, seed: int, run_dir: Path
     if ranges == NO_AUGMENTATION:
         return
     chosen = np.full(VERSIONS, _clearest(train, ranges.mirrored))
+    images = train.read_images(chosen)
     key, _ = step_keys(jnp.uint32(seed), 0)
     versions, labels = jax.jit(augment, static_argnames="ranges")(
-        train.images[chosen], train.labels[chosen], key, jnp.arange(VERSIONS), ranges=ranges
+        images, train.labels[chosen], key, jnp.arange(VERSIONS), ranges=ranges
     )
     _save_arrays(
         run_dir / "augmented.npz",
-        image=train.images[chosen[0]],
+        image=images[0],
         label=train.labels[chosen[0]],
         versions=np.asarray(jnp.round(255 * versions).astype(jnp.uint8)),
         labels=np.asarray(labels),
     )
 
 
-def _clearest(train: Split, mirrored: tuple[int, ...]) -> int:
+def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
     """Of a thousand images, evenly spaced, the one whose middle is bright, sharp and of most contrast.
 
     The greatest contrast, that is, in the sharpest quarter of the brightest quarter; with ``mirrored``,
@@ -88,10 +91,10 @@ def _clearest(train: Split, mirrored: tuple[int, ...]) -> int:
         changed = np.flatnonzero((others >= 0) & (others != train.labels))
         rows = changed if len(changed) else rows
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CANDIDATES)).astype(int)]
-    height, width = train.images.shape[1:3]
-    middle = train.images[
-        rows, height // 4 : height - height // 4, width // 4 : width - width // 4
-    ].astype(np.float32)
+    images = train.read_images(rows)
+    top, left = images.shape[1] // 4, images.shape[2] // 4
+    middle = images[:, top : images.shape[1] - top, left : images.shape[2] - left]
+    middle = middle.astype(np.float32)
     sharpness = sum(np.abs(np.diff(middle, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
     brightness = middle.mean(axis=(1, 2, 3))
     bright = brightness >= np.quantile(brightness, 0.75)

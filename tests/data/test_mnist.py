@@ -112,7 +112,7 @@ def test_a_lack_of_memory_is_no_damage(made_up, tmp_path, monkeypatch):
     digits.open("train")
     for error in MemoryError(), RuntimeError("Could not allocate bytes object!"):
         monkeypatch.setattr(mnist.prepared, "raw_source", Mock(side_effect=error))
-        with pytest.raises(InputError, match="MNIST does not fit .* memory; give --loader stream"):
+        with pytest.raises(InputError, match=r"MNIST does not fit .* memory; give --loader stream"):
             digits.read("train")
 
 

@@ -27,7 +27,8 @@ def by_setting(claims: list[Claim]) -> dict[str, list[Claim]]:
     """Claims that differ by their seed alone, by what they have in common, in words."""
     settings: dict[str, list[Claim]] = {}
     for claim in sorted(claims, key=lambda c: (c.dataset, c.model, c.epochs, c.hold_out, c.seed)):
-        what = f"{claim.model}, {claim.dataset}, {claim.epochs} epochs, {WAYS[claim.hold_out]} held out"
+        epochs = f"{claim.epochs} epoch{'' if claim.epochs == 1 else 's'}"
+        what = f"{claim.model}, {claim.dataset}, {epochs}, {WAYS[claim.hold_out]} held out"
         settings.setdefault(what, []).append(claim)
     return settings
 

@@ -111,7 +111,7 @@ def claims_chart(settings: dict[str, list[Claim]]) -> Figure:
             mean = shares.mean()
             axes.plot([mean, mean], row + up + np.array([-0.14, 0.14]), color=colour, linewidth=3)
         axes.scatter([], [], s=26, color=colour, label=label)
-    words = [what.replace(" epochs, ", " epochs,\n") for what in settings]
+    words = [",\n".join(what.rsplit(", ", 1)) for what in settings]
     axes.set_yticks(range(len(settings)), words)
     axes.set_ylim(len(settings) - 0.5, -0.5)
     axes.set_xlabel("accuracy, %", fontsize=TEXT)

@@ -75,13 +75,14 @@ def _claims(claims: list[Claim]) -> Picture | None:
 def _claim_rows(claims: list[Claim]) -> list[dict[str, str]]:
     rows = []
     for setting, runs in by_setting(claims).items():
+        excess = 100 * np.mean([run.validation - run.test for run in runs])
         rows.append(
             {
                 "setting": setting,
                 "seeds": ", ".join(str(run.seed) for run in runs),
                 "validation": _mean_and_spread([run.validation for run in runs]),
                 "test": _mean_and_spread([run.test for run in runs]),
-                "excess": f"{100 * np.mean([run.validation - run.test for run in runs]):+.2f}",
+                "excess": f"{excess:+.2f}".replace("-", "\N{MINUS SIGN}"),
             }
         )
     return rows

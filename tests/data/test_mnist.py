@@ -98,11 +98,10 @@ def test_images_are_read_one_by_one_where_the_set_is_opened(made_up, tmp_path):
     assert (part.read_images(rows) == opened.read_images(rows)).all()
 
 
-def test_what_goes_bad_once_it_is_open_is_named(made_up, tmp_path):
-    digits = mnist.load_mnist(tmp_path, made_up)
-    opened = digits.open("train", (0, 7))
+def test_what_goes_bad_once_it_is_open_is_named(made_up, tmp_path, monkeypatch):
+    opened = mnist.load_mnist(tmp_path, made_up).open("train")
     folder = tmp_path / "fidle_mnist" / "1.0.0"
-    _flip_a_pixel(folder)
+    monkeypatch.setattr(mnist.prepared, "_decode", Mock(side_effect=ValueError("corrupt\nchunk")))
     with pytest.raises(InputError, match=f"{folder} is damaged; delete that folder and run again"):
         opened.read_images(np.arange(60))
 

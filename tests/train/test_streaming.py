@@ -17,7 +17,7 @@ from fidle_jax.train.loop import Interrupted
 from fidle_jax.train.signals import Stop
 from tests.train.scripts import read, start, start_two
 
-CASES = ("dnn:jit:1", "dnn:pmap:3")  # model, strategy, parts of a batch
+CASES = ("dnn:jit:3",)  # model, strategy, parts of a batch
 ALL = tuple(f"cnn:{how}:{parts}" for how in ("jit", "pmap") for parts in (1, 3))
 
 
@@ -31,7 +31,7 @@ def _compare(outcome):
     assert len(end) > 10
     # The same bits, though one way compiles a loop of steps and the other a step.
     chex.assert_trees_all_equal(end, _of(outcome, "memory['end']"))
-    chex.assert_trees_all_equal(end, _of(outcome, "resumed['end']"))
+    chex.assert_trees_all_equal(end, _of(outcome, "stream['again']"))
     assert not np.array_equal(end[".params['dense_2']['bias']"], 0)
     np.testing.assert_array_equal(outcome["stream['accuracy']"], outcome["memory['accuracy']"])
     # On several devices, a mean in memory is taken over each one's examples first.
@@ -68,9 +68,10 @@ def test_each_of_two_processes_reads_what_its_devices_compute_and_ends_with_the_
         first, second = (each[case] for each in both)
         _compare(first)
         chex.assert_trees_all_equal(_of(first, "stream['end']"), _of(second, "stream['end']"))
-        # Of 2 epochs of 100 examples; and one each where a batch is filled up or its shape found.
-        assert max(first["read"], second["read"]) < 130
-        assert 200 <= first["read"] + second["read"] < 220
+        # Of 2 epochs of 100 examples, and the last 40 again; and one each where a batch is filled up,
+        # or its shape is found.
+        assert max(first["read"], second["read"]) < 160
+        assert 240 <= first["read"] + second["read"] < 260
 
 
 def _losses(run_dir):
@@ -90,11 +91,13 @@ def test_a_run_may_go_on_by_the_other_loader_in_the_middle_of_an_epoch(run, tmp_
     monkeypatch.setattr(loop_module, "CHUNK_SECONDS", 0)
     run = functools.partial(run, model="dnn")
     whole = run(run_dir=tmp_path / "whole", loader="memory")
-    stop, threads = Stop(), threading.active_count()
+    stop = Stop()
     stop.requested = True
     with pytest.raises(Interrupted):
         run(stop=stop, loader="stream")
-    assert threading.active_count() <= threads + 1  # orbax may keep one
+    # Those that read end; so many may have a batch in hand that nobody wants any more.
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("grain-thread-prefetch") for name in names)
     with pytest.raises(Interrupted):
         run(stop=stop, loader="memory", resume=True)
     result = run(loader="stream", resume=True, profile=True)

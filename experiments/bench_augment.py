@@ -78,7 +78,13 @@ def _steps(config, ranges, batch_size):
     """Compiles the step; returns what runs so many of them."""
     model = make_model("compact", CLASSES, SHAPE)
     optimizer = make_optimizer(config, make_schedule(config, 300))
-    task = Task(model, optimizer, ranges, config.label_smoothing, config.ema_decay)
+    task = Task(
+        model,
+        optimizer,
+        ranges,
+        label_smoothing=config.label_smoothing,
+        ema_decay=config.ema_decay,
+    )
     state = init_state(model, SHAPE, optimizer, 0, average=True)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (batch_size, *SHAPE), np.uint8))

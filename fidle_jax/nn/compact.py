@@ -18,8 +18,8 @@ class Compact(nn.Module):
     its channels (`experiments/bench_kernels.py`). So every block begins with the pooled convolution,
     which one kernel computes, and further ones come after it, on a quarter of the pixels; these are
     residual (He et al., 2016) where they keep the number of channels. Pooling comes before the
-    normalization and the ReLU, which then have a quarter to do, too. It sees an image twice: as it is,
-    and with its local contrast normalized.
+    normalization and the ReLU, which then have a quarter to do, too. It sees an image with its local
+    contrast normalized, and beside that its grey copy as it is.
 
     Attributes:
         classes: number of classes.
@@ -62,7 +62,8 @@ class Compact(nn.Module):
             return jax.nn.relu(x if residual is None else x + residual)
 
         side = self.stem
-        x = jnp.concatenate([x - 0.5, normalize_contrast(x) / 2], axis=-1)
+        light = x.mean(-1, keepdims=True) - 0.5
+        x = jnp.concatenate([normalize_contrast(x) / 2, light], axis=-1)
         for i, (first, *others) in enumerate(self.blocks, start=1):
             conv, pool = self._conv(i, 1, first, side), MaxPool(name=f"pool_{i}")
             x = normalized(conv(x, pool=pool.window) if self.fuse else pool(conv(x)))

@@ -57,4 +57,4 @@ def test_a_convolution_that_keeps_the_channels_is_residual():
 def test_it_takes_traffic_signs_of_every_size(shape):
     rows = layer_table(make_model("compact", 43, shape), shape)
     assert rows[-1].output_shape == (None, 43)
-    assert rows[0].formula.startswith(f"32·{2 * shape[-1]}·5·5 = ")
+    assert rows[0].formula.startswith(f"32·{shape[-1] + 1}·5·5 = ")

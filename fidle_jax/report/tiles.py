@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fidle_jax.report.style import LINES, TEXT, WIDTH
+from fidle_jax.report.style import LINES, SMALL, WIDTH
 
 GAP = 0.05  # around a picture, in widths of a cell
-LETTER = TEXT - 1  # points
+LETTER = SMALL  # points
 LINE = 1.3 * LETTER / 72  # inches
 
 
@@ -32,7 +32,7 @@ def grid(count: int, columns: int, lines: int) -> tuple[Figure, Axes, float]:
     return figure, axes, pitch
 
 
-def letters_of(columns: int) -> int:
+def letters_of(columns: float) -> int:
     """How many letters of average width fit in a cell."""
     return int(WIDTH / columns / (0.68 * LETTER / 72))
 
@@ -45,11 +45,12 @@ def place(
     text: str = "",
     colour: str = "black",
     framed: bool = False,
+    size: float = 1,
 ) -> None:
-    """Draws the image, grey or in colour, in the cell at that place, with a text below it."""
+    """Draws the image, grey or in colour, in the square of ``size`` at that place, with a text below it."""
     h, w, _ = image.shape
-    width, height = (1 - 2 * GAP) * np.array([w, h]) / max(w, h)
-    corner = (left + (1 - width) / 2, top + (1 - height) / 2)
+    width, height = (size - 2 * GAP) * np.array([w, h]) / max(w, h)
+    corner = (left + (size - width) / 2, top + (size - height) / 2)
     extent = (corner[0], corner[0] + width, corner[1] + height, corner[1])
     axes.imshow(
         image.squeeze(axis=2) if image.shape[2] == 1 else image,
@@ -62,7 +63,7 @@ def place(
     )
     edge, line = (colour, 4) if framed else (LINES, 0.6)
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=line))
-    write(axes, left + 0.5, top + 1, text, colour)
+    write(axes, left + size / 2, top + size, text, colour)
 
 
 def write(

@@ -34,7 +34,7 @@ def _compare(outcome):
     chex.assert_trees_all_equal(end, _of(outcome, "stream['again']"))
     assert not np.array_equal(end[".params['dense_2']['bias']"], 0)
     np.testing.assert_array_equal(outcome["stream['accuracy']"], outcome["memory['accuracy']"])
-    # On several devices, a mean in memory is taken over each one's examples first.
+    # The mean over the examples is not summed in one order.
     np.testing.assert_allclose(outcome["stream['loss']"], outcome["memory['loss']"], rtol=1e-6)
 
 

@@ -50,7 +50,7 @@ def _two_lines(text: str, most: int) -> str:
     spaces = [i for i, letter in enumerate(text) if letter == " "]
     middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
     # Letters of average width are narrower than what `letters_of` allows for.
-    return "\n".join(short(line, 6 * most // 5) for line in (text[:middle], text[middle + 1 :]))
+    return "\n".join(short(line, 11 * most // 10) for line in (text[:middle], text[middle + 1 :]))
 
 
 def rows_of(images: list[np.ndarray], texts: list[str], columns: int) -> Figure:

@@ -63,7 +63,8 @@ def place(
     )
     edge, line = (colour, 4) if framed else (LINES, 0.6)
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=line))
-    write(axes, left + size / 2, top + size, text, colour)
+    if text:
+        write(axes, left + size / 2, top + size, text, colour)
 
 
 def write(

@@ -19,14 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, PyTree
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.step import (
-    EVAL_BATCH_SIZE,
-    Task,
-    evaluate,
-    evaluate_batch,
-    train_batch,
-    train_chunk,
-)
+from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate, evaluate_batch
+from fidle_jax.train.step import Task, train_batch, train_chunk
 
 AXIS = "batch"
 

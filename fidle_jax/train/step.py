@@ -1,8 +1,7 @@
-"""One training step, many of them in one compiled loop, and evaluation: pure functions."""
+"""One training step, and many of them in one compiled loop: pure functions."""
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +10,9 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
-from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
-from fidle_jax.data.batches import gather_batch, padded_order, rows_at
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment
+from fidle_jax.data.batches import gather_batch, rows_at
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
-
-EVAL_BATCH_SIZE = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,47 +244,3 @@ def _look_at_weights(state: TrainState) -> TrainState:
     last_bad = jnp.where(_all_finite(state.params), NO_STEP, state.step)
     bad_step = jnp.minimum(state.totals.bad_step, last_bad)
     return state.replace(totals=state.totals.replace(bad_step=bad_step))
-
-
-def predict(
-    model: nn.Module,
-    variables: dict[str, Any],
-    images: UInt8[Array, "example height width channel"],
-    places: Int[Array, " place"] | None = None,
-) -> Float[Array, "example class"]:
-    """The logits of every example, once each; ``places`` as of `train_chunk`, of `EVAL_BATCH_SIZE`."""
-    examples = images.shape[0]
-    order = padded_order(jnp.arange(examples), min(EVAL_BATCH_SIZE, examples))
-    batch = order.shape[1]
-    if places is None:
-        places = jnp.arange(batch)
-
-    def batch_logits(rows):
-        rows = rows_at(rows, places)
-        return model.apply(variables, scale(images[jnp.maximum(rows, 0)]))
-
-    logits = lax.map(batch_logits, order)
-    return logits[:, :batch].reshape(order.size, -1)[:examples]
-
-
-def evaluate(
-    model: nn.Module,
-    variables: dict[str, Any],
-    images: UInt8[Array, "example height width channel"],
-    labels: Int[Array, " example"],
-    places: Int[Array, " place"] | None = None,
-) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """Mean loss over all examples, in nats, and how many of them are classified right."""
-    logits = predict(model, variables, images, places)
-    return example_losses(logits, labels).mean(), jnp.sum(jnp.argmax(logits, -1) == labels)
-
-
-def evaluate_batch(
-    model: nn.Module,
-    variables: dict[str, Any],
-    images: UInt8[Array, "1 place height width channel"],
-    labels: Int[Array, "1 place"],
-) -> tuple[Float[Array, " place"], Bool[Array, " place"]]:
-    """The loss of each example of a batch, in nats, and whether it is classified right."""
-    logits = model.apply(variables, scale(images[0]))
-    return example_losses(logits, labels[0]), jnp.argmax(logits, -1) == labels[0]

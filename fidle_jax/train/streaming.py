@@ -16,6 +16,7 @@ from fidle_jax.data import StoredSplit
 from fidle_jax.data.batches import epoch_order, padded_order
 from fidle_jax.data.stream import Batch, Batches, stream
 from fidle_jax.train.config import Config
+from fidle_jax.train.evaluation import EVAL_BATCH_SIZE
 from fidle_jax.train.parallel import (
     batch_places,
     compile_batch,
@@ -25,7 +26,7 @@ from fidle_jax.train.parallel import (
 )
 from fidle_jax.train.program import Program
 from fidle_jax.train.state import TrainState
-from fidle_jax.train.step import EVAL_BATCH_SIZE, Task
+from fidle_jax.train.step import Task
 
 
 def stream_program(

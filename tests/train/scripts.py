@@ -21,12 +21,17 @@ def start(script, *arguments, devices, **environment):
     )
 
 
-def start_two(script, folder, cases, devices):
+def start_two(script, folder, cases, devices, **environment):
     """What each of two processes with so many devices writes of the cases."""
     coordinator = f"127.0.0.1:{free_port()}"
     outputs = [folder / f"{index}.npz" for index in range(2)]
     started = [
-        start(script, output, *cases, devices=devices, SPREAD=f"{coordinator} 2 {index}")
+        start(
+            *(script, output, *cases),
+            devices=devices,
+            SPREAD=f"{coordinator} 2 {index}",
+            **environment,
+        )
         for index, output in enumerate(outputs)
     ]
     assert [process.wait() for process in started] == [0, 0]

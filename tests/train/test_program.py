@@ -10,10 +10,11 @@ from fidle_jax.data import Split
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import DNN
 from fidle_jax.train.config import Config
+from fidle_jax.train.evaluation import evaluate
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.program import compile_program
 from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task, evaluate, train_chunk
+from fidle_jax.train.step import Task, train_chunk
 
 SHAPE = (12, 12, 1)
 TASK = Task(DNN(classes=3), optax.sgd(0.1))

@@ -12,7 +12,9 @@ OPTIMIZER = optax.adam(1e-3)
 
 
 def make(seed, **options):
-    return init_state(CNN(), (28, 28, 1), OPTIMIZER, seed, **options)
+    return init_state(
+        CNN(blocks=((2,),), hidden=3, dropout=(0, 0)), (8, 8, 1), OPTIMIZER, seed, **options
+    )
 
 
 def test_a_seed_gives_the_same_state_and_another_seed_another():

@@ -18,10 +18,8 @@ from fidle_jax.nn import CNN
 from fidle_jax.train.state import NO_STEP, init_state
 from fidle_jax.train.step import (
     Task,
-    evaluate,
     example_losses,
     once_known,
-    predict,
     train_chunk,
     train_step,
 )
@@ -42,7 +40,9 @@ def data():
 
 @functools.cache
 def compiled(task):
-    return jax.jit(functools.partial(train_chunk, task))
+    # Each program runs a few times: compiling without optimization takes two thirds of the time.
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(functools.partial(train_chunk, task), compiler_options=options)
 
 
 def start(task=TASK, seed=0):
@@ -225,16 +225,3 @@ def test_the_average_follows_the_weights(data):
     before = start().params
     moved = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, before, state.params)
     chex.assert_trees_all_close(state.average, moved, atol=1e-6)
-
-
-@pytest.mark.parametrize("examples", [1, 499, 500, 501, 1003])
-def test_evaluation_covers_every_example_exactly_once(examples):
-    rng = np.random.default_rng(examples)
-    images = jnp.asarray(rng.integers(0, 256, (examples, *SHAPE), dtype=np.uint8))
-    labels = jnp.asarray(rng.integers(0, 3, examples, dtype=np.int32))
-    variables = start(PLAIN).variables()
-    expected = MODEL.apply(variables, images / 255.0)
-    np.testing.assert_allclose(predict(MODEL, variables, images), expected, atol=1e-5)
-    loss, right = evaluate(MODEL, variables, images, labels)
-    np.testing.assert_allclose(loss, example_losses(expected, labels).mean(), rtol=1e-5)
-    assert right == (expected.argmax(-1) == labels).sum()

@@ -1,0 +1,61 @@
+"""What a network makes of examples it is tried on: pure functions."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from fidle_jax.data.augment import scale
+from fidle_jax.data.batches import padded_order, rows_at
+from fidle_jax.train.step import example_losses
+
+EVAL_BATCH_SIZE = 500
+
+
+def predict(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: UInt8[Array, "example height width channel"],
+    places: Int[Array, " place"] | None = None,
+) -> Float[Array, "example class"]:
+    """The logits of every example, once each.
+
+    ``places`` are as of `fidle_jax.train.step.train_chunk`, of batches of `EVAL_BATCH_SIZE`.
+    """
+    examples = images.shape[0]
+    order = padded_order(jnp.arange(examples), min(EVAL_BATCH_SIZE, examples))
+    batch = order.shape[1]
+    if places is None:
+        places = jnp.arange(batch)
+
+    def batch_logits(rows):
+        rows = rows_at(rows, places)
+        return model.apply(variables, scale(images[jnp.maximum(rows, 0)]))
+
+    logits = lax.map(batch_logits, order)
+    return logits[:, :batch].reshape(order.size, -1)[:examples]
+
+
+def evaluate(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: UInt8[Array, "example height width channel"],
+    labels: Int[Array, " example"],
+    places: Int[Array, " place"] | None = None,
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Mean loss over all examples, in nats, and how many of them are classified right."""
+    logits = predict(model, variables, images, places)
+    return example_losses(logits, labels).mean(), jnp.sum(jnp.argmax(logits, -1) == labels)
+
+
+def evaluate_batch(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: UInt8[Array, "1 place height width channel"],
+    labels: Int[Array, "1 place"],
+) -> tuple[Float[Array, " place"], Bool[Array, " place"]]:
+    """The loss of each example of a batch, in nats, and whether it is classified right."""
+    logits = model.apply(variables, scale(images[0]))
+    return example_losses(logits, labels[0]), jnp.argmax(logits, -1) == labels[0]

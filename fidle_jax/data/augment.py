@@ -21,6 +21,7 @@ class Augmentation:
         warp: moves pixels.
         brightness: of full white, at most added or taken away.
         contrast: share by which differences from mid-grey grow or shrink (0.5: by 1 / 1.5 to 1.5).
+        colour: share by which each channel alone grows or shrinks, as under light of another colour.
         cutout: side of a grey square laid over the image (DeVries and Taylor, 2017), as a share of the
             image's; its centre is anywhere, and so part of it may lie outside.
         flips: share of the images whose left and right are swapped, of those that ``mirrored`` has.
@@ -30,6 +31,7 @@ class Augmentation:
     warp: Warp = NO_WARP
     brightness: float = 0.0
     contrast: float = 0.0
+    colour: float = 0.0
     cutout: float = 0.0
     flips: float = 0.0
     mirrored: tuple[int, ...] = ()
@@ -51,7 +53,8 @@ def augment(
     ranges: Augmentation,
 ) -> tuple[Float[Array, "batch height width channel"], Int[Array, " batch"]]:
     """The images, altered, and their labels, which a flip may change."""
-    down, right, light, spread, coin = uniform(jax.random.fold_in(key, 2), example_index, 5)
+    amounts = uniform(jax.random.fold_in(key, 2), example_index, 5 + images.shape[-1])
+    down, right, light, spread, coin, *tint = amounts
     if ranges.flips:
         images, labels = _flip(images, labels, coin < 2 * ranges.flips - 1, ranges.mirrored)
     x = (
@@ -59,7 +62,9 @@ def augment(
         if ranges.warp == NO_WARP
         else random_warp(images, key, example_index, ranges.warp)
     )
-    if ranges.brightness or ranges.contrast:
+    if ranges.colour:
+        x = x * jnp.stack([(1 + ranges.colour) ** each for each in tint], -1)[:, None, None]
+    if ranges.brightness or ranges.contrast or ranges.colour:
         x = _relight(x, ranges.brightness * light, (1 + ranges.contrast) ** spread)
     if ranges.cutout:
         x = _cut_out(x, down, right, ranges.cutout)

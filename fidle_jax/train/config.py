@@ -39,6 +39,7 @@ RANGES = {
     "elastic": (0, 1),
     "brightness": (0, 1),
     "contrast": (0, 10),
+    "colour": (0, 10),
     "cutout": (0, 1),
     "flips": (0, 1),
     "rotation": (0, 180),
@@ -124,6 +125,8 @@ class Config:
     """Augmentation: largest change of brightness, as a share of white. [recipe]"""
     contrast: float | None = None
     """Augmentation: largest change of contrast, as a share (0.5: by 1 / 1.5 to 1.5). [recipe]"""
+    colour: float | None = None
+    """Augmentation: largest change of each colour channel, as a share (0.2: by 1 / 1.2 to 1.2). [recipe]"""
     cutout: float | None = None
     """Augmentation: side of a grey square laid over the image, as a share of the image's. [recipe]"""
     flips: float | None = None

@@ -87,6 +87,7 @@ AUGMENTATIONS: dict[str, Settings] = {
         "elastic": 0.0,
         "brightness": 0.0,
         "contrast": 0.0,
+        "colour": 0.0,
         "cutout": 0.0,
         "flips": 0.0,
     },

@@ -62,6 +62,7 @@ def augmentation(config: Config, dataset: Dataset) -> Augmentation:
         ),
         brightness=config.brightness,
         contrast=config.contrast,
+        colour=config.colour,
         cutout=config.cutout,
         flips=config.flips,
         mirrored=dataset.mirrored if config.flips else (),

@@ -18,7 +18,15 @@ INDEX = jnp.arange(COUNT)
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 10, 3), np.uint8)
 LABELS = np.arange(COUNT, dtype=np.int32) % 4
 MIRRORED = (0, 2, 1, -1)  # of the class 0 each is its own mirror image; 3 has none
-ALL = Augmentation(Warp(shift=2, rotation=20, elastic=1), 0.3, 0.5, 0.4, 0.5, MIRRORED)
+ALL = Augmentation(
+    Warp(shift=2, rotation=20, elastic=1),
+    brightness=0.3,
+    contrast=0.5,
+    colour=0.3,
+    cutout=0.4,
+    flips=0.5,
+    mirrored=MIRRORED,
+)
 
 _augment = jax.jit(augment, static_argnames="ranges")
 
@@ -68,6 +76,16 @@ def test_contrast_stretches_about_mid_grey_within_its_range():
     factor = (0.5 - np.asarray(x)[:, 0, 0, 0]) / 0.1
     assert 0.5 - 1e-5 <= factor.min() < 0.6
     assert 1.7 < factor.max() <= 2 + 1e-5
+
+
+def test_colour_changes_each_channel_by_a_factor_of_its_own_within_its_range():
+    grey = np.full((COUNT, 3, 2, 3), 100, np.uint8)
+    x, _ = augment(grey, LABELS, KEY, INDEX, Augmentation(colour=0.5))
+    factors = np.asarray(x)[:, 0, 0] / (100 / 255)
+    np.testing.assert_allclose(x, np.broadcast_to(x[:, :1, :1], x.shape), atol=1e-6)
+    assert 1 / 1.5 - 1e-5 <= factors.min() < 0.75
+    assert 1.4 < factors.max() <= 1.5 + 1e-5
+    assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.4
 
 
 def test_cutout_lays_a_grey_square_of_that_side_somewhere():

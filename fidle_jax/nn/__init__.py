@@ -2,7 +2,7 @@
 
 from fidle_jax.nn.compact import Compact
 from fidle_jax.nn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
-from fidle_jax.nn.models import CNN, DNN, MODELS, make_model
+from fidle_jax.nn.models import CNN, DNN, MODELS, NormedCNN, make_model
 from fidle_jax.nn.table import Row, format_table, layer_table
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "MaxPool",
+    "NormedCNN",
     "Row",
     "format_table",
     "layer_table",

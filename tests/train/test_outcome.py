@@ -85,7 +85,15 @@ def augmented(train, ranges, directory, seed=0):
 
 
 def test_augmented_versions_are_those_that_a_training_step_sees(squares, tmp_path):
-    ranges = Augmentation(Warp(shift=2, rotation=20), 0.2, 0.5, 0.3, 0.5, (1, 0, 2))
+    ranges = Augmentation(
+        Warp(shift=2, rotation=20),
+        brightness=0.2,
+        contrast=0.5,
+        colour=0.2,
+        cutout=0.3,
+        flips=0.5,
+        mirrored=(1, 0, 2),
+    )
     found = augmented(squares.read("train"), ranges, tmp_path, seed=7)
     task = Task(Spy(), optax.sgd(0.1), ranges)
     state = init_state(task.model, (12, 12, 1), task.optimizer, seed=7)

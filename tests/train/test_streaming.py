@@ -17,8 +17,10 @@ from fidle_jax.train.loop import Interrupted
 from fidle_jax.train.signals import Stop
 from tests.train.scripts import read, start, start_two
 
-CASES = ("dnn:jit:3",)  # model, strategy, parts of a batch
-ALL = tuple(f"cnn:{how}:{parts}" for how in ("jit", "pmap") for parts in (1, 3))
+ALL = (
+    "dnn:jit:3",  # model, strategy, parts of a batch
+    *(f"cnn:{how}:{parts}" for how in ("jit", "pmap") for parts in (1, 3)),
+)
 
 
 def _of(outcome, what):
@@ -36,20 +38,6 @@ def _compare(outcome):
     np.testing.assert_array_equal(outcome["stream['accuracy']"], outcome["memory['accuracy']"])
     # The mean over the examples is not summed in one order.
     np.testing.assert_allclose(outcome["stream['loss']"], outcome["memory['loss']"], rtol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def four_devices(tmp_path_factory):
-    output = tmp_path_factory.mktemp("four") / "outcomes.npz"
-    assert start("streamed.py", output, *CASES, devices=4).wait() == 0
-    return read(output, CASES)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_on_four_devices_parameters_are_the_bits_of_memory_also_when_resumed_half_way(
-    four_devices, case
-):
-    _compare(four_devices[case])
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def main(options: Options) -> None:
         sys.exit("error: --batch-size and --rounds are numbers of 1 or more")
     config = resolve(Config(dataset="32x32-RGB", model="compact", recipe="fast"), "full")
     warp = Warp(32 * config.shift, config.rotation, config.scaling, config.shear)
-    names = "brightness", "contrast", "colour", "cutout", "flips"
+    names = "brightness", "contrast", "colour", "shadow", "cutout", "flips"
     light = {name: getattr(config, name) for name in names}
     alone, everything = (
         Augmentation(warp),

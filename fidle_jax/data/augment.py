@@ -22,7 +22,9 @@ class Augmentation:
         brightness: of full white, at most added or taken away.
         contrast: share by which differences from mid-grey grow or shrink (0.5: by 1 / 1.5 to 1.5).
         colour: share by which each channel alone grows or shrinks, as under light of another colour.
-        cutout: side of a grey square laid over the image (DeVries and Taylor, 2017), as a share of the
+        shadow: of the light, at most taken from what lies on one side of a line, wherever it runs; half of
+        the images have no shadow.
+    cutout: side of a grey square laid over the image (DeVries and Taylor, 2017), as a share of the
             image's; its centre is anywhere, and so part of it may lie outside.
         flips: share of the images whose left and right are swapped, of those that ``mirrored`` has.
         mirrored: by label, that of the mirror image; -1: none. Empty: images keep their label.
@@ -32,6 +34,7 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     colour: float = 0.0
+    shadow: float = 0.0
     cutout: float = 0.0
     flips: float = 0.0
     mirrored: tuple[int, ...] = ()
@@ -53,8 +56,8 @@ def augment(
     ranges: Augmentation,
 ) -> tuple[Float[Array, "batch height width channel"], Int[Array, " batch"]]:
     """The images, altered, and their labels, which a flip may change."""
-    amounts = uniform(jax.random.fold_in(key, 2), example_index, 5 + images.shape[-1])
-    down, right, light, spread, coin, *tint = amounts
+    amounts = uniform(jax.random.fold_in(key, 2), example_index, 8 + images.shape[-1])
+    down, right, light, spread, coin, turn, distance, depth, *tint = amounts
     if ranges.flips:
         images, labels = _flip(images, labels, coin < 2 * ranges.flips - 1, ranges.mirrored)
     x = (
@@ -64,6 +67,8 @@ def augment(
     )
     if ranges.colour:
         x = x * jnp.stack([(1 + ranges.colour) ** each for each in tint], -1)[:, None, None]
+    if ranges.shadow:
+        x = x * _shadow(x.shape[1:3], turn, distance, ranges.shadow * jnp.maximum(depth, 0))
     if ranges.brightness or ranges.contrast or ranges.colour:
         x = _relight(x, ranges.brightness * light, (1 + ranges.contrast) ** spread)
     if ranges.cutout:
@@ -77,6 +82,14 @@ def _flip(images, labels, chosen, mirrored):
         chosen = chosen & (mirror_labels >= 0)
         labels = jnp.where(chosen, mirror_labels, labels)
     return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images), labels
+
+
+def _shadow(shape, turn, distance, depth):
+    """What is left of the light where, as a factor; the image reaches from -1 to 1 both ways."""
+    down, right = (jnp.linspace(-1, 1, size) for size in shape)
+    turn = jnp.pi * turn[:, None, None]
+    across = down[:, None] * jnp.sin(turn) + right * jnp.cos(turn)
+    return 1 - jnp.where(across > distance[:, None, None], depth[:, None, None], 0)[..., None]
 
 
 def _relight(x, brightness, contrast):

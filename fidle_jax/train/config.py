@@ -40,6 +40,7 @@ RANGES = {
     "brightness": (0, 1),
     "contrast": (0, 10),
     "colour": (0, 10),
+    "shadow": (0, 1),
     "cutout": (0, 1),
     "flips": (0, 1),
     "rotation": (0, 180),
@@ -69,8 +70,8 @@ class Config:
 
     dataset: str = "mnist"
     """Data set: mnist; traffic signs as 24x24-L, 48x48-RGB-HE, ...; or tfds:NAME for any that TFDS knows."""
-    crop: str = "full"
-    """Of traffic signs: full photographs, or roi for the sign alone."""
+    crop: str | None = None
+    """Of traffic signs: full photographs, or roi for the sign alone, as annotated. [recipe]"""
     data: str = "auto"
     """auto: the full set if it is prepared or can be had, else the embedded sample; full; sample."""
     archives: Path | None = None
@@ -127,6 +128,8 @@ class Config:
     """Augmentation: largest change of contrast, as a share (0.5: by 1 / 1.5 to 1.5). [recipe]"""
     colour: float | None = None
     """Augmentation: largest change of each colour channel, as a share (0.2: by 1 / 1.2 to 1.2). [recipe]"""
+    shadow: float | None = None
+    """Augmentation: largest share of the light that a shadow's edge takes from one side. [recipe]"""
     cutout: float | None = None
     """Augmentation: side of a grey square laid over the image, as a share of the image's. [recipe]"""
     flips: float | None = None
@@ -160,7 +163,8 @@ class Config:
 def check(config: Config) -> None:
     """Raises InputError where a value alone is wrong, whatever the data."""
     check_name("value of --data", config.data, DATA_CHOICES)
-    check_name("value of --crop", config.crop, CROPS)
+    if config.crop is not None:
+        check_name("value of --crop", config.crop, CROPS)
     check_name("value of --hold-out", config.hold_out, HOLD_OUT)
     check_name("model", config.model, MODELS)
     check_name("recipe", config.recipe, ("auto", *recipes_for(config.dataset)))

@@ -58,6 +58,7 @@ SIGNS: dict[str, Settings] = {
     },
     # The network "compact", for the highest accuracy within eight minutes on two cores.
     "fast": {
+        "crop": "roi",
         "epochs": 14,
         "batch_size": 128,
         "learning_rate": 3e-3,
@@ -88,6 +89,7 @@ AUGMENTATIONS: dict[str, Settings] = {
         "brightness": 0.0,
         "contrast": 0.0,
         "colour": 0.0,
+        "shadow": 0.0,
         "cutout": 0.0,
         "flips": 0.0,
     },
@@ -101,6 +103,7 @@ AUGMENTATIONS["course"] = AUGMENTATIONS["none"] | {
 
 # What a recipe that does not say otherwise leaves out.
 NEUTRAL: Settings = AUGMENTATIONS["none"] | {
+    "crop": "full",
     "warmup_epochs": 0.0,
     "weight_decay": 0.0,
     "label_smoothing": 0.0,

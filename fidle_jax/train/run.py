@@ -109,12 +109,14 @@ def _load(config: Config, mesh: Mesh):
     Each process reads its part from disk, and has the others' from them.
     """
     with processes.all_or_none():
+        # No recipe of the sample's crops: what is cropped is there in full or not at all.
+        crop = resolve(config, "full").crop
         dataset = load_dataset(
             config.dataset,
             data=config.data,
             archives=config.archives,
             data_dir=config.data_dir,
-            crop=config.crop,
+            crop=crop,
             seed=config.seed,
         )
         config = resolve(config, dataset.variant)

@@ -63,6 +63,7 @@ def augmentation(config: Config, dataset: Dataset) -> Augmentation:
         brightness=config.brightness,
         contrast=config.contrast,
         colour=config.colour,
+        shadow=config.shadow,
         cutout=config.cutout,
         flips=config.flips,
         mirrored=dataset.mirrored if config.flips else (),

@@ -23,6 +23,7 @@ ALL = Augmentation(
     brightness=0.3,
     contrast=0.5,
     colour=0.3,
+    shadow=0.5,
     cutout=0.4,
     flips=0.5,
     mirrored=MIRRORED,
@@ -86,6 +87,22 @@ def test_colour_changes_each_channel_by_a_factor_of_its_own_within_its_range():
     assert 1 / 1.5 - 1e-5 <= factors.min() < 0.75
     assert 1.4 < factors.max() <= 1.5 + 1e-5
     assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.4
+
+
+def test_a_shadow_lies_on_one_side_of_a_line_on_half_of_the_images_and_takes_a_share_of_the_light():
+    count = 400
+    white = np.full((count, 12, 10, 3), 255, np.uint8)
+    labels, index = jnp.zeros(count, jnp.int32), jnp.arange(count)
+    x = np.asarray(augment(white, labels, KEY, index, Augmentation(shadow=0.6))[0])
+    shaded = x < 1 - 1e-6
+    assert 0.3 < shaded.any(axis=(1, 2, 3)).mean() < 0.55  # of some the line runs outside
+    for image, dark in zip(x, shaded[..., 0], strict=True):
+        assert len(np.unique(image[dark])) <= 1
+        for axis in (0, 1):
+            assert np.abs(np.diff(dark, axis=axis)).sum(axis).max() <= 1
+    lowest = x.min(axis=(1, 2, 3))
+    assert 0.4 - 1e-6 <= lowest.min() < 0.45
+    assert len(np.unique(lowest)) > count / 4
 
 
 def test_cutout_lays_a_grey_square_of_that_side_somewhere():

@@ -61,6 +61,7 @@ def describe_result(
         "experiment": experiment,
         "dataset": dataset.name,
         "variant": dataset.variant,
+        "crop": config.crop,
         "recipe": config.recipe,
         "epochs": config.epochs,
         "seed": config.seed,
@@ -97,8 +98,9 @@ def announce(
         for name in ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
     }
     settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items())
+    cropped = ", cropped to the sign" if config.crop == "roi" else ""
     return (
-        f"data: {dataset.name} ({dataset.variant}), {len(train.labels):,} images to train on, "
+        f"data: {dataset.name} ({dataset.variant}{cropped}), {len(train.labels):,} images to train on, "
         f"{len(validation.labels):,} for validation, {dataset.test_examples:,} for the test\n"
         f"loader: {loader}\n"
         f"recipe: {config.recipe} ({settings}, "

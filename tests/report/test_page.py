@@ -30,6 +30,12 @@ def test_the_page_says_the_result_in_words(run):
     assert "5 of the test images were taken for another class" in page
 
 
+def test_the_page_says_that_photographs_were_cropped(run):
+    assert "cropped" not in render(run, SCORES, PICTURES)
+    cropped = dataclasses.replace(run, config=run.config | {"crop": "roi"})
+    assert "on mnist, cropped to the sign as annotated" in render(cropped, SCORES, PICTURES)
+
+
 def test_the_page_has_the_network_with_its_formulas(run):
     page = render(run, SCORES, PICTURES)
     for text in ("conv_1 (Conv)", "(None, 6, 6, 4)", "4·(1·3·3 + 1) = 40", "(None, 144)", "42,358"):

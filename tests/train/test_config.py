@@ -53,7 +53,9 @@ def test_a_resolved_config_leaves_open_but_paths_devices_and_the_models_own_drop
 def test_traffic_signs_have_recipes_of_their_own():
     course = resolve(Config(dataset="24x24-L", model="v1"), "full")
     assert (course.recipe, course.epochs, course.batch_size) == ("course", 16, 64)
-    assert resolve(Config(dataset="32x32-RGB", model="compact"), "full").recipe == "fast"
+    fast = resolve(Config(dataset="32x32-RGB", model="compact"), "full")
+    assert (fast.recipe, fast.crop, course.crop) == ("fast", "roi", "full")
+    assert resolve(dataclasses.replace(fast, crop="full"), "full").crop == "full"
     with pytest.raises(InputError, match="unknown recipe 'sample'"):
         check(Config(dataset="24x24-L", recipe="sample"))
 

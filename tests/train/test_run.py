@@ -16,6 +16,7 @@ PROMISED = {
     "experiment",
     "dataset",
     "variant",
+    "crop",
     "train_examples",
     "validation_examples",
     "test_examples",

@@ -117,6 +117,24 @@ def test_what_a_run_augmented_and_weighed_is_kept_with_it(run, tmp_path):
     assert config["class_weights"] == "inverse"
 
 
+def test_the_recipe_says_how_photographs_are_cropped_and_the_run_says_so(
+    run, squares, tmp_path, monkeypatch, capsys
+):
+    asked = []
+
+    def load(*_, crop, **__):
+        asked.append(crop)
+        return squares
+
+    monkeypatch.setattr(run_module, "load_dataset", load)
+    signs = {"dataset": "32x32-RGB", "recipe": "fast", "flips": 0.0, "epochs": 0}
+    results = [
+        run(run_dir=tmp_path / str(name), crop=name, **signs) for name in (None, "full", "roi")
+    ]
+    assert asked == [result["crop"] for result in results] == ["roi", "full", "roi"]
+    assert capsys.readouterr().out.count("cropped to the sign") == 2
+
+
 def test_no_validation_trains_on_everything_and_keeps_the_last(run):
     result = run(validation_fraction=0.0)
     assert (result["train_examples"], result["validation_examples"]) == (90, 0)

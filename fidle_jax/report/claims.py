@@ -62,6 +62,10 @@ def _read_claim(run_dir: Path) -> Claim:
         raise InputError(
             f"{run_dir} has no accuracy on validation; give runs that held examples out"
         ) from None
+    if claim.hold_out == "test":
+        raise InputError(
+            f"{run_dir} chose its epoch on the test set; give runs that held examples out"
+        )
     if claim.hold_out not in WAYS or not all(
         math.isfinite(x) and 0 <= x <= 1 for x in (claim.validation, claim.test)
     ):

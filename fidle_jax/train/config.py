@@ -11,7 +11,7 @@ from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_r
 
 MODELS = ("cnn", "compact", "dnn", "v1", "v2", "v3")
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
-HOLD_OUT = ("groups", "examples")
+HOLD_OUT = ("groups", "examples", "test")
 LOADERS = ("auto", "memory", "stream")
 PARALLEL = ("jit", "pmap")
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -81,7 +81,8 @@ class Config:
     validation_fraction: float = 0.1
     """Share of the training data held out to pick the best checkpoint; 0: train on all, keep the last."""
     hold_out: str = "groups"
-    """Held out are groups (whole tracks of frames, where a set has such), or examples regardless."""
+    """groups: hold out whole tracks of frames, where a set has such; examples: random ones; test: none, and
+    choose the epoch on the test set, as the course does, to compare with its figures."""
     model: str = "cnn"
     """Network: cnn and dnn for digits, v1, v2, v3 (the course's) and compact for traffic signs."""
     dropout: tuple[float, ...] | None = None

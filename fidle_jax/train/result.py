@@ -101,9 +101,15 @@ def announce(
     cropped = ", cropped to the sign" if config.crop == "roi" else ""
     return (
         f"data: {dataset.name} ({dataset.variant}{cropped}), {len(train.labels):,} images to train on, "
-        f"{len(validation.labels):,} for validation, {dataset.test_examples:,} for the test\n"
+        f"{_held_out(config, validation)}, {dataset.test_examples:,} for the test\n"
         f"loader: {loader}\n"
         f"recipe: {config.recipe} ({settings}, "
         f"{'no augmentation' if ranges == NO_AUGMENTATION else 'augmentation'})\n"
         f"run directory: {config.run_dir}"
     )
+
+
+def _held_out(config: Config, validation: Split | StoredSplit) -> str:
+    if config.hold_out == "test":
+        return "the test set itself to choose the epoch by"
+    return f"{len(validation.labels):,} for validation"

@@ -37,6 +37,7 @@ def test_a_run_tells_what_validation_claimed_and_the_test_found(run):
         ("result.json", RESULT | {"test_accuracy": float("nan")}, "is damaged"),
         ("config.json", {"model": "v1"}, "does not tell its hold_out"),
         ("config.json", CONFIG | {"hold_out": "nothing"}, "is damaged"),
+        ("config.json", CONFIG | {"hold_out": "test"}, "chose its epoch on the test set"),
     ],
 )
 def test_what_is_no_finished_run_is_named_in_one_line(run, file, content, named):

@@ -36,6 +36,14 @@ def test_the_page_says_that_photographs_were_cropped(run):
     assert "on mnist, cropped to the sign as annotated" in render(cropped, SCORES, PICTURES)
 
 
+def test_the_page_warns_of_an_epoch_that_was_chosen_on_the_test_set(run):
+    assert "chosen on the test set" not in render(run, SCORES, PICTURES)
+    flattered = dataclasses.replace(run, config=run.config | {"hold_out": "test"})
+    page = render(flattered, SCORES, PICTURES)
+    assert "The epoch was chosen on the test set itself" in page
+    assert "test images\n  (90.00" in page
+
+
 def test_the_page_has_the_network_with_its_formulas(run):
     page = render(run, SCORES, PICTURES)
     for text in ("conv_1 (Conv)", "(None, 6, 6, 4)", "4·(1·3·3 + 1) = 40", "(None, 144)", "42,358"):

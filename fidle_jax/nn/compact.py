@@ -37,7 +37,7 @@ class Compact(nn.Module):
     blocks: tuple[tuple[int, ...], ...] = ((32,), (64, 96), (128, 128))
     stem: int = 5
     hidden: int = 256
-    dropout: tuple[float, ...] = (0.0, 0.3)
+    dropout: tuple[float, ...] = (0.3, 0.5)
     momentum: float = 0.95
     fuse: bool = True
     method: str = "auto"

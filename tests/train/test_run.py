@@ -141,8 +141,11 @@ def test_no_validation_trains_on_everything_and_keeps_the_last(run):
     assert (result["best_validation_accuracy"], result["best_epoch"]) == (None, 2)
 
 
-def test_an_epoch_may_be_chosen_on_the_test_set_as_the_course_does_and_the_run_says_so(run, capsys):
-    result = run(hold_out="test", epochs=4, learning_rate=0.01)
+@pytest.mark.parametrize("loader", ["memory", "stream"])
+def test_an_epoch_may_be_chosen_on_the_test_set_as_the_course_does_and_the_run_says_so(
+    run, capsys, loader
+):
+    result = run(hold_out="test", epochs=4, learning_rate=0.01, loader=loader)
     assert (result["train_examples"], result["validation_examples"]) == (90, 31)
     assert result["test_accuracy"] == result["best_validation_accuracy"]
     assert "the test set itself to choose the epoch by" in capsys.readouterr().out

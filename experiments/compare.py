@@ -9,6 +9,8 @@ from typing import Annotated
 import tyro
 
 SAME = ("experiment", "dataset", "variant", "recipe", "epochs", "train_examples", "parameters")
+# What runs of earlier versions do not tell, and how it was then.
+SINCE = {"crop": "full", "hold_out": "groups"}
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
 
 
@@ -22,8 +24,9 @@ def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
     for run in runs:
         path = run / "result.json"
         try:
-            result = json.loads(path.read_text())
-            settings.setdefault(tuple(result[name] for name in SAME), []).append(result)
+            result = SINCE | json.loads(path.read_text())
+            key = tuple(result[name] for name in (*SAME, *SINCE))
+            settings.setdefault(key, []).append(result)
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"error: {path} is no result of a finished run: {error!r}", file=sys.stderr)
             sys.exit(2)
@@ -39,12 +42,13 @@ def _cells(results: list[dict]) -> list[str]:
     each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
     return [
         first["experiment"],
-        f"{first['dataset']} {first['variant']}",
+        f"{first['dataset']} {first['variant']}{' cropped' if first['crop'] == 'roi' else ''}",
         first["recipe"],
         str(first["epochs"]),
         f"{first['train_examples']:,}",
         str(len(results)),
-        f"{statistics.mean(accuracies):.3f}{spread} % ({each})",
+        f"{statistics.mean(accuracies):.3f}{spread} % ({each})"
+        f"{', chosen on it' if first['hold_out'] == 'test' else ''}",
         f"{statistics.median(result['train_seconds'] for result in results):.0f}",
     ]
 

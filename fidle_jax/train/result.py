@@ -62,6 +62,7 @@ def describe_result(
         "dataset": dataset.name,
         "variant": dataset.variant,
         "crop": config.crop,
+        "hold_out": config.hold_out,
         "recipe": config.recipe,
         "epochs": config.epochs,
         "seed": config.seed,

@@ -17,6 +17,7 @@ PROMISED = {
     "dataset",
     "variant",
     "crop",
+    "hold_out",
     "train_examples",
     "validation_examples",
     "test_examples",

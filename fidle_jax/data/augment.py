@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from fidle_jax.data.warp import NO_WARP, Warp, random_warp, uniform
+from fidle_jax.data.warp import NO_WARP, Warp, beyond_line, random_warp, uniform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Augmentation:
         contrast: share by which differences from mid-grey grow or shrink (0.5: by 1 / 1.5 to 1.5).
         colour: share by which each channel alone grows or shrinks, as under light of another colour.
         shadow: of the light, at most taken from what lies on one side of a line, wherever it runs; half of
-        the images have no shadow.
-    cutout: side of a grey square laid over the image (DeVries and Taylor, 2017), as a share of the
+            the images have no shadow.
+        cutout: side of a grey square laid over the image (DeVries and Taylor, 2017), as a share of the
             image's; its centre is anywhere, and so part of it may lie outside.
         flips: share of the images whose left and right are swapped, of those that ``mirrored`` has.
         mirrored: by label, that of the mirror image; -1: none. Empty: images keep their label.
@@ -68,7 +68,7 @@ def augment(
     if ranges.colour:
         x = x * jnp.stack([(1 + ranges.colour) ** each for each in tint], -1)[:, None, None]
     if ranges.shadow:
-        x = x * _shadow(x.shape[1:3], turn, distance, ranges.shadow * jnp.maximum(depth, 0))
+        x = _shade(x, turn, distance, ranges.shadow * jnp.maximum(depth, 0))
     if ranges.brightness or ranges.contrast or ranges.colour:
         x = _relight(x, ranges.brightness * light, (1 + ranges.contrast) ** spread)
     if ranges.cutout:
@@ -84,12 +84,9 @@ def _flip(images, labels, chosen, mirrored):
     return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images), labels
 
 
-def _shadow(shape, turn, distance, depth):
-    """What is left of the light where, as a factor; the image reaches from -1 to 1 both ways."""
-    down, right = (jnp.linspace(-1, 1, size) for size in shape)
-    turn = jnp.pi * turn[:, None, None]
-    across = down[:, None] * jnp.sin(turn) + right * jnp.cos(turn)
-    return 1 - jnp.where(across > distance[:, None, None], depth[:, None, None], 0)[..., None]
+def _shade(x, turn, distance, depth):
+    beyond = beyond_line(turn, distance, x.shape[1:3])
+    return x * (1 - jnp.where(beyond, depth[:, None, None], 0))[..., None]
 
 
 def _relight(x, brightness, contrast):

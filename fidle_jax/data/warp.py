@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
 from fidle_jax.kernels import hash_bits
 
@@ -108,11 +108,31 @@ def _affine_coordinates(amounts, size, ranges) -> Float[Array, "batch 2 height w
         jnp.cos(angle) * zoom * stretch,
         amounts[4] * ranges.shift + centre[1],
     )
-    y, x = (np.arange(pixels) - middle for pixels, middle in zip(size, centre, strict=True))
-    ones = np.ones(size)
-    pixels = np.stack([y[:, None] * ones, x * ones, ones]).reshape(3, -1).astype(np.float32)
     matrices = jnp.stack([jnp.stack(row, axis=-1) for row in (down, right)], axis=1)
-    return _matmul(_rounded(matrices, _matrix_step(size)), pixels).reshape(-1, 2, *size)
+    return _matmul(_rounded(matrices, _matrix_step(size)), _places(size)).reshape(-1, 2, *size)
+
+
+def beyond_line(
+    turn: Float[Array, " batch"], distance: Float[Array, " batch"], size: tuple[int, int]
+) -> Bool[Array, "batch height width"]:
+    """For each image, which pixels lie on the far side of a line: a shadow's edge.
+
+    Args:
+        turn: which way is far, in half turns.
+        distance: of the line from the middle, in halves of the image's longer side; negative: behind.
+        size: height and width.
+    """
+    away = distance * max(size) / 2
+    lines = jnp.stack([jnp.sin(jnp.pi * turn), jnp.cos(jnp.pi * turn), -away], axis=-1)
+    lines = _rounded(lines, _matrix_step(size))
+    return _matmul(lines, _places(size)).reshape(-1, *size) > 0
+
+
+def _places(size) -> Float[np.ndarray, "3 pixel"]:
+    """How far down and right of the middle each pixel is; and 1."""
+    y, x = (np.arange(pixels) - (pixels - 1) / 2 for pixels in size)
+    ones = np.ones(size)
+    return np.stack([y[:, None] * ones, x * ones, ones]).reshape(3, -1).astype(np.float32)
 
 
 def _matrix_step(size) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
 from fidle_jax.data import warp as module
-from fidle_jax.data.warp import NO_WARP, Warp, random_warp
+from fidle_jax.data.warp import NO_WARP, Warp, beyond_line, random_warp
 
 KEY = jax.random.key(5)
 INDEX = jnp.arange(6)
@@ -111,6 +111,23 @@ def test_an_elastic_map_is_the_field_added_to_where_pixels_come_from(monkeypatch
 @functools.cache
 def _extreme(value):
     return np.full_like(IMAGES, value)
+
+
+def _beyond(turn, distance, size):
+    """How far beyond the line each pixel lies, in pixels."""
+    y, x = np.indices(size)
+    down, right = y - (size[0] - 1) / 2, x - (size[1] - 1) / 2
+    return down * np.sin(np.pi * turn) + right * np.cos(np.pi * turn) - distance * max(size) / 2
+
+
+@pytest.mark.parametrize("size", [(32, 32), (5, 12)])
+def test_beyond_a_line_lies_what_is_further_from_the_middle_than_it_that_way(size):
+    turn, distance = np.random.default_rng(0).uniform(-1, 1, (2, 50)).astype(np.float32)
+    found = np.asarray(beyond_line(turn, distance, size))
+    for each, *line in zip(found, turn, distance, strict=True):
+        far = _beyond(*line, size)
+        np.testing.assert_array_equal(each[np.abs(far) > 1e-3], (far > 0)[np.abs(far) > 1e-3])
+    assert 0.3 < found.mean() < 0.7
 
 
 @settings(max_examples=10)

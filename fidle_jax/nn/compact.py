@@ -26,6 +26,7 @@ class Compact(nn.Module):
         blocks: kernels of each convolution, block by block.
         stem: side of the first convolution's window.
         hidden: neurons of the hidden dense layer.
+        width: of all these numbers of kernels and neurons, what multiple there is.
         dropout: rates before the two dense layers.
         momentum: of the batch norms' running statistics.
         fuse: compute a convolution and its pooling by one kernel; the result is the same.
@@ -37,6 +38,7 @@ class Compact(nn.Module):
     blocks: tuple[tuple[int, ...], ...] = ((32,), (64, 96), (128, 128))
     stem: int = 5
     hidden: int = 256
+    width: float = 1.0
     dropout: tuple[float, ...] = (0.3, 0.5)
     momentum: float = 0.95
     fuse: bool = True
@@ -64,7 +66,8 @@ class Compact(nn.Module):
         side = self.stem
         light = x.mean(-1, keepdims=True) - 0.5
         x = jnp.concatenate([normalize_contrast(x) / 2, light], axis=-1)
-        for i, (first, *others) in enumerate(self.blocks, start=1):
+        for i, block in enumerate(self.blocks, start=1):
+            first, *others = map(self._widened, block)
             conv, pool = self._conv(i, 1, first, side), MaxPool(name=f"pool_{i}")
             x = normalized(conv(x, pool=pool.window) if self.fuse else pool(conv(x)))
             for j, features in enumerate(others, start=2):
@@ -73,9 +76,12 @@ class Compact(nn.Module):
             side = 3
         x = Flatten(name="flatten")(x)
         x = Dropout(self.dropout[0], name="dropout_1")(x, **how)
-        x = normalized(Dense(self.hidden, name="dense_1")(x))
+        x = normalized(Dense(self._widened(self.hidden), name="dense_1")(x))
         x = Dropout(self.dropout[1], name="dropout_2")(x, **how)
         return Dense(self.classes, name="dense_2")(x)
+
+    def _widened(self, number: int) -> int:
+        return round(self.width * number)
 
     def _conv(self, block: int, number: int, features: int, side: int) -> Conv:
         return Conv(

@@ -175,14 +175,22 @@ def make_model(
     classes: int,
     image_shape: tuple[int, int, int],
     dropout: tuple[float, ...] | None = None,
+    width: float = 1.0,
 ) -> nn.Module:
-    """The model of that name; ``dropout`` stands in for its own rates.
+    """The model of that name; ``dropout`` stands in for its own rates, ``width`` is as of `Compact`.
 
     Raises:
-        InputError: an unknown name, rates of the wrong number or size, images too small.
+        InputError: an unknown name, rates of the wrong number or size, images too small, a width of a
+            model that has none.
     """
     check_name("model", name, MODELS)
     model = MODELS[name].clone(classes=classes)
+    if isinstance(model, Compact):
+        model = model.clone(width=width)
+    elif width != 1:
+        raise InputError(
+            f"--width is {width:g}; expected 1 with --model {name}: compact alone has others"
+        )
     if not isinstance(model, DNN) and min(image_shape[:2]) < model.smallest_image():
         side = model.smallest_image()
         raise InputError(

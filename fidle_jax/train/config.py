@@ -24,6 +24,7 @@ MANY = 10**9
 RANGES = {
     "epochs": (0, MANY),
     "batch_size": (1, MANY),
+    "width": (0.05, 100),
     "learning_rate": (0, sys.float_info.max),
     "seed": (0, 2**32 - 1),
     "devices": (1, MANY),
@@ -87,6 +88,8 @@ class Config:
     """Network: cnn and dnn for digits, v1, v2, v3 (the course's) and compact for traffic signs."""
     dropout: tuple[float, ...] | None = None
     """Dropout rates, one for each of the network's dropout layers (default: the network's own)."""
+    width: float | None = None
+    """Kernels and neurons of compact, as a multiple of its own numbers. [recipe]"""
     recipe: str = "auto"
     """Settings that go together, listed above; auto: those for the data and the network."""
     epochs: int | None = None
@@ -200,6 +203,8 @@ def resolve(config: Config, variant: str) -> Config:
         settings |= AUGMENTATIONS[config.augmentation]
     if config.model != "cnn":
         settings.pop("dropout", None)  # the recipes' rates are for the CNN's three layers
+    if config.model != "compact":
+        settings["width"] = 1.0
     chosen = {name: value for name, value in settings.items() if getattr(config, name) is None}
     return dataclasses.replace(config, data=variant, recipe=recipe, **chosen)
 

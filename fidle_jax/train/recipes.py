@@ -84,7 +84,8 @@ SIGNS: dict[str, Settings] = {
     "fast": _COMPACT,
     "best": _COMPACT
     | {
-        "epochs": 60,
+        "width": 1.5,
+        "epochs": 30,
         "ema_decay": 0.999,
         "contrast": 1.5,
         "colour": 0.3,
@@ -119,6 +120,7 @@ AUGMENTATIONS["course"] = AUGMENTATIONS["none"] | {
 # What a recipe that does not say otherwise leaves out.
 NEUTRAL: Settings = AUGMENTATIONS["none"] | {
     "crop": "full",
+    "width": 1.0,
     "warmup_epochs": 0.0,
     "weight_decay": 0.0,
     "label_smoothing": 0.0,

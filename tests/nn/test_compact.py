@@ -59,3 +59,10 @@ def test_it_takes_traffic_signs_of_every_size(shape):
     rows = layer_table(make_model("compact", 43, shape), shape)
     assert rows[-1].output_shape == (None, 43)
     assert rows[0].formula.startswith(f"32·{shape[-1] + 1}·5·5 = ")
+
+
+def test_a_width_multiplies_kernels_and_neurons_and_leaves_the_classes():
+    rows = layer_table(make_model("compact", 43, (16, 16, 3), width=0.5), (16, 16, 3))
+    features = {row.layer.split(" ")[0]: row.output_shape[-1] for row in rows}
+    assert [features[f"conv_{name}"] for name in ("1_1", "2_1", "2_2", "3_1")] == [16, 32, 48, 64]
+    assert (features["dense_1"], features["dense_2"]) == (128, 43)

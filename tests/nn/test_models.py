@@ -139,6 +139,11 @@ def test_rates_given_stand_in_for_the_models_own():
     assert make_model("dnn", 10, (28, 28, 1), (0.1, 0.2)).dropout == (0.1, 0.2)
 
 
+def test_a_width_is_compacts_alone():
+    with pytest.raises(InputError, match="--width is 2; expected 1 with --model v1"):
+        make_model("v1", 43, (24, 24, 1), width=2.0)
+
+
 def test_an_unknown_model_is_named_with_the_nearest():
     with pytest.raises(InputError, match="unknown model 'cmn'; did you mean cnn"):
         make_model("cmn", 10, (28, 28, 1))

@@ -73,6 +73,13 @@ def test_the_recipes_dropout_is_the_cnns_alone():
     assert resolve(Config(model="dnn", dropout=(0.1, 0.1)), "sample").dropout == (0.1, 0.1)
 
 
+def test_the_recipes_width_is_compacts_alone():
+    best = Config(dataset="32x32-RGB", recipe="best")
+    assert resolve(dataclasses.replace(best, model="compact"), "full").width == 1.5
+    assert resolve(dataclasses.replace(best, model="v1"), "full").width == 1.0
+    assert resolve(dataclasses.replace(best, model="v1", width=2.0), "full").width == 2.0
+
+
 def test_a_flag_that_is_given_replaces_the_recipes_value():
     assert resolve(Config(epochs=3), "full").epochs == 3
     assert resolve(Config(shift=0.0), "sample").shift == 0
@@ -107,6 +114,7 @@ def test_a_flag_that_is_given_replaces_the_recipes_value():
         ({"dataset": "24x24-L", "crop": "ro"}, "did you mean roi"),
         ({"hold_out": "group"}, "did you mean groups"),
         ({"augmentation": "non"}, "did you mean none"),
+        ({"width": 0.0}, "--width is 0.0; expected a number from 0.05 to 100"),
         ({"flips": 1.5}, "--flips is 1.5; expected a number from 0 to 1"),
         ({"resume": True}, "--resume needs --run-dir"),
     ],

@@ -11,7 +11,7 @@ from tests.train.scripts import read, start, start_two
 
 ALONE = "jit:1:1"
 FEW = ("jit:4:1", "pmap:4:3")  # strategy, devices, parts of a batch
-TWO_PROCESSES = ("jit:2:1", pytest.param("pmap:2:1", marks=pytest.mark.slow))  # of four devices
+TWO_PROCESSES = ("jit:2:1", "pmap:2:1")  # of four devices
 ALL = tuple(
     f"{how}:{n}:{parts}" for how in ("jit", "pmap") for n in (1, 2, 4, 8) for parts in (1, 3)
 )
@@ -67,6 +67,7 @@ def test_an_epoch_is_the_same_on_any_number_of_devices(few, case):
     _check(few, case)
 
 
+@pytest.mark.slow  # what is fast of it: a run in two processes, in tests/integration/test_killed.py
 @pytest.mark.parametrize("case", TWO_PROCESSES)
 def test_an_epoch_is_the_same_in_two_processes_and_the_bits_in_both(few, tmp_path, case):
     first, second = start_two("spread.py", tmp_path, [case], 2, **QUICK)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-SAME = ("experiment", "dataset", "variant", "recipe", "epochs", "train_examples", "parameters")
+SAME = ("experiment", "dataset", "variant", "recipe", "epochs", "parameters")
 # What runs of earlier versions do not tell, and how it was then.
 SINCE = {"crop": "full", "hold_out": "groups"}
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
@@ -25,14 +25,20 @@ def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
         path = run / "result.json"
         try:
             result = SINCE | json.loads(path.read_text())
-            key = tuple(result[name] for name in (*SAME, *SINCE))
+            key = *(result[name] for name in (*SAME, *SINCE)), _held_out(result)
             settings.setdefault(key, []).append(result)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
             print(f"error: {path} is no result of a finished run: {error!r}", file=sys.stderr)
             sys.exit(2)
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
     for results in settings.values():
         print(f"| {' | '.join(_cells(results))} |")
+
+
+def _held_out(result: dict) -> float:
+    """The share of the examples; whole tracks and classes make it differ a little from seed to seed."""
+    train, validation = (result[f"{split}_examples"] for split in ("train", "validation"))
+    return round(validation / (train + validation), 2)
 
 
 def _cells(results: list[dict]) -> list[str]:
@@ -45,7 +51,7 @@ def _cells(results: list[dict]) -> list[str]:
         f"{first['dataset']} {first['variant']}{' cropped' if first['crop'] == 'roi' else ''}",
         first["recipe"],
         str(first["epochs"]),
-        f"{first['train_examples']:,}",
+        f"{statistics.median_low(result['train_examples'] for result in results):,}",
         str(len(results)),
         f"{statistics.mean(accuracies):.3f}{spread} % ({each})"
         f"{', chosen on it' if first['hold_out'] == 'test' else ''}",

@@ -5,7 +5,7 @@ from fidle_jax.report.curves import training_curves
 from fidle_jax.report.html import Picture
 from fidle_jax.report.network import feature_maps, learned_kernels
 from fidle_jax.report.pictures import augmented, predictions, worst_errors
-from fidle_jax.report.run_files import Run
+from fidle_jax.report.run_data import Run
 from fidle_jax.report.scores import (
     commonest_confusions,
     confusion_counts,
@@ -35,19 +35,22 @@ def _training_curves(run: Run) -> Picture:
     name, title = "training_curves", "Training curves"
     if not len(run.metrics["epoch"]):
         return Picture(name, title, "The run had no epochs: there is nothing to draw.", None)
-    best = run.result["best_epoch"]
+    best, on_test = run.chosen_epoch, run.chosen_on_test
     caption = (
         "Training values are averages over an epoch, in which the weights still moved and dropout "
         "and augmentation, if any, were on: they may be worse than validation. A validation loss "
         "that rises while the training loss falls is overfitting. The axis of accuracy is "
         "stretched towards 100 %. "
     )
-    caption += (
-        f"Validation chose the weights of epoch {best}; the test split was read once, with them."
-        if best is not None
-        else "Nothing was held out for validation: the last weights were kept."
-    )
-    figure = training_curves(run.metrics, best, run.result["test_accuracy"])
+    if best is None:
+        caption += "Nothing was held out for validation: the last weights were kept."
+    elif on_test:
+        caption += (
+            f"The test split, looked at after every epoch, chose the weights of epoch {best}."
+        )
+    else:
+        caption += f"Validation chose the weights of epoch {best}; the test split was read once, with them."
+    figure = training_curves(run.metrics, best, run.result["test_accuracy"], on_test)
     return Picture(name, title, caption, png(figure))
 
 

@@ -24,8 +24,11 @@ def training_curves(
     metrics: dict[str, Float[np.ndarray, "epochs"]],
     best_epoch: int | None,
     test_accuracy: float,
+    chosen_on_test: bool = False,
 ) -> Figure:
     """Loss and accuracy by epoch, in training and validation, the best epoch marked.
+
+    ``chosen_on_test``: validation was on the test split, and is called so.
 
     ``metrics`` has the columns epoch, train_loss, train_accuracy, validation_loss and
     validation_accuracy, at least one row, NaN where there was no validation; accuracies in [0, 1].
@@ -35,30 +38,33 @@ def training_curves(
     loss, accuracy = figure.subplots(1, 2)
     epoch = metrics["epoch"]
 
-    _lines(loss, epoch, metrics["train_loss"], metrics["validation_loss"])
+    names = ("test", "test, its best") if chosen_on_test else ("validation", "test, read once")
+    _lines(loss, epoch, metrics["train_loss"], metrics["validation_loss"], names[0])
     loss.set_ylim(bottom=0)
     loss.set_title("Loss", fontsize=TEXT + 1)
 
-    _draw_accuracy(accuracy, metrics, test_accuracy)
+    _draw_accuracy(accuracy, metrics, test_accuracy, names)
     accuracy.set_title("Accuracy", fontsize=TEXT + 1)
 
     for axes in (loss, accuracy):
         _epoch_axis(axes, epoch)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch: {best_epoch}")
-    handles, names = accuracy.get_legend_handles_labels()
+    handles, labels = accuracy.get_legend_handles_labels()
     figure.legend(
         handles,
-        names,
+        labels,
         loc="outside lower center",
-        ncols=4 if len(names) < 4 else 2,
+        ncols=4 if len(labels) < 4 else 2,
         fontsize=TEXT,
         frameon=False,
     )
     return figure
 
 
-def _lines(axes: Axes, epoch: np.ndarray, train: np.ndarray, validation: np.ndarray) -> None:
+def _lines(
+    axes: Axes, epoch: np.ndarray, train: np.ndarray, validation: np.ndarray, name: str
+) -> None:
     marks = len(epoch) <= 25
     axes.plot(epoch, train, "o-" if marks else "-", color=BLUE, markersize=4, label="train")
     if not np.isnan(validation).all():
@@ -68,26 +74,27 @@ def _lines(axes: Axes, epoch: np.ndarray, train: np.ndarray, validation: np.ndar
             "s-" if marks else "-",
             color=VERMILLION,
             markersize=4,
-            label="validation",
+            label=name,
         )
 
 
-def _draw_accuracy(axes: Axes, metrics: dict[str, np.ndarray], test_accuracy: float) -> None:
+def _draw_accuracy(
+    axes: Axes, metrics: dict[str, np.ndarray], test_accuracy: float, names: tuple[str, str]
+) -> None:
     train, validation = 1 - metrics["train_accuracy"], 1 - metrics["validation_accuracy"]
     errors = np.concatenate([train, validation, [1 - test_accuracy]])
     seen = errors[errors > ROUNDING]
     # no error at all has no place on a logarithmic axis: half the least other error stands in
     perfect = seen.min() / 2 if seen.size else 0.001
 
-    _lines(
-        axes, metrics["epoch"], *(np.where(x <= ROUNDING, perfect, x) for x in (train, validation))
-    )
+    drawn = (np.where(x <= ROUNDING, perfect, x) for x in (train, validation))
+    _lines(axes, metrics["epoch"], *drawn, names[0])
     axes.axhline(
         max(1 - test_accuracy, perfect),
         color=GREEN,
         linestyle=(0, (6, 2)),
         linewidth=1.8,
-        label=f"test, read once: {100 * test_accuracy:.2f} %",
+        label=f"{names[1]}: {100 * test_accuracy:.2f} %",
     )
     least = perfect if (errors <= ROUNDING).any() else seen.min()
     _accuracy_axis(axes, least / 1.15, min(1.0, max(least, np.nanmax(errors)) * 1.15), perfect)

@@ -1,7 +1,7 @@
 """The page of a run: one HTML file that needs nothing else."""
 
 from fidle_jax.report.html import Picture, page_template
-from fidle_jax.report.run_files import Run
+from fidle_jax.report.run_data import Run
 from fidle_jax.report.scores import ClassScore, GroupScore
 
 
@@ -19,6 +19,8 @@ def render(
     wrong = int((run.evaluation.predicted != run.evaluation.labels).sum())
     return page_template("report.html.j2").render(
         result=run.result,
+        chosen_epoch=run.chosen_epoch,
+        chosen_on_test=run.chosen_on_test,
         command=run.config["command"],
         settings=settings,
         model=run.model,

@@ -2,13 +2,13 @@
 
 import csv
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 
 from fidle_jax.errors import InputError
+from fidle_jax.report.run_data import Augmented, Evaluation, Groups, Run
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 RESULT_WORDS = ("experiment", "dataset", "variant", "recipe", "platform")
@@ -34,64 +34,6 @@ RESULT_MEASURES = (
 # what runs of earlier versions do not tell
 RESULT_COSTS = ("transfer_seconds", "step_milliseconds", "peak_memory_bytes", "processes")
 LAYER = ("layer", "output_shape", "parameters", "formula")
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Groups of like classes: their names, in order, and the place of each class's among them."""
-
-    names: list[str]
-    of_class: Int[np.ndarray, "classes"]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The test split, and the probabilities that the model gave to each class.
-
-    ``groups`` is None where the data set has none.
-    """
-
-    images: UInt8[np.ndarray, "n h w c"]
-    labels: Int[np.ndarray, "n"]
-    probabilities: Float[np.ndarray, "n classes"]
-    class_names: list[str]
-    groups: Groups | None = None
-
-    @property
-    def predicted(self) -> Int[np.ndarray, "n"]:
-        """The most probable class of each example."""
-        return self.probabilities.argmax(axis=1)
-
-
-@dataclass(frozen=True)
-class Augmented:
-    """A training image, and what augmentation made of it, with the class of each."""
-
-    image: UInt8[np.ndarray, "h w c"]
-    label: int
-    versions: UInt8[np.ndarray, "n h w c"]
-    labels: Int[np.ndarray, "n"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that the report shows of a run.
-
-    ``metrics`` has a column per name in METRICS, a row per epoch, NaN where nothing was measured.
-    ``kernels`` (by layer) and ``maps`` (by number and layer, "01 conv_1") are in the order of the
-    network; ``maps`` are the activations of test example ``digit``. ``augmented`` is None where nothing
-    was, or by an earlier version.
-    """
-
-    config: dict
-    result: dict
-    model: dict
-    metrics: dict[str, Float[np.ndarray, "epochs"]]
-    evaluation: Evaluation
-    kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]
-    maps: dict[str, np.ndarray]
-    digit: int
-    augmented: Augmented | None = None
 
 
 def read_run(run_dir: Path) -> Run:

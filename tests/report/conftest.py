@@ -103,7 +103,7 @@ def make_run(tmp_path):
                 "test_accuracy": 0.875 if errors else 1.0,
                 "test_loss": 0.1234,
                 "best_validation_accuracy": 0.9 if has_best else None,
-                "best_epoch": epochs if has_best else None,
+                "best_epoch": epochs,
                 "compile_seconds": 2.0,
                 "transfer_seconds": 0.25,
                 "step_milliseconds": 8.04,

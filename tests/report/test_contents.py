@@ -1,3 +1,5 @@
+import json
+
 from fidle_jax.report.contents import draw_pictures
 from fidle_jax.report.run_files import read_run
 
@@ -37,3 +39,12 @@ def test_figures_that_cannot_be_say_why(make_run):
 def test_without_validation_the_last_weights_are_said_to_be_kept(make_run):
     caption = pictures_of(make_run(validation=False))["training_curves"].caption
     assert "the last weights were kept" in caption
+
+
+def test_an_epoch_chosen_on_the_test_split_is_said_to_be(make_run):
+    run_dir = make_run(epochs=4)
+    config = json.loads((run_dir / "config.json").read_text()) | {"hold_out": "test"}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    caption = pictures_of(run_dir)["training_curves"].caption
+    assert "The test split, looked at after every epoch, chose the weights of epoch 4" in caption
+    assert "read once" not in caption

@@ -45,6 +45,14 @@ def test_without_validation_there_is_no_line_of_it():
         assert not {"validation", "best epoch"} & set(lines_of(axes))
 
 
+def test_what_was_validated_on_the_test_split_is_called_so():
+    figure = training_curves(metrics_of([0.5, 0.6], [0.4, 0.7]), 2, 0.7, chosen_on_test=True)
+    for axes in figure.axes:
+        assert "test" in lines_of(axes)
+        assert not {"validation", "test, read once"} & set(lines_of(axes))
+    assert "test, its best" in lines_of(figure.axes[1])
+
+
 def test_better_is_higher_and_marks_say_accuracies():
     figure = training_curves(metrics_of([0.5, 0.999], [0.5, 0.99]), 2, test_accuracy=0.99)
     axes = figure.axes[1]

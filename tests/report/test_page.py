@@ -113,8 +113,16 @@ def test_what_the_run_cost_is_told_with_its_units(run):
 
 
 def test_no_epochs_are_said(run):
-    page = render(with_result(run, epochs=0, best_epoch=None), SCORES, PICTURES)
+    untrained = {"epochs": 0, "best_epoch": 0, "best_validation_accuracy": None}
+    page = render(with_result(run, **untrained), SCORES, PICTURES)
     assert "not trained (0 epochs)" in page
+    assert "The weights are those" not in page
+
+
+def test_where_nothing_was_held_out_the_weights_are_said_to_be_the_last(make_run):
+    page = render(read_run(make_run(validation=False)), SCORES, PICTURES)
+    assert "The weights are those of the last epoch: nothing was held out" in page
+    assert "the best on" not in page
 
 
 @pytest.mark.parametrize("place", ["class", "command", "setting", "caption"])

@@ -11,7 +11,7 @@ from tests.train.scripts import read, start, start_two
 
 ALONE = "jit:1:1"
 FEW = ("jit:4:1", "pmap:4:3")  # strategy, devices, parts of a batch
-TWO_PROCESSES = ("jit:2:1", "pmap:2:1")  # of four devices
+TWO_PROCESSES = ("jit:2:1", "pmap:2:1")  # of four devices in all
 ALL = tuple(
     f"{how}:{n}:{parts}" for how in ("jit", "pmap") for n in (1, 2, 4, 8) for parts in (1, 3)
 )
@@ -32,6 +32,12 @@ def _spread(folder, cases, **environment):
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     return _spread(tmp_path_factory.mktemp("few"), (ALONE, *FEW), **QUICK)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """What each of two processes with two devices writes."""
+    return start_two("spread.py", tmp_path_factory.mktemp("two"), TWO_PROCESSES, 2, **QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +75,8 @@ def test_an_epoch_is_the_same_on_any_number_of_devices(few, case):
 
 @pytest.mark.slow  # what is fast of it: a run in two processes, in tests/integration/test_killed.py
 @pytest.mark.parametrize("case", TWO_PROCESSES)
-def test_an_epoch_is_the_same_in_two_processes_and_the_bits_in_both(few, tmp_path, case):
-    first, second = start_two("spread.py", tmp_path, [case], 2, **QUICK)
+def test_an_epoch_is_the_same_in_two_processes_and_the_bits_in_both(few, two_processes, case):
+    first, second = two_processes
     chex.assert_trees_all_equal(first[case], second[case])
     _compare(first[case], few[ALONE])
 

@@ -11,8 +11,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 from skimage import color, exposure
-from skimage.filters import rank
-from skimage.morphology import disk
 
 from fidle_jax.errors import check_name
 
@@ -64,6 +62,10 @@ def _equalize_grey(pixels: Pixels) -> Pixels:
 
 def _equalize_locally(pixels: Pixels) -> Pixels:
     """Grey, the histogram of each pixel's neighbourhood made even."""
+    # Half a second, which every command that knows the sets' names would wait for.
+    from skimage.filters import rank
+    from skimage.morphology import disk
+
     return rank.equalize(_grey(pixels)[..., 0], disk(LOCAL_RADIUS))[..., None]
 
 

@@ -78,7 +78,8 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, from ``seed`` alone."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    variables = model.init(jax.random.key(seed), images)
+    # Compiled, as otherwise the network runs on the images, one operation after the other, for nothing.
+    variables = jax.jit(model.init)(jax.random.key(seed), images)
     params = variables["params"]
     return TrainState(
         params=params,

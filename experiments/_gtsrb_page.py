@@ -9,6 +9,7 @@ import numpy as np
 from fidle_jax.data import gtsrb_archives, signs
 from fidle_jax.data.gtsrb_photos import each_photo
 from fidle_jax.data.treatments import SET_NAMES, parse_name, treat
+from fidle_jax.data.zip_archives import open_archive
 from fidle_jax.report.claims import Claim
 from fidle_jax.report.sign_data import Photographs, Signs
 from fidle_jax.report.traffic_signs import render_signs
@@ -68,7 +69,7 @@ def _treated(folder: Path, train: Photographs) -> dict[str, np.ndarray]:
     large = order[side[order] >= np.percentile(side, 75)]
     chosen = large[((np.arange(TREATED) + 0.5) * len(large) / TREATED).astype(int)]
     photos = gtsrb_archives.read_photos(folder, "train")
-    with gtsrb_archives.open_archive(folder / gtsrb_archives.TRAIN_IMAGES) as archive:
+    with open_archive(folder / gtsrb_archives.TRAIN_IMAGES) as archive:
         pixels = [gtsrb_archives.read_image(archive, photos[k], crop=False) for k in chosen]
     return {
         name: np.stack([treat(image, *parse_name(name)) for image in pixels]) for name in SET_NAMES

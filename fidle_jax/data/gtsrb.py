@@ -20,6 +20,7 @@ from fidle_jax.data import prepared, signs
 from fidle_jax.data.dataset import Dataset, Split, StoredSplit, checked
 from fidle_jax.data.gtsrb_photos import each_photo
 from fidle_jax.data.treatments import SET_NAMES, parse_name, treat
+from fidle_jax.data.zip_archives import open_archive
 from fidle_jax.errors import InputError
 
 URL = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
@@ -218,7 +219,7 @@ def find_archives(archives: Path | None, data_dir: Path | None) -> Path:
 def _check_archives(folder: Path) -> None:
     copies = []
     for filename, md5 in MD5.items():
-        archives_.open_archive(folder / filename).close()
+        open_archive(folder / filename).close()
         with (folder / filename).open("rb") as file:
             if hashlib.file_digest(file, "md5").hexdigest() != md5:
                 copies.append(filename)

@@ -6,7 +6,9 @@ algorithms for traffic sign recognition", Neural Networks 32 (2012). Nothing is 
 
 import csv
 import io
+import itertools
 import re
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from fidle_jax.data.zip_archives import open_archive, read_member
 from fidle_jax.errors import InputError
 
 CLASSES = 43
@@ -64,8 +67,8 @@ def read_photos(folder: Path, split: str) -> list[Photo]:
     """All photographs of the split ``"train"`` or ``"test"``, by class and then by name.
 
     Raises:
-      InputError: an archive is missing or damaged, has unsafe names or lacks a photograph, or the
-        classes and tracks are not those of the benchmark.
+      InputError: an archive is missing or damaged, has unsafe names or lacks a photograph, a row is
+        wrong, or the classes and tracks are not those of the benchmark.
     """
     if not folder.is_dir():
         raise InputError(
@@ -77,6 +80,11 @@ def read_photos(folder: Path, split: str) -> list[Photo]:
         key=lambda photo: (photo.label, photo.member),
     )
     check_counts(photos, split, folder)
+    for photo, following in itertools.pairwise(photos):
+        if photo.member == following.member:
+            raise InputError(
+                f"{_label_archive(folder, split)}: {photo.member} has two rows; get the official file"
+            )
     return photos
 
 
@@ -85,13 +93,18 @@ def image_archive(split: str) -> str:
     return TRAIN_IMAGES if split == "train" else TEST_IMAGES
 
 
+def _label_archive(folder: Path, split: str) -> Path:
+    return folder / (TRAIN_IMAGES if split == "train" else TEST_LABELS)
+
+
 def _train_photos(folder: Path) -> Iterator[Photo]:
     path = folder / TRAIN_IMAGES
     with open_archive(path) as archive:
         names = frozenset(archive.namelist())
         for table in (name for name in sorted(names) if name.endswith(".csv")):
-            for row in _rows(path, table, read_member(archive, table)):
-                yield _photo(path, str(PurePosixPath(table).parent / row["Filename"]), row, names)
+            for row in _rows(archive, table):
+                member = str(PurePosixPath(table).parent / row["Filename"])
+                yield _photo(f"{path}: {table}", row, path, member, names)
 
 
 def _test_photos(folder: Path) -> Iterator[Photo]:
@@ -100,83 +113,56 @@ def _test_photos(folder: Path) -> Iterator[Photo]:
         names = frozenset(images.namelist())
         where = {PurePosixPath(name).name: name for name in names}
         for table in (name for name in tables.namelist() if name.endswith(".csv")):
-            for row in _rows(labels, table, read_member(tables, table)):
+            for row in _rows(tables, table):
                 member = where.get(row["Filename"], row["Filename"])
-                yield _photo(path, member, row, names)
+                yield _photo(f"{labels}: {table}", row, path, member, names)
 
 
-def open_archive(path: Path) -> zipfile.ZipFile:
-    """The archive, open, its names known to be safe.
-
-    Raises:
-      InputError: it is missing, no zip file, truncated, or has an absolute name or one with "..".
-    """
+def _rows(archive: zipfile.ZipFile, table: str) -> list[dict[str, str]]:
+    where = f"{archive.filename}: {table}"
+    content = read_member(archive, table, LARGEST_BYTES)
     try:
-        archive = zipfile.ZipFile(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; get the official {path.name} there") from None
-    except zipfile.BadZipFile:
-        raise InputError(f"{path}: truncated, or no zip file; copy the whole file again") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    for name in archive.namelist():
-        place = PurePosixPath(name)
-        if place.is_absolute() or ".." in place.parts or "\\" in name:
-            archive.close()
-            raise InputError(f"{path}: the name {name!r} leads out of it; get the official file")
-    return archive
-
-
-def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
-    """The bytes of ``member``.
-
-    Raises:
-      InputError: it is not there, damaged, or larger than a photograph can be.
-    """
-    where = f"{archive.filename}: {member}"
-    try:
-        info = archive.getinfo(member)
-    except KeyError:
-        raise InputError(f"{where} is not there; get the official file") from None
-    if info.file_size > LARGEST_BYTES:
-        raise InputError(
-            f"{where} has {info.file_size:,} bytes, expected at most {LARGEST_BYTES:,}; "
-            "get the official file"
-        )
-    try:
-        return archive.read(info)
-    except Exception as error:  # damage shows as an error of zipfile or of any of its decompressors
-        raise InputError(f"{where} is damaged ({error}); copy the file again") from error
-
-
-def _rows(path: Path, table: str, content: bytes) -> Iterator[dict[str, str]]:
-    try:
-        reader = csv.DictReader(io.StringIO(content.decode("ascii")), delimiter=";")
+        text = io.StringIO(content.decode("ascii"))
+        reader = csv.DictReader(text, delimiter=";", quoting=csv.QUOTE_NONE)
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: {table} is no CSV ({error}); get the official file") from None
+        raise InputError(f"{where} is no CSV ({error}); get the official file") from None
     if missing:
-        raise InputError(
-            f"{path}: {table} lacks the columns {', '.join(missing)}; get the official file"
-        )
-    yield from reader
+        raise InputError(f"{where} lacks the columns {', '.join(missing)}; get the official file")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise InputError(
+                f"{where}: row {number} has not as many values as there are columns; "
+                "get the official file"
+            )
+    return rows
 
 
-def _photo(path: Path, member: str, row: dict[str, str], names: frozenset[str]) -> Photo:
+def _photo(
+    where: str, row: dict[str, str], images: Path, member: str, names: frozenset[str]
+) -> Photo:
+    """The photograph of a row of the table ``where``; ``member`` has to be among the names of ``images``."""
+    name = row["Filename"]
     try:
-        width, height, *region, label = (int(row[name]) for name in COLUMNS[1:])
-    except (TypeError, ValueError):
+        width, height, x1, y1, x2, y2, label = (int(row[column]) for column in COLUMNS[1:])
+    except ValueError:
         raise InputError(
-            f"{path}: what is said of {member} is no row of whole numbers; get the official file"
+            f"{where}: the row of {name} is not of whole numbers; get the official file"
         ) from None
     if not 0 <= label < CLASSES:
         raise InputError(
-            f"{path}: {member} is of class {label}, expected 0 to {CLASSES - 1}; get the official file"
+            f"{where}: {name} is of class {label}, expected 0 to {CLASSES - 1}; get the official file"
+        )
+    if not (0 <= x1 <= x2 < width <= LARGEST_SIDE and 0 <= y1 <= y2 < height <= LARGEST_SIDE):
+        raise InputError(
+            f"{where}: {name} has the region {x1}, {y1} to {x2}, {y2} of {width} x {height} pixels, "
+            f"expected one inside of at most {LARGEST_SIDE} a side; get the official file"
         )
     if member not in names:
-        raise InputError(f"{path}: {member} is not there; get the official file")
+        raise InputError(f"{images}: {member} is not there; get the official file")
     track = re.fullmatch(r"(\d{5})_\d{5}\.ppm", PurePosixPath(member).name)
-    return Photo(member, label, int(track[1]) if track else None, (width, height), tuple(region))
+    return Photo(member, label, int(track[1]) if track else None, (width, height), (x1, y1, x2, y2))
 
 
 def check_counts(photos: list[Photo], split: str, folder: Path) -> None:
@@ -190,10 +176,9 @@ def check_counts(photos: list[Photo], split: str, folder: Path) -> None:
         what = "class {0[0]}, track {0[1]}"
     for key in [*expected, *found]:
         if found[key] != expected[key]:
-            archive = folder / (TRAIN_IMAGES if split == "train" else TEST_LABELS)
             raise InputError(
-                f"{archive}: {found[key]} images of {what.format(key)}, expected {expected[key]}; "
-                "get the official file"
+                f"{_label_archive(folder, split)}: {found[key]} images of {what.format(key)}, "
+                f"expected {expected[key]}; get the official file"
             )
 
 
@@ -214,7 +199,16 @@ def read_image(
     Raises:
       InputError: it is not there, damaged, too large, or no PPM of three channels.
     """
-    return decode(read_member(archive, photo.member), photo, crop, str(archive.filename))
+    return decode(read_photo(archive, photo), photo, crop, str(archive.filename))
+
+
+def read_photo(archive: zipfile.ZipFile, photo: Photo) -> bytes:
+    """The bytes of the photograph's file.
+
+    Raises:
+      InputError: it is not there, damaged, or larger than a photograph can be.
+    """
+    return read_member(archive, photo.member, LARGEST_BYTES)
 
 
 def decode(
@@ -223,9 +217,12 @@ def decode(
     """As `read_image`, of the bytes of the photograph's member in the file ``archive``."""
     where = f"{archive}: {photo.member}"
     try:
-        with Image.open(io.BytesIO(content), formats=["PPM"]) as image:
-            size, mode = image.size, image.mode
-            pixels = np.array(image) if max(size) <= LARGEST_SIDE else None
+        with warnings.catch_warnings():
+            # Of a size that Pillow warns of: the limit here is lower, and says more.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=["PPM"]) as image:
+                size, mode = image.size, image.mode
+                pixels = np.array(image) if max(size) <= LARGEST_SIDE else None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{where} is no whole PPM image ({error}); copy the file again") from error
     if pixels is None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from fidle_jax.data import gtsrb_archives
 from fidle_jax.data.gtsrb_archives import Photo
+from fidle_jax.data.zip_archives import open_archive
 from fidle_jax.errors import InputError
 
 CHUNK = 256  # photographs that a process works on at a time
@@ -51,7 +52,7 @@ def each_photo(
         n_jobs=joblib.cpu_count(), return_as="generator", idle_worker_timeout=IDLE_SECONDS
     )
     with (
-        gtsrb_archives.open_archive(path) as archive,
+        open_archive(path) as archive,
         tqdm(
             total=len(photos), desc=title, unit="image", disable=None if progress else True
         ) as bar,
@@ -80,7 +81,7 @@ def _closing_quietly(done: Generator) -> Iterator[Generator]:
 
 def _later(archive: zipfile.ZipFile, photos: list[Photo], crop: bool, work: Work):
     """What a worker has to do: it gets the bytes, since to open the archive takes a second."""
-    contents = [gtsrb_archives.read_member(archive, photo.member) for photo in photos]
+    contents = [gtsrb_archives.read_photo(archive, photo) for photo in photos]
     return joblib.delayed(_work_on)(
         contents, photos, str(archive.filename), crop, work, os.getpid()
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -87,6 +88,7 @@ CHANGES = {
     "grey": (FIRST, b"P5 2 2 255\nabcd", "expected RGB"),
     "wide": (FIRST, b"P6 1001 1 255\n" + b"x" * 3003, "1001 x 1 pixels, expected at most 1000"),
     "a bomb": (FIRST, b"P6 99999 99999 255\n" + b"x", "00000_00000.ppm"),
+    "a smaller bomb": (FIRST, b"P6 10000 10000 255\n" + b"x", "10000 x 10000 pixels, expected at"),
     "large": (FIRST, b"x" * (gtsrb.LARGEST_BYTES + 1), "bytes, expected at most"),
     "no columns": (FIRST_TABLE, b"Filename;Width\r\na;3\r\n", "lacks the columns Height, Roi.X1"),
     "no CSV": (FIRST_TABLE, b"\xff\xfe", "is no CSV"),
@@ -109,7 +111,17 @@ def test_a_member_that_is_wrong_is_named_with_its_archive(archives, what):
     [
         (";0\r\n", ";43\r\n", "is of class 43, expected 0 to 42"),
         (";0\r\n", ";-1\r\n", "is of class -1"),
-        (";0\r\n", ";one\r\n", "no row of whole numbers"),
+        (";0\r\n", ";one\r\n", "the row of 00000_00000.ppm is not of whole numbers"),
+        (";0\r\n", "\r\n", "row 1 has not as many values as there are columns"),
+        (";0\r\n", ";0;0\r\n", "row 1 has not as many values as there are columns"),
+        ("00000_00000.ppm", '"00000_00000.ppm', "00000_00000.ppm is not there"),
+        (";0\r\n", ";0\r;\r\n", "is no CSV"),
+        (";40;", ";0;", "region 4, 2 to 35, 29 of 0 x 32 pixels"),
+        (";35;", ";40;", "region 4, 2 to 40, 29 of 40 x 32 pixels"),
+        (";35;", ";3;", "region 4, 2 to 3, 29 of 40 x 32 pixels"),
+        (";2;", ";-1;", "region 4, -1 to 35"),
+        (";40;", f";{10**400};", "region 4, 2 to 35, 29 of 1000"),
+        ("00000_00001.ppm", "00000_00000.ppm", "00000/00000_00000.ppm has two rows"),
         ("00000_00000.ppm", "00000_00030.ppm", "00000_00030.ppm is not there"),
         ("00000_00000.ppm;40;32;4;2;35;29;0\r\n", "", "29 images of class 0, track 0, expected 30"),
     ],
@@ -119,8 +131,22 @@ def test_a_row_that_is_wrong_is_named(archives, old, new, named):
         table = members[gtsrb.TRAIN_IMAGES]
         table[FIRST_TABLE] = table[FIRST_TABLE].replace(old.encode(), new.encode(), 1)
 
-    with pytest.raises(InputError, match=named):
-        gtsrb.read_photos(archives(change), "train")
+    folder = archives(change)
+    with pytest.raises(InputError, match=named) as caught:
+        gtsrb.read_photos(folder, "train")
+    assert str(folder / gtsrb.TRAIN_IMAGES) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_with_the_test_labels_names_their_archive_and_table(archives):
+    def change(members):
+        table = members[gtsrb.TEST_LABELS]
+        table["GT-final_test.csv"] = table["GT-final_test.csv"].replace(b";1\r\n", b";43\r\n")
+
+    folder = archives(change)
+    named = f"{folder / gtsrb.TEST_LABELS}: GT-final_test.csv: 00000.ppm is of class 43"
+    with pytest.raises(InputError, match=re.escape(named)):
+        gtsrb.read_photos(folder, "test")
 
 
 @pytest.mark.parametrize(

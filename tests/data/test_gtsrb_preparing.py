@@ -15,6 +15,7 @@ import made_up_gtsrb
 import pytest
 
 from fidle_jax.data import gtsrb, gtsrb_archives, gtsrb_photos
+from fidle_jax.data.zip_archives import open_archive
 from fidle_jax.errors import InputError
 
 NAME = "24x24-RGB"
@@ -161,7 +162,7 @@ def test_a_download_with_the_wrong_checksum_is_refused(served, tmp_path):
 def _damage(folder):
     """Other bytes where the member's are: its checksum does not hold."""
     path = folder / gtsrb_archives.TRAIN_IMAGES
-    with gtsrb_archives.open_archive(path) as archive:
+    with open_archive(path) as archive:
         start = archive.getinfo(MEMBER).header_offset + 30 + len(MEMBER)
     content = bytearray(path.read_bytes())
     content[start + 50 : start + 60] = bytes(10)

@@ -154,8 +154,9 @@ def _resume_command(run_dir: Path) -> str:
 
 
 def _sum_up(result: dict, run_dir: Path) -> str:
+    chosen = ", the epoch chosen on it" if result["hold_out"] == "test" else ""
     return (
-        f"{result['experiment']}: test accuracy {100 * result['test_accuracy']:.2f} %, "
+        f"{result['experiment']}: test accuracy {100 * result['test_accuracy']:.2f} %{chosen}, "
         f"loss {result['test_loss']:.4f} ({result['dataset']} {result['variant']}, "
         f"{result['train_examples']:,} training images, {result['epochs']} epochs, "
         f"seed {result['seed']}) after {result['train_seconds']:.1f} s "

@@ -48,7 +48,8 @@ class Options:
 def main(options: Options) -> None:
     """Times, prints a table, writes the numbers."""
     if options.batch_size < 1 or options.rounds < 1:
-        sys.exit("error: --batch-size and --rounds are numbers of 1 or more")
+        print("error: --batch-size and --rounds are numbers of 1 or more", file=sys.stderr)
+        sys.exit(2)
     config = resolve(Config(dataset="32x32-RGB", model="compact", recipe="fast"), "full")
     warp = Warp(32 * config.shift, config.rotation, config.scaling, config.shear)
     names = "brightness", "contrast", "colour", "shadow", "cutout", "flips"

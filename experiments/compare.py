@@ -1,4 +1,7 @@
-"""Finished runs side by side: a row for each setting, with mean and spread over its seeds."""
+"""Finished runs side by side: a row for each setting, with mean and spread over its seeds.
+
+Rows that look alike differ in other flags, which then have a column.
+"""
 
 import json
 import statistics
@@ -7,11 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from _settings import as_flags, read_settings
 
-SAME = ("experiment", "dataset", "variant", "recipe", "epochs", "parameters")
 # What runs of earlier versions do not tell, and how it was then.
 SINCE = {"crop": "full", "hold_out": "groups"}
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
+SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")
 
 
 def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
@@ -20,25 +24,25 @@ def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
     Args:
         runs: run directories.
     """
-    settings: dict[tuple, list[dict]] = {}
+    found: dict[tuple, list[dict]] = {}
     for run in runs:
-        path = run / "result.json"
         try:
-            result = SINCE | json.loads(path.read_text())
-            key = *(result[name] for name in (*SAME, *SINCE)), _held_out(result)
-            settings.setdefault(key, []).append(result)
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-            print(f"error: {path} is no result of a finished run: {error!r}", file=sys.stderr)
+            result = SINCE | json.loads((run / "result.json").read_text())
+            settings = read_settings(run)
+            key = result["experiment"], result["parameters"], *settings.items()
+            found.setdefault(key, []).append(result | {"settings": settings})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"error: {run} is no finished run: {error!r}", file=sys.stderr)
             sys.exit(2)
-    print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
-    for results in settings.values():
-        print(f"| {' | '.join(_cells(results))} |")
-
-
-def _held_out(result: dict) -> float:
-    """The share of the examples; whole tracks and classes make it differ a little from seed to seed."""
-    train, validation = (result[f"{split}_examples"] for split in ("train", "validation"))
-    return round(validation / (train + validation), 2)
+    each = [results[0]["settings"] for results in found.values()]
+    others = [n for n in each[0] if n not in SHOWN and len({s[n] for s in each}) > 1]
+    head = (*HEAD, "other flags") if others else HEAD
+    print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+    for results in found.values():
+        cells = _cells(results)
+        if others:
+            cells.append(as_flags(results[0]["settings"], others))
+        print(f"| {' | '.join(cells)} |")
 
 
 def _cells(results: list[dict]) -> list[str]:

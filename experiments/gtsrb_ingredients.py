@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -30,9 +31,15 @@ CHANGES = {
     "without shadows": "--shadow 0",
     "without dropout": "--dropout 0 0",
     "with half as many kernels and neurons again": "--width 1.5",
+    "with the usual number of kernels and neurons": "--width 1",
     "with the whole photographs": "--crop full",
     "with grey images": "--dataset 32x32-L",
     "with equalised colours": "--dataset 32x32-RGB-HE",
+}
+# What a recipe has anyway.
+NO_CHANGE = {
+    "best": "with half as many kernels and neurons again",
+    "fast": "with the usual number of kernels and neurons",
 }
 KINDS = ("best_validation_accuracy", "test_accuracy")
 
@@ -41,7 +48,7 @@ KINDS = ("best_validation_accuracy", "test_accuracy")
 class Options:
     """Which recipe, how often."""
 
-    recipe: str = "fast"
+    recipe: Literal["fast", "best"] = "fast"
     """Recipe to take apart."""
     seeds: int = 3
     """Runs of each."""
@@ -54,7 +61,7 @@ class Options:
     data_dir: Path | None = None
     """As of gtsrb_cnn.py."""
     runs: Path = Path("runs/gtsrb_ingredients")
-    """Folder of the runs."""
+    """Folder of the runs, in which each recipe and number of epochs has its own."""
 
 
 def main(options: Options) -> None:
@@ -64,7 +71,12 @@ def main(options: Options) -> None:
             f"error: --only {unknown[0]!r}; expected one of {', '.join(CHANGES)}", file=sys.stderr
         )
         sys.exit(2)
-    names = [WHOLE, *(n for n in options.only or CHANGES if n != WHOLE)]
+    for flag in ("seeds", "epochs"):
+        if (value := getattr(options, flag)) is not None and value < 1:
+            print(f"error: --{flag} is {value}; expected 1 or more", file=sys.stderr)
+            sys.exit(2)
+    skipped = (WHOLE, NO_CHANGE[options.recipe])
+    names = [WHOLE, *(name for name in options.only or CHANGES if name not in skipped)]
     results = {name: [_run(options, name, seed) for seed in range(options.seeds)] for name in names}
     print("| | validation | difference | test | difference | seconds |\n|" + " --- |" * 6)
     for name, each in results.items():
@@ -75,7 +87,8 @@ def main(options: Options) -> None:
 
 def _run(options: Options, name: str, seed: int) -> dict:
     """What result.json says of the run, which is begun, or gone on with, where it is not finished."""
-    run_dir = options.runs / name.replace(" ", "_") / str(seed)
+    setting = options.recipe if options.epochs is None else f"{options.recipe}-{options.epochs}"
+    run_dir = options.runs / setting / name.replace(" ", "_") / str(seed)
     result = run_dir / "result.json"
     if not result.exists():
         command = [sys.executable, str(Path(__file__).with_name("gtsrb_cnn.py"))]
@@ -83,14 +96,23 @@ def _run(options: Options, name: str, seed: int) -> dict:
             command += ["--resume"]
         else:
             command += _flags(options, name, seed)
-        done = subprocess.run([*command, "--run-dir", str(run_dir)], stdout=subprocess.DEVNULL)
-        if done.returncode:
-            print(
-                f"error: the run in {run_dir} ended with status {done.returncode}", file=sys.stderr
-            )
-            sys.exit(done.returncode)
+        status = _status_of([*command, "--run-dir", str(run_dir)])
+        if status:
+            print(f"error: the run in {run_dir} ended with status {status}", file=sys.stderr)
+            sys.exit(status)
         print(f"{run_dir} is finished", file=sys.stderr)
     return json.loads(result.read_text())
+
+
+def _status_of(command: list[str]) -> int:
+    """The exit status of a run; one that is interrupted, as this process is then, saves its state first."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            print("interrupted; the same command goes on", file=sys.stderr)
+            sys.exit(130)
 
 
 def _flags(options: Options, name: str, seed: int) -> list[str]:

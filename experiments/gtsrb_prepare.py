@@ -8,14 +8,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from _settings import as_flags, read_settings
 from _terminal import exit_with, parse_flags, set_up_output
 
-from fidle_jax.data import CROPS
+from fidle_jax.data import CROPS, SIGN_SETS
 from fidle_jax.data.load import archives_folder
 from fidle_jax.data.treatments import parse_name
 from fidle_jax.errors import InputError, check_name
-from fidle_jax.report.claims import read_claims
+from fidle_jax.report.claims import Claim, read_claims
 from fidle_jax.train.run_dir import write_beside
 from fidle_jax.train.signals import Stop
 
@@ -61,7 +63,7 @@ def main(stop: Stop) -> int:
         gtsrb = importlib.import_module("fidle_jax.data.gtsrb")
         page = importlib.import_module("_gtsrb_page")
     stop.check()
-    claims = read_claims(flags.runs)
+    claims = _read_claims(flags.runs)
     _check_writable(flags.report)
     folder = gtsrb.find_archives(archives_folder("gtsrb", flags.archives), flags.data_dir)
     for name in flags.datasets:
@@ -71,6 +73,24 @@ def main(stop: Stop) -> int:
     _write(flags.report, page.draw(folder, claims, flags.progress))
     print(f"page: {flags.report} ({time.monotonic() - start:.0f} s)")
     return 0
+
+
+def _read_claims(runs: tuple[Path, ...]) -> list[Claim]:
+    """Those of runs that can stand side by side: on signs, and in a row those that differ by their seed."""
+    claims = read_claims(runs)
+    first: dict[tuple, tuple[Path, dict[str, Any]]] = {}
+    for run, claim in zip(runs, claims, strict=True):
+        settings = read_settings(run)
+        if settings["dataset"] not in SIGN_SETS:
+            raise InputError(f"{run} is of {claim.dataset}; give --runs of traffic signs")
+        row = claim.dataset, claim.model, claim.epochs, claim.hold_out
+        other, same = first.setdefault(row, (run, settings))
+        if differ := [name for name in settings if settings[name] != same[name]]:
+            raise InputError(
+                f"{run} ({as_flags(settings, differ)}) and {other} ({as_flags(same, differ)}) would share a "
+                "row; give --runs that differ in seed, model, set, crop, epochs or hold-out alone"
+            )
+    return claims
 
 
 def _prepare(name: str, folder: Path, flags: Flags) -> str:
@@ -97,6 +117,8 @@ def _check_writable(report: Path) -> None:
         report.parent.mkdir(parents=True, exist_ok=True)
         if report.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(report.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _write(report: Path, page: str) -> None:

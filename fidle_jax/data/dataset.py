@@ -53,7 +53,9 @@ class StoredSplit:
     def take(self, rows: Int[np.ndarray, "row"]) -> "StoredSplit":
         """Those examples alone, in that order."""
         groups = None if self.groups is None else self.groups[rows]
-        return StoredSplit(self.labels[rows], groups, lambda some: self.read_images(rows[some]))
+        # Neither the split that they are of nor more than four bytes an example stays in memory.
+        read_images, rows = self.read_images, rows.astype(np.int32)
+        return StoredSplit(self.labels[rows], groups, lambda some: read_images(rows[some]))
 
 
 WHOLE = (0, 1)

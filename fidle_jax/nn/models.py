@@ -94,6 +94,10 @@ class DNN(nn.Module):
                 x = _dropout(self, i)(x, train=train, example_index=example_index)
         return Dense(self.classes, name="dense_3")(x)
 
+    def smallest_image(self) -> int:
+        """Height and width of the smallest images: there is no convolution that would need more."""
+        return 1
+
 
 class NormedCNN(nn.Module):
     """The course's third network for traffic signs: convolutions of 5x5 with batch norms after their ReLU.
@@ -191,8 +195,7 @@ def make_model(
         raise InputError(
             f"--width is {width:g}; expected 1 with --model {name}: compact alone has others"
         )
-    if not isinstance(model, DNN) and min(image_shape[:2]) < model.smallest_image():
-        side = model.smallest_image()
+    if min(image_shape[:2]) < (side := model.smallest_image()):
         raise InputError(
             f"images of {image_shape[0]}x{image_shape[1]} are too small for the model {name!r}, whose "
             f"convolutions and poolings need {side}x{side} at least; take --model dnn"

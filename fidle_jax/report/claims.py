@@ -24,7 +24,7 @@ class Claim:
 
 
 def by_setting(claims: list[Claim]) -> dict[str, list[Claim]]:
-    """Claims that differ by their seed alone, by what they have in common, in words."""
+    """Claims by what they have in common, in words."""
     settings: dict[str, list[Claim]] = {}
     for claim in sorted(claims, key=lambda c: (c.dataset, c.model, c.epochs, c.hold_out, c.seed)):
         epochs = f"{claim.epochs} epoch{'' if claim.epochs == 1 else 's'}"
@@ -47,7 +47,7 @@ def _read_claim(run_dir: Path) -> Claim:
     try:
         claim = Claim(
             model=str(config["model"]),
-            dataset=str(result["dataset"]),
+            dataset=str(result["dataset"]) + (" cropped" if config.get("crop") == "roi" else ""),
             epochs=int(result["epochs"]),
             hold_out=config["hold_out"],
             seed=int(result["seed"]),

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fidle_jax.data import CROPS, DATA_CHOICES
+from fidle_jax.data import CROPS, DATA_CHOICES, SIGN_SETS
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
 
@@ -19,6 +19,7 @@ CLASS_WEIGHTS = ("none", "inverse", "effective")
 SCHEDULES = ("constant", "cosine", "exponential", "linear")
 
 MANY = 10**9
+VALIDATION_FRACTION = 0.1
 
 # What numbers are taken, both ends included. No comparison holds for one that is not a number.
 RANGES = {
@@ -79,8 +80,9 @@ class Config:
     """Folder of the official archive files, for machines without network (or FIDLE_JAX_ARCHIVES)."""
     data_dir: Path | None = None
     """Where prepared data lives (default: that of TFDS, ~/tensorflow_datasets)."""
-    validation_fraction: float = 0.1
-    """Share of the training data held out to pick the best checkpoint; 0: train on all, keep the last."""
+    validation_fraction: float | None = None
+    """Share of the training data held out to pick the best checkpoint (default: 0.1); 0: train on all, keep
+    the last."""
     hold_out: str = "groups"
     """groups: hold out whole tracks of frames, where a set has such; examples: random ones; test: none, and
     choose the epoch on the test set, as the course does, to compare with its figures."""
@@ -169,7 +171,17 @@ def check(config: Config) -> None:
     check_name("value of --data", config.data, DATA_CHOICES)
     if config.crop is not None:
         check_name("value of --crop", config.crop, CROPS)
+        if config.crop == "roi" and config.dataset not in SIGN_SETS:
+            raise InputError(
+                f"--crop is roi, which {config.dataset} has not annotated; expected full, or a set of "
+                f"traffic signs as --dataset {SIGN_SETS[0]}"
+            )
     check_name("value of --hold-out", config.hold_out, HOLD_OUT)
+    if config.hold_out == "test" and config.validation_fraction:
+        raise InputError(
+            f"--validation-fraction is {config.validation_fraction}; expected 0, or no such flag, as "
+            "--hold-out test holds out nothing"
+        )
     check_name("model", config.model, MODELS)
     check_name("recipe", config.recipe, ("auto", *recipes_for(config.dataset)))
     if config.augmentation is not None:
@@ -199,6 +211,7 @@ def resolve(config: Config, variant: str) -> Config:
     if recipe == "auto":
         recipe = usual_recipe(config.dataset, config.model, variant)
     settings = NEUTRAL | recipes_for(config.dataset)[recipe]
+    settings["validation_fraction"] = 0.0 if config.hold_out == "test" else VALIDATION_FRACTION
     if config.augmentation is not None:
         settings |= AUGMENTATIONS[config.augmentation]
     if config.model != "cnn":

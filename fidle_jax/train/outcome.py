@@ -1,6 +1,8 @@
 """The test, once, at the end of a run, and what the report needs besides."""
 
+import functools
 import io
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +116,18 @@ def _look_inside(model, variables, images, digit: int = 0) -> dict[str, np.ndarr
     for row in layer_table(model, images.shape[1:]):
         name, kind = row.layer.removesuffix(")").split(" (")
         if kind == Conv.__name__:
-            arrays[f"kernel/{name}"] = np.asarray(variables["params"][name]["kernel"])
+            arrays[f"kernel/{name}"] = np.asarray(_within(variables["params"], name)["kernel"])
         if kind != "Dropout":
             number = sum(key.startswith("map/") for key in arrays)
-            arrays[f"map/{number:02d} {name}"] = np.asarray(outputs[name]["__call__"][0][0])
+            arrays[f"map/{number:02d} {name}"] = np.asarray(
+                _within(outputs, name)["__call__"][0][0]
+            )
     return arrays
+
+
+def _within(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a layer has there, by its name in the table of layers."""
+    return functools.reduce(operator.getitem, name.split("/"), tree)
 
 
 def _save_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -120,10 +120,11 @@ def _load(config: Config, mesh: Mesh):
             seed=config.seed,
         )
         config = resolve(config, dataset.variant)
-        # A wrong model or batch is told before the data is read.
+        # A wrong model, batch or flip is told before the data is read.
         classes, shape = len(dataset.class_names), dataset.image_shape
         model = make_model(config.model, classes, shape, config.dropout, config.width)
         _check_batch_size(config, dataset.train_examples, mesh.size)
+        augmentation(config, dataset)
     streamed, loader = choose_loader(config.loader, dataset, mesh)
     with processes.all_or_none():
         get = dataset.open if streamed else dataset.read

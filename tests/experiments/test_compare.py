@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "compare.py"
+CONFIG = {"dataset": "32x32-RGB", "model": "compact", "recipe": "fast", "validation_fraction": 0.1}
 RESULT = {
     "experiment": "gtsrb_cnn",
     "dataset": "32x32-RGB",
@@ -21,18 +22,23 @@ RESULT = {
     "train_seconds": 400.0,
 }
 
+FLAGS = ("crop", "hold_out", "validation_fraction", "flips", "dropout")
+
 # Held out as nearly as whole tracks allow.
 LIKE = {"train_examples": 35220, "validation_examples": 3989}
 
 
 @pytest.fixture
 def compare(tmp_path):
-    """``compare(*changes)``: the rows for runs that differ from RESULT so."""
+    """``compare(*changes)``: the rows of runs, of a seed each, that differ so from CONFIG and RESULT."""
 
     def compare(*changes):
         for number, change in enumerate(changes):
-            (tmp_path / str(number)).mkdir()
-            (tmp_path / str(number) / "result.json").write_text(json.dumps(RESULT | change))
+            run = tmp_path / str(number)
+            run.mkdir()
+            flags = CONFIG | {"seed": number} | {k: v for k, v in change.items() if k in FLAGS}
+            (run / "config.json").write_text(json.dumps(flags))
+            (run / "result.json").write_text(json.dumps(RESULT | change))
         return _call(*sorted(tmp_path.iterdir())).stdout.splitlines()[2:]
 
     return compare
@@ -52,7 +58,7 @@ def test_seeds_of_one_setting_share_a_row_with_mean_spread_and_median_seconds(co
 
 
 def test_what_was_cropped_chosen_on_the_test_set_or_held_out_otherwise_stands_apart(compare):
-    everything = {"train_examples": 39209, "validation_examples": 0}
+    everything = {"train_examples": 39209, "validation_examples": 0, "validation_fraction": 0}
     plain, cropped, chosen, whole = compare({}, {"crop": "roi"}, {"hold_out": "test"}, everything)
     assert "| 39,209 | 1 |" in whole
     assert "cropped" not in plain
@@ -61,8 +67,14 @@ def test_what_was_cropped_chosen_on_the_test_set_or_held_out_otherwise_stands_ap
     assert "| 99.000 % (99.00), chosen on it |" in chosen
 
 
+def test_rows_that_look_alike_have_a_column_of_the_flags_in_which_they_differ(compare):
+    plain, without = compare({"flips": 0.5}, {"flips": 0.0, "dropout": [0.1, 0.2]})
+    assert plain.endswith("| 99.000 % (99.00) | 400 | --flips 0.5 |")
+    assert without.endswith("| 99.000 % (99.00) | 400 | --dropout 0.1 0.2 --flips 0.0 |")
+
+
 def test_what_is_no_finished_run_is_named(tmp_path):
     done = _call(tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path / 'result.json'} is no result")
+    assert done.stderr.startswith(f"error: {tmp_path} is no finished run")
     assert done.stderr.count("\n") == 1

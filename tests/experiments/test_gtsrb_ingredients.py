@@ -26,7 +26,7 @@ def runs(tmp_path):
                 "test_accuracy": accuracy - 2 * lost,
                 "train_seconds": 100 + seed,
             }
-            folder = tmp_path / name / str(seed)
+            folder = tmp_path / "fast" / name / str(seed)
             folder.mkdir(parents=True)
             (folder / "result.json").write_text(json.dumps(result))
     return tmp_path
@@ -48,8 +48,22 @@ def test_a_run_that_cannot_be_made_is_named_with_the_status_it_ended_with(tmp_pa
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        f"error: the run in {tmp_path / 'the_whole_recipe' / '0'} ended with status 2"
+        f"error: the run in {tmp_path / 'fast' / 'the_whole_recipe' / '0'} ended with status 2"
     )
+
+
+def test_runs_of_another_recipe_or_number_of_epochs_are_not_taken_for_these(runs, tmp_path):
+    wrong = ("--archives", str(tmp_path / "nowhere"), "--data-dir", str(tmp_path / "data"))
+    for flags, folder in ((("--epochs", "3"), "fast-3"), (("--recipe", "best"), "best")):
+        done = call("--runs", str(runs), *flags, "--only", "without flips", *wrong)
+        assert done.returncode == 2
+        assert f"the run in {runs / folder / 'the_whole_recipe'}" in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--seeds", "--epochs"])
+def test_a_number_below_one_is_named(flag):
+    done = call(flag, "0")
+    assert (done.returncode, done.stderr) == (2, f"error: {flag} is 0; expected 1 or more\n")
 
 
 def test_an_unknown_ingredient_is_named_with_those_there_are():

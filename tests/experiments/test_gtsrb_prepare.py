@@ -77,11 +77,13 @@ def call(*flags):
     )
 
 
-def write_run(folder, **changes):
+def write_run(folder, dataset="24x24-L", seed=0, **changes):
     folder.mkdir()
-    result = {"dataset": "24x24-L", "epochs": 2, "seed": 0, "best_validation_accuracy": 0.99}
-    (folder / "config.json").write_text(json.dumps({"model": "v1", "hold_out": "examples"}))
-    (folder / "result.json").write_text(json.dumps(result | {"test_accuracy": 0.9} | changes))
+    config = {"dataset": dataset, "model": "v1", "hold_out": "examples", "seed": seed} | changes
+    result = {"dataset": dataset, "epochs": 2, "seed": seed}
+    result |= {"best_validation_accuracy": 0.99, "test_accuracy": 0.9}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "result.json").write_text(json.dumps(result))
     return folder
 
 
@@ -150,6 +152,23 @@ def test_wrong_input_is_one_line_and_status_2(flags, named, tmp_path):
     assert named in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "data").exists()
+
+
+def test_runs_that_cannot_stand_side_by_side_are_refused_before_anything_is_read(tmp_path):
+    digits = write_run(tmp_path / "digits", dataset="mnist")
+    done = call("--runs", digits)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {digits} is of mnist; give --runs of traffic signs\n"
+    plain, weighted = (
+        write_run(tmp_path / kind, seed=seed, class_weights=kind)
+        for seed, kind in enumerate(("none", "inverse"))
+    )
+    done = call("--runs", plain, weighted)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"error: {weighted} (--class-weights inverse) and {plain} (--class-weights none) would share"
+    )
+    assert done.stderr.count("\n") == 1
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -116,6 +116,11 @@ def test_a_flag_that_is_given_replaces_the_recipes_value():
         ({"augmentation": "non"}, "did you mean none"),
         ({"width": 0.0}, "--width is 0.0; expected a number from 0.05 to 100"),
         ({"flips": 1.5}, "--flips is 1.5; expected a number from 0 to 1"),
+        ({"crop": "roi"}, "--crop is roi, which mnist has not annotated; expected full"),
+        (
+            {"hold_out": "test", "validation_fraction": 0.2},
+            "--validation-fraction is 0.2; expected 0, or no such flag, as --hold-out test",
+        ),
         ({"resume": True}, "--resume needs --run-dir"),
     ],
 )

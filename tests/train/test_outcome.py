@@ -12,7 +12,7 @@ from flax import linen as nn
 from fidle_jax.data import Split
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.warp import Warp
-from fidle_jax.nn import CNN, DNN
+from fidle_jax.nn import CNN, DNN, Conv
 from fidle_jax.train.outcome import evaluate_test, write_augmented
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task, train_step
@@ -66,6 +66,35 @@ def test_maps_go_from_the_image_to_the_logits_layer_by_layer(outcome):
         for name, params in variables["params"].items():
             if name.startswith("conv"):
                 np.testing.assert_array_equal(arrays[f"kernel/{name}"], params["kernel"])
+
+
+class Block(nn.Module):
+    """A convolution within a module."""
+
+    @nn.compact
+    def __call__(self, x):
+        return Conv(4, name="conv")(x)
+
+
+class Nested(nn.Module):
+    """A model of one's own that is made of modules."""
+
+    fuse: bool = True
+
+    @nn.compact
+    def __call__(self, x, *, train=False, example_index=None):
+        x = Block(name="block")(x)
+        return nn.Dense(3, name="dense")(x.reshape(x.shape[0], -1))
+
+
+def test_layers_within_layers_are_looked_into_too(squares, tmp_path):
+    variables = Nested().init(jax.random.key(0), squares.read("test").images[:1] / 255.0)
+    evaluate_test(Nested(), variables, squares, tmp_path)
+    with np.load(tmp_path / "layers.npz", allow_pickle=False) as arrays:
+        kernel = variables["params"]["block"]["conv"]["kernel"]
+        np.testing.assert_array_equal(arrays["kernel/block/conv"], kernel)
+        found = {name.split(" ")[1] for name in arrays.files if name.startswith("map/")}
+        assert found == {"input", "block", "block/conv", "dense"}
 
 
 class Spy(nn.Module):

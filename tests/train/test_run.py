@@ -198,6 +198,8 @@ def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypat
         run(batch_size=91)
     with pytest.raises(InputError, match="expected 3 rates"):
         run(dropout=(0.1,))
+    with pytest.raises(InputError, match=r"--flips is 0.5; expected 0"):
+        run(flips=0.5)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import statistics
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from _settings import as_flags, read_settings
@@ -34,8 +34,7 @@ def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"error: {run} is no finished run: {error!r}", file=sys.stderr)
             sys.exit(2)
-    each = [results[0]["settings"] for results in found.values()]
-    others = [n for n in each[0] if n not in SHOWN and len({s[n] for s in each}) > 1]
+    others = _unlike([results[0]["settings"] for results in found.values()])
     head = (*HEAD, "other flags") if others else HEAD
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
     for results in found.values():
@@ -43,6 +42,18 @@ def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
         if others:
             cells.append(as_flags(results[0]["settings"], others))
         print(f"| {' | '.join(cells)} |")
+
+
+def _unlike(rows: list[dict[str, Any]]) -> list[str]:
+    """Settings in which rows differ that look alike by those which are shown."""
+    alike: dict[tuple, list[dict[str, Any]]] = {}
+    for settings in rows:
+        alike.setdefault(tuple(settings[name] for name in SHOWN), []).append(settings)
+    return [
+        name
+        for name in rows[0]
+        if any(len({settings[name] for settings in same}) > 1 for same in alike.values())
+    ]
 
 
 def _cells(results: list[dict]) -> list[str]:

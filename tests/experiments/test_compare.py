@@ -22,7 +22,7 @@ RESULT = {
     "train_seconds": 400.0,
 }
 
-FLAGS = ("crop", "hold_out", "validation_fraction", "flips", "dropout")
+FLAGS = ("crop", "recipe", "hold_out", "validation_fraction", "flips", "dropout")
 
 # Held out as nearly as whole tracks allow.
 LIKE = {"train_examples": 35220, "validation_examples": 3989}
@@ -71,6 +71,13 @@ def test_rows_that_look_alike_have_a_column_of_the_flags_in_which_they_differ(co
     plain, without = compare({"flips": 0.5}, {"flips": 0.0, "dropout": [0.1, 0.2]})
     assert plain.endswith("| 99.000 % (99.00) | 400 | --flips 0.5 |")
     assert without.endswith("| 99.000 % (99.00) | 400 | --dropout 0.1 0.2 --flips 0.0 |")
+
+
+def test_a_recipe_is_told_by_its_name_not_by_its_values(compare):
+    fast, best = compare({"flips": 0.5}, {"recipe": "best", "flips": 0.0})
+    assert "| fast |" in fast
+    assert "| best |" in best
+    assert "flips" not in fast + best
 
 
 def test_what_is_no_finished_run_is_named(tmp_path):

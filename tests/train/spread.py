@@ -5,6 +5,7 @@ A process's number of devices is settled when JAX starts, so this is one:
 With SPREAD="HOST:PORT PROCESSES INDEX" in the environment it is one of several, of so many devices each.
 """
 
+import functools
 import os
 import sys
 
@@ -94,12 +95,18 @@ def _outcome(strategy, devices, parts):
     return outcome
 
 
+@functools.cache
+def _first_state(model):
+    """On the host, as chunks take over what they are given; to compile it takes longer than all else."""
+    return jax.device_get(init_state(model, SHAPE, optax.adam(1e-3), seed=3))
+
+
 def _train(how, model, dtype=jnp.float32, seen=None):
     """The state after each step of an epoch."""
     strategy, mesh, parts = how
     weights = tuple(0.5 + 0.1 * k for k in range(10))
     task = Task(model, optax.adam(1e-3), WARP, class_weights=weights)
-    state = init_state(model, SHAPE, task.optimizer, seed=3)
+    state = _first_state(model)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), state.params)
     stats = jax.tree.map(lambda leaf: leaf.astype(dtype), state.batch_stats)
     state = state.replace(params=params, batch_stats=stats, opt_state=task.optimizer.init(params))

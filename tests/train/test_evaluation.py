@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fidle_jax.nn import CNN
+from fidle_jax.nn import DNN
 from fidle_jax.train.evaluation import evaluate, predict
 from fidle_jax.train.step import example_losses
 
 SHAPE = (12, 12, 1)
-MODEL = CNN(classes=3)
+MODEL = DNN(classes=3)
 
 
 @pytest.mark.parametrize("examples", [1, 499, 500, 501, 1003])

@@ -12,8 +12,6 @@ from typing import Annotated, Any
 import tyro
 from _settings import as_flags, read_settings
 
-# What runs of earlier versions do not tell, and how it was then.
-SINCE = {"crop": "full", "hold_out": "groups"}
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
 SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")
 
@@ -27,7 +25,7 @@ def main(runs: Annotated[list[Path], tyro.conf.Positional]) -> None:
     found: dict[tuple, list[dict]] = {}
     for run in runs:
         try:
-            result = SINCE | json.loads((run / "result.json").read_text())
+            result = json.loads((run / "result.json").read_text())
             settings = read_settings(run)
             key = result["experiment"], result["parameters"], *settings.items()
             found.setdefault(key, []).append(result | {"settings": settings})
@@ -51,25 +49,25 @@ def _unlike(rows: list[dict[str, Any]]) -> list[str]:
         alike.setdefault(tuple(settings[name] for name in SHOWN), []).append(settings)
     return [
         name
-        for name in rows[0]
+        for name in dict.fromkeys(name for settings in rows for name in settings)
         if any(len({settings[name] for settings in same}) > 1 for same in alike.values())
     ]
 
 
 def _cells(results: list[dict]) -> list[str]:
-    first = results[0]
+    first, settings = results[0], results[0]["settings"]
     accuracies = [100 * result["test_accuracy"] for result in results]
     spread = f" ± {statistics.stdev(accuracies):.3f}" if len(accuracies) > 1 else ""
     each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
     return [
         first["experiment"],
-        f"{first['dataset']} {first['variant']}{' cropped' if first['crop'] == 'roi' else ''}",
+        f"{first['dataset']} {first['variant']}{' cropped' if settings['crop'] == 'roi' else ''}",
         first["recipe"],
         str(first["epochs"]),
         f"{statistics.median_low(result['train_examples'] for result in results):,}",
         str(len(results)),
         f"{statistics.mean(accuracies):.3f}{spread} % ({each})"
-        f"{', chosen on it' if first['hold_out'] == 'test' else ''}",
+        f"{', chosen on it' if settings['hold_out'] == 'test' else ''}",
         f"{statistics.median(result['train_seconds'] for result in results):.0f}",
     ]
 

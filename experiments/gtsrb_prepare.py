@@ -78,13 +78,12 @@ def main(stop: Stop) -> int:
 def _read_claims(runs: tuple[Path, ...]) -> list[Claim]:
     """Those of runs that can stand side by side: on signs, and in a row those that differ by their seed."""
     claims = read_claims(runs)
-    first: dict[tuple, tuple[Path, dict[str, Any]]] = {}
+    first: dict[str, tuple[Path, dict[str, Any]]] = {}
     for run, claim in zip(runs, claims, strict=True):
         settings = read_settings(run)
         if settings["dataset"] not in SIGN_SETS:
             raise InputError(f"{run} is of {claim.dataset}; give --runs of traffic signs")
-        row = claim.dataset, claim.model, claim.epochs, claim.hold_out
-        other, same = first.setdefault(row, (run, settings))
+        other, same = first.setdefault(claim.setting, (run, settings))
         if differ := [name for name in settings if settings[name] != same[name]]:
             raise InputError(
                 f"{run} ({as_flags(settings, differ)}) and {other} ({as_flags(same, differ)}) would share a "

@@ -22,14 +22,18 @@ class Claim:
     validation: float
     test: float
 
+    @property
+    def setting(self) -> str:
+        """What it has in common with those that stand in the same row, in words."""
+        epochs = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        return f"{self.model}, {self.dataset}, {epochs}, {WAYS[self.hold_out]} held out"
+
 
 def by_setting(claims: list[Claim]) -> dict[str, list[Claim]]:
-    """Claims by what they have in common, in words."""
+    """Claims by their setting; within it by seed."""
     settings: dict[str, list[Claim]] = {}
     for claim in sorted(claims, key=lambda c: (c.dataset, c.model, c.epochs, c.hold_out, c.seed)):
-        epochs = f"{claim.epochs} epoch{'' if claim.epochs == 1 else 's'}"
-        what = f"{claim.model}, {claim.dataset}, {epochs}, {WAYS[claim.hold_out]} held out"
-        settings.setdefault(what, []).append(claim)
+        settings.setdefault(claim.setting, []).append(claim)
     return settings
 
 

@@ -28,7 +28,8 @@ def peak_memory_bytes() -> int:
 def free_memory_bytes(devices: list[jax.Device]) -> int:
     """What each of these devices of this process can still take; on a CPU, its share of the machine's.
 
-    A container or a job of a cluster may have less than the machine."""
+    A container or a job of a cluster may have less than the machine.
+    """
     here = min([psutil.virtual_memory().available, *left_of_limits()])
     stats = [device.memory_stats() or {} for device in devices]
     if not all("bytes_limit" in found for found in stats):

@@ -1,7 +1,6 @@
 """The flags of an experiment: its config, and where its processes run."""
 
 import dataclasses
-from pathlib import Path
 
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.config import Config, check
@@ -118,22 +117,3 @@ def _check_by_hand(flags: Flags) -> None:
     host, _, port = flags.coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise InputError(f"--coordinator is {flags.coordinator}; expected HOST:PORT")
-
-
-def as_words(config: Config, defaults: Config) -> list[str]:
-    """The flags, as typed, that make ``config`` of ``defaults``."""
-    words = []
-    for field in dataclasses.fields(Config):
-        value = getattr(config, field.name)
-        if value == getattr(defaults, field.name) or value is None:
-            continue
-        name = field.name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            values = value if isinstance(value, tuple) else (value,)
-            texts = [
-                str(v.expanduser().absolute()) if isinstance(v, Path) else str(v) for v in values
-            ]
-            words += [f"--{name}", *texts]
-    return words

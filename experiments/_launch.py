@@ -5,10 +5,11 @@ import sys
 import time
 from pathlib import Path
 
-from _flags import Flags, as_words
+from _flags import Flags
 
 from fidle_jax.errors import InputError
 from fidle_jax.train.run_dir import check_new, default_run_dir, hold
+from fidle_jax.train.words import as_words
 
 A_YEAR = 365 * 24 * 60
 FAILED, INTERRUPTED = 1, 130

@@ -4,5 +4,7 @@ from _command_line import main
 
 from fidle_jax.train.config import Config
 
+DEFAULTS = Config(dataset="32x32-RGB", model="compact")
+
 if __name__ == "__main__":
-    main("gtsrb_cnn", __doc__, Config(dataset="32x32-RGB", model="compact"))
+    main("gtsrb_cnn", __doc__, DEFAULTS)

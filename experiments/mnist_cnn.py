@@ -4,5 +4,7 @@ from _command_line import main
 
 from fidle_jax.train.config import Config
 
+DEFAULTS = Config(model="cnn")
+
 if __name__ == "__main__":
-    main("mnist_cnn", __doc__, Config(model="cnn"))
+    main("mnist_cnn", __doc__, DEFAULTS)

@@ -4,5 +4,7 @@ from _command_line import main
 
 from fidle_jax.train.config import Config
 
+DEFAULTS = Config(model="dnn")
+
 if __name__ == "__main__":
-    main("mnist_dnn", __doc__, Config(model="dnn"))
+    main("mnist_dnn", __doc__, DEFAULTS)

@@ -1,7 +1,7 @@
 """Data sets as uint8 arrays in host memory, and how they are split."""
 
 from fidle_jax.data.dataset import Dataset, Split, StoredSplit
-from fidle_jax.data.load import CROPS, DATA_CHOICES, load_dataset
+from fidle_jax.data.load import CROPS, DATA_CHOICES, TFDS_PREFIX, load_dataset, mnist_variant
 from fidle_jax.data.splits import grouped_split, stratified_split
 from fidle_jax.data.treatments import SET_NAMES as SIGN_SETS
 
@@ -9,10 +9,12 @@ __all__ = [
     "CROPS",
     "DATA_CHOICES",
     "SIGN_SETS",
+    "TFDS_PREFIX",
     "Dataset",
     "Split",
     "StoredSplit",
     "grouped_split",
     "load_dataset",
+    "mnist_variant",
     "stratified_split",
 ]

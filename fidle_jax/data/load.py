@@ -77,16 +77,26 @@ def _load_mnist(data: str, archives: Path | None, data_dir: Path | None, seed: i
         check_archives(archives)
     if data == "sample":
         return load_sample(seed)
-
-    from fidle_jax.data import mnist  # imports TFDS, which takes half a second
-
-    if archives is None and not mnist.is_prepared(data_dir) and not _network():
+    if archives is None and not _mnist_can_be_had(data_dir):
         return _without_full_set(data, seed)
+
+    from fidle_jax.data import mnist
+
     return mnist.load_mnist(data_dir, archives)
 
 
-def _network() -> bool:
-    return reachable(next(iter(official_archives().values())).url)
+def mnist_variant(data: str, archives: Path | None, data_dir: Path | None) -> str:
+    """What `load_dataset` would find of MNIST, "full" or "sample"; nothing is prepared."""
+    if data == "auto" and archives_folder("mnist", archives) is None:
+        return "full" if _mnist_can_be_had(data_dir) else "sample"
+    return "sample" if data == "sample" else "full"
+
+
+def _mnist_can_be_had(data_dir: Path | None) -> bool:
+    from fidle_jax.data import mnist  # imports TFDS, which takes half a second
+
+    official = next(iter(official_archives().values()))
+    return mnist.is_prepared(data_dir) or reachable(official.url)
 
 
 def _without_full_set(data: str, seed: int) -> Dataset:

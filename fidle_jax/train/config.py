@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fidle_jax.data import CROPS, DATA_CHOICES, SIGN_SETS
+from fidle_jax.data import CROPS, DATA_CHOICES, SIGN_SETS, TFDS_PREFIX
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
 
@@ -30,6 +30,7 @@ RANGES = {
     "seed": (0, 2**32 - 1),
     "devices": (1, MANY),
     "accumulate": (1, MANY),
+    "scale": (1e-6, 1),
     "validation_fraction": (0, 0.9),
     "warmup_epochs": (0, sys.float_info.max),
     "weight_decay": (0, sys.float_info.max),
@@ -80,6 +81,8 @@ class Config:
     """Folder of the official archive files, for machines without network (or FIDLE_JAX_ARCHIVES)."""
     data_dir: Path | None = None
     """Where prepared data lives (default: that of TFDS, ~/tensorflow_datasets)."""
+    scale: float = 1.0
+    """Share of the training data to use, by whole tracks where a set has such; less is for a first look."""
     validation_fraction: float | None = None
     """Share of the training data held out to pick the best checkpoint (default: 0.1); 0: train on all, keep
     the last."""
@@ -168,6 +171,8 @@ class Config:
 
 def check(config: Config) -> None:
     """Raises InputError where a value alone is wrong, whatever the data."""
+    if not config.dataset.startswith(TFDS_PREFIX):
+        check_name("dataset", config.dataset, ("mnist", *SIGN_SETS, f"{TFDS_PREFIX}NAME"))
     check_name("value of --data", config.data, DATA_CHOICES)
     if config.crop is not None:
         check_name("value of --crop", config.crop, CROPS)

@@ -136,6 +136,7 @@ def _load(config: Config, mesh: Mesh):
         if jax.process_count() > 1:
             dataset.check("train", whole)
         # As the course does, to compare with its figures: the best epoch is that on the test set.
+        whole = _scaled(whole, config.scale)
         on_test = config.hold_out == "test"
         train, validation = (whole, get("test")) if on_test else _hold_out(whole, config)
         _check_batch_size(config, len(train.labels), mesh.size)
@@ -167,6 +168,20 @@ def _same_run(config: Config, experiment: str) -> Config:
             "leave these flags out to go on with it, or take another --run-dir for a new run"
         )
     return config
+
+
+def _scaled(split: Split | StoredSplit, scale: float) -> Split | StoredSplit:
+    """That share of it, the same for every seed: runs that are compared see the same examples."""
+    if scale == 1:
+        return split
+    try:
+        if split.groups is None:
+            kept, _ = stratified_split(split.labels, 1 - scale, seed=0)
+        else:
+            kept, _ = grouped_split(split.labels, split.groups, 1 - scale, seed=0)
+    except InputError:  # so near to 1 that no example is left out
+        return split
+    return split.take(kept)
 
 
 def _hold_out(split: Split | StoredSplit, config: Config):

@@ -1,40 +1,19 @@
 """The flags of an experiment, from words to a config and back."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
 import pytest
-import tyro
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import Config
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
-from _flags import Flags, as_words, check_flags
+from _flags import Flags, check_flags
 
 DEFAULTS = Config(model="cnn")
 BY_HAND = {"distributed": True, "coordinator": "host:1234", "processes": 2, "process_index": 0}
-
-
-@given(
-    st.builds(
-        Config,
-        epochs=st.none() | st.integers(0, 1000),
-        learning_rate=st.none() | st.floats(1e-9, 1e9),
-        dropout=st.none() | st.tuples(st.floats(0, 1), st.floats(0, 1)),
-        parallel=st.sampled_from(["jit", "pmap"]),
-        profile=st.booleans(),
-        progress=st.booleans(),
-        run_dir=st.none() | st.just(Path("/runs/a folder")),
-    )
-)
-def test_the_words_of_a_config_make_that_config(config):
-    model = dataclasses.replace(config, model="cnn")
-    assert tyro.cli(Config, args=as_words(model, DEFAULTS), default=DEFAULTS) == model
 
 
 def test_the_config_of_flags_has_nothing_of_where_it_runs():

@@ -150,6 +150,37 @@ def test_an_epoch_may_be_chosen_on_the_test_set_as_the_course_does_and_the_run_s
     assert "the test set itself to choose the epoch by" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("loader", ["memory", "stream"])
+def test_a_share_of_the_training_data_is_the_same_for_every_seed_and_the_test_is_whole(
+    run, tmp_path, monkeypatch, loader
+):
+    kept, hold_out = [], run_module._hold_out
+
+    def keep(split, config):
+        kept.append(split.read_images(np.arange(len(split.labels))))
+        return hold_out(split, config)
+
+    monkeypatch.setattr(run_module, "_hold_out", keep)
+    for seed in (0, 1):
+        how = {"seed": seed, "epochs": 1, "batch_size": 8, "loader": loader}
+        result = run(scale=0.4, run_dir=tmp_path / str(seed), **how)
+        assert result["train_examples"] + result["validation_examples"] == 36
+        assert result["test_examples"] == 31
+    assert len(kept[0]) == 36
+    np.testing.assert_array_equal(*kept)
+
+
+def test_a_share_of_photographs_is_of_whole_tracks(run, squares, monkeypatch):
+    split = squares.read("train")
+    grouped = dataclasses.replace(
+        split, groups=np.arange(90, dtype=np.int32) // 9 * 3 + split.labels
+    )
+    part = run_module._scaled(grouped, 0.5)
+    whole = {group: (grouped.groups == group).sum() for group in part.groups}
+    assert all((part.groups == group).sum() == count for group, count in whole.items())
+    assert len(part.labels) == pytest.approx(45, abs=9)
+
+
 def test_no_epochs_test_the_untrained_network(run):
     result = run(epochs=0)
     assert (result["steps"], result["best_epoch"]) == (0, 0)

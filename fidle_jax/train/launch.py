@@ -1,14 +1,15 @@
 """An experiment as a job of submitit: processes on this machine, or a job of Slurm."""
 
+import contextlib
 import dataclasses
 import os
-import subprocess
 import sys
-import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import submitit
+
+from fidle_jax.train.child import Child
 
 # Before a time limit, the time that a run has to save its state.
 SIGNAL_SECONDS = 120
@@ -35,7 +36,7 @@ class Experiment:
         if (self.run_dir / "config.json").exists():
             words.append("--resume")
         command = [sys.executable, str(self.file), *words]
-        self._process = _Process(command, os.environ | _devices(job))
+        self._process = Child(command, env=os.environ | _devices(job))
         try:
             status = self._process.wait()
         except KeyboardInterrupt:
@@ -52,26 +53,6 @@ class Experiment:
             process.wait()
         again = Experiment(self.file, self.words, self.run_dir)
         return submitit.helpers.DelayedSubmission(again)
-
-
-class _Process:
-    """A process that a signal's handler may wait for while the program does: no lock is in the way."""
-
-    def __init__(self, command: list[str], environment: dict[str, str]):
-        self._process = subprocess.Popen(command, env=environment)
-        self._statuses: list[int] = []
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        self._statuses.append(self._process.wait())
-
-    def terminate(self) -> None:
-        self._process.terminate()
-
-    def wait(self) -> int:
-        while not self._statuses:
-            time.sleep(0.05)
-        return self._statuses[0]
 
 
 def _where(job: submitit.JobEnvironment) -> list[str]:
@@ -129,4 +110,24 @@ def submit(
             # What srun does not take over from sbatch.
             parameters |= {"slurm_srun_args": [f"--cpus-per-task={cpus}"]}
     executor.update_parameters(name=file.stem, **parameters)
-    return executor.submit(Experiment(file.absolute(), tuple(words), run_dir))
+    with stderr_into(folder / "controller.err"):
+        return executor.submit(Experiment(file.absolute(), tuple(words), run_dir))
+
+
+@contextlib.contextmanager
+def stderr_into(file: Path) -> Iterator[None]:
+    """Processes that start within it write their stderr to ``file``.
+
+    submitit's local controller has a traceback for each interrupt; what the job itself prints has files
+    of its own.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with file.open("ab") as output:
+            os.dup2(output.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -14,8 +14,8 @@ class Stop:
     """What was asked of the process by signal.
 
     Attributes:
-        deferred: a first signal sets ``requested`` and no more; without it, or on a second one,
-            KeyboardInterrupt is raised where the program stands.
+        deferred: a first signal sets ``requested`` and no more; without it, or on a second one that a
+            person may have sent, KeyboardInterrupt is raised where the program stands.
         requested: a signal has come.
     """
 
@@ -30,7 +30,9 @@ class Stop:
         again, self._last = now - self._last < SAME_NEWS_SECONDS, now
         if again:
             return
-        impatient, self.requested = self.requested, True
+        # A cluster may warn more than once; a person who asks twice will not wait.
+        by_person = number in (signal.SIGINT, signal.SIGTERM)
+        impatient, self.requested = self.requested and by_person, True
         if impatient or not self.deferred:
             raise KeyboardInterrupt
 

@@ -41,15 +41,20 @@ def exit_with(body: Callable[[Stop], int], interruption: str) -> NoReturn:
     sys.exit(status)
 
 
-def parse_flags(description: str, defaults: Flags) -> Flags:
-    """``defaults`` with what sys.argv changes of them; tyro's errors, boxes of many lines, become one."""
+def parse_flags(description: str, defaults: Flags, words: list[str] | None = None) -> Flags:
+    """``defaults`` with what sys.argv, or ``words``, change of them; tyro's errors, boxes of many lines,
+    become one."""
     rules = ConstructorRegistry()
     rules.primitive_rule(_optional)
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
             return tyro.cli(
-                type(defaults), description=description, default=defaults, registry=rules
+                type(defaults),
+                description=description,
+                default=defaults,
+                registry=rules,
+                args=words,
             )
     except SystemExit as leave:
         if leave.code in (0, None):

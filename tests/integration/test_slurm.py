@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fidle_jax.sweep.folder import read_table
 from tests.integration.processes import EXPERIMENT, finish, outcome, start
 
 SCRIPTS = EXPERIMENT.parent / "slurm"
@@ -143,3 +144,20 @@ def test_launch_submits_a_job_of_two_processes(slurm):
     assert [state for state, _ in wait(slurm, job)] == ["COMPLETED"]
     result = json.loads((slurm.work / "runs" / "launched" / "result.json").read_text())
     assert (result["processes"], result["devices"]) == (2, 4)
+
+
+def test_a_sweep_runs_as_a_job_array_and_runs_each_once(slurm):
+    sweep_dir = slurm.work / "sweep"
+    printed = slurm(
+        *(sys.executable, EXPERIMENT.with_name("sweep.py"), "--experiment", "mnist_dnn"),
+        *("--grid", "learning-rate=0.001,0.003", "--seeds", 2, "--sweep-dir", sweep_dir),
+        *("--launch", "slurm", "--workers", 2, "--minutes", 10, "--", *FLAGS, "--epochs", 1),
+    )
+    job = int(re.search(r"job array (\d+) of 2", printed)[1])
+    assert [state for state, _ in wait(slurm, job)] == ["COMPLETED"] * 2
+    table = read_table(sweep_dir)
+    assert sorted(zip(table["learning_rate"], table["seed"], strict=True)) == [
+        (rate, seed) for rate in (0.001, 0.003) for seed in (0, 1)
+    ]
+    logs = "".join(path.read_text() for path in (sweep_dir / "jobs").glob("*.out"))
+    assert logs.count("test accuracy") == 4

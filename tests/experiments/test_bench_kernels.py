@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 def call(*arguments):
     command = [sys.executable, EXPERIMENTS / "bench_kernels.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    # Nothing is said of the times here: compiled without optimization it is there sooner.
+    quick = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return subprocess.run(command, capture_output=True, text=True, env=quick)
 
 
 def test_one_small_shape_is_measured_by_every_method_and_judged(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """The folder of programs that the runs of a file compile."""
-    return tmp_path_factory.mktemp("cache")
+@pytest.fixture(scope="session")
+def cache(programs):
+    """The folder of programs that the runs compile."""
+    return programs

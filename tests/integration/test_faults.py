@@ -44,9 +44,9 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_the_run_goes_on_where_ther
     assert "going on from step" in out
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, cache):
     flags = [*FLAGS, "--learning-rate", "1e20", "--optimizer", "sgd", "--warmup-epochs", "0"]
-    status, _, err = finish(start(*flags, "--run-dir", tmp_path / "run", cache=tmp_path / "cache"))
+    status, _, err = finish(start(*flags, "--run-dir", tmp_path / "run", cache=cache))
     assert status == 1
     assert "not finite at step" in err
     assert err.count("\n") == 1

@@ -15,6 +15,8 @@ class TestWinograd(ConvComparison):
     examples = (3, 3, 1, 1)  # of many matrix products each, so that they take long to compile
 
 
+# What is fast of it: chunks, and with pooling all that is here, in test_fused.py.
+@pytest.mark.slow
 class TestWinogradOfFours(ConvComparison):
     method = "winograd_4"
     tolerance = 128

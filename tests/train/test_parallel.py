@@ -10,7 +10,7 @@ from fidle_jax.train.parallel import batch_places, make_mesh
 from tests.train.scripts import read, start, start_two
 
 ALONE = "jit:1:1"
-FEW = ("jit:4:1", "pmap:4:3")  # strategy, devices, parts of a batch
+FEW = ("pmap:4:3",)  # strategy, devices, parts of a batch
 TWO_PROCESSES = ("jit:2:1", "pmap:2:1")  # of four devices in all
 ALL = tuple(
     f"{how}:{n}:{parts}" for how in ("jit", "pmap") for n in (1, 2, 4, 8) for parts in (1, 3)

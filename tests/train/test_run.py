@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -37,15 +36,6 @@ PROMISED = {
     "images_per_second",
     "versions",
 }
-
-
-@pytest.fixture(autouse=True)
-def compile_once(tmp_path_factory):
-    """One cache of compiled programs for all of these tests."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def test_a_run_directory_is_complete(run, tmp_path, capsys):

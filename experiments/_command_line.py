@@ -142,11 +142,18 @@ def _configure(debug: bool) -> None:
         # tensorstore's threads leave some more, beside the error that the run raises and reports.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         sys.unraisablehook = lambda _: None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidle-jax" / "xla"
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_compilation_cache_dir", str(_programs_dir()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _programs_dir() -> Path:
+    """Where compiled programs are kept: one compiled on fewer cores, whose key is the same, is slower."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidle-jax" / "xla"
+    if not hasattr(os, "sched_getaffinity"):
+        return cache
+    return cache / f"{len(os.sched_getaffinity(0))}-cores"
 
 
 def _resume_command(run_dir: Path) -> str:

@@ -35,8 +35,7 @@ def show_plan(sweep_dir: Path, experiment: Experiment, plan: Plan, flags) -> Non
         if folder.result_of(sweep_dir, trial.name) is not None
         or (not flags.retry_failed and folder.failure_of(sweep_dir, trial.name) is not None)
     }
-    machine = measure_machine() if len(ended) < len(trials) else None
-    seconds = estimate(sweep_dir, trials, machine)
+    seconds = estimate(sweep_dir, trials, measure_machine)
     settings: dict[str, list[Trial]] = {}
     for trial in trials:
         settings.setdefault(trial.setting, []).append(trial)

@@ -77,6 +77,8 @@ def main(stop: Stop) -> int:
     settings = {n: getattr(flags, n) for n in ("seeds", "search", "samples", "first_epochs")}
     experiment, plan = make_plan(file, axes, every, **settings)
     sweep_dir = (flags.sweep_dir or Path("runs/sweeps") / file.stem).expanduser().absolute()
+    described = to_json(plan) | {"experiment": file.name}
+    folder.check_free(sweep_dir, described)
     with stop.defer():
         import _sweep_run  # and with it JAX, which takes a second
     stop.check()
@@ -84,7 +86,7 @@ def main(stop: Stop) -> int:
     _sweep_run.show_plan(sweep_dir, experiment, plan, flags)
     if flags.dry_run:
         return 0
-    folder.begin(sweep_dir, to_json(plan) | {"experiment": file.name})
+    folder.begin(sweep_dir, described)
     if flags.retry_failed:
         print(f"{folder.forget_failures(sweep_dir)} failed runs are tried again")
     try:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fidle_jax.report.style import BLUE, GREY, LINES, SMALL, TEXT, new_figure, short
 from fidle_jax.report.sweep_tables import as_text
@@ -49,7 +49,9 @@ def cost_chart(settings: pd.DataFrame, column: str, colour: str, mark: str | Non
             )
         if settings[x].max() > FAR_APART * settings[x].min() > 0:
             axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,.6g}")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 5M, not 5,000,000
         axes.set_xlabel(label, fontsize=TEXT)
         _tidy(axes)
     both[0].set_ylabel("accuracy, %", fontsize=TEXT)

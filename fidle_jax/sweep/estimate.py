@@ -3,6 +3,7 @@
 import functools
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,25 +44,32 @@ class Work(NamedTuple):
 
 
 def estimate(
-    sweep_dir: Path, trials: list[Trial], machine: Machine | None
+    sweep_dir: Path, trials: list[Trial], measure: Callable[[], Machine | None]
 ) -> dict[str, float | None]:
-    """Of each trial, by name, the seconds that it takes alone on ``machine``; None where nothing is known.
+    """Of each trial, by name, the seconds that it takes alone; None where nothing is known.
+
+    Where one of the same setting is finished, as long as that; and what is not, by its work on the machine,
+    corrected by how long the finished ones took for theirs.
+
+    Args:
+      sweep_dir: that of the sweep, which need not be there yet.
+      trials: of which.
+      measure: has the machine; called where work tells more than what has finished.
 
     Raises:
       InputError: a network does not fit its data set.
-
-    Where one of the same setting is finished, as long as that; and what is not, by its work, corrected
-    by how long the finished ones took for theirs.
     """
     works = {trial.setting: work_of(trial.config) for trial in trials}
-    guesses = {
-        setting: work.seconds(machine) for setting, work in works.items() if work and machine
-    }
     took: dict[str, list[float]] = {}
     for trial in trials:
         if (result := folder.result_of(sweep_dir, trial.name)) is not None:
             took.setdefault(trial.setting, []).append(result["train_seconds"])
     medians = {setting: statistics.median(seconds) for setting, seconds in took.items()}
+    needed = any(work is not None and setting not in medians for setting, work in works.items())
+    machine = measure() if needed else None
+    guesses = {
+        setting: work.seconds(machine) for setting, work in works.items() if work and machine
+    }
     ratios = [medians[s] / guesses[s] for s in medians if guesses.get(s)]
     correction = statistics.median(ratios) if ratios else 1.0
 

@@ -23,42 +23,54 @@ VERSION = 1
 FOLDERS = ("runs", "logs", "failures", "locks")
 
 
+def check_free(sweep_dir: Path, plan: dict[str, Any]) -> None:
+    """Sees that the directory is new, or that of this sweep; writes nothing.
+
+    Raises:
+      InputError: it holds another sweep, or other files, or cannot be read.
+    """
+    if (sweep_dir / "sweep.json").exists():
+        _check_same(sweep_dir, plan)
+        return
+    with _usable(sweep_dir):
+        found = list(sweep_dir.iterdir()) if sweep_dir.is_dir() else []
+    # One that was killed as it began may have left these.
+    if any(path.name not in FOLDERS and path.suffix != ".part" for path in found):
+        raise InputError(f"{sweep_dir} holds other files; take another --sweep-dir")
+
+
 def begin(sweep_dir: Path, plan: dict[str, Any]) -> None:
     """Makes the directory of a new sweep, or sees that it is that of this one.
 
     Raises:
       InputError: it holds another sweep, or other files, or cannot be written.
     """
-    path = sweep_dir / "sweep.json"
-    wanted = json.loads(json.dumps({"version": VERSION} | plan))
-    try:
-        _check_free(sweep_dir)
+    check_free(sweep_dir, plan)
+    with _usable(sweep_dir):
         for name in FOLDERS:
             (sweep_dir / name).mkdir(parents=True, exist_ok=True)
         with _alone(sweep_dir / "locks" / "plan"):
-            if path.exists():
-                _check_same(path, wanted)
+            if (sweep_dir / "sweep.json").exists():
+                _check_same(sweep_dir, plan)
             else:
-                write_json(path, wanted)
+                write_json(sweep_dir / "sweep.json", {"version": VERSION} | plan)
+
+
+@contextlib.contextmanager
+def _usable(sweep_dir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"the sweep's directory {sweep_dir} cannot be used: {error.strerror}; take another --sweep-dir"
         ) from error
 
 
-def _check_free(sweep_dir: Path) -> None:
-    """Raises InputError where the directory is no sweep's, nor what one left that was killed at once."""
-    found = list(sweep_dir.iterdir()) if sweep_dir.is_dir() else []
-    leftovers = [path for path in found if path.name in FOLDERS or path.suffix == ".part"]
-    if len(leftovers) < len(found) and not (sweep_dir / "sweep.json").exists():
-        raise InputError(f"{sweep_dir} holds other files; take another --sweep-dir")
-
-
-def _check_same(path: Path, wanted: dict[str, Any]) -> None:
-    found = read_plan(path.parent)
-    if differ := _unlike(wanted, found):
+def _check_same(sweep_dir: Path, plan: dict[str, Any]) -> None:
+    wanted = json.loads(json.dumps({"version": VERSION} | plan))
+    if differ := _unlike(wanted, read_plan(sweep_dir)):
         raise InputError(
-            f"{path.parent} holds another sweep, of other {', '.join(differ)}; give the flags that began "
+            f"{sweep_dir} holds another sweep, of other {', '.join(differ)}; give the flags that began "
             "it, or take another --sweep-dir"
         )
 

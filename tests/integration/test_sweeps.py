@@ -54,22 +54,22 @@ def _workers_and_runs(sweep):
     return found
 
 
-def test_a_hundred_runs_over_four_workers_survive_ten_kills(tmp_path):
+def test_a_hundred_runs_over_four_workers_survive_ten_kills(tmp_path, cache):
     chance, kills = random.Random(0), 0
-    sweep = _start(tmp_path / "disturbed", tmp_path / "cache")
+    sweep = _start(tmp_path / "disturbed", cache)
     while kills < KILLS:
         time.sleep(chance.uniform(2, 15))
         if sweep.poll() is not None:
             # All four workers were killed: the same command goes on.
             assert sweep.returncode == 1, sweep.communicate()[0]
-            sweep = _start(tmp_path / "disturbed", tmp_path / "cache")
+            sweep = _start(tmp_path / "disturbed", cache)
         elif processes := _workers_and_runs(sweep):
             chance.choice(processes).send_signal(signal.SIGKILL)
             kills += 1
     sweep.wait()
     status = sweep.returncode
     if status:
-        sweep = _start(tmp_path / "disturbed", tmp_path / "cache")
+        sweep = _start(tmp_path / "disturbed", cache)
         status = sweep.wait()
     assert (status, "100 of 100 runs are finished" in (out := sweep.communicate()[0])) == (
         0,
@@ -78,7 +78,7 @@ def test_a_hundred_runs_over_four_workers_survive_ten_kills(tmp_path):
     table = folder.read_table(tmp_path / "disturbed")
     assert (len(table), len(set(table["run"]))) == (RUNS, RUNS)
 
-    sweep = _start(tmp_path / "undisturbed", tmp_path / "cache")
+    sweep = _start(tmp_path / "undisturbed", cache)
     assert sweep.wait() == 0
     assert list(folder.read_table(tmp_path / "undisturbed")["run"]) == list(table["run"])
     for run in table["run"]:

@@ -40,13 +40,26 @@ def test_what_has_run_tells_how_long_the_rest_takes(begin):
     plan, sweep_dir = begin({"model": ("cnn", "dnn")}, seeds=2)
     plan = dataclasses.replace(plan, defaults=dataclasses.replace(plan.defaults, data="sample"))
     trials = first_trials(plan)
-    before = estimate(sweep_dir, trials, MACHINE)
+    before = estimate(sweep_dir, trials, lambda: MACHINE)
     guess = before[trials[0].name] - SECONDS_BESIDE
     finish(sweep_dir, trials[0].name, train_seconds=3 * guess)
-    after = estimate(sweep_dir, trials, MACHINE)
+    after = estimate(sweep_dir, trials, lambda: MACHINE)
     assert after[trials[1].name] == pytest.approx(SECONDS_BESIDE + 3 * guess)
     other = before[trials[2].name] - SECONDS_BESIDE
     assert after[trials[2].name] == pytest.approx(SECONDS_BESIDE + 3 * other)
+
+
+def test_the_machine_is_measured_only_where_that_tells_more(begin):
+    def never():
+        raise AssertionError
+
+    plan, sweep_dir = begin({"learning_rate": (0.1,)}, seeds=2)
+    unknown = dataclasses.replace(plan.defaults, dataset="tfds:fashion_mnist")
+    trials = first_trials(dataclasses.replace(plan, defaults=unknown))
+    assert set(estimate(sweep_dir, trials, never).values()) == {None}
+    trials = first_trials(plan)
+    finish(sweep_dir, trials[0].name, train_seconds=3.0)
+    assert set(estimate(sweep_dir, trials, never).values()) == {SECONDS_BESIDE + 3}
 
 
 def test_each_rung_of_a_halving_trains_about_as_long_as_the_first():
@@ -64,8 +77,8 @@ def test_a_run_without_epochs_and_a_machine_that_is_not_known_are_no_errors(begi
     plan = dataclasses.replace(plan, defaults=dataclasses.replace(plan.defaults, data="sample"))
     trials = first_trials(plan)
     finish(sweep_dir, trials[0].name, train_seconds=0.0)
-    assert estimate(sweep_dir, trials, MACHINE)[trials[0].name] == SECONDS_BESIDE
-    assert estimate(sweep_dir, trials, None)[trials[1].name] is None
+    assert estimate(sweep_dir, trials, lambda: MACHINE)[trials[0].name] == SECONDS_BESIDE
+    assert estimate(sweep_dir, trials, lambda: None)[trials[1].name] is None
 
 
 def test_the_machine_multiplies_and_copies():

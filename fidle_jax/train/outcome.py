@@ -107,8 +107,10 @@ def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
 
 def _look_inside(model, variables, images, digit: int = 0) -> dict[str, np.ndarray]:
     """Kernels and feature maps, named "kernel/LAYER" and "map/NUMBER LAYER"."""
-    open_model = model.clone(fuse=False)
-    _, captured = open_model.apply(
+    # One image, uncompiled: a single operation for each convolution is there long before the hundreds of
+    # others that a method of this project's takes.
+    plain = {"fuse": False} | ({"method": "xla"} if hasattr(model, "method") else {})
+    _, captured = model.clone(**plain).apply(
         variables, scale(images[digit : digit + 1]), capture_intermediates=True
     )
     outputs = captured["intermediates"]

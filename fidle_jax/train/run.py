@@ -135,8 +135,8 @@ def _load(config: Config, mesh: Mesh):
     with processes.all_or_none():
         if jax.process_count() > 1:
             dataset.check("train", whole)
-        # As the course does, to compare with its figures: the best epoch is that on the test set.
         whole = _scaled(whole, config.scale)
+        # As the course does, to compare with its figures: the best epoch is that on the test set.
         on_test = config.hold_out == "test"
         train, validation = (whole, get("test")) if on_test else _hold_out(whole, config)
         _check_batch_size(config, len(train.labels), mesh.size)

@@ -20,8 +20,13 @@ from fidle_jax.sweep.worker import known_trials
 MOST_ROWS = 40
 
 
-def show_plan(sweep_dir: Path, experiment: Experiment, plan: Plan, flags) -> None:
+def show_plan(
+    sweep_dir: Path, experiment: Experiment, plan: Plan, flags
+) -> dict[str, float | None]:
     """Prints what is to run, a line for each setting, and how long it will take on this machine.
+
+    Returns:
+      The seconds of each trial, by its name, where they can be told.
 
     Raises:
       InputError: a network does not fit its data set.
@@ -53,6 +58,7 @@ def show_plan(sweep_dir: Path, experiment: Experiment, plan: Plan, flags) -> Non
     runs = len(trials) + sum(runs for runs, _ in later)
     done = f", of which {len(ended)} have ended" if ended else ""
     print(f"{runs} runs{done}{_total(plan, trials, ended, seconds, longest, flags.workers)}")
+    return seconds
 
 
 def _total(
@@ -80,8 +86,17 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def run(sweep_dir: Path, experiment: Experiment, plan: Plan, flags) -> int:
+def run(
+    sweep_dir: Path,
+    experiment: Experiment,
+    plan: Plan,
+    flags,
+    expected: dict[str, float | None],
+) -> int:
     """Runs what has not ended, where ``flags``, those of sweep.py, say; returns the exit status.
+
+    Args:
+      expected: what `show_plan` gave.
 
     Raises:
       InputError: Slurm does not take the jobs.
@@ -91,7 +106,7 @@ def run(sweep_dir: Path, experiment: Experiment, plan: Plan, flags) -> int:
     if flags.launch == "slurm" and left:
         return _submit(sweep_dir, experiment, plan, flags)
     if flags.launch == "local":
-        for lost in run_local(sweep_dir, experiment, plan, flags.workers, print):
+        for lost in run_local(sweep_dir, experiment, plan, flags.workers, print, expected):
             print(f"error: a worker was lost: {lost}", file=sys.stderr)
     elif left:
         run_here(sweep_dir, experiment, plan, print)

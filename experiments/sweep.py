@@ -83,14 +83,14 @@ def main(stop: Stop) -> int:
         import _sweep_run  # and with it JAX, which takes a second
     stop.check()
     set_up_output()
-    _sweep_run.show_plan(sweep_dir, experiment, plan, flags)
+    expected = _sweep_run.show_plan(sweep_dir, experiment, plan, flags)
     if flags.dry_run:
         return 0
     folder.begin(sweep_dir, described)
     if flags.retry_failed:
         print(f"{folder.forget_failures(sweep_dir)} failed runs are tried again")
     try:
-        return _sweep_run.run(sweep_dir, experiment, plan, flags)
+        return _sweep_run.run(sweep_dir, experiment, plan, flags, expected)
     except OSError as error:
         return fail(error, FAILED, "; once that is mended, --retry-failed goes on")
 

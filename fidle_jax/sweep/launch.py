@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import submitit
@@ -26,7 +26,7 @@ class Worker:
     """What a job of the sweep calls: `fidle_jax.sweep.worker.work`.
 
     Attributes:
-      place: as of `work`, as is ``patient``.
+      place: as of `work`, as are ``patient`` and ``expected``.
       gpus: the CUDA_VISIBLE_DEVICES that it is to have, if any; submitit's local jobs have an empty one.
     """
 
@@ -35,6 +35,7 @@ class Worker:
     plan: Plan
     place: tuple[int, int] = (0, 1)
     patient: bool = True
+    expected: Mapping[str, float | None] | None = None
     gpus: str | None = None
 
     def __call__(self) -> str:
@@ -48,6 +49,7 @@ class Worker:
             self._child = child
 
         how = {"place": self.place, "patient": self.patient, "started": started}
+        how["expected"] = self.expected
         try:
             work(self.sweep_dir, self.experiment, self.plan, **how)
         except Stopped:
@@ -80,12 +82,18 @@ def run_here(
 
 
 def run_local(
-    sweep_dir: Path, experiment: Experiment, plan: Plan, workers: int, tell: Callable[[str], None]
+    sweep_dir: Path,
+    experiment: Experiment,
+    plan: Plan,
+    workers: int,
+    tell: Callable[[str], None],
+    expected: Mapping[str, float | None] | None = None,
 ) -> list[str]:
     """All trials in so many processes on this machine, each with its share of the cores or a GPU.
 
     Args:
       tell: is told, in a line, of each trial that ends.
+      expected: as of `work`.
 
     Returns:
       Why workers ended that did not do all.
@@ -109,7 +117,9 @@ def run_local(
     try:
         with stderr_into(sweep_dir / "jobs" / "controllers.err"):
             for k in range(workers):
-                worker = Worker(sweep_dir, experiment, plan, (k, workers), gpus=gpus)
+                worker = Worker(
+                    sweep_dir, experiment, plan, (k, workers), expected=expected, gpus=gpus
+                )
                 jobs.append(executor.submit(worker))
         while not all(job.done() for job in jobs):
             time.sleep(LOOK_SECONDS)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +45,7 @@ def work(
     tell: Callable[[str], None] = print,
     started: Callable[[Child], None] = lambda child: None,
     patient: bool = True,
+    expected: Mapping[str, float | None] | None = None,
 ) -> None:
     """Runs what no other worker runs, until every trial has ended.
 
@@ -56,6 +57,8 @@ def work(
       tell: is told, in a line, of each trial that ends.
       started: is given the process of each run.
       patient: wait for what others run: one of them may be lost, or a next rung of halving follow on it.
+      expected: seconds that trials are thought to take, by name: the longest are run first, so that workers
+        end about together.
 
     Raises:
       Stopped: a run was interrupted.
@@ -65,6 +68,7 @@ def work(
     deaths: Counter[str] = Counter()
     while True:
         left = [trial for trial in known_trials(sweep_dir, plan) if not _ended(sweep_dir, trial)]
+        left.sort(key=lambda trial: -((expected or {}).get(trial.name) or 0))
         if not left:
             folder.write_table(sweep_dir)  # a worker may have been killed before it could
             return

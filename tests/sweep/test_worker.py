@@ -52,6 +52,16 @@ def test_every_trial_runs_once(begin, made_up):
     assert len(folder.read_table(sweep_dir)) == 4
 
 
+def test_the_longest_are_run_first_where_it_is_known_how_long_they_take(begin, made_up):
+    plan, sweep_dir = begin({"learning_rate": (0.1, 0.2, 0.3, 0.4)})
+    names = [trial.name for trial in known_trials(sweep_dir, plan)]
+    expected = {names[0]: 5.0, names[1]: 9.0, names[2]: None, names[3]: 7.0}
+    told = []
+    work(sweep_dir, made_up, plan, tell=told.append, expected=expected)
+    order = [line.partition(":")[0] for line in told]
+    assert order == [names[1], names[3], names[0], names[2]]
+
+
 def test_a_run_that_fails_is_kept_with_its_last_words_and_does_not_stop_the_rest(begin, made_up):
     plan, sweep_dir = begin({"learning_rate": (FAILS, 0.1)})
     work(sweep_dir, made_up, plan)

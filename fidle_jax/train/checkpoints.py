@@ -116,6 +116,10 @@ class Checkpoints:
         number = sum(1 for _ in self._directory.glob(f"damaged_{step}_*"))
         os.replace(name, self._directory / f"damaged_{step}_{number}")
 
+    def is_saving(self) -> bool:
+        """Whether what was saved last is still being written."""
+        return self._manager.is_saving_in_progress()
+
     def wait(self) -> None:
         """Returns when everything saved is on disk; raises what `save` raises."""
         with _as_os_error():

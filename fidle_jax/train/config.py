@@ -160,7 +160,8 @@ class Config:
     resume: bool = False
     """Go on with the run in --run-dir; flags that are not given are that run's."""
     checkpoint_seconds: float = 5.0
-    """Least time between two checkpoints; the last state is always saved."""
+    """Least time between two checkpoints, and ten times what one takes to write; 0: one after each chunk of
+    steps. The last state is always saved."""
     profile: bool = False
     """Write a profiler trace of a few steps into the run directory, for TensorBoard and Perfetto."""
     progress: bool = True

@@ -20,6 +20,8 @@ from fidle_jax.train.writers import Journal, Silence
 
 # Long enough that Python costs nothing, short enough that Ctrl-C and the bar answer at once.
 CHUNK_SECONDS = 0.25
+# From one checkpoint to the next at least so many times as long as one takes, on a CPU of the same cores.
+SAVES_APART = 10
 
 
 class Interrupted(Exception):
@@ -43,7 +45,7 @@ class Plan:
     Attributes:
         run_dir: where it is written.
         epochs: times that each of ``examples`` is seen, in ``steps_per_epoch`` steps.
-        checkpoint_seconds: least time between two checkpoints.
+        checkpoint_seconds: least time between two checkpoints, more where one takes long; 0: none.
         progress: show a bar, where there is a terminal.
         profile: write a trace of a few steps, too.
     """
@@ -109,6 +111,7 @@ class Loop:
             OSError: something could not be written.
         """
         self._time = self._save_time = time.perf_counter()
+        self._saving, self._save_seconds = False, 0.0
         done = int(self.state.step) // self._plan.steps_per_epoch
         self._journal = self._open_journal(done) if is_first() else Silence()
         try:
@@ -237,14 +240,23 @@ class Loop:
         return flax.traverse_util.flatten_dict(jax.device_get(self.state.params), sep="/")
 
     def _save_or_stop(self) -> None:
-        due = self._time - self._save_time >= self._plan.checkpoint_seconds
+        due = self._is_save_due()
         # Clocks and signals differ between processes; what follows from them must not.
         (self._chunk_steps, due), stop = decide((self._chunk_steps, due), self._stop.requested)
         if stop or due:
+            self._save_time, self._saving = self._time, True
             self._save()
-            self._save_time = self._time
         if stop:
             raise Interrupted
+
+    def _is_save_due(self) -> bool:
+        apart = self._plan.checkpoint_seconds
+        waited = time.perf_counter() - self._save_time
+        if apart and self._saving:
+            if self._checkpoints.is_saving():
+                return False
+            self._saving, self._save_seconds = False, waited
+        return waited >= (max(apart, SAVES_APART * self._save_seconds) if apart else 0)
 
     def _save(self) -> None:
         record = dataclasses.asdict(self.record)

@@ -150,6 +150,26 @@ def test_checkpoints_come_no_faster_than_asked(make, tmp_path):
     assert steps == [4 * STEPS]
 
 
+@pytest.mark.parametrize(("to_write", "saved"), [(1, [10, 20, 30]), (5, [10])])
+def test_checkpoints_take_a_tenth_of_the_time_at_most(make, monkeypatch, to_write, saved):
+    clock, written, done = [0.0], [], [0.0]
+
+    def train(state, *args):
+        clock[0] += 2  # seconds a step
+        return count_steps(state, *args)
+
+    def save(step, *_):
+        written.append(step)
+        done[0] = clock[0] + to_write
+
+    loop = make(train=train, epochs=8, checkpoint_seconds=20)
+    monkeypatch.setattr(loop_module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(loop._checkpoints, "save", save)
+    monkeypatch.setattr(loop._checkpoints, "is_saving", lambda: clock[0] < done[0])
+    loop.run()
+    assert sorted(set(written)) == [*saved, 8 * STEPS]
+
+
 def test_a_profile_is_of_the_second_chunk_and_changes_nothing(make, tmp_path):
     loop = make()
     loop._plan = dataclasses.replace(loop._plan, profile=True)

@@ -21,11 +21,11 @@ from tests.kernels.conv_pooling import (
 )
 
 EXAMPLES = {1: 6, 2: 8, 3: 3}
-EACH_METHOD = pytest.mark.parametrize("method", kernels.conv_pool_methods())
+FOURS = pytest.param("winograd_pool_4", marks=pytest.mark.slow)  # seconds to compile, each time
 # Of whole numbers, all but one compute no other numbers on the way than whole ones and halves.
-EACH_EXACT_METHOD = pytest.mark.parametrize(
-    "method", sorted(set(kernels.conv_pool_methods()) - {"winograd_pool_4"})
-)
+EXACT_METHODS = sorted(set(kernels.conv_pool_methods()) - {"winograd_pool_4"})
+EACH_EXACT_METHOD = pytest.mark.parametrize("method", EXACT_METHODS)
+EACH_METHOD = pytest.mark.parametrize("method", [*EXACT_METHODS, FOURS])
 
 
 @pytest.mark.parametrize("rank", EXAMPLES)
@@ -57,6 +57,7 @@ def test_chunks_of_a_batch_are_computed_as_the_whole(method, monkeypatch):
     check(method, dataclasses.replace(USUAL, x_shape=(3, 7, 8, 2)))
 
 
+@pytest.mark.slow
 def test_chunks_of_a_batch_by_fours_are_computed_as_the_whole(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)

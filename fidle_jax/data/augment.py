@@ -43,8 +43,10 @@ class Augmentation:
 NO_AUGMENTATION = Augmentation()
 
 
-def scale(images: UInt8[Array, "..."]) -> Float[Array, "..."]:
-    """Pixels as float32 from 0 to 1."""
+def scale(images: UInt8[Array, "..."] | Float[Array, "..."]) -> Float[Array, "..."]:
+    """Pixels as float32 from 0 to 1; what is no pixels but numbers, as they are."""
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images
     return images.astype(jnp.float32) / 255
 
 

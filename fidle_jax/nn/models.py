@@ -1,6 +1,7 @@
 """The networks, and the names that the command line knows them by."""
 
 import itertools
+from collections.abc import Callable
 
 import jax
 from flax import linen as nn
@@ -66,33 +67,38 @@ class CNN(nn.Module):
 
 
 class DNN(nn.Module):
-    """The course's baseline without convolutions: 784-100-100-10 on digits.
+    """A network without convolutions; as it stands the course's baseline on digits: 784-100-100-10.
 
     Attributes:
-        classes: number of classes.
-        dropout: rates after the two hidden layers; the course has none.
+        classes: number of classes, or of other outputs.
+        hidden: neurons of each hidden layer.
+        activation: of the hidden layers.
+        dropout: rates after the hidden layers, from the first on; 0 where there are fewer. The course has
+            none.
         fuse: nothing to fuse here; there so that every model is made alike.
     """
 
     classes: int = 10
+    hidden: tuple[int, ...] = (100, 100)
+    activation: Callable[[Array], Array] = jax.nn.relu
     dropout: tuple[float, ...] = (0.0, 0.0)
     fuse: bool = True
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "batch height width channel"],
+        x: Float[Array, "batch ..."],
         *,
         train: bool = False,
         example_index: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch class"]:
-        """The logits."""
+        """The logits, or for another objective what it takes."""
         x = Flatten(name="flatten")(x)
-        for i in (1, 2):
-            x = Dense(100, jax.nn.relu, name=f"dense_{i}")(x)
-            if self.dropout[i - 1]:
+        for i, features in enumerate(self.hidden, start=1):
+            x = Dense(features, self.activation, name=f"dense_{i}")(x)
+            if i <= len(self.dropout) and self.dropout[i - 1]:
                 x = _dropout(self, i)(x, train=train, example_index=example_index)
-        return Dense(self.classes, name="dense_3")(x)
+        return Dense(self.classes, name=f"dense_{len(self.hidden) + 1}")(x)
 
     def smallest_image(self) -> int:
         """Height and width of the smallest images: there is no convolution that would need more."""

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from fidle_jax.data.augment import scale
 from fidle_jax.data.batches import padded_order, rows_at
-from fidle_jax.train.step import example_losses
+from fidle_jax.train.objectives import CLASSES, Objective, example_losses
 
 EVAL_BATCH_SIZE = 500
 
@@ -44,10 +44,11 @@ def evaluate(
     images: UInt8[Array, "example height width channel"],
     labels: Int[Array, " example"],
     places: Int[Array, " place"] | None = None,
-) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """Mean loss over all examples, in nats, and how many of them are classified right."""
-    logits = predict(model, variables, images, places)
-    return example_losses(logits, labels).mean(), jnp.sum(jnp.argmax(logits, -1) == labels)
+    objective: Objective = CLASSES,
+) -> tuple[Float[Array, ""], Array]:
+    """Mean loss over all examples, in nats for classes, and the sum of scores: how many are right."""
+    outputs = predict(model, variables, images, places)
+    return objective.losses(outputs, labels, 0.0).mean(), jnp.sum(objective.scores(outputs, labels))
 
 
 def evaluate_batch(

@@ -15,8 +15,9 @@ from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.nn import Conv, layer_table
 from fidle_jax.train.evaluation import predict
+from fidle_jax.train.objectives import example_losses
 from fidle_jax.train.run_dir import write_beside
-from fidle_jax.train.step import example_losses, step_keys
+from fidle_jax.train.step import step_keys
 
 VERSIONS = 32  # that are kept of an augmented image
 CANDIDATES = 1000  # that this image is chosen from

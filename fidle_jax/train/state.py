@@ -18,7 +18,7 @@ class Totals:
 
     Attributes:
         loss: sum of the examples' losses.
-        correct: examples classified right, as the network was when it met them.
+        correct: sum of their scores, as the network was when it met them: of classes, those classified right.
         examples: examples met.
         bad_step: first step whose loss was not finite, or the last of a chunk if the weights are not
             after it; else `NO_STEP`.

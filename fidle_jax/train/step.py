@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment
 from fidle_jax.data.batches import gather_batch, rows_at
+from fidle_jax.train.objectives import CLASSES, Objective
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
 
@@ -28,6 +29,7 @@ class Task:
         ema_decay: of the moving average of the weights, where the state has one.
         compute_dtype: of the network's arithmetic; the state is float32 whatever it is.
         axis_name: of the mapped axis that batches are spread over; None where arrays are whole.
+        objective: what the network's outputs are held against.
     """
 
     model: nn.Module
@@ -38,6 +40,7 @@ class Task:
     ema_decay: float = 0.0
     compute_dtype: str = "float32"
     axis_name: str | None = None
+    objective: Objective = CLASSES
 
     def over_axis(self, axis_name: str) -> "Task":
         """The same over a mapped axis; a network with batch norms has to know of it."""
@@ -45,14 +48,6 @@ class Task:
         if hasattr(model, "axis_name"):
             model = model.clone(axis_name=axis_name)
         return dataclasses.replace(self, model=model, axis_name=axis_name)
-
-
-def example_losses(
-    logits: Float[Array, "batch class"], labels: Int[Array, " batch"], smoothing: float = 0.0
-) -> Float[Array, " batch"]:
-    """Cross-entropy of each example, in nats, against targets smoothed by ``smoothing``."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
 
 
 def train_step(
@@ -77,7 +72,7 @@ def train_step(
         state.batch_stats,
         (images, labels, weights, example_index),
     )
-    grads, loss, right = _over_devices(task, sums)
+    grads, loss, score = _over_devices(task, sums)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, once_known(grads, updates))
     step_now = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
@@ -89,7 +84,7 @@ def train_step(
         step=state.step + 1,
         totals=Totals(
             loss=state.totals.loss + jnp.float32(loss * count),
-            correct=state.totals.correct + right,
+            correct=state.totals.correct + score,
             examples=state.totals.examples + count,
             bad_step=jnp.minimum(state.totals.bad_step, step_now),
         ),
@@ -118,7 +113,7 @@ def _over_parts(gradients, batch_stats: PyTree, parts: PyTree) -> tuple[PyTree, 
 
 
 def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
-    """Of one part: its shares of the gradient and the loss, how many are right; and the statistics.
+    """Of one part: its shares of the gradient and the loss, the sum of scores; and the statistics.
 
     Args:
         task: as of `train_step`.
@@ -143,7 +138,7 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
             mutable=["batch_stats"],
         )
         logits = _as_type(logits, "float32")
-        losses = example_losses(logits, labels, task.label_smoothing) * weights
+        losses = task.objective.losses(logits, labels, task.label_smoothing) * weights
         loss = objective = jnp.sum(losses) / count
         if task.class_weights:
             of_class = jnp.asarray(task.class_weights, losses.dtype)
@@ -152,8 +147,8 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
 
     gradient = jax.grad(loss_fn, has_aux=True)
     grads, (loss, logits, batch_stats) = gradient(state.params)
-    right = jnp.sum(weights * (jnp.argmax(logits, -1) == labels))
-    return (grads, loss, right), batch_stats
+    score = jnp.sum(weights * task.objective.scores(logits, labels))
+    return (grads, loss, score), batch_stats
 
 
 def step_keys(

@@ -16,13 +16,7 @@ from fidle_jax.data.batches import epoch_order, padded_order
 from fidle_jax.data.warp import Warp
 from fidle_jax.nn import CNN
 from fidle_jax.train.state import NO_STEP, init_state
-from fidle_jax.train.step import (
-    Task,
-    example_losses,
-    once_known,
-    train_chunk,
-    train_step,
-)
+from fidle_jax.train.step import Task, once_known, train_chunk, train_step
 
 SHAPE = (12, 12, 1)
 EXAMPLES = 37
@@ -63,15 +57,6 @@ def start(task=TASK, seed=0):
 
 def chunk(state, data, order, *bounds):
     return compiled(TASK)(state, *data, order, *bounds)
-
-
-def test_the_loss_of_each_example_is_the_cross_entropy_written_out():
-    logits, labels = jnp.array([[1.0, 2.0, 0.5], [0.0, 0.0, 0.0]]), jnp.array([0, 2])
-    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    expected = [-np.log(probabilities[0, 0]), -np.log(probabilities[1, 2])]
-    np.testing.assert_allclose(example_losses(logits, labels), expected, rtol=1e-6)
-    smooth = 0.7 * np.array(expected) - 0.1 * np.log(probabilities).sum(1)
-    np.testing.assert_allclose(example_losses(logits, labels, 0.3), smooth, rtol=1e-6)
 
 
 def test_chunks_of_any_length_give_the_same_bits(data):

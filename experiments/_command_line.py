@@ -13,6 +13,7 @@ from typing import NoReturn
 from _flags import Flags, check_flags
 from _join import join_others
 from _launch import launch
+from _programs import keep_programs
 from _terminal import FAILED, INTERRUPTED, WRONG_INPUT, exit_with, fail, parse_flags, set_up_output
 
 from fidle_jax.errors import InputError
@@ -134,26 +135,13 @@ def _short(value) -> str:
 
 
 def _configure(debug: bool) -> None:
-    import jax
-
     set_up_output()
     if not debug:
         # Where a checkpoint cannot be written, orbax logs hundreds of lines of tracebacks, and
         # tensorstore's threads leave some more, beside the error that the run raises and reports.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         sys.unraisablehook = lambda _: None
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(_programs_dir()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _programs_dir() -> Path:
-    """Where compiled programs are kept: one compiled on fewer cores, whose key is the same, is slower."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidle-jax" / "xla"
-    if not hasattr(os, "sched_getaffinity"):
-        return cache
-    return cache / f"{len(os.sched_getaffinity(0))}-cores"
+    keep_programs()
 
 
 def _resume_command(run_dir: Path) -> str:

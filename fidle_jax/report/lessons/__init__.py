@@ -1,0 +1,1 @@
+"""The figures of the lessons, a module for each: arrays in, a figure out."""

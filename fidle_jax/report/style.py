@@ -27,6 +27,18 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def legend_below(figure: Figure, columns: int, where: str = "outside lower center") -> None:
+    """One legend for all panels of the figure, each name once, under them."""
+    named = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        named.values(), named.keys(), loc=where, ncols=columns, fontsize=TEXT, frameon=False
+    )
+
+
 def short(name: str, most: int) -> str:
     """The name in at most ``most`` characters; the middle goes, as ends often differ."""
     if len(name) <= most:

@@ -77,6 +77,12 @@ def test_several_processes_share_the_runs_and_their_table_has_a_page(tmp_path):
     assert "--dataset tfds:fashion_mnist --epochs 3 --learning-rate 0.1" in page
 
 
+def under_way(sweep_dir):
+    """The process of each run that has begun: of one that was killed too soon the file may be empty."""
+    calls = [path.read_text().split() for path in (sweep_dir / "runs").glob("*/calls")]
+    return [int(words[0]) for words in calls if words]
+
+
 @pytest.mark.parametrize(
     "launch",
     [(), pytest.param(("--launch", "local", "--workers", "2"), marks=pytest.mark.slow)],
@@ -85,14 +91,15 @@ def test_an_interrupted_sweep_goes_on_by_the_same_command(tmp_path, launch):
     words = (*GRID, "--sweep-dir", tmp_path / "x", *launch, "--", *DATA)
     process = start(*words, seconds=30)
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "x" / "runs").glob("*/calls")) and time.monotonic() < deadline:
+    while not under_way(tmp_path / "x") and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "interrupted; the same command goes on\n")
     # Those that were under way have ended with it.
-    begun = list((tmp_path / "x" / "runs").glob("*/calls"))
-    assert not any(psutil.pid_exists(int(calls.read_text().split()[0])) for calls in begun)
+    begun = under_way(tmp_path / "x")
+    assert begun
+    assert not any(map(psutil.pid_exists, begun))
     status, out, err = call(*words)
     assert (status, "4 of 4 runs are finished" in out) == (0, True), err
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from fidle_jax.report.style import BLUE, LINES, SMALL, TEXT, VERMILLION, new_figure
+from fidle_jax.report.style import BLUE, LINES, SMALL, TEXT, VERMILLION, legend_below, new_figure
 
 FLAT_COLOUR = "#ECE3D2"
 STYLES = (BLUE, "-"), (VERMILLION, "--")
@@ -35,19 +35,7 @@ def all_activations(
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(values) :]:
         axes.set_visible(False)
-    named = {
-        label: handle
-        for axes in panels
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        named.values(),
-        named.keys(),
-        loc="outside lower center",
-        ncols=3,
-        fontsize=TEXT,
-        frameon=False,
-    )
+    legend_below(figure, columns=3)
     return figure
 
 

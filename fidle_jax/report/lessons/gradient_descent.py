@@ -16,6 +16,7 @@ from fidle_jax.report.style import (
     TEXT,
     VERMILLION,
     WIDTH,
+    legend_below,
     new_figure,
 )
 
@@ -68,7 +69,7 @@ def line_and_surface(
     left.set_ylabel("y", fontsize=TEXT)
     left.tick_params(labelsize=SMALL)
     left.spines[["top", "right"]].set_visible(False)
-    _legend(figure, right)
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -110,7 +111,7 @@ def losses(lines: dict[str, Float[np.ndarray, " step"]], least_loss: float, acro
     _losses(axes, lines, least_loss, markevery=every)
     axes.set_xlabel(across, fontsize=TEXT)
     axes.set_ylim(_floor(least_loss) / 2, 10 * max(line[0] for line in lines.values()))
-    _legend(figure, axes)
+    legend_below(figure, columns=2 if len(axes.get_legend_handles_labels()[0]) == 4 else 3)
     return figure
 
 
@@ -137,7 +138,7 @@ def race(
     top = max(line.max() for line in lines.values())
     right.set_ylim(_floor(surface.least_loss) / 2, 2 * top)
     right.set_xlabel("step", fontsize=TEXT)
-    _legend(figure, right)
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -181,11 +182,3 @@ def _losses(axes: Axes, lines, least_loss: float, markevery: int | list[int]) ->
 def _floor(least_loss: float) -> float:
     """Below this a loss is drawn as this: single precision knows no better."""
     return 1e-5 * least_loss
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=2 if len(labels) == 4 else 3, fontsize=TEXT,
-        frameon=False,
-    )  # fmt: skip

@@ -1,13 +1,20 @@
 """Figures of the losses."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fidle_jax.report.style import BLUE, GREY, LINES, SMALL, TEXT, VERMILLION, new_figure
+from fidle_jax.report.style import (
+    BLUE,
+    GREY,
+    LINES,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    legend_below,
+    new_figure,
+)
 
 BROKEN_COLOUR = "#F6DCC8"
 STYLES = ((BLUE, "-"), (VERMILLION, "--"))
@@ -53,7 +60,7 @@ def over_logits(logits: Float[np.ndarray, " point"], curves: dict[str, Curve]) -
         axes.set_xlabel("logit", fontsize=TEXT)
         axes.grid(color=LINES)
         _finish(axes)
-    _legend(figure, panels[:1])
+    legend_below(figure, columns=2)
     return figure
 
 
@@ -76,7 +83,7 @@ def breakdown(
         column[-1].set_xlabel("logit", fontsize=TEXT)
     for axes, name in zip(grid[:, 0], TITLES, strict=True):
         axes.set_ylabel(name, fontsize=TEXT)
-    _legend(figure, grid.ravel())
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -110,20 +117,3 @@ def _finish(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=SMALL + 1)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend for the panels, each name once, under them."""
-    named = {
-        label: handle
-        for axes in panels
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        named.values(),
-        named.keys(),
-        loc="outside lower center",
-        ncols=len(named),
-        fontsize=TEXT,
-        frameon=False,
-    )

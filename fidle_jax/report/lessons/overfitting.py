@@ -8,7 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from fidle_jax.report.style import BLUE, GREEN, GREY, LINES, SMALL, TEXT, VERMILLION, new_figure
+from fidle_jax.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LINES,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    legend_below,
+    new_figure,
+)
 
 Curve = Float[np.ndarray, " place"]
 Points = tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]
@@ -46,7 +56,7 @@ def side_by_side(scene: Scene, curves: dict[str, Curve]) -> Figure:
         _draw_curve(axes, scene, curve)
         axes.set_xticks([-1, 0, 1])
         axes.set_title(name, fontsize=TEXT)
-    _name_below(figure, panels[:1])
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -69,7 +79,7 @@ def errors_by_degree(errors: Errors, best: int, points: int, noise: float) -> Fi
             fontsize=SMALL,
             color=GREY,
         )
-    _name_below(figure, [axes], columns=2)
+    legend_below(figure, columns=2)
     return figure
 
 
@@ -94,7 +104,7 @@ def one_degree(scene: Scene, curve: Curve, errors: Errors, place: int) -> Figure
     right.set_xlim(errors.at[0] - 1, errors.at[-1] + 1)
     right.set_ylim(*error_limits([errors], scene.noise))
     right.set_xlabel("degree", fontsize=TEXT)
-    _name_below(figure, [left, right], columns=3, loc="lower center")
+    legend_below(figure, columns=3, where="lower center")
     return figure
 
 
@@ -127,7 +137,7 @@ def network(
     right.yaxis.set_major_formatter("{x:g}")
     right.yaxis.set_minor_formatter(NullFormatter())
     right.set_xlabel("training steps", fontsize=TEXT)
-    _name_below(figure, [left, right], columns=3)
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -193,22 +203,3 @@ def _mark_best(axes: Axes, errors: Errors, best: int) -> None:
 def _plain(axes: Axes) -> None:
     axes.tick_params(labelsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _name_below(
-    figure: Figure, panels: list[Axes], columns: int = 4, loc: str = "outside lower center"
-) -> None:
-    """One legend for the panels, under them."""
-    named = {
-        label: handle
-        for axes in panels
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        named.values(),
-        named.keys(),
-        loc=loc,
-        ncols=min(columns, len(named)),
-        fontsize=SMALL + 1,
-        frameon=False,
-    )

@@ -6,7 +6,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from fidle_jax.report.style import BLUE, GREEN, GREY, LINES, SMALL, TEXT, VERMILLION, new_figure
+from fidle_jax.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LINES,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    legend_below,
+    new_figure,
+)
 
 Curves = tuple[Float[np.ndarray, " epoch"], Float[np.ndarray, " epoch"]]
 
@@ -22,7 +32,7 @@ def training_curves(panels: dict[str, Curves], best_epoch: int) -> Figure:
         _both(axes, curves)
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"least loss: epoch {best_epoch}")
         axes.set_title(title, fontsize=TEXT)
-    _legend_below(figure, drawn[0])
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -43,7 +53,7 @@ def with_and_without(panels: dict[str, Curves], baseline: float, ylabel: str) ->
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     drawn[0].set_ylabel(ylabel, fontsize=TEXT)
-    _legend_below(figure, drawn[0])
+    legend_below(figure, columns=3)
     return figure
 
 
@@ -112,10 +122,3 @@ def _plain(axes: Axes) -> None:
     axes.grid(color=LINES)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _legend_below(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, fontsize=TEXT, frameon=False
-    )

@@ -83,13 +83,7 @@ class Checkpoints:
         return *from_first(tuple(arrays)), facts
 
     def _newest_whole(self, state: PyTree, best: PyTree):
-        alone = ocp.options.MultiprocessingOptions(
-            primary_host=jax.process_index(),
-            active_processes={jax.process_index()},
-            barrier_sync_key_prefix="restore",
-        )
-        options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
-        with ocp.CheckpointManager(self._directory, options=options) as reader:
+        with _reader(self._directory) as reader:
             steps = sorted(reader.all_steps(), reverse=True)
             for position, step in enumerate(steps):
                 try:
@@ -128,6 +122,45 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, and lets the background threads go."""
         self._manager.close()
+
+
+def read_newest(
+    directory: Path, state: PyTree, best: PyTree
+) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
+    """State, best and facts of the newest checkpoint in a directory that is only read; None without one.
+
+    ``state`` and ``best`` give the structure.
+
+    Raises:
+        Exception: it is damaged, or of another structure; of whatever kind orbax raises.
+    """
+    if not directory.is_dir():
+        return None
+    with _quiet(), _reader(directory.absolute()) as reader:
+        step = reader.latest_step()
+        return None if step is None else _restore_step(reader, step, state, best)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without orbax's three warnings that a directory that is only read is only read."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
+
+
+def _reader(directory: Path) -> ocp.CheckpointManager:
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix="restore",
+    )
+    options = ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone)
+    return ocp.CheckpointManager(directory, options=options)
 
 
 def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best: PyTree):

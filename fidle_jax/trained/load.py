@@ -1,0 +1,129 @@
+"""A finished run's network, from its directory."""
+
+import functools
+import json
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, PyTree, UInt8
+
+from fidle_jax.data.augment import scale
+from fidle_jax.errors import InputError
+from fidle_jax.nn import make_model
+from fidle_jax.train import run_dir as run_dirs
+from fidle_jax.train.checkpoints import read_newest
+from fidle_jax.train.config import Config
+from fidle_jax.train.optimizer import make_optimizer
+from fidle_jax.train.state import init_state
+
+
+class Trained(NamedTuple):
+    """What a run has learned.
+
+    Attributes:
+        predict: images, uint8 or numbers from 0 to 1, to the probabilities of the classes: a pure,
+            compiled function.
+        variables: the weights that validation picked, and the statistics of batch norms.
+        model: the network; ``model.apply(variables, images)`` gives logits of images from 0 to 1.
+        image_shape: of an image: height, width, channels.
+        class_names: in the order of the probabilities.
+        config: what was asked of the run.
+        result: what result.json holds.
+    """
+
+    predict: Callable[[UInt8[Array, "batch height width channel"]], Float[Array, "batch class"]]
+    variables: PyTree
+    model: nn.Module
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    config: Config
+    result: dict[str, Any]
+
+
+def load(run_dir: str | Path) -> Trained:
+    """The network of the finished run in ``run_dir``, with the weights that were tested.
+
+    Raises:
+        InputError: there is no run, or one that is not finished, of another version, or damaged.
+    """
+    run_dir = Path(run_dir).expanduser()
+    config, result = _read(run_dir)
+    class_names, image_shape = _classes_and_shape(run_dir)
+    model = make_model(config.model, len(class_names), image_shape, config.dropout, config.width)
+    variables = _variables(run_dir, config, model, image_shape)
+
+    @jax.jit
+    def probabilities(variables, images):
+        return jax.nn.softmax(model.apply(variables, scale(images)))
+
+    return Trained(
+        predict=functools.partial(probabilities, variables),
+        variables=variables,
+        model=model,
+        image_shape=image_shape,
+        class_names=class_names,
+        config=config,
+        result=result,
+    )
+
+
+def _read(run_dir: Path) -> tuple[Config, dict[str, Any]]:
+    if not (run_dir / "config.json").exists():
+        raise InputError(
+            f"there is no run in {run_dir}: it has no config.json; give the directory of a finished run"
+        )
+    try:
+        experiment = json.loads((run_dir / "config.json").read_text()).get("experiment", "")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{run_dir / 'config.json'} cannot be read: {error}") from error
+    if experiment.startswith("lesson/"):
+        raise InputError(
+            f"{run_dir} is a lesson's, which keeps no network; give the directory of a run"
+        )
+    config = run_dirs.read_config(run_dir, experiment)
+    result = run_dirs.finished_result(run_dir)
+    if result is None:
+        raise InputError(
+            f"the run in {run_dir} is not finished; go on with it: "
+            f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
+        )
+    return config, result
+
+
+def _classes_and_shape(run_dir: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+    try:
+        with np.load(run_dir / "evaluation.npz") as evaluation:
+            names = tuple(map(str, evaluation["class_names"]))
+        with np.load(run_dir / "layers.npz") as layers:
+            return names, layers["map/00 input"].shape
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"the run in {run_dir} lacks what its test left, or it is damaged ({error}); run it again"
+        ) from error
+
+
+def _variables(run_dir: Path, config: Config, model: nn.Module, image_shape) -> PyTree:
+    # Only what it is made of counts here: which schedule it was does not.
+    optimizer = make_optimizer(config, optax.constant_schedule(0.0))
+    state = jax.eval_shape(
+        lambda: init_state(model, image_shape, optimizer, 0, average=config.ema_decay > 0)
+    )
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    try:
+        restored = read_newest(run_dir / "checkpoints", state, state.variables())
+    # What a damaged file makes orbax and tensorstore raise is of many kinds.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the last checkpoint in {run_dir} is damaged or of another version ({reason}); run it again"
+        ) from error
+    if restored is None:
+        raise InputError(f"the run in {run_dir} has no checkpoint any more; run it again")
+    return jax.device_put(restored[1])

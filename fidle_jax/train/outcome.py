@@ -1,8 +1,6 @@
 """The test, once, at the end of a run, and what the report needs besides."""
 
-import functools
 import io
-import operator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from flax import linen as nn
 
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
-from fidle_jax.nn import Conv, layer_table
+from fidle_jax.nn.inside import look_inside
 from fidle_jax.train.evaluation import predict
 from fidle_jax.train.objectives import example_losses
 from fidle_jax.train.run_dir import write_beside
@@ -45,7 +43,13 @@ def evaluate_test(
         class_names=np.array(dataset.class_names),
         **_groups(dataset),
     )
-    _save_arrays(run_dir / "layers.npz", **_look_inside(model, variables, split.images))
+    inside = look_inside(model, variables, scale(split.images[0]))
+    _save_arrays(
+        run_dir / "layers.npz",
+        digit=np.array(0),
+        **{f"kernel/{name}": kernel for name, kernel in inside.kernels.items()},
+        **{f"map/{name}": values for name, values in inside.maps.items()},
+    )
     return {"test_loss": float(losses.mean()), "test_accuracy": right / len(split.labels)}
 
 
@@ -104,33 +108,6 @@ def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
     bright = brightness >= np.quantile(brightness, 0.75)
     clear = bright & (sharpness >= np.quantile(sharpness[bright], 0.75))
     return int(rows[np.argmax(np.where(clear, middle.std(axis=(1, 2, 3)), -1))])
-
-
-def _look_inside(model, variables, images, digit: int = 0) -> dict[str, np.ndarray]:
-    """Kernels and feature maps, named "kernel/LAYER" and "map/NUMBER LAYER"."""
-    # One image, uncompiled: a single operation for each convolution is there long before the hundreds of
-    # others that a method of this project's takes.
-    plain = {"fuse": False} | ({"method": "xla"} if hasattr(model, "method") else {})
-    _, captured = model.clone(**plain).apply(
-        variables, scale(images[digit : digit + 1]), capture_intermediates=True
-    )
-    outputs = captured["intermediates"]
-    arrays = {"digit": np.array(digit), "map/00 input": np.asarray(scale(images[digit]))}
-    for row in layer_table(model, images.shape[1:]):
-        name, kind = row.layer.removesuffix(")").split(" (")
-        if kind == Conv.__name__:
-            arrays[f"kernel/{name}"] = np.asarray(_within(variables["params"], name)["kernel"])
-        if kind != "Dropout":
-            number = sum(key.startswith("map/") for key in arrays)
-            arrays[f"map/{number:02d} {name}"] = np.asarray(
-                _within(outputs, name)["__call__"][0][0]
-            )
-    return arrays
-
-
-def _within(tree: dict[str, Any], name: str) -> dict[str, Any]:
-    """What a layer has there, by its name in the table of layers."""
-    return functools.reduce(operator.getitem, name.split("/"), tree)
 
 
 def _save_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -10,14 +10,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from fidle_jax.data import (
-    Dataset,
-    Split,
-    StoredSplit,
-    grouped_split,
-    load_dataset,
-    stratified_split,
-)
+from fidle_jax.data import Dataset, Split, StoredSplit, load_dataset
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.nn import format_table, layer_table, make_model
@@ -26,6 +19,7 @@ from fidle_jax.train import processes
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.config import Config, check, differences, options, resolve, to_json
+from fidle_jax.train.held_out import hold_out, take_share
 from fidle_jax.train.loader import choose_loader, gather_parts, make_program
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
 from fidle_jax.train.optimizer import make_schedule
@@ -135,10 +129,10 @@ def _load(config: Config, mesh: Mesh):
     with processes.all_or_none():
         if jax.process_count() > 1:
             dataset.check("train", whole)
-        whole = _scaled(whole, config.scale)
+        whole = take_share(whole, config.scale)
         # As the course does, to compare with its figures: the best epoch is that on the test set.
         on_test = config.hold_out == "test"
-        train, validation = (whole, get("test")) if on_test else _hold_out(whole, config)
+        train, validation = (whole, get("test")) if on_test else hold_out(whole, config)
         _check_batch_size(config, len(train.labels), mesh.size)
     return config, dataset, model, loader, train, validation
 
@@ -168,29 +162,6 @@ def _same_run(config: Config, experiment: str) -> Config:
             "leave these flags out to go on with it, or take another --run-dir for a new run"
         )
     return config
-
-
-def _scaled(split: Split | StoredSplit, scale: float) -> Split | StoredSplit:
-    """That share of it, the same for every seed: runs that are compared see the same examples."""
-    if scale == 1:
-        return split
-    try:
-        if split.groups is None:
-            kept, _ = stratified_split(split.labels, 1 - scale, seed=0)
-        else:
-            kept, _ = grouped_split(split.labels, split.groups, 1 - scale, seed=0)
-    except InputError:  # so near to 1 that no example is left out
-        return split
-    return split.take(kept)
-
-
-def _hold_out(split: Split | StoredSplit, config: Config):
-    """The training examples and those held out for validation."""
-    if split.groups is None or config.hold_out == "examples":
-        rows = stratified_split(split.labels, config.validation_fraction, config.seed)
-    else:
-        rows = grouped_split(split.labels, split.groups, config.validation_fraction, config.seed)
-    return tuple(map(split.take, rows))
 
 
 def _check_batch_size(config: Config, examples: int, devices: int) -> None:

@@ -144,13 +144,13 @@ def test_an_epoch_may_be_chosen_on_the_test_set_as_the_course_does_and_the_run_s
 def test_a_share_of_the_training_data_is_the_same_for_every_seed_and_the_test_is_whole(
     run, tmp_path, monkeypatch, loader
 ):
-    kept, hold_out = [], run_module._hold_out
+    kept, hold_out = [], run_module.hold_out
 
     def keep(split, config):
         kept.append(split.read_images(np.arange(len(split.labels))))
         return hold_out(split, config)
 
-    monkeypatch.setattr(run_module, "_hold_out", keep)
+    monkeypatch.setattr(run_module, "hold_out", keep)
     for seed in (0, 1):
         how = {"seed": seed, "epochs": 1, "batch_size": 8, "loader": loader}
         result = run(scale=0.4, run_dir=tmp_path / str(seed), **how)
@@ -165,7 +165,7 @@ def test_a_share_of_photographs_is_of_whole_tracks(run, squares, monkeypatch):
     grouped = dataclasses.replace(
         split, groups=np.arange(90, dtype=np.int32) // 9 * 3 + split.labels
     )
-    part = run_module._scaled(grouped, 0.5)
+    part = run_module.take_share(grouped, 0.5)
     whole = {group: (grouped.groups == group).sum() for group in part.groups}
     assert all((part.groups == group).sum() == count for group, count in whole.items())
     assert len(part.labels) == pytest.approx(45, abs=9)

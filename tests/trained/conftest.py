@@ -1,0 +1,33 @@
+"""A small finished run, made once a session for all who begin with one."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+FLAGS = ("--data", "sample", "--epochs", "3", "--augmentation", "none", "--batch-size", "32")
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, programs) -> Path:
+    """The directory of a finished run on the embedded sample of MNIST: to be read, never written."""
+    return finished_run(tmp_path_factory)
+
+
+def finished_run(tmp_path_factory) -> Path:
+    """As `trained_run`; processes that test side by side share it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    run_dir = shared / "trained_run"
+    with (shared / "trained_run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (run_dir / "report.html").exists():
+            command = [sys.executable, EXPERIMENTS / "mnist_cnn.py", "--run-dir", run_dir, *FLAGS]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, done.stderr
+    return run_dir

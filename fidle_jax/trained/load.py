@@ -19,7 +19,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.nn import make_model
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_newest
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import Config, resolve
 from fidle_jax.train.optimizer import make_optimizer
 from fidle_jax.train.state import init_state
 
@@ -80,14 +80,16 @@ def _read(run_dir: Path) -> tuple[Config, dict[str, Any]]:
             f"there is no run in {run_dir}: it has no config.json; give the directory of a finished run"
         )
     try:
-        experiment = json.loads((run_dir / "config.json").read_text()).get("experiment", "")
-    except (OSError, ValueError, AttributeError) as error:
+        experiment = str(json.loads((run_dir / "config.json").read_text())["experiment"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run_dir / 'config.json'} cannot be read: {error}") from error
     if experiment.startswith("lesson/"):
         raise InputError(
             f"{run_dir} is a lesson's, which keeps no network; give the directory of a run"
         )
     config = run_dirs.read_config(run_dir, experiment)
+    # What a run of an earlier version did not know is its recipe's.
+    config = resolve(config, config.data)
     result = run_dirs.finished_result(run_dir)
     if result is None:
         raise InputError(

@@ -10,6 +10,8 @@ import pytest
 
 from tests.trained.conftest import finished_run
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).parents[2] / "experiments" / "evaluate.py"
 
 

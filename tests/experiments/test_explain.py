@@ -12,6 +12,8 @@ from PIL import Image
 
 from tests.trained.conftest import finished_run
 
+pytestmark = pytest.mark.slow
+
 EXPLAIN = Path(__file__).parents[2] / "experiments" / "explain.py"
 METHODS = ("answer", "saliency", "integrated_gradients", "grad_cam", "occlusion", "layers")
 

@@ -6,6 +6,8 @@ import pytest
 from fidle_jax.lesson.polynomials import MANY, PLACES, draw
 from fidle_jax.lesson.remedies import DECAY, DROPOUT, EARLY, MORE, PLAIN, learn
 
+pytestmark = pytest.mark.slow
+
 STEPS = 200
 
 

@@ -4,7 +4,6 @@ import contextlib
 import difflib
 import importlib.util
 import io
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from fidle_jax.absl_logs import only_errors
 from fidle_jax.data.dataset import WHOLE, Dataset, Split, StoredSplit, part_rows
 from fidle_jax.data.network import reachable
 from fidle_jax.data.prepared import does_not_fit, is_lack_of_memory, raw_source, read_numbers
@@ -144,7 +144,8 @@ def _read(
     label_key: str,
     part: tuple[int, int],
 ) -> Split:
-    with _only_errors_of_absl(), _reading(builder):
+    # TFDS recommends OpenCV to every reader.
+    with only_errors(), _reading(builder):
         source = builder.as_data_source(split)
         examples = source.__getitems__(part_rows(len(source), part))
         images = _images(builder, examples, image_key)
@@ -160,7 +161,7 @@ def _open(
     label_key: str,
     part: tuple[int, int],
 ) -> StoredSplit:
-    with _only_errors_of_absl(), _reading(builder):
+    with only_errors(), _reading(builder):
         source = builder.as_data_source(split)
         rows = part_rows(len(source), part)
         labels = read_numbers(raw_source(builder, split), rows, [label_key])[label_key]
@@ -217,18 +218,6 @@ def _prepare_command(name: str, data_dir: Path | str | None) -> str:
         ".download_and_prepare(file_format='array_record')"
     )
     return f'python -c "{code}"'
-
-
-@contextlib.contextmanager
-def _only_errors_of_absl() -> Iterator[None]:
-    """Keeps TFDS from recommending OpenCV, to every reader."""
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        absl.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

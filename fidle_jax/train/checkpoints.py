@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from fidle_jax.absl_logs import only_errors
 from fidle_jax.errors import InputError
 from fidle_jax.train.processes import all_or_none, from_first, gather_texts, is_first
 
@@ -136,21 +137,10 @@ def read_newest(
     """
     if not directory.is_dir():
         return None
-    with _quiet(), _reader(directory.absolute()) as reader:
+    # Orbax warns three times that a directory that is only read is only read.
+    with only_errors(), _reader(directory.absolute()) as reader:
         step = reader.latest_step()
         return None if step is None else _restore_step(reader, step, state, best)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without orbax's three warnings that a directory that is only read is only read."""
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        absl.setLevel(level)
 
 
 def _reader(directory: Path) -> ocp.CheckpointManager:

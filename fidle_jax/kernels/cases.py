@@ -1,9 +1,10 @@
-"""Convolutions to try methods on, drawn by hypothesis for `fidle_jax.kernels.testing`."""
+"""Convolutions drawn by hypothesis for `fidle_jax.kernels.testing`."""
 
 import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from fidle_jax.kernels import conv
 from fidle_jax.kernels.windows import resolve_windows
 
-# Windows, strides and dilations that an axis is drawn from, by the number of axes.
+# Windows, strides and dilations to draw for an axis, by the number of axes.
 CHOICES = {
     1: ((1, 2, 3, 4, 5), (1, 2, 3), (1, 2, 3)),
     2: ((1, 2, 3, 4, 5), (1, 2, 3), (1, 2)),
@@ -24,7 +25,7 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class ConvCase:
-    """A convolution to compute: shapes and type of its arrays, and its arguments."""
+    """Shapes, type and arguments of a convolution."""
 
     x_shape: tuple[int, ...]
     w_shape: tuple[int, ...]
@@ -36,31 +37,34 @@ class ConvCase:
 
     @property
     def y_shape(self) -> tuple[int, ...]:
-        """The result's shape."""
+        """Shape of the result."""
         spatial, size = self.x_shape[1:-1], self.w_shape[:-2]
         windows = resolve_windows(spatial, size, self.strides, self.padding, self.dilation)
         return (self.x_shape[0], *windows.count, self.w_shape[-1])
 
     def arrays(self) -> list[jax.Array]:
-        """x, w, and a weight for each value of the result, which makes its gradients random ones."""
+        """Return x, w, and random weights of the result, the cotangent of the gradients."""
         rng = np.random.default_rng(0)
         shapes = (self.x_shape, self.w_shape, self.y_shape)
         return [jnp.asarray(rng.normal(size=shape), self.dtype) for shape in shapes]
 
-    def conv(self, method: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-        """The convolution of x and w by ``method``."""
-        arguments = {
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `fidle_jax.kernels.conv` except the method."""
+        return {
             "strides": self.strides,
             "padding": self.padding,
             "dilation": self.dilation,
             "groups": self.groups,
         }
-        return functools.partial(conv, method=method, **arguments)
+
+    def conv(self, method: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """Return the convolution of x and w by ``method``."""
+        return functools.partial(conv, method=method, **self.arguments())
 
 
 @st.composite
 def conv_cases(draw, supports: Callable[..., bool], rank: int) -> ConvCase:
-    """Cases of ``rank`` spatial axes, with windows that ``supports`` takes; the simplest comes first."""
+    """Draw cases of ``rank`` spatial axes with supported windows, the simplest first."""
     size, strides, dilation = draw(st.sampled_from(supported(supports, rank)))
     pair = st.tuples(*[st.integers(0, 3)] * 2)
     each = st.tuples(*[st.integers(0, 3) | pair] * rank)
@@ -82,13 +86,13 @@ def conv_cases(draw, supports: Callable[..., bool], rank: int) -> ConvCase:
 
 
 def supported(supports: Callable[..., bool], rank: int) -> list[tuple]:
-    """All (size, strides, dilation) of `CHOICES` that ``supports`` takes."""
+    """Return all supported (size, strides, dilation) of `CHOICES`."""
     axes = itertools.product(itertools.product(*CHOICES[rank]), repeat=rank)
     return [kind for kind in (tuple(zip(*axis, strict=True)) for axis in axes) if supports(*kind)]
 
 
 def _room(padding, axis, span):
-    """What ``padding`` adds to an axis, for a window of ``span``."""
+    """Return the number of values that ``padding`` adds to an axis."""
     if isinstance(padding, str):
         return span if padding == "same" else 0
     sides = padding if isinstance(padding, int) else padding[axis]

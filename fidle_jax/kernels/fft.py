@@ -1,20 +1,19 @@
 """Convolution as a product of Fourier transforms: for windows of many values.
 
-Its cost does not grow with the window (Mathieu, Henaff and LeCun, "Fast training of convolutional
-networks through FFTs", 2013). Strides save nothing: all places are computed, some are kept.
+The cost does not grow with the window (Mathieu, Henaff and LeCun, "Fast training of convolutional
+networks through FFTs", 2013). Strides save nothing: all outputs are computed, some are kept.
+
+Rounding errors are relative to the largest value of the image, not of the window. So this method is
+explicit-only: "auto" never selects it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 from jax import lax
 
+from fidle_jax.kernels.arrays import Array, Float, sum_dtype
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, pad
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
 
 
 def conv(
@@ -26,9 +25,9 @@ def conv(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Float[Array, "batch *count feature"]:
-    """The convolution: channels are summed at each frequency, then transformed back."""
+    """Sum the channels at each frequency, then transform back."""
     windows = conv_windows(x, w, strides, padding, dilation, groups)
-    dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
+    dtype, wide = x.dtype, sum_dtype(x.dtype)
     if x.size == 0:
         return jnp.zeros((x.shape[0], *windows.count, w.shape[-1]), dtype)
     x = pad(x, windows.padding).astype(wide)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import polynomial
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from fidle_jax.kernels.arrays import Array, Float
 
 
 class Filtering(NamedTuple):

@@ -6,15 +6,12 @@ depends on its own index alone, the same whatever the number of devices that sha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Int, Key, UInt32
+from fidle_jax.kernels.arrays import Array, Int, Key, UInt32
 
 
 def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import lax
 
-from fidle_jax.kernels.chunks import in_chunks
-from fidle_jax.kernels.stored import stored
-from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, pad
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+from fidle_jax.kernels.arrays import Array, Float, sum_dtype
+from fidle_jax.kernels.chunks import in_chunks, in_slabs
+from fidle_jax.kernels.materialize import materialize
+from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
 
 
 def conv(
@@ -25,33 +23,44 @@ def conv(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Float[Array, "batch *count feature"]:
-    """Every window a row, every kernel a column, and the product of the two matrices."""
+    """Write every window as a row and every kernel as a column, and multiply the two matrices."""
     windows = conv_windows(x, w, strides, padding, dilation, groups)
     values, features = math.prod(windows.size), w.shape[-1]
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = sum_dtype(x.dtype)
 
-    def convolve(x):
+    def product(x, windows):
         windowed = _patches(pad(x, windows.padding), windows)
         if groups == 1:
             rows = windowed.reshape(math.prod(windowed.shape[:-1]), windowed.shape[-1])
             columns = w.reshape(rows.shape[1], features)
-            product = jnp.matmul(rows, columns, preferred_element_type=wide)
+            y = jnp.matmul(rows, columns, preferred_element_type=wide)
         else:
             rows = windowed.reshape(math.prod(windowed.shape[:-1]), values, groups, w.shape[-2])
             columns = w.reshape(values, w.shape[-2], groups, features // groups)
-            product = jnp.einsum("rvgc,vcgf->rgf", rows, columns, preferred_element_type=wide)
-        return product.reshape(x.shape[0], *windows.count, features)
+            y = jnp.einsum("rvgc,vcgf->rgf", rows, columns, preferred_element_type=wide)
+        return y.reshape(x.shape[0], *windows.count, features)
 
-    # Twice, for the backward pass has the gradient in the patches beside them.
-    bytes_of_one = 2 * wide.itemsize * math.prod(windows.count) * (values * x.shape[-1] + features)
-    return in_chunks(convolve, x, bytes_of_one).astype(x.dtype)
+    bytes_of_one = temporary_bytes(x.shape, w.shape, windows, wide.itemsize)
+
+    def convolve(x):
+        return in_slabs(product, x, windows, bytes_of_one)
+
+    return in_chunks(convolve, (x,), bytes_of_one).astype(x.dtype)
+
+
+def temporary_bytes(
+    x_shape: Sequence[int], w_shape: Sequence[int], windows: Windows, itemsize: int = 4
+) -> int:
+    """Return the bytes of one example's patches, products and their cotangents."""
+    values = math.prod(windows.size) * x_shape[-1] + w_shape[-1]
+    return 2 * itemsize * math.prod(windows.count) * values
 
 
 def _patches(x, windows):
-    """The values of each window as channels: (batch, *count, value x channel).
+    """Return the values of each window as channels: (batch, *count, value x channel).
 
-    Axis by axis, the last one first: sums of slices rather than of products of slices to compile, and
-    longer pieces to copy and, in the gradient, to add.
+    The axes are processed one by one, the last one first. That compiles a sum of slices instead of a
+    product of slices per axis, and copies longer pieces.
     """
     for axis in range(len(windows.size), 0, -1):
         size, dilation, stride, count = (
@@ -64,5 +73,5 @@ def _patches(x, windows):
             for start in starts
         ]
         x = jnp.concatenate(pieces, axis=-1)
-        x = stored(x) if axis > 1 else x
+        x = materialize(x) if axis > 1 else x
     return x

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fidle_jax.kernels.arrays import Array, Float, Shaped, sum_dtype
+from fidle_jax.kernels.pooling import lowest, mean_dtype
 from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
 
 
 def conv(
@@ -32,7 +30,7 @@ def conv(
 ) -> Float[Array, "batch *count feature"]:
     """The sum, at each place of the window, of the window's values times the kernel's."""
     windows = conv_windows(x, w, strides, padding, dilation, groups)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = sum_dtype(x.dtype)
     image = pad(x, windows.padding).astype(wide)
     kernels = jnp.split(w.astype(wide), groups, axis=-1)
 
@@ -52,8 +50,8 @@ def _product_and_sum(window, kernel):
 
 
 def max_pool(
-    x: Float[Array, "batch *spatial channel"], windows: Windows
-) -> Float[Array, "batch *count channel"]:
+    x: Shaped[Array, "batch *spatial channel"], windows: Windows
+) -> Shaped[Array, "batch *count channel"]:
     """The largest value under the window; the gradient goes to the first of equal ones."""
 
     def at(window):
@@ -61,21 +59,22 @@ def max_pool(
         first = values.argmax(axis=1, keepdims=True)
         return jnp.take_along_axis(values, first, axis=1)[:, 0]
 
-    return _slide(pad(x, windows.padding, -jnp.inf), windows, at)
+    return _slide(pad(x, windows.padding, lowest(x.dtype)), windows, at)
 
 
 def avg_pool(
-    x: Float[Array, "batch *spatial channel"], windows: Windows
-) -> Float[Array, "batch *count channel"]:
+    x: Shaped[Array, "batch *spatial channel"], windows: Windows
+) -> Shaped[Array, "batch *count channel"]:
     """The mean of the values under the window; padding is not counted."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = mean_dtype(x.dtype)
+    wide = sum_dtype(dtype)
     inside = pad(jnp.ones_like(x, wide), windows.padding)
     image = pad(x.astype(wide), windows.padding)
 
     def total(window):
         return window.sum(axis=tuple(range(1, window.ndim - 1)))
 
-    return (_slide(image, windows, total) / _slide(inside, windows, total)).astype(x.dtype)
+    return (_slide(image, windows, total) / _slide(inside, windows, total)).astype(dtype)
 
 
 def _slide(image, windows, at):

@@ -1,20 +1,17 @@
-"""Convolution as a sum over the window's values: each a shifted image times one slice of the kernel.
+"""Convolution as a sum over the window's values: a shifted image times one slice of the kernel.
 
-No patches are stored. With one channel a group (a depthwise convolution) no matmul is left either:
-the sum of products goes through the cache once.
+No patches are stored. With one channel per group (a depthwise convolution) there is no matmul either,
+and the sum of products goes through the cache once.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
+from fidle_jax.kernels.arrays import Array, Float, sum_dtype
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, pad, shifted_slices
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
 
 
 def conv(
@@ -26,13 +23,13 @@ def conv(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Float[Array, "batch *count feature"]:
-    """The sum of k^n shifted images, each multiplied by the kernel's slice for that shift."""
+    """Add up k^n shifted images, each multiplied by the kernel's slice for that shift."""
     windows = conv_windows(x, w, strides, padding, dilation, groups)
     channels = x.shape[-1] // groups
     slices = shifted_slices(pad(x, windows.padding), windows)
     columns = w.reshape(math.prod(windows.size), channels, groups, -1)
     product = _elementwise if channels == 1 else _matmul
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = sum_dtype(x.dtype)
     total = sum(
         product(s.reshape(*s.shape[:-1], groups, channels), c, wide)
         for s, c in zip(slices, columns, strict=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-if TYPE_CHECKING:
-    from jaxtyping import Array
+from fidle_jax.kernels.arrays import Array
 
-Sizes = int | Sequence[int]
-Padding = str | int | Sequence[int | tuple[int, int]]
+# Integers may be Python's or NumPy's, sequences may be NumPy arrays. None is the default, 1.
+Sizes = int | np.integer | Sequence[int] | np.ndarray | None
+Padding = str | int | np.integer | Sequence[int | tuple[int, int]] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,10 @@ def conv_windows(
     Raises:
         ValueError: as `resolve_windows`, or arrays that do not go together.
     """
+    if groups is None:
+        groups = 1
+    if as_integer(groups) is None:
+        raise ValueError(f"groups is {groups!r}; it must be a positive integer")
     if x.ndim != w.ndim or x.ndim < 3:
         raise ValueError(
             f"x of {x.ndim} axes and w of {w.ndim}; expected the same number, 3 or more: (batch, "
@@ -99,33 +105,65 @@ def conv_windows(
 
 
 def per_axis(name: str, value: Sizes, rank: int) -> tuple[int, ...]:
-    """``value`` for each of ``rank`` axes.
+    """Return ``value`` as one integer for each of ``rank`` axes.
 
     Raises:
-        ValueError: not one whole number above zero for each axis.
+        ValueError: ``value`` is not one positive integer, or one for each axis.
     """
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * rank
-    if len(values) != rank or any(int(v) != v or v < 1 for v in values):
+    value = 1 if value is None else value
+    entries = as_list(value)
+    entries = [value] * rank if entries is None else entries
+    integers = [as_integer(entry) for entry in entries]
+    if len(integers) != rank or any(i is None or i < 1 for i in integers):
         raise ValueError(
-            f"{name} {value!r}; expected a whole number of 1 or more, or {rank} of them, one for "
-            "each spatial axis"
+            f"{name} is {value!r}; it must be a positive integer, or {rank} of them, one for each "
+            "spatial axis"
         )
-    return tuple(map(int, values))
+    return tuple(i for i in integers if i is not None)
+
+
+def as_list(value: Any) -> list[Any] | None:
+    """Return the entries of a sequence or of an array with axes, or None for anything else."""
+    if isinstance(value, str):
+        return None
+    if isinstance(value, Sequence):
+        return list(value)
+    return list(value) if getattr(value, "ndim", 0) else None
+
+
+def as_integer(value: Any) -> int | None:
+    """Return a whole number of any numeric type as int, or None for anything else."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    if isinstance(value, (float, np.floating)):
+        return int(value) if float(value).is_integer() else None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _pairs(padding, spatial, span, strides) -> tuple[tuple[int, int], ...]:
     if isinstance(padding, str):
         if padding.lower() not in ("valid", "same"):
-            raise ValueError(f"unknown padding {padding!r}; expected 'valid', 'same' or numbers")
+            raise ValueError(
+                f"unknown padding {padding!r}; it must be 'valid', 'same', an integer or pairs"
+            )
         return tuple(lax.padtype_to_pads(spatial, span, strides, padding.upper()))
-    each = (padding,) * len(spatial) if isinstance(padding, int) else tuple(padding)
-    pairs = tuple((side, side) if isinstance(side, int) else tuple(side) for side in each)
-    if len(pairs) != len(spatial) or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+    each = as_list(padding)
+    each = [padding] * len(spatial) if each is None else each
+    pairs = []
+    for side in each:
+        pair = as_list(side)
+        pairs.append(tuple(map(as_integer, [side, side] if pair is None else pair)))
+    if len(pairs) != len(spatial) or any(
+        len(pair) != 2 or None in pair or min(pair) < 0 for pair in pairs
+    ):
         raise ValueError(
-            f"padding {padding!r}; expected 'valid', 'same', a number of 0 or more, or for each of the "
-            f"{len(spatial)} spatial axes a number or a pair (before, after)"
+            f"padding is {padding!r}; it must be 'valid', 'same', a non-negative integer, or for each "
+            f"of the {len(spatial)} spatial axes an integer or a pair (before, after)"
         )
-    return tuple((int(low), int(high)) for low, high in pairs)
+    return tuple(pairs)
 
 
 def times(sizes: Sequence[int]) -> str:

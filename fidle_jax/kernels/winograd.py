@@ -1,58 +1,60 @@
 """Convolution by windows of 3 (3x3, 3x3x3, ...) at stride 1 with fewer multiplications.
 
-Minimal filtering (`fidle_jax.kernels.filtering`) along every axis: by F(2, 3), 16 products give four
-values of an image, where the definition takes 36; by F(4, 3), 36 give sixteen, where it takes 144.
-Tiles and the kernel are transformed by additions and factors; what is left is one matmul for each
-place in a tile. The gradients are transformed alike, being the transposes of the same steps.
+Minimal filtering (`fidle_jax.kernels.filtering`) is applied along every axis. F(2, 3) computes four
+values of an image by 16 products instead of 36, and F(4, 3) sixteen values by 36 instead of 144. The
+tiles and the kernel are transformed by additions and scalings. One matmul remains for each position
+in a tile. The gradients are the transposes of the same steps.
 
-An even number of values a side is also what pools of 2 take: `conv_pool` takes the maximum of them
-where they are, and never puts the image together before.
+F(2, 3) is local: an output depends only on the values in its window, like the definition. F(4, 3)
+mixes six values per axis, so a large value causes rounding errors in outputs next to its window. For
+this reason it is explicit-only, and "auto" never selects it.
+
+Pools of 2 need an even number of values per axis. `conv_pool` takes the maximum over these values and
+never assembles the image before pooling.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fidle_jax.kernels.bias import add_bias
+from fidle_jax.kernels.arrays import Array, Float, Int, sum_dtype
 from fidle_jax.kernels.chunks import in_chunks
-from fidle_jax.kernels.filtering import PAIRS, Filtering, combination
-from fidle_jax.kernels.first_max import first_max_of
-from fidle_jax.kernels.stored import stored
+from fidle_jax.kernels.filtering import FOURS, PAIRS, Filtering, combination
+from fidle_jax.kernels.fused import Pooled, pick_in_chunks
+from fidle_jax.kernels.materialize import materialize
+from fidle_jax.kernels.pooling import at_winner_of, max_of
 from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
 
 # Arrays by their place along every spatial axis of a tile, a kernel or a tile's values.
 Places = dict[tuple[int, ...], jax.Array]
 
 
 def supports(size: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
-    """Whether windows of this kind are computed: 3 values a side, strides and dilation of 1."""
+    """Check for windows of 3 along every axis, strides and dilation of 1."""
     return set(size) <= {3} and set(strides) <= {1} and set(dilation) <= {1}
 
 
 def supports_fours(
     size: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]
 ) -> bool:
-    """What `supports` says, in one axis or two: the 216 products in three take a minute to compile."""
+    """Check `supports` and at most two axes: the 216 products of three take a minute to compile."""
     return len(size) <= 2 and supports(size, strides, dilation)
 
 
 def supports_pool(windows: Windows, pool: Windows) -> bool:
-    """Whether `conv_pool` computes them: what `supports` says, and a pool of 2 at strides of 2."""
+    """Check `supports`, and a pool of 2 at strides of 2."""
     halves = set(pool.size) <= {2} and set(pool.strides) <= {2}
     return halves and supports(windows.size, windows.strides, windows.dilation)
 
 
 def supports_pool_fours(windows: Windows, pool: Windows) -> bool:
-    """What `supports_pool` says, in one axis or two."""
+    """Check `supports_pool` and at most two axes."""
     return len(windows.size) <= 2 and supports_pool(windows, pool)
 
 
@@ -66,10 +68,10 @@ def conv(
     groups: int = 1,
     filtering: Filtering = PAIRS,
 ) -> Float[Array, "batch *count feature"]:
-    """The convolution by tiles of a few values a side.
+    """Compute a convolution by tiles.
 
     Raises:
-        ValueError: windows other than 3 a side, strides or dilation other than 1.
+        ValueError: The windows are not 3 along every axis, or strides or dilation are not 1.
     """
     windows = conv_windows(x, w, strides, padding, dilation, groups)
     if not supports(windows.size, windows.strides, windows.dilation):
@@ -79,81 +81,95 @@ def conv(
 
     def convolve(x):
         values = _values(_fitted(x, windows, tiles, filtering), kernel, groups, filtering)
-        y = _joined({place: stored(value) for place, value in values.items()})
+        y = _joined({place: materialize(value) for place, value in values.items()})
         return y[tuple(map(slice, (x.shape[0], *windows.count)))]
 
-    return in_chunks(convolve, x, *_bytes(tiles, w, filtering)).astype(x.dtype)
+    return in_chunks(convolve, (x,), *_bytes(tiles, w.shape, filtering)).astype(x.dtype)
 
 
 def conv_pool(
     x: Float[Array, "batch *spatial channel"],
     w: Float[Array, "*window channel feature"],
-    b: Float[Array, " feature"],
     windows: Windows,
     pool: Windows,
-    relu: bool,
+    winner: Int[Array, "batch *count feature"] | None = None,
     filtering: Filtering = PAIRS,
-) -> Float[Array, "batch *count feature"]:
-    """``max_pool(relu(conv(x, w) + b))``, or without the ReLU, for a pool of 2 at strides of 2.
+) -> Pooled:
+    """Compute ``max_pool(conv(x, w))`` for a pool of 2 at strides of 2 (see `fidle_jax.kernels.fused`).
 
-    By tiles of six, values that are equal by definition are not always equal: a rounding then decides
-    which of them is the pool's first.
+    With F(4, 3), values that are equal by definition may differ by rounding. Then the rounding decides
+    which of them is the first in its pool.
     """
     pools = filtering.step // 2
     tiles = tuple(-(-n // pools) for n in pool.count)
     kernel = _transformed_kernel(w, filtering)
 
-    def convolve_and_pool(x):
+    def convolve_and_pool(x, *winner):
         values = _values(_fitted(x, windows, tiles, filtering), kernel, 1, filtering)
-        pooled = {
-            place: first_max_of(*_corners(values, place))
-            for place in itertools.product(range(pools), repeat=len(tiles))
-        }
-        return _joined(pooled)[tuple(map(slice, (x.shape[0], *pool.count)))]
+        places = list(itertools.product(range(pools), repeat=len(tiles)))
+        fitting = tuple(map(slice, (x.shape[0], *pool.count)))
+        if winner:
+            winners = _split(_filled(winner[0], [pools * t for t in tiles]), pools)
+            at = {p: at_winner_of(_corners(values, p), winners[p]) for p in places}
+            return _joined(at)[fitting]
+        pairs = {place: max_of(_corners(values, place)) for place in places}
+        return tuple(_joined({p: pair[i] for p, pair in pairs.items()})[fitting] for i in range(2))
 
-    pooled = in_chunks(convolve_and_pool, x, *_bytes(tiles, w, filtering))
-    return add_bias(pooled, b, relu).astype(x.dtype)
+    return pick_in_chunks(convolve_and_pool, x, winner, *_bytes(tiles, w.shape, filtering))
+
+
+def temporary_bytes(
+    w_shape: Sequence[int], windows: Windows, pool: Windows | None = None, step: int = 2
+) -> float:
+    """Return the bytes of one example's transformed tiles, products and their cotangents."""
+    count = windows.count if pool is None else [2 * n for n in pool.count]
+    return _bytes([-(-n // step) for n in count], w_shape, PAIRS if step == 2 else FOURS)[0]
+
+
+def _filled(winner, sides):
+    fill = [(0, side - n) for n, side in zip(winner.shape[1:-1], sides, strict=True)]
+    return pad(winner, fill)
 
 
 def _corners(values: Places, place) -> list[jax.Array]:
-    """What the pool at ``place`` in a tile takes."""
+    """Return the values of the pool at ``place`` in a tile."""
     return [values[corner] for corner in itertools.product(*((2 * i, 2 * i + 1) for i in place))]
 
 
-def _bytes(tiles, w, filtering):
-    """What the transformed tiles, their products and the gradients of an example take; the kernel."""
+def _bytes(tiles, w_shape, filtering):
+    """Return the bytes of one example's tiles, products and cotangents, and those of the kernel."""
     places = filtering.places ** len(tiles)
-    of_one = 2 * 4 * places * math.prod(tiles) * (w.shape[-2] + w.shape[-1])
-    return of_one, 4 * places * w.shape[-2] * w.shape[-1]
+    of_one = 2 * 4 * places * math.prod(tiles) * (w_shape[-2] + w_shape[-1])
+    return of_one, 4 * places * w_shape[-2] * w_shape[-1]
 
 
 def _fitted(x, windows, tiles, filtering):
-    """``x`` with its padding, cut or filled to a step for each tile, and one more for the last's end."""
+    """Pad or cut ``x`` to one step per tile, and one more step for the end of the last tile."""
     sides = [filtering.step * (t + 1) for t in tiles]
     fill = [
         (low, max(0, side - n - low))
         for (low, _), n, side in zip(windows.padding, x.shape[1:-1], sides, strict=True)
     ]
-    x = pad(x.astype(jnp.promote_types(x.dtype, jnp.float32)), fill)
+    x = pad(x.astype(sum_dtype(x.dtype)), fill)
     return x[(slice(None), *map(slice, sides))]
 
 
 def _values(x, kernel: Places, groups, filtering) -> Places:
-    """The convolution's values by their place in a tile, each (batch, *tiles, feature)."""
-    parts = {place: stored(part) for place, part in _split(x, filtering.step).items()}
+    """Return the convolution's values by their place in a tile, each (batch, *tiles, feature)."""
+    parts = {place: materialize(part) for place, part in _split(x, filtering.step).items()}
     tiles = _transform(filtering.tile, _tiles(parts, filtering))
     products = {place: _matmul(tile, kernel[place], groups) for place, tile in tiles.items()}
     return _transform(filtering.values, products)
 
 
 def _transformed_kernel(w, filtering) -> Places:
-    w = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+    w = w.astype(sum_dtype(w.dtype))
     places = itertools.product(range(3), repeat=w.ndim - 2)
     return _transform(filtering.kernel, {place: w[place] for place in places})
 
 
 def _split(x, step) -> Places:
-    """Every ``step``-th value along each spatial axis, by which one of a step they are."""
+    """Split into every ``step``-th value along each spatial axis, keyed by the offset."""
     parts = {(): x}
     for axis in range(1, x.ndim - 1):
         parts = {
@@ -165,14 +181,14 @@ def _split(x, step) -> Places:
 
 
 def every_nth(x: Array, axis: int, n: int) -> list[Array]:
-    """Every ``n``-th value along an axis, a whole number of times as long: those from 0, from 1, ..."""
+    """Return every ``n``-th value along an axis, from offset 0 to n - 1. n divides the length."""
     steps = x.reshape(*x.shape[:axis], x.shape[axis] // n, n, *x.shape[axis + 1 :])
-    # Not by indexing: the transpose of a split is a concatenation, that of slices a sum of padded ones.
+    # The transpose of a split is a concatenation. That of indexing is a sum of padded slices.
     return [each.squeeze(axis + 1) for each in lax.split(steps, (1,) * n, axis + 1)]
 
 
 def _joined(parts: Places):
-    """What `_split` gives these parts of."""
+    """Undo `_split`."""
     for axis in range(len(next(iter(parts))), 0, -1):
         rows = {}
         for place in sorted(parts):
@@ -188,11 +204,11 @@ def _alternating(arrays, axis):
 
 
 def _tiles(parts: Places, filtering) -> Places:
-    """The values of all tiles by their place in it.
+    """Return the values of all tiles, keyed by their place in a tile.
 
     Args:
-        parts: every so many values along each axis, as `_split` gives them.
-        filtering: how many there are from one tile's start to the next's, and in a tile: two more.
+        parts: Values from `_split`.
+        filtering: Filtering, which defines the step from tile to tile and the size of a tile.
     """
     rank, step = len(next(iter(parts))), filtering.step
     return {
@@ -204,7 +220,7 @@ def _tiles(parts: Places, filtering) -> Places:
 
 
 def _transform(matrix, arrays: Places) -> Places:
-    """``arrays`` with ``matrix`` applied along every axis of their places."""
+    """Apply ``matrix`` along every axis of the places of ``arrays``."""
     rank = len(next(iter(arrays)))
     for axis in range(rank):
         rest = {place[:axis] + place[axis + 1 :] for place in arrays}
@@ -221,7 +237,7 @@ def _transform(matrix, arrays: Places) -> Places:
 
 def _matmul(tile, kernel, groups):
     if groups == 1:
-        # As two axes: the gradient in the kernel of a product of more is a transposed copy first.
+        # Two axes, because the kernel gradient of a product with more axes needs a transposed copy.
         rows = tile.reshape(math.prod(tile.shape[:-1]), tile.shape[-1])
         return (rows @ kernel).reshape(*tile.shape[:-1], kernel.shape[-1])
     tile = tile.reshape(*tile.shape[:-1], groups, -1)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fidle_jax.kernels.arrays import Array, Float, Shaped, sum_dtype
+from fidle_jax.kernels.pooling import lowest, mean_dtype
 from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Float
 
 
 def conv(
@@ -22,8 +19,9 @@ def conv(
     padding: Padding = "valid",
     dilation: Sizes = 1,
     groups: int = 1,
+    precision: lax.PrecisionLike = None,
 ) -> Float[Array, "batch *count feature"]:
-    """The convolution by `jax.lax.conv_general_dilated`."""
+    """Compute a convolution by `jax.lax.conv_general_dilated`."""
     windows = conv_windows(x, w, strides, padding, dilation, groups)
     rank = x.ndim - 2
     last, first = (0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank))
@@ -35,28 +33,33 @@ def conv(
         rhs_dilation=windows.dilation,
         dimension_numbers=lax.ConvDimensionNumbers(last, first, last),
         feature_group_count=groups,
+        precision=precision,
     )
 
 
 def max_pool(
-    x: Float[Array, "batch *spatial channel"], windows: Windows
-) -> Float[Array, "batch *count channel"]:
-    """Max pooling by `jax.lax.reduce_window`."""
-    return _reduce(x, -jnp.inf, lax.max, windows)
+    x: Shaped[Array, "batch *spatial channel"], windows: Windows
+) -> Shaped[Array, "batch *count channel"]:
+    """Compute max pooling by `jax.lax.reduce_window`."""
+    return _reduce(x, lowest(x.dtype), lax.max, windows)
 
 
 def avg_pool(
-    x: Float[Array, "batch *spatial channel"], windows: Windows
-) -> Float[Array, "batch *count channel"]:
-    """Mean pooling by `jax.lax.reduce_window`; padding is not counted."""
-    ones = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
-    return _reduce(x, 0.0, lax.add, windows) / _reduce(ones, 0.0, lax.add, windows)
+    x: Shaped[Array, "batch *spatial channel"], windows: Windows
+) -> Shaped[Array, "batch *count channel"]:
+    """Compute average pooling by `jax.lax.reduce_window`, without the padding."""
+    dtype = mean_dtype(x.dtype)
+    wide = sum_dtype(dtype)
+    ones = jnp.ones((1, *x.shape[1:-1], 1), wide)
+    zero = np.zeros((), wide)  # a constant: JAX then recognizes the sum and its gradient
+    total = _reduce(x.astype(wide), zero, lax.add, windows)
+    return (total / _reduce(ones, zero, lax.add, windows)).astype(dtype)
 
 
 def _reduce(x, start, operation, windows):
     return lax.reduce_window(
         x,
-        np.array(start, x.dtype),  # a concrete one: JAX then knows which reduction it is
+        start,
         operation,
         (1, *windows.size, 1),
         (1, *windows.strides, 1),

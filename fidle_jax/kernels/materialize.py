@@ -1,0 +1,70 @@
+"""A barrier against XLA's loop fusion on a CPU.
+
+XLA fuses elementwise work (for example dropout with its random bits) into every slice that reads it,
+and so computes it once for each patch that contains a value. `jax.lax.optimization_barrier` does not
+help because XLA removes it before fusion. A conditional is not fused, so the barrier is a
+conditional whose two branches return the same bits.
+
+The barrier is a linear primitive: it has a JVP, a transpose, a batching rule, and it works under
+`jax.shard_map`, `jax.checkpoint` and `jax.linear_transpose`. On other platforms it is the identity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from fidle_jax.kernels.arrays import Array, Float
+
+materialize_p = Primitive("materialize")
+
+
+def materialize(x: Float[Array, "..."], *, rows: bool = False) -> Float[Array, "..."]:
+    """Return ``x``, computed once and written to memory; its cotangent is materialized too.
+
+    Args:
+        x: Array of any shape.
+        rows: Compute ``x`` as a matrix with one row per example. XLA's loops follow the shape of
+            their output, and elementwise work on a last axis of a few channels takes two to three
+            times as long as on a row. The cotangent, usually a sum of padded slices, is fastest in
+            its own shape.
+    """
+    return materialize_p.bind(x, rows=rows)
+
+
+def as_rows(x: Float[Array, "batch ..."]) -> Float[Array, "batch value"]:
+    """Reshape ``x`` to one row per example."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def _batch(arguments, axes, *, rows):
+    (x,), (axis,) = arguments, axes
+    return materialize_p.bind(jnp.moveaxis(x, axis, 0), rows=rows), 0
+
+
+def _on_cpu(x, *, rows):
+    if x.size == 0:
+        return x
+    values = as_rows(x) if rows and x.ndim > 2 else x
+    first = lax.slice(values, (0,) * values.ndim, (1,) * values.ndim).reshape(())
+    # Only a NaN selects the second branch. It also returns the values, because its predicate is False.
+    values = lax.cond(
+        first == first, lambda x, _: x, lambda x, p: jnp.where(p, 0, x), values, first == first
+    )
+    return values.reshape(x.shape)
+
+
+materialize_p.def_impl(lambda x, *, rows: x)
+materialize_p.def_abstract_eval(lambda x, *, rows: x)
+ad.deflinear2(
+    materialize_p, lambda cotangent, x, *, rows: [materialize_p.bind(cotangent, rows=False)]
+)
+batching.primitive_batchers[materialize_p] = _batch
+mlir.register_lowering(materialize_p, lambda ctx, x, *, rows: [x])
+mlir.register_lowering(
+    materialize_p, mlir.lower_fun(_on_cpu, multiple_results=False), platform="cpu"
+)

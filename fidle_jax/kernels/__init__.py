@@ -44,6 +44,7 @@ from fidle_jax.kernels.dropout import dropout
 from fidle_jax.kernels.general import conv_general_dilated
 from fidle_jax.kernels.hashing import hash_bits, permutation
 from fidle_jax.kernels.methods import conv_methods, conv_pool_methods, find_method, register
+from fidle_jax.kernels.releases import warn_if_excluded
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, resolve_windows
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ __all__ = [
     "permutation",
     "register",
 ]
+
+warn_if_excluded()
 
 
 def conv(

@@ -8,6 +8,7 @@ import sys
 import traceback
 import types
 import typing
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -30,6 +31,7 @@ def exit_with(body: Callable[[Stop], int], interruption: str) -> NoReturn:
         body: what to do; it may look for signals that were deferred.
         interruption: what to say where a signal ended it.
     """
+    _shorten_warnings()
     with catch_stop() as stop:
         try:
             status = body(stop)
@@ -110,6 +112,19 @@ def set_up_output() -> None:
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+
+
+def _shorten_warnings() -> None:
+    """Show the project's own Python warnings as one line on stderr. Show others as Python does."""
+    show_others = warnings.showwarning
+
+    def show(message, category, *place, **options):
+        if category.__module__.startswith("fidle_jax."):
+            print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+        else:
+            show_others(message, category, *place, **options)
+
+    warnings.showwarning = show
 
 
 def fail(error: Exception, status: int, hint: str = "") -> int:

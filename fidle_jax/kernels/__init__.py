@@ -57,6 +57,7 @@ from fidle_jax.kernels.dropout import dropout
 from fidle_jax.kernels.general import conv_general_dilated
 from fidle_jax.kernels.hashing import hash_bits, permutation
 from fidle_jax.kernels.methods import conv_methods, conv_pool_methods, register
+from fidle_jax.kernels.releases import warn_if_excluded
 from fidle_jax.kernels.sharding import automatically_sharded
 from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, resolve_windows
 
@@ -73,6 +74,8 @@ __all__ = [
     "permutation",
     "register",
 ]
+
+warn_if_excluded()
 
 
 def conv(

@@ -1,6 +1,7 @@
 """The web application of the drawing page: what it takes, and what it answers, over HTTP."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import re
@@ -119,8 +120,9 @@ async def _image_bytes(request: Request) -> bytes:
         )
     content = bytearray()
     try:
-        async with asyncio.timeout(MOST_SECONDS):
-            async for chunk in request.stream():
+        # Close the stream here. Otherwise, its generator can outlive the event loop.
+        async with asyncio.timeout(MOST_SECONDS), contextlib.aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
                 content += chunk
                 if len(content) > MOST_BYTES:
                     raise HTTPException(413, f"the image is larger than {_megabytes()}; scale it")

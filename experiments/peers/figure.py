@@ -43,7 +43,7 @@ def _bars(axes, network):
             color="white" if inside and place == 0 else "black",
         )
     axes.set(xlim=(0, limit), yticks=places, yticklabels=[row["framework"] for row in rows])
-    title = f"{network['title']}, batch {network['batch_size']}: a step, median (all turns)"
+    title = f"{network['title']}, batch {network['batch_size']}: {network['result']}"
     axes.set_title(title, fontsize=SMALL, loc="left")
     axes.invert_yaxis()
     axes.tick_params(labelsize=SMALL, length=0)

@@ -165,7 +165,7 @@ def test_the_process_sets_the_environment_before_it_imports_the_framework(
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="older releases lack some flags")
-@pytest.mark.parametrize("flags", ["ONEDNN", "YNNPACK"])
+@pytest.mark.parametrize("flags", ["ONEDNN", "ONLY_ONEDNN", "YNNPACK"])
 def test_jax_accepts_the_flags_of_the_convolution_libraries(flags, bench):
     done = subprocess.run(
         [sys.executable, "-c", "import jax; print(jax.numpy.ones(2).sum())"],

@@ -47,10 +47,18 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
         for i in range(len(workers))[:: -1 if turn % 2 else 1]:
             if len(turns[i]) == 3 and steps[i] * turns[i][0] > SLOW * 1e3 * seconds:
                 continue
-            if steps[i] > trainers[i].at_once:
-                workers[i].train(trainers[i].at_once)  # another framework filled the caches
-            turns[i].append(1e3 * workers[i].train(steps[i]) / steps[i])
-    medians = [statistics.median(milliseconds) for milliseconds in turns]
+            if workers[i].framework.title in failed:
+                continue
+            try:
+                if steps[i] > trainers[i].at_once:
+                    workers[i].train(trainers[i].at_once)  # another framework filled the caches
+                turns[i].append(1e3 * workers[i].train(steps[i]) / steps[i])
+            except WorkerFailed as error:
+                if i == 0:
+                    raise
+                failed[workers[i].framework.title] = str(error)
+    finished = [i for i in range(len(workers)) if workers[i].framework.title not in failed]
+    medians = {i: statistics.median(turns[i]) for i in finished}
     return {
         "model": case.model,
         "batch_size": case.batch_size,
@@ -67,7 +75,7 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
                 "median": medians[i],
                 "times_ours": medians[i] / medians[0],
             }
-            for i in range(len(workers))
+            for i in finished
         ],
     }
 

@@ -130,6 +130,7 @@ def test_a_competitor_that_fails_is_left_out_with_one_line(bench, framework):
         framework("raises", r"raise ValueError('no compiler\nmore')"),
         framework("raises_later", "return Trainer(lambda steps: 1 / 0, 42, '', '')"),
         framework("ends", "os._exit(3)"),
+        framework("ends_later", "calls = iter([0, 0]); " + SLEEP.format("next(calls)")),
     ]
     workers = [Worker(each) for each in frameworks]
     result = time_steps(bench.make_case("v1"), workers, rounds=2, seconds=0.01)
@@ -138,6 +139,7 @@ def test_a_competitor_that_fails_is_left_out_with_one_line(bench, framework):
         "raises": "raises: prepare failed: ValueError: no compiler",
         "raises_later": "raises_later: train failed: ZeroDivisionError: division by zero",
         "ends": "ends: prepare failed: the process ended; its last output is on stderr",
+        "ends_later": "ends_later: train failed: StopIteration: no message",
     }
 
 

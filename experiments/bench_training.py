@@ -1,7 +1,8 @@
-"""Whole training steps of the course's networks: ours, Keras on TensorFlow, PyTorch, Flax with XLA's layers.
+"""Time whole training steps of the course's networks: ours, Flax, Keras and PyTorch.
 
-The same network, batch size, dropout, Adam and images for all, each framework in a process of its
-own, turn by turn. Needs the extra "bench"; what is not installed is left out.
+All train the same network with the same batch size, dropout, Adam and images. Each framework runs in
+its fastest configuration, in its own process, in turns. The competitors need the extra "bench". A
+competitor that is not installed or fails is left out.
 """
 
 import dataclasses
@@ -12,22 +13,45 @@ import platform
 import statistics
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 from peers.case import Case
 from peers.turns import time_compilation, time_steps
 from peers.worker import Framework, Worker
 
+KERAS, KERAS_TF = ("keras",), ("keras", "tensorflow")
+# By default, XLA runs matrix products, reductions and all convolutions but those of the input gradient
+# in YNNPACK. oneDNN receives only what YNNPACK leaves. Which is fastest depends on the network.
+ONEDNN = "--xla_cpu_experimental_onednn_custom_call=true"
+ONLY_ONEDNN = f"{ONEDNN} --xla_cpu_experimental_ynn_fusion_type="
+YNNPACK = (
+    "--xla_cpu_experimental_ynn_fusion_type="
+    "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+)
 FRAMEWORKS = {
     "ours": Framework("fidle-jax", "peers.fidle"),
-    "keras": Framework("Keras, TensorFlow", "peers.keras_tf", needs=("keras", "tensorflow")),
+    "keras": Framework(
+        "Keras on TensorFlow", "peers.keras_tf", needs=KERAS_TF, backend="tensorflow"
+    ),
+    "keras-jax": Framework("Keras on JAX", "peers.keras_jax", needs=KERAS, backend="jax"),
+    "keras-jax-only-onednn": Framework(
+        "Keras on JAX, only oneDNN",
+        "peers.keras_jax",
+        needs=KERAS,
+        xla_flags=ONLY_ONEDNN,
+        backend="jax",
+    ),
     "torch": Framework("PyTorch", "peers.torch_eager", needs=("torch",)),
+    "torch-compile": Framework("PyTorch, compiled", "peers.torch_compiled", needs=("torch",)),
     "flax": Framework("Flax, XLA", "peers.flax_xla"),
+    "flax-onednn": Framework("Flax, XLA and oneDNN", "peers.flax_xla", xla_flags=ONEDNN),
+    "flax-only-onednn": Framework("Flax, only oneDNN", "peers.flax_xla", xla_flags=ONLY_ONEDNN),
+    "flax-ynnpack": Framework("Flax, YNNPACK, no reductions", "peers.flax_xla", xla_flags=YNNPACK),
     "scan": Framework("Flax, XLA in lax.scan", "peers.flax_xla", "prepare_scan"),
 }
 
-# Name: title, model, images, images a step, classes.
+# Name: title, model, image shape, batch size, classes.
 NETWORKS = {
     "mnist": ("MNIST CNN", "cnn", (28, 28, 1), 512, 10),
     "v1": ("GTSRB v1", "v1", (24, 24, 1), 64, 43),
@@ -35,9 +59,23 @@ NETWORKS = {
 }
 
 
+Peer = Literal[
+    "keras",
+    "keras-jax",
+    "keras-jax-only-onednn",
+    "torch",
+    "torch-compile",
+    "flax",
+    "flax-onednn",
+    "flax-only-onednn",
+    "flax-ynnpack",
+    "scan",
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What to time, how long."""
+    """Settings of the benchmark."""
 
     cases: tuple[Literal["mnist", "v1", "v2", "batches", "compile"], ...] = (
         "mnist",
@@ -46,26 +84,21 @@ class Config:
         "batches",
         "compile",
     )
-    """Networks; the MNIST CNN at several batch sizes, ours and Flax's; the time that ours compiles."""
-    peers: tuple[Literal["keras", "torch", "flax", "scan"], ...] = (
-        "keras",
-        "torch",
-        "flax",
-        "scan",
-    )
-    """Whom to compare with."""
+    """Networks; "batches": the MNIST CNN at several batch sizes, ours and Flax; "compile": compile time."""
+    peers: tuple[Peer, ...] = get_args(Peer)
+    """Competitors."""
     batch_sizes: tuple[int, ...] = tuple(2**i for i in range(13))
-    """Those of the case "batches"."""
+    """Batch sizes of the case "batches"."""
     rounds: int = 7
     """Turns of each framework."""
     seconds: float = 2.0
-    """Least length of a turn. (What a call costs once, new memory above all, weighs less in an epoch.)"""
+    """Minimum length of a turn. (Costs per call, such as memory allocation, matter less in an epoch.)"""
     output: Path = Path("runs/bench_training")
-    """Folder for bench_training.json and bench_training.png."""
+    """Directory for bench_training.json and bench_training.png."""
 
 
 def main(config: Config) -> None:
-    """Times, prints the tables, writes the numbers and the figure."""
+    """Measure, print the tables, and write the numbers and the figure."""
     wrong = _find_wrong(config)
     if wrong:
         print(f"error: {wrong}", file=sys.stderr)
@@ -95,7 +128,7 @@ def _find_wrong(config: Config) -> str | None:
 
 
 def find_installed(peers: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """The frameworks that can be timed, ours first; and of the others, by title, why not."""
+    """Return the names of the installed frameworks, ours first, and map other titles to the reason."""
     missing = {
         name: [need for need in FRAMEWORKS[name].needs if not importlib.util.find_spec(need)]
         for name in ("ours", *peers)
@@ -109,8 +142,8 @@ def find_installed(peers: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
 
 
 def make_case(name: str, batch_size: int | None = None) -> Case:
-    """The network of that name, at the course's batch size if none is given."""
-    # JAX takes a second to import: --help is answered without it.
+    """Return the case of a network. The default batch size is the course's."""
+    # JAX takes a second to import. Import it here so that --help is fast.
     from fidle_jax.nn import MODELS
 
     _, model_name, image_shape, course_batch_size, classes = NETWORKS[name]
@@ -130,7 +163,9 @@ def _measure(config: Config, workers: dict[str, Worker]) -> dict[str, Any]:
     def timed(name, workers, batch_size=None):
         case = make_case(name, batch_size)
         steps = time_steps(case, workers, config.rounds, config.seconds)
-        result = {"title": NETWORKS[name][0], **steps}
+        result = {"title": NETWORKS[name][0], "result": summarize(steps["rows"]), **steps}
+        for failure in steps["failed"].values():
+            print(f"left out: {failure}")
         print(format_table(result), end="\n\n", flush=True)
         return result
 
@@ -150,19 +185,29 @@ def _measure(config: Config, workers: dict[str, Worker]) -> dict[str, Any]:
     return results
 
 
+def summarize(rows: list[dict[str, Any]]) -> str:
+    """Compare our framework, the first row, with the fastest competitor."""
+    if len(rows) == 1:
+        return "no competitor"
+    fastest = min(rows[1:], key=lambda row: row["median"])
+    ratio = f"{fastest['times_ours']:.2f} times as fast"
+    return f"{ratio} as the fastest competitor, {fastest['framework']}"
+
+
 def format_table(result: dict[str, Any]) -> str:
-    """What `time_steps` found as aligned text."""
+    """Format a result of `time_steps` as aligned text."""
     size = "x".join(map(str, result["image_shape"]))
     lines = [
         f"{result['title']}, {size}, batch {result['batch_size']}, {result['parameters']:,} parameters",
-        f"{'':<24}{'ms a step':>10}{'fastest to slowest turn':>26}{'times ours':>12}",
+        f"{'':<30}{'ms per step':>12}{'fastest to slowest turn':>26}{'times ours':>12}",
     ]
     for row in result["rows"]:
         turns = f"{min(row['ms_per_step']):.2f} to {max(row['ms_per_step']):.2f}"
         lines.append(
-            f"{row['framework']:<24}{row['median']:>10.2f}{turns:>26}{row['times_ours']:>12.2f}"
+            f"{row['framework']:<30}{row['median']:>12.2f}{turns:>26}{row['times_ours']:>12.2f}"
             f"  {row['setting']}".rstrip()
         )
+    lines.append(f"fidle-jax: {result['result']}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,5 @@
-"""The course's networks in several frameworks, each as somebody at home in it would train them.
+"""The course's networks in several frameworks, each in its fastest configuration.
 
-A file a framework, with one function, ``prepare(case) -> Trainer``. Each imports its framework alone,
-so that it can be left out where that is not installed.
+Each framework has a module with a function ``prepare(case) -> Trainer``. The modules import their
+frameworks separately, so that a framework that is not installed can be left out.
 """

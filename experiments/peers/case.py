@@ -1,4 +1,4 @@
-"""What every framework is given: a network, a batch size, and images."""
+"""Network, batch size and images that every framework trains with."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,17 +11,17 @@ EXAMPLES = 8192
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network to train, in numbers that any framework can build it from.
+    """Network to train, described by numbers that any framework can build it from.
 
     Attributes:
-        model: its name here (`fidle_jax.nn.MODELS`).
-        image_shape: height, width, channels.
-        batch_size: images a step.
-        classes: neurons of the last layer.
-        blocks: kernels of each 3x3 convolution, block by block: all but a block's last are padded,
-            and after it comes a 2x2 max pooling.
-        hidden: neurons of the hidden dense layer.
-        dropout: rates after each block and after the hidden layer.
+        model: Name in `fidle_jax.nn.MODELS`.
+        image_shape: Height, width, channels.
+        batch_size: Images per step.
+        classes: Units of the last layer.
+        blocks: Number of kernels of each 3x3 convolution, block by block. All convolutions but the
+            last of a block are padded. A 2x2 max pooling ends the block.
+        hidden: Units of the hidden dense layer.
+        dropout: Rates after each block and after the hidden layer.
     """
 
     model: str
@@ -35,17 +35,18 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """A network in training.
+    """Network in training.
 
     Attributes:
-        train: (steps) -> None, when they are done; sent to another process, None.
-        parameters: how many the network has.
-        setting: what was chosen where the framework leaves a choice.
-        version: of the framework.
-        at_once: steps come in multiples of this.
+        train: Function that trains for a number of steps, waits, and returns the loss: that of the
+            last step or the mean since the start. None in another process.
+        parameters: Number of parameters of the network.
+        setting: Chosen configuration, if the framework leaves a choice.
+        version: Version of the framework.
+        at_once: The number of steps is a multiple of this.
     """
 
-    train: Callable[[int], None] | None
+    train: Callable[[int], float] | None
     parameters: int
     setting: str
     version: str
@@ -53,7 +54,7 @@ class Trainer:
 
 
 def made_up_images(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 images (example, height, width, channel) and int32 labels, always the same."""
+    """Return uint8 images (example, height, width, channel) and int32 labels, always the same."""
     examples = max(EXAMPLES, 2 * case.batch_size)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (examples, *case.image_shape), dtype=np.uint8)

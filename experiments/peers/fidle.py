@@ -49,7 +49,8 @@ def _trainer(chunk, state, order):
         nonlocal state
         for start in range(0, steps, len(order)):
             state = chunk(state, order, 0, min(steps - start, len(order)))
-        jax.block_until_ready(state)
+        totals = jax.block_until_ready(state).totals
+        return float(totals.loss / totals.examples)
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     return Trainer(train, parameters, "", f"{fidle_jax.__version__}, jax {jax.__version__}")

@@ -8,9 +8,9 @@ PALE = "#C3C8CF"  # black text is read on it
 
 
 def draw(results: dict[str, Any]) -> bytes:
-    """Bars for each network, and below them the batch sizes as lines, as a PNG file."""
+    """Draw bars for each network and lines for the batch sizes. Return a PNG file."""
     networks, batches = results["networks"], results["batches"]
-    heights = [0.5 + 0.42 * len(network["rows"]) for network in networks]
+    heights = [0.7 + 0.42 * len(network["rows"]) for network in networks]
     heights += [3.2] if batches else []
     if not heights:
         heights = [0.5]
@@ -26,7 +26,7 @@ def draw(results: dict[str, Any]) -> bytes:
 def _bars(axes, network):
     rows = network["rows"]
     medians = [row["median"] for row in rows]
-    # A bar far longer than the others would flatten them: it is cut, and its label tells.
+    # A far longer bar would flatten the others. Cut it; its label states the value.
     limit = 1.1 * min(max(medians), 8 * medians[0])
     places = range(len(rows))
     axes.barh(places, medians, color=[BLUE] + [PALE] * (len(rows) - 1))
@@ -43,7 +43,8 @@ def _bars(axes, network):
             color="white" if inside and place == 0 else "black",
         )
     axes.set(xlim=(0, limit), yticks=places, yticklabels=[row["framework"] for row in rows])
-    title = f"{network['title']}, batch {network['batch_size']}: a step, median (all turns)"
+    what = "milliseconds per step, median (all turns), times ours"
+    title = f"{network['result']}\n{network['title']}, batch {network['batch_size']}: {what}"
     axes.set_title(title, fontsize=SMALL, loc="left")
     axes.invert_yaxis()
     axes.tick_params(labelsize=SMALL, length=0)
@@ -54,7 +55,7 @@ def _bars(axes, network):
 def _label(row):
     turns = row["ms_per_step"]
     label = f"{row['median']:,.1f} ms ({min(turns):,.1f} to {max(turns):,.1f})"
-    return label if row["times_ours"] == 1 else f"{label}, {row['times_ours']:.2f} times ours"
+    return label if row["times_ours"] == 1 else f"{label}, {row['times_ours']:.2f}×"
 
 
 def _lines(axes, batches):

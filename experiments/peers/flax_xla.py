@@ -1,4 +1,4 @@
-"""Flax's own layers, and with them XLA's convolutions and pooling."""
+"""Flax's own layers, which use XLA's convolutions and pooling."""
 
 import functools
 
@@ -16,13 +16,13 @@ SCANNED_STEPS = 2
 
 
 class Network(nn.Module):
-    """The network of the case."""
+    """Network of the case."""
 
     case: Case
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        """The logits."""
+        """Return the logits."""
         for (*inner, last), rate in zip(self.case.blocks, self.case.dropout[:-1], strict=True):
             for features in inner:
                 x = nn.relu(nn.Conv(features, (3, 3), padding="SAME")(x))
@@ -36,7 +36,7 @@ class Network(nn.Module):
 
 
 def prepare(case: Case) -> Trainer:
-    """One step a call of a jitted function."""
+    """Return a training loop that calls a jitted step."""
     images, labels, state = _begin(case)
     step = jax.jit(_step, donate_argnums=0)
     rng = np.random.default_rng(0)
@@ -44,14 +44,14 @@ def prepare(case: Case) -> Trainer:
     def train(steps):
         nonlocal state
         for rows in _batches(rng, len(labels), case.batch_size, steps):
-            state, _ = step(state, images, labels, rows)
-        jax.block_until_ready(state)
+            state, loss = step(state, images, labels, rows)
+        return float(jax.block_until_ready((state, loss))[1])
 
     return _trainer(train, state)
 
 
 def prepare_scan(case: Case) -> Trainer:
-    """Steps within `lax.scan`, a few a call."""
+    """Return a training loop that calls a few steps in `lax.scan`."""
     images, labels, state = _begin(case)
     rng = np.random.default_rng(0)
 
@@ -63,10 +63,10 @@ def prepare_scan(case: Case) -> Trainer:
         nonlocal state
         batches = np.stack(_batches(rng, len(labels), case.batch_size, steps))
         for part in batches.reshape(-1, SCANNED_STEPS, case.batch_size):
-            state, _ = scan(state, images, labels, part)
-        jax.block_until_ready(state)
+            state, losses = scan(state, images, labels, part)
+        return float(jax.block_until_ready((state, losses))[1][-1])
 
-    return _trainer(train, state, f"{SCANNED_STEPS} steps a scan", SCANNED_STEPS)
+    return _trainer(train, state, f"{SCANNED_STEPS} steps per scan", SCANNED_STEPS)
 
 
 def _begin(case):
@@ -91,7 +91,7 @@ def _step(state, images, labels, rows):
 
 
 def _batches(rng, examples, batch_size, steps):
-    """Rows of ``steps`` batches, each example once an epoch."""
+    """Return the row indices of ``steps`` batches. Each example is used once per epoch."""
     batches = []
     while len(batches) < steps:
         order = rng.permutation(examples).astype(np.int32)

@@ -1,9 +1,10 @@
-"""The benchmark of training steps: everyone trains the same network, and the command says what it found."""
+"""Tests for the benchmark of training steps."""
 
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -45,7 +46,7 @@ def test_flaxs_own_layers_make_a_network_of_as_many_parameters(name, bench):
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_pytorch_makes_a_network_of_as_many_parameters(name, bench):
     pytest.importorskip("torch")
-    from peers.torch_eager import make_network
+    from peers.torch_network import make_network
 
     network = make_network(bench.make_case(name))
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
@@ -53,9 +54,9 @@ def test_pytorch_makes_a_network_of_as_many_parameters(name, bench):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_keras_makes_a_network_of_as_many_parameters(name, bench):
-    pytest.importorskip("tensorflow")
+    pytest.importorskip("tensorflow")  # Keras's default backend
     keras = pytest.importorskip("keras")
-    from peers.keras_tf import make_layers
+    from peers.keras_network import make_layers
 
     assert keras.Sequential(make_layers(bench.make_case(name))).count_params() == PARAMETERS[name]
 
@@ -85,6 +86,8 @@ def test_the_command_prints_a_table_and_leaves_the_numbers_and_a_figure(tmp_path
     assert len(flax["ms_per_step"]) == len(ours["ms_per_step"]) == 2
     assert flax["times_ours"] == pytest.approx(flax["median"] / ours["median"])
     assert f"{flax['median']:.2f}" in done.stdout
+    assert f"fidle-jax: {batch['result']}" in done.stdout
+    assert batch["result"].endswith("as the fastest competitor, Flax, XLA")
     figure = (tmp_path / "bench" / "bench_training.png").read_bytes()
     assert figure.startswith(b"\x89PNG")
 
@@ -95,7 +98,112 @@ def test_a_framework_that_is_not_installed_is_left_out_with_the_reason(bench, mo
     )
     names, left_out = bench.find_installed(("keras", "torch", "flax"))
     assert names == ["ours", "torch", "flax"]
-    assert left_out == {"Keras, TensorFlow": "tensorflow not installed"}
+    assert left_out == {"Keras on TensorFlow": "tensorflow not installed"}
+
+
+@pytest.fixture
+def framework(bench, monkeypatch, tmp_path):
+    """Return a function that makes a framework from the source of its module."""
+    from peers.worker import Framework
+
+    (tmp_path / "frameworks").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "frameworks")
+
+    def make(name, prepare, **how):
+        source = "import os, time\nfrom peers.case import Trainer\ndef prepare(case):\n"
+        (tmp_path / "frameworks" / f"{name}.py").write_text(f"{source}    {prepare}\n")
+        return Framework(name, name, **how)
+
+    return make
+
+
+SLEEP = "return Trainer(lambda steps: time.sleep({} * steps), 42, '', '')"
+
+
+def test_a_competitor_that_fails_is_left_out_with_one_line(bench, framework):
+    from peers.turns import time_steps
+    from peers.worker import Worker
+
+    frameworks = [
+        framework("ours", SLEEP.format(0.001)),
+        framework("slower", SLEEP.format(0.004)),
+        framework("raises", r"raise ValueError('no compiler\nmore')"),
+        framework("raises_later", "return Trainer(lambda steps: 1 / 0, 42, '', '')"),
+        framework("ends", "os._exit(3)"),
+        framework("ends_later", "calls = iter([0, 0]); " + SLEEP.format("next(calls)")),
+    ]
+    workers = [Worker(each) for each in frameworks]
+    result = time_steps(bench.make_case("v1"), workers, rounds=2, seconds=0.01)
+    assert [row["framework"] for row in result["rows"]] == ["ours", "slower"]
+    assert result["failed"] == {
+        "raises": "raises: prepare failed: ValueError: no compiler",
+        "raises_later": "raises_later: train failed: ZeroDivisionError: division by zero",
+        "ends": "ends: prepare failed: the process ended; its last output is on stderr",
+        "ends_later": "ends_later: train failed: StopIteration: no message",
+    }
+
+
+def test_our_own_failure_ends_the_benchmark(bench, framework):
+    from peers.turns import time_steps
+    from peers.worker import Worker, WorkerFailed
+
+    workers = [Worker(framework("broken", "raise ValueError('broken')"))]
+    with pytest.raises(WorkerFailed, match="broken: prepare failed: ValueError: broken"):
+        time_steps(bench.make_case("v1"), workers, rounds=1, seconds=0.01)
+
+
+def test_the_process_sets_the_environment_before_it_imports_the_framework(
+    bench, framework, monkeypatch
+):
+    from peers.worker import Worker
+
+    monkeypatch.setenv("XLA_FLAGS", "--first")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    read = "return os.environ['XLA_FLAGS'], os.environ['KERAS_BACKEND']"
+    worker = Worker(framework("plain", read))
+    assert worker.prepare(None) == ("--first", "torch")
+    worker = Worker(framework("configured", read, xla_flags="--second", backend="jax"))
+    assert worker.prepare(None) == ("--first --second", "jax")
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="older releases lack some flags")
+@pytest.mark.parametrize("flags", ["ONEDNN", "ONLY_ONEDNN", "YNNPACK"])
+def test_jax_accepts_the_flags_of_the_convolution_libraries(flags, bench):
+    done = subprocess.run(
+        [sys.executable, "-c", "import jax; print(jax.numpy.ones(2).sum())"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": getattr(bench, flags), "JAX_PLATFORMS": "cpu"},
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout) == (0, "2.0\n"), done.stderr
+
+
+def test_the_fastest_of_several_ways_to_train_is_picked(bench):
+    from peers.case import Trainer
+    from peers.fastest import pick_fastest
+
+    def trainer(seconds, at_once):
+        return Trainer(lambda steps: time.sleep(seconds * steps), 42, "", "", at_once)
+
+    trainers = [trainer(0.003, 1), trainer(0.001, 8), trainer(0.005, 2)]
+    assert pick_fastest(trainers) is trainers[1]
+
+
+def test_the_result_compares_with_the_fastest_competitor(bench):
+    rows = [
+        {"framework": "fidle-jax", "median": 10.0, "times_ours": 1.0},
+        {"framework": "PyTorch", "median": 25.0, "times_ours": 2.5},
+        {"framework": "Keras on TensorFlow", "median": 17.1, "times_ours": 1.71},
+    ]
+    assert bench.summarize(rows) == (
+        "1.71 times as fast as the fastest competitor, Keras on TensorFlow"
+    )
+    assert bench.summarize(rows[:1]) == "no competitor"
+
+
+def test_every_peer_that_can_be_named_is_a_framework(bench):
+    assert {"ours", *bench.Config().peers} == set(bench.FRAMEWORKS)
 
 
 @pytest.mark.parametrize(

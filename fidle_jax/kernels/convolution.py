@@ -29,8 +29,9 @@ from fidle_jax.kernels.bilinear import (
 )
 from fidle_jax.kernels.choice import choose_conv, choose_conv_pool
 from fidle_jax.kernels.guard import guarded
+from fidle_jax.kernels.materialize import materialize
 from fidle_jax.kernels.methods import OPAQUE, conv_methods, conv_pool_methods, find_method
-from fidle_jax.kernels.pooling import at_winner, max_and_winner, winner_dtype
+from fidle_jax.kernels.pooling import at_winner_of_window, max_and_winner, winner_dtype
 from fidle_jax.kernels.windows import Windows, shifted_slices
 
 
@@ -96,7 +97,14 @@ def _role(*arrays, out, conv, is_cpu):
         return by(xla.conv, precision=conv.precision)(*arrays)
     if method.exact:
         return by(method.conv)(*arrays)
-    return guarded(by(method.conv), by(im2col.conv), *arrays)
+
+    def one_by_one(x, w):
+        return _map(lambda x: im2col.conv(x, w, **arguments), x)
+
+    def safe(*arrays):
+        return evaluate(one_by_one, out, conv, *arrays)
+
+    return guarded(by(method.conv), safe, *arrays)
 
 
 def _shapes(out, conv, arrays):
@@ -116,11 +124,9 @@ def _shapes(out, conv, arrays):
 def _pool_method(conv, x_shape, w_shape, is_cpu):
     """Return the function of a fused method, or None for a convolution followed by a pooling."""
     name = conv.method
-    if name == "auto":
-        if not is_cpu or conv.groups > 1:
-            return None
+    if name == "auto" and is_cpu and conv.groups == 1:
         name = choose_conv_pool(x_shape, w_shape, conv.windows, conv.pool, conv.groups)
-    if name == "apart" or conv.groups > 1:
+    if name not in conv_pool_methods() or conv.groups > 1:
         return None
     call = conv_pool_methods()[name].conv_pool
     return functools.partial(call, windows=conv.windows, pool=conv.pool)
@@ -128,15 +134,11 @@ def _pool_method(conv, x_shape, w_shape, is_cpu):
 
 def _apart(x, w, winner=None, *, conv):
     """Compute the convolution, then the pooling."""
-    values = _values_of_pools(x, w, conv)
-    return max_and_winner(values) if winner is None else at_winner(values, winner)
-
-
-def _values_of_pools(x, w, conv):
-    """Return the values of each pool of the convolution: (batch, *count, value, feature)."""
     method = conv.method if conv.method in OPAQUE else "auto"
     y = bind("y", conv._replace(pool=None, method=method), x, w)
-    return jnp.stack(shifted_slices(y, conv.pool), axis=-2)
+    if winner is not None:
+        return at_winner_of_window(materialize(y), winner, conv.pool)
+    return max_and_winner(jnp.stack(shifted_slices(y, conv.pool), axis=-2))
 
 
 def _pooled_role(*arrays, out, conv, is_cpu):
@@ -151,12 +153,31 @@ def _pooled_role(*arrays, out, conv, is_cpu):
 
     if fast is None:
         return by(apart)(*arrays)
-    return guarded(by(fast), by(functools.partial(_apart, conv=_safe(conv))), *arrays)
+
+    def one_by_one(x, w, winner):
+        return _map(lambda x, winner: _apart(x, w, winner, conv=_exact(conv)), x, winner)
+
+    return guarded(by(fast), by(one_by_one), *arrays)
 
 
-def _safe(conv):
+def _exact(conv):
     """Replace the method by one that is exact for all numbers."""
     return conv._replace(method="im2col")
+
+
+def _map(function, *arrays):
+    """Apply a function of a batch to one example after the other.
+
+    This keeps the temporary memory of the guard's second method small. XLA reserves memory for it in
+    every step, and the first method is a quarter slower with a larger one.
+    """
+    if not isinstance(arrays[0].shape[0], int):
+        return function(*arrays)  # a symbolic batch size
+
+    def one(example):
+        return jax.tree.map(lambda y: y[0], function(*(array[None] for array in example)))
+
+    return lax.map(one, arrays)
 
 
 def _max(x, w, *, conv, is_cpu):
@@ -164,8 +185,11 @@ def _max(x, w, *, conv, is_cpu):
     fast = _pool_method(conv, x.shape, w.shape, is_cpu)
     if fast is None:
         return _apart(x, w, conv=conv)
-    safe = functools.partial(_apart, conv=_safe(conv))
-    return guarded(fast, lambda x, w: tuple(safe(x, w)), x, w)
+
+    def one_by_one(x, w):
+        return _map(lambda x: tuple(_apart(x, w, conv=_exact(conv))), x)
+
+    return guarded(fast, one_by_one, x, w)
 
 
 conv_max_p = Primitive("fidle_conv_max")
@@ -205,9 +229,9 @@ def _max_batch(arguments, axes, *, conv):
         return [y.reshape(x.shape[0], x.shape[1], *y.shape[1:]) for y in results], [0, 0]
 
     def apart(x, w):
-        values = _values_of_pools(x, w, conv)
-        winner = max_and_winner(lax.stop_gradient(values))[1]
-        return at_winner(values, winner), winner  # differentiable, unlike max_and_winner
+        stopped = jax.tree.map(lax.stop_gradient, (x, w))
+        winner = _apart(*stopped, conv=conv)[1]
+        return _apart(x, w, winner, conv=conv), winner  # differentiable, unlike max_and_winner
 
     return jax.vmap(apart, in_axes=tuple(axes))(x, w), [0, 0]
 

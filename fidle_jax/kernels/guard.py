@@ -3,35 +3,55 @@
 Winograd's method and the fused methods multiply values outside of a window by zero, or add them and
 subtract them again. That is exact to rounding for ordinary numbers. For infinities (0 * inf is NaN)
 and for numbers so large that a sum overflows, it makes outputs infinite or NaN that are finite by
-definition. Such a failure always shows in the result. So the guard sums up the result, and if the sum
-is not finite, it runs a method that reads only the window.
+definition. The guard looks for such numbers, in the arguments or in the result, whichever is smaller.
+If it finds one, it runs a method that reads only the window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fidle_jax.kernels.arrays import Array, Bool, sum_dtype
+from fidle_jax.kernels.arrays import Array, Bool
+
+# Sums of products of two numbers below this limit are far below the largest float32. The limit of
+# float16 is its infinity, because its products are added up in float32.
+LIMIT = 2.0**40
 
 
 def guarded(fast: Callable, safe: Callable, *arrays: Array):
-    """Return ``fast(*arrays)`` if its first result is finite, else ``safe(*arrays)``."""
+    """Return ``fast(*arrays)``, or ``safe(*arrays)`` if numbers are not of ordinary size.
+
+    Args:
+        fast: Function of the arrays, exact for numbers of ordinary size.
+        safe: Function with the same results for all numbers.
+        *arrays: Arguments. Integers among them are not looked at.
+    """
     results, structure = jax.tree.flatten(fast(*arrays))
-    count = len(results)
-    return lax.cond(
-        _is_finite(results[0]),
-        lambda *operands: jax.tree.unflatten(structure, operands[:count]),
-        lambda *operands: safe(*operands[count:]),
-        *results,
-        *arrays,
-    )
+    floats = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)]
+    if results[0].size <= sum(array.size for array in floats):
+        ordinary = _all_below(results[:1], jnp.inf)
+    else:
+        ordinary = _all_below(floats, LIMIT)
+
+    def repair(carry):
+        return False, *jax.tree.leaves(safe(*arrays))
+
+    # A loop of at most one pass, because XLA copies the results of a conditional but not of a loop.
+    carry = lax.while_loop(lambda carry: carry[0], repair, (~ordinary, *results))
+    return jax.tree.unflatten(structure, carry[1:])
 
 
-def _is_finite(array: Array) -> Bool[Array, ""]:
-    # Scaled down, so that a sum of large finite numbers does not overflow.
-    wide = array.astype(sum_dtype(array.dtype))
-    return jnp.isfinite((wide * 2.0**-40).sum())
+def _all_below(arrays: Sequence[Array], limit: float) -> Bool[Array, ""]:
+    """Check absolute values through their bits: unlike floats, maxima of integers are vectorized."""
+    result = jnp.array(True)
+    for array in arrays:
+        unsigned = jnp.dtype(f"uint{8 * array.dtype.itemsize}")
+        bound = lax.bitcast_convert_type(jnp.array(limit, array.dtype), unsigned)
+        without_sign = jnp.array(jnp.iinfo(unsigned).max >> 1, unsigned)
+        magnitude = lax.bitcast_convert_type(array, unsigned) & without_sign
+        result &= jnp.max(magnitude, initial=0) < bound
+    return result

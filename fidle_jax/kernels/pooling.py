@@ -8,6 +8,7 @@ equal values, as XLA's does.
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,53 @@ from fidle_jax.kernels.windows import Windows, pad, shifted_slices
 def max_pool(
     x: Shaped[Array, "batch *spatial channel"], windows: Windows
 ) -> Shaped[Array, "batch *count channel"]:
-    """Return the largest value of each window."""
-    slices = shifted_slices(pad(x, windows.padding, lowest(x.dtype)), windows)
-    return max_first_tie(jnp.stack(slices, axis=-2))
+    """Return the largest value of each window. The gradient goes to the first of equal values."""
+    return _max_pool(x, windows)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _max_pool(x, windows):
+    return max_and_winner(_values(x, windows, lowest(x.dtype)))[0]
+
+
+@_max_pool.defjvp
+def _max_pool_jvp(windows, primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    winner = max_and_winner(_values(lax.stop_gradient(x), windows, lowest(x.dtype)))[1]
+    return _max_pool(x, windows), at_winner_of_window(materialize(tangent), winner, windows)
+
+
+def _values(x, windows, padding_value=0):
+    """Return the values of each window: (batch, *count, value, channel)."""
+    return jnp.stack(shifted_slices(pad(x, windows.padding, padding_value), windows), axis=-2)
+
+
+def at_winner_of_window(
+    x: Shaped[Array, "batch *spatial channel"],
+    winner: Int[Array, "batch *count channel"],
+    windows: Windows,
+) -> Shaped[Array, "batch *count channel"]:
+    """Return the value of each window at the index of `max_and_winner`; linear in ``x``.
+
+    If the windows do not overlap, the images are reshaped, because then the transpose is one
+    elementwise operation. The transpose of slices is a sum of padded images, several times slower.
+    """
+    if (
+        windows.strides != windows.size
+        or any(map(any, windows.padding))
+        or max(windows.dilation) > 1
+    ):
+        return at_winner(_values(x, windows), winner)
+    rank = len(windows.size)
+    fitting = [n * k for n, k in zip(windows.count, windows.size, strict=True)]
+    x = lax.slice(x, (0,) * x.ndim, (x.shape[0], *fitting, x.shape[-1]))
+    sides = [side for pair in zip(windows.count, windows.size, strict=True) for side in pair]
+    x = x.reshape(x.shape[0], *sides, x.shape[-1])
+    within = tuple(range(2, 2 + 2 * rank, 2))
+    options = np.arange(math.prod(windows.size)).reshape(windows.size)
+    options = np.expand_dims(options, (0, *range(1, 1 + 2 * rank, 2), 1 + 2 * rank))
+    chosen = lax.expand_dims(winner, within) == jnp.asarray(options, winner.dtype)
+    return jnp.where(chosen, x, jnp.zeros((), x.dtype)).sum(axis=within)
 
 
 def avg_pool(
@@ -59,22 +104,6 @@ def mean_dtype(dtype: jax.typing.DTypeLike) -> jnp.dtype:
 
 def _sum(arrays):
     return functools.reduce(jnp.add, arrays)
-
-
-@jax.custom_jvp
-def max_first_tie(values: Shaped[Array, "... option rest"]) -> Shaped[Array, "... rest"]:
-    """Return the maximum over the last axis but one; the gradient goes to the first of equal values.
-
-    The gradient of `jnp.max` would be shared among equal values, unlike that of a pooling.
-    """
-    return max_and_winner(values)[0]
-
-
-@max_first_tie.defjvp
-def _jvp(primals, tangents):
-    (values,), (tangent,) = primals, tangents
-    winner = max_and_winner(lax.stop_gradient(values))[1]
-    return max_first_tie(values), at_winner(tangent, winner)
 
 
 def max_and_winner(
@@ -118,12 +147,13 @@ def _larger(one, other):
 def max_of(arrays: list[Array]) -> tuple[Array, Array]:
     """Return the elementwise maximum of a few arrays and the index of the first winner."""
     largest = functools.reduce(jnp.maximum, arrays)
-    winner = jnp.full(largest.shape, len(arrays) - 1, winner_dtype(len(arrays)))
+    # Floats as wide as the values, so that comparison and selection are vectorized alike.
+    winner = jnp.full(largest.shape, len(arrays) - 1, largest.dtype)
     for option in reversed(range(len(arrays) - 1)):
         array = arrays[option]
         wins = (array == largest) | (array != array)
         winner = jnp.where(wins, jnp.array(option, winner.dtype), winner)
-    return largest, winner
+    return largest, materialize(winner).astype(winner_dtype(len(arrays)))
 
 
 def at_winner_of(arrays: list[Array], winner: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Convolutions with a pooling after them, drawn by hypothesis, and their values and gradients."""
+"""Draw convolutions followed by a pooling with hypothesis, and compute their values and gradients."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ ACTIVATIONS = {"relu": jax.nn.relu, "none": None}
 
 @dataclasses.dataclass(frozen=True)
 class ConvPoolCase:
-    """A convolution and pooling: shapes, type, and arguments by name."""
+    """Convolution followed by a pooling: shapes, type, and arguments by name."""
 
     x_shape: tuple[int, ...]
     w_shape: tuple[int, ...]
@@ -27,12 +27,13 @@ class ConvPoolCase:
     activation: str = "relu"
     dtype: str = "float32"
 
-    def whole_numbers(self):
-        """x, w and b of -1, 0 and 1: sums are exact in whatever order, and many are equal."""
+    def integers(self):
+        """Return x, w and b of -1, 0 and 1: sums are exact in any order, and many are equal."""
         rng = np.random.default_rng(0)
         return [jnp.asarray(rng.integers(-1, 2, shape), self.dtype) for shape in self._shapes()]
 
     def normal_numbers(self):
+        """Return x, w and b of normal random numbers."""
         rng = np.random.default_rng(0)
         return [jnp.asarray(rng.normal(size=shape), self.dtype) for shape in self._shapes()]
 
@@ -40,7 +41,7 @@ class ConvPoolCase:
         return self.x_shape, self.w_shape, self.w_shape[-1:]
 
     def by(self, method):
-        """(x, w, b) -> the pooled values."""
+        """Return a function (x, w, b) -> pooled values by ``method``."""
         return functools.partial(
             kernels.conv_pool,
             window=self.window,
@@ -51,19 +52,19 @@ class ConvPoolCase:
         )
 
     def reference(self, x, w, b):
-        """The same, one after the other as they are defined."""
+        """Compute the convolution, the activation and the pooling by definition, one after the other."""
         y = kernels.conv(x, w, method="reference", **dict(self.conv)) + b
         y = (ACTIVATIONS[self.activation] or (lambda y: y))(y)
         return kernels.max_pool(y, self.window, strides=self.pool_strides, method="reference")
 
 
-# What every method computes: 3x3 at stride 1, a pool of 2; of the 5 rows convolved, one is left over.
+# Every method supports 3x3 at stride 1 with a pool of 2. One of the 5 rows of the convolution is unused.
 USUAL = ConvPoolCase((2, 7, 8, 2), (3, 3, 2, 3))
 
 
 @st.composite
 def conv_pool_cases(draw, rank):
-    """One pooled value at least, often rows and columns left over."""
+    """Draw cases with at least one pooled value, and often with unused rows and columns."""
 
     def sizes(largest):
         return draw(st.tuples(*[st.integers(1, largest)] * rank))
@@ -77,14 +78,14 @@ def conv_pool_cases(draw, rank):
 
 @st.composite
 def winograd_pool_cases(draw, rank):
-    """Windows of 3 at stride 1 and pools of 2."""
+    """Draw windows of 3 at stride 1 with pools of 2."""
     ones = (1,) * rank
     return draw(_placed((3,) * rank, ones, ones, (2,) * rank, None))
 
 
 @st.composite
 def winograd_1d_cases(draw, rank):
-    """Along the last axis, windows of 3 at stride 1 and pools of 2; along the others, any."""
+    """Draw windows of 3 at stride 1 with pools of 2 along the last axis, and any along the others."""
 
     def sizes(largest):
         return draw(st.tuples(*[st.integers(1, largest)] * (rank - 1)))
@@ -98,7 +99,7 @@ def winograd_1d_cases(draw, rank):
 
 @st.composite
 def _placed(draw, size, strides, dilation, window, pool_strides):
-    """The windows over an image and a padding drawn for them."""
+    """Draw an image and a padding for windows."""
     conv = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
     more = [(p - 1) * s for p, s in zip(window, strides, strict=True)]
     spatial = tuple(k + room + draw(st.integers(0, 4)) for k, room in zip(conv, more, strict=True))
@@ -122,12 +123,12 @@ def _value_and_gradients(call, *inputs):
     return value, pullback(jnp.asarray(weights, value.dtype))
 
 
-# Gradients are those of a weighted sum, the weights small whole numbers.
+# The gradients are those of a weighted sum whose weights are small integers.
 value_and_gradients = jit_once(_value_and_gradients, static_argnums=0)
 
 
 def check_close(method, case, tolerance):
-    """The value and gradients of "fused", itself exactly the reference, but for roundings."""
+    """Check value and gradients against "fused", which equals the reference exactly on integers."""
     with jax.enable_x64(case.dtype == "float64"):
         inputs = case.normal_numbers()
         results = (value_and_gradients(case.by(name), *inputs) for name in (method, "fused"))
@@ -135,9 +136,9 @@ def check_close(method, case, tolerance):
 
 
 def check(method, case):
-    """Exactly the reference's value and gradients, on whole numbers."""
+    """Check that value and gradients on integers are exactly those of the reference."""
     with jax.enable_x64(case.dtype == "float64"):
-        inputs = case.whole_numbers()
+        inputs = case.integers()
         ours, theirs = (
             value_and_gradients(call, *inputs) for call in (case.by(method), case.reference)
         )

@@ -27,14 +27,14 @@ _compiled = jit_once(_derivatives, static_argnums=(0, 1))
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_and_derivatives_are_those_of_the_sum(shape, relu):
     rng = np.random.default_rng(0)
-    # Whole numbers: sums are exact in any order, and zeros occur, where ReLU has a corner.
+    # With integers, sums are exact in any order, and zeros occur, where ReLU has a kink.
     y, tangent, weights = (jnp.asarray(rng.integers(-2, 3, shape), jnp.float32) for _ in range(3))
     b, b_tangent = (jnp.asarray(rng.integers(-2, 3, shape[-1]), jnp.float32) for _ in range(2))
     arguments = relu, y, b, (tangent, b_tangent), weights
     chex.assert_trees_all_equal(_compiled(add_bias, *arguments), _compiled(_plain, *arguments))
 
 
-def test_types_are_kept():
+def test_the_result_has_the_type_of_the_input():
     assert add_bias(jnp.ones((2, 3, 4), jnp.bfloat16), jnp.ones(4, jnp.bfloat16), True).dtype == (
         jnp.bfloat16
     )

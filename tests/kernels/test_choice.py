@@ -2,6 +2,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from fidle_jax.kernels.windows import resolve_windows
 
 POOL_METHODS = {"tiles", "xla"}
 OWN_METHODS = set(kernels.conv_methods())
+NOT_LOCAL = {"fft", "winograd_4", "winograd_pool_4"}
 
 
 def problem(kind="conv", batch=64, spatial=(16, 16), channels=8, window=3, groups=1, **windows):
@@ -23,13 +25,20 @@ def row(problem, **milliseconds):
     return Row(problem, milliseconds, "today")
 
 
-def test_each_row_of_the_kept_table_gives_back_its_own_best():
+def test_each_measured_problem_selects_its_own_fastest_local_method():
     rows = kept_rows()
-    best = [min(row.milliseconds, key=row.milliseconds.get) for row in rows]
+    best = [
+        min(set(row.milliseconds) - NOT_LOCAL, key=row.milliseconds.__getitem__) for row in rows
+    ]
     assert [fastest(rows, row.problem) for row in rows] == best
 
 
-def test_the_kept_table_has_rows_of_every_kind_and_grouping_and_only_the_packages_own_methods():
+def test_the_methods_that_are_not_local_say_so():
+    methods = kernels.conv_methods() | kernels.conv_pool_methods()
+    assert {name for name, method in methods.items() if not method.local} == NOT_LOCAL
+
+
+def test_the_table_has_rows_of_every_kind_and_grouping_and_only_methods_of_the_package():
     rows = kept_rows()
     assert {row.problem.kind for row in rows} == {"conv", "conv_pool", "max_pool", "avg_pool"}
     grouped = {row.problem.groups > 1 for row in rows if row.problem.kind == "conv"}
@@ -66,7 +75,7 @@ SIZES = st.integers(1, 40)
     features=st.integers(1, 300),
 )
 @settings(max_examples=60)
-def test_any_shape_gets_a_method_that_computes_it(
+def test_a_method_that_is_local_and_supports_the_shape_is_selected_for_any_shape(
     spatial, batch, window, strides, dilation, groups, per_group, features
 ):
     windows = resolve_windows(spatial, window, strides, "same", dilation)
@@ -78,14 +87,18 @@ def test_any_shape_gets_a_method_that_computes_it(
     assert method in OWN_METHODS
     supports = kernels.conv_methods()[method].supports
     assert supports(windows.size, windows.strides, windows.dilation)
+    assert method not in NOT_LOCAL
 
-    pool = resolve_windows(windows.count, 1)
-    assert choose_conv_pool(x_shape, w_shape, windows, pool, groups) not in OWN_METHODS - {"xla"}
+    for size in (1, 2):
+        if min(windows.count) >= size:
+            pool = resolve_windows(windows.count, size)
+            as_one = choose_conv_pool(x_shape, w_shape, windows, pool, groups)
+            assert as_one not in (OWN_METHODS - {"xla"}) | NOT_LOCAL
     assert choose_pool(x_shape, windows) in POOL_METHODS
     assert choose_pool(x_shape, windows, "avg_pool") in POOL_METHODS
 
 
-def test_the_nearest_rows_best_wins():
+def test_the_fastest_method_of_the_nearest_row_is_selected():
     rows = [
         row(problem(batch=1), im2col=2, xla=1),
         row(problem(batch=64), im2col=1, xla=2),
@@ -96,14 +109,39 @@ def test_the_nearest_rows_best_wins():
     assert fastest(rows, problem("max_pool", batch=1)) == "tiles"
 
 
-def test_a_method_that_cannot_compute_the_windows_leaves_the_choice_to_the_next():
+def test_the_next_fastest_method_is_selected_if_the_fastest_does_not_support_the_windows():
     rows = [row(problem(), winograd=1, im2col=2, xla=3)]
     assert fastest(rows, problem(batch=32)) == "winograd"
     assert fastest(rows, problem(strides=2)) == "im2col"
     assert fastest(rows, problem(window=5)) == "im2col"
 
 
-def test_methods_that_unroll_the_window_are_not_taken_for_large_ones():
+@pytest.mark.parametrize("method", sorted(NOT_LOCAL))
+def test_a_method_that_is_not_local_is_not_selected_even_if_it_is_fastest(method):
+    asked = problem(batch=32)
+    rows = [row(asked, **{method: 1, "im2col": 2})]
+    if method in kernels.conv_pool_methods():
+        pool = resolve_windows(asked.windows.count, 2)
+        asked = dataclasses.replace(asked, kind="conv_pool", pool=pool)
+        rows = [row(asked, **{method: 1, "apart": 2})]
+    assert fastest(rows, asked) != method
+
+
+def test_a_method_is_not_selected_if_one_example_needs_too_much_temporary_memory():
+    rows = [row(problem(), winograd=1, shifted=2, im2col=3)]
+    assert fastest(rows, problem(spatial=(300, 300))) == "winograd"  # 46 MB
+    assert fastest(rows, problem(spatial=(700, 700))) == "shifted"  # 251 MB
+
+    def pooled(side):
+        asked = problem("conv_pool", spatial=(side, side))
+        return dataclasses.replace(asked, pool=resolve_windows(asked.windows.count, 2))
+
+    rows = [row(pooled(16), fused=1, winograd_pool=2, apart=3)]
+    assert fastest(rows, pooled(300)) == "fused"
+    assert fastest(rows, pooled(900)) == "apart"
+
+
+def test_methods_that_unroll_the_window_are_not_selected_for_large_windows():
     rows = [row(problem(), im2col=1, shifted=2, xla=3), row(problem("avg_pool"), tiles=1, xla=2)]
     assert fastest(rows, problem(window=11)) == "im2col"
     assert fastest(rows, problem(window=12)) == "xla"
@@ -123,25 +161,68 @@ def test_grouping_counts_before_rank_and_rank_before_size():
     assert fastest(rows, problem(batch=1, groups=2)) == "im2col"
 
 
-def test_other_backends_than_the_cpu_take_xla(monkeypatch):
-    windows = resolve_windows((28, 28), 3)
-    pool = resolve_windows(windows.count, 2, 2)
-    x_shape, w_shape = (512, 28, 28, 1), (3, 3, 1, 8)
-
-    def choices():
-        conv, conv_pool = choose_conv, choose_conv_pool
-        return (
-            conv(x_shape, w_shape, windows, 1),
-            conv_pool(x_shape, w_shape, windows, pool, 1),
-            choose_pool(x_shape, pool),
-        )
-
-    assert "xla" not in choices()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choices() == ("xla", "xla", "xla")
+X = jax.ShapeDtypeStruct((512, 28, 28, 1), jnp.float32)
+W = jax.ShapeDtypeStruct((3, 3, 1, 8), jnp.float32)
+WIDE_X = jax.ShapeDtypeStruct((64, 14, 14, 64), jnp.float32)
+WIDE_W = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+OF_XLA = "stablehlo.convolution", "reduce_window", "select_and_scatter"
 
 
-def test_a_batch_whose_size_is_a_symbol_can_be_exported():
+def _general(x, w):
+    return kernels.conv_general_dilated(
+        x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _total(call):
+    return lambda *arrays: call(*arrays).sum()
+
+
+PLATFORM_CASES = {
+    "conv by im2col": (kernels.conv, (X, W), {"stablehlo.convolution"}),
+    "conv by winograd": (kernels.conv, (WIDE_X, WIDE_W), {"stablehlo.convolution"}),
+    "conv_general_dilated": (_general, (X, W), {"stablehlo.convolution"}),
+    "conv_pool": (kernels.conv_pool, (X, W), {"stablehlo.convolution"}),
+    "max_pool": (kernels.max_pool, (X,), {"reduce_window"}),
+    "avg_pool": (kernels.avg_pool, (WIDE_X,), {"reduce_window"}),
+    "gradient of conv": (
+        jax.grad(_total(kernels.conv), (0, 1)),
+        (X, W),
+        {"stablehlo.convolution"},
+    ),
+    "gradient of conv_pool": (
+        jax.grad(_total(kernels.conv_pool), (0, 1)),
+        (X, W),
+        {"stablehlo.convolution"},
+    ),
+    "gradient of max_pool": (jax.grad(_total(kernels.max_pool)), (X,), {"select_and_scatter"}),
+}
+
+
+@pytest.mark.parametrize("name", PLATFORM_CASES)
+def test_the_platform_of_the_lowering_selects_the_method(name):
+    function, arrays, of_xla = PLATFORM_CASES[name]
+
+    def operations(*platforms):
+        exported = jax.export.export(jax.jit(function), platforms=platforms)(*arrays)
+        assert exported.platforms == platforms
+        text = exported.mlir_module()
+        return {operation for operation in OF_XLA if operation in text}
+
+    assert operations("cpu") == set()
+    assert operations("cuda") == of_xla
+    assert operations("cpu", "cuda") == of_xla
+
+
+def test_the_shapes_of_these_tests_select_im2col_and_winograd_on_a_cpu():
+    selected = [
+        choose_conv(x.shape, w.shape, resolve_windows(x.shape[1:-1], 3), 1)
+        for x, w in ((X, W), (WIDE_X, WIDE_W))
+    ]
+    assert selected == ["im2col", "winograd"]
+
+
+def test_a_function_with_a_symbolic_batch_size_can_be_exported():
     (batch,) = jax.export.symbolic_shape("batch")
     x = jax.ShapeDtypeStruct((batch, 8, 8, 2), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x: kernels.conv(x, jnp.ones((3, 3, 2, 4)))))(x)

@@ -3,57 +3,181 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fidle_jax import kernels
 from fidle_jax.kernels import chunks
+from fidle_jax.kernels.cases import ConvCase
+from fidle_jax.kernels.testing import check, jit_once, value_and_gradients
+from fidle_jax.kernels.windows import resolve_windows
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(12, 5)), jnp.float32)
 W = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)), jnp.float32)
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
+@pytest.fixture
+def _limit_of_100_bytes(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
 
 
+def _recorded(sizes):
+    def function(part):
+        sizes.append(part.shape[0])
+        return part.sum(axis=1)
+
+    return function
+
+
+@pytest.mark.usefixtures("_limit_of_100_bytes")
 @pytest.mark.parametrize(
-    ("bytes_of_one", "sizes"), [(8, [12]), (10, [6]), (20, [4]), (30, [3]), (49, [2]), (1000, [1])]
+    ("bytes_of_one", "size"), [(8, 12), (10, 6), (20, 4), (30, 3), (49, 2), (1000, 1)]
 )
-def test_chunks_are_the_largest_equal_ones_that_fit(bytes_of_one, sizes):
+def test_chunks_have_the_largest_size_that_divides_the_batch_and_fits(bytes_of_one, size):
     seen = []
-
-    def function(part):
-        seen.append(part.shape[0])
-        return part.sum(axis=1)
-
-    y = chunks.in_chunks(function, X, bytes_of_one)
+    y = chunks.in_chunks(_recorded(seen), (X,), bytes_of_one)
     np.testing.assert_allclose(y, X.sum(axis=1), rtol=1e-6)
-    assert set(seen) == set(sizes)
+    assert set(seen) == {size}
 
 
+@pytest.mark.usefixtures("_limit_of_100_bytes")
 @pytest.mark.parametrize(("bytes_shared", "size"), [(4, 3), (6, 4), (9, 6), (1000, 12)])
-def test_chunks_are_larger_where_they_share_much(bytes_shared, size):
-    seen = set()
-
-    def function(part):
-        seen.add(part.shape[0])
-        return part.sum(axis=1)
-
-    chunks.in_chunks(function, X, 30, bytes_shared)
-    assert seen == {size}
+def test_chunks_are_larger_if_they_share_many_bytes(bytes_shared, size):
+    seen = []
+    chunks.in_chunks(_recorded(seen), (X,), 30, bytes_shared)
+    assert set(seen) == {size}
 
 
-def test_derivatives_by_what_is_closed_over_too_are_those_of_the_whole():
+@given(st.integers(1, 3000), st.integers(1, 300))
+def test_chunks_fit_are_at_least_half_as_large_as_fits_and_need_few_extra_examples(batch, fitting):
+    fitting = min(batch, fitting)
+    size = chunks.chunk_size(batch, fitting)
+    count = -(-batch // size)
+    assert size <= fitting <= 2 * size
+    assert count * size - batch < count
+
+
+@pytest.mark.parametrize(
+    ("batch", "fitting", "size"), [(251, 64, 63), (251, 250, 126), (509, 100, 85), (256, 100, 64)]
+)
+def test_a_prime_batch_has_chunks_of_nearly_the_largest_size_that_fits(batch, fitting, size):
+    assert chunks.chunk_size(batch, fitting) == size
+
+
+@pytest.mark.usefixtures("_limit_of_100_bytes")
+@pytest.mark.parametrize(("batch", "size"), [(12, 3), (11, 6)])
+def test_derivatives_also_with_respect_to_closed_over_arrays_are_those_of_the_whole_batch(
+    batch, size
+):
+    x = X[:batch]
+    bytes_of_one = 100 / size
+
     def derivatives(in_chunks):
         def loss(x, w):
-            y = in_chunks(lambda part: jnp.sin(chunks.kept(jnp.tanh(part @ w))), x, 30)
+            y = in_chunks(lambda part: jnp.sin(jnp.tanh(part @ w)), (x,), bytes_of_one)
             return (y**2).sum()
 
         slopes = jax.grad(loss, (0, 1))
-        return slopes(X, W), jax.jvp(loss, (X, W), (1 - X, 1 - W)), jax.jvp(slopes, (X, W), (X, W))
+        return slopes(x, W), jax.jvp(loss, (x, W), (1 - x, 1 - W)), jax.jvp(slopes, (x, W), (x, W))
 
-    whole = derivatives(lambda function, x, _: function(x))
-    chex.assert_trees_all_close(derivatives(chunks.in_chunks), whole, rtol=1e-4, atol=1e-4)
+    compiled = jit_once(derivatives, static_argnums=0)
+    whole = compiled(lambda function, arrays, _: function(*arrays))
+    chex.assert_trees_all_close(compiled(chunks.in_chunks), whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("_limit_of_100_bytes")
+@pytest.mark.parametrize("bytes_of_one", [25, 50 / 3])
+def test_several_arrays_and_several_results_are_divided_alike(bytes_of_one):
+    index = jnp.arange(12)
+
+    def function(x, index):
+        return x * index[:, None], index**2
+
+    results = chunks.in_chunks(function, (X, index), bytes_of_one)
+    chex.assert_trees_all_equal(results, function(X, index))
+
+
+@pytest.mark.usefixtures("_limit_of_100_bytes")
 def test_an_empty_batch_is_one_chunk():
-    assert chunks.in_chunks(lambda part: part @ W, X[:0], 1000).shape == (0, 3)
+    assert chunks.in_chunks(lambda part: part @ W, (X[:0],), 1000).shape == (0, 3)
+
+
+def _lowered(case, method="im2col"):
+    shapes = [jax.ShapeDtypeStruct(s, case.dtype) for s in (case.x_shape, case.w_shape)]
+    return jax.jit(case.conv(method)).lower(*shapes).as_text()
+
+
+def test_a_prime_batch_in_chunks_has_the_value_and_gradients_of_the_whole_batch(monkeypatch):
+    case = ConvCase((251, 6, 2), (3, 2, 3), (1,), "same", (1,))
+    arrays = case.arrays()
+    whole = jit_once(value_and_gradients(case.conv("im2col")))(*arrays)
+    # 432 bytes per example: 64 of them fit, and four chunks of 63 are computed.
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 432 * 64)
+    assert "tensor<63x6x2xf32>" in _lowered(case)
+    in_chunks = jit_once(value_and_gradients(case.conv("im2col")))(*arrays)
+    chex.assert_trees_all_close(in_chunks, whole, rtol=1e-5, atol=1e-4)
+
+
+SLABS = {
+    "one axis": ConvCase((2, 23, 2), (3, 2, 3), (1,), "valid", (1,)),
+    "strides, dilation and padding": ConvCase((2, 23, 2), (3, 2, 3), (2,), ((3, 4),), (2,)),
+    "strides larger than the window": ConvCase((1, 46, 2), (2, 2, 3), (3,), 1, (1,)),
+    "two axes": ConvCase((2, 9, 8, 2), (3, 2, 2, 3), (1, 2), "same", (1, 1)),
+    "groups": ConvCase((1, 11, 5, 4), (2, 3, 2, 6), (2, 1), ((1, 0), (0, 2)), (2, 1), 2),
+    "three axes": ConvCase((1, 7, 4, 5, 2), (2, 2, 3, 2, 2), (1, 2, 1), 1, (2, 1, 1)),
+    "bfloat16": ConvCase((1, 12, 4, 2), (3, 3, 2, 3), (1, 1), "same", (1, 1), 1, "bfloat16"),
+    "float64": ConvCase((1, 12, 2), (3, 2, 3), (1,), "same", (1,), 1, "float64"),
+}
+
+
+@pytest.mark.parametrize("name", SLABS)
+def test_large_examples_in_slabs_have_the_value_and_gradients_of_the_definition(name, monkeypatch):
+    case = SLABS[name]
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 600)
+    monkeypatch.setattr(chunks, "SLAB_BYTES", 600)
+    with jax.enable_x64(case.dtype == "float64"):
+        assert "stablehlo.while" in _lowered(case)
+    check("im2col", case, 16)
+
+
+@pytest.mark.parametrize(
+    ("bytes_of_one", "counts"),
+    [(100, {10}), (400, {10}), (401, {2}), (1000, {1}), (1e6, {1})],
+)
+def test_an_example_is_divided_into_equal_slabs_if_it_exceeds_the_limit(
+    bytes_of_one, counts, monkeypatch
+):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(chunks, "SLAB_BYTES", 400)
+    windows = resolve_windows((12,), 3)
+    seen = set()
+
+    def function(x, windows):
+        seen.add(windows.count[0])
+        first = windows.padding[0][0]
+        assert first == 0
+        return x[:, 2:] - x[:, :-2]
+
+    x = jnp.arange(12.0).reshape(1, 12, 1) ** 2
+    y = chunks.in_slabs(function, x, windows, bytes_of_one)
+    np.testing.assert_array_equal(y, x[:, 2:] - x[:, :-2])
+    assert seen == counts
+
+
+def test_a_long_sequence_needs_little_temporary_memory():
+    shapes = (1, 16000, 64), (128, 64, 64)  # the patches of all windows take 524 MB
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    compiled = jax.jit(kernels.conv).lower(*arrays).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 254e6
+
+
+@pytest.mark.xfail(strict=True, reason="the gradient in w stores the patches of all chunks")
+def test_temporary_memory_of_the_kernel_gradient_does_not_grow_with_the_patches_of_the_batch():
+    def temporary_bytes(batch):
+        shapes = (batch, 32, 32, 32), (3, 3, 32, 32)
+        arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        gradient = jax.grad(lambda x, w: kernels.conv(x, w, method="im2col").sum(), 1)
+        return jax.jit(gradient).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
+
+    patches_of_one = 30 * 30 * 9 * 32 * 4
+    assert temporary_bytes(256) - temporary_bytes(128) < 128 * patches_of_one / 4

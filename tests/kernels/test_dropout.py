@@ -52,8 +52,10 @@ def test_a_rate_just_below_one_zeroes_nearly_all(rate):
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
-def test_a_rate_outside_its_range_is_named(rate):
-    with pytest.raises(ValueError, match=f"dropout rate is {rate}; expected 0 <= rate < 1"):
+def test_a_rate_outside_its_range_raises_an_error(rate):
+    with pytest.raises(
+        ValueError, match=f"dropout rate is {rate}; it must be at least 0 and less than 1"
+    ):
         dropout(jnp.ones((2, 3)), rate, KEY, jnp.arange(2))
 
 
@@ -70,6 +72,31 @@ def test_masks_are_the_same_compiled_and_not():
     x, index = jnp.ones((8, 100)), jnp.arange(8)
     compiled = jax.jit(dropout, static_argnums=1)(x, 0.5, KEY, index)
     np.testing.assert_array_equal(compiled, dropout(x, 0.5, KEY, index))
+
+
+TRACED = jax.jit(dropout)
+NORMAL = jnp.asarray(np.random.default_rng(0).normal(size=(64, 400)), jnp.float32)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.125, 0.25, 0.5, 0.75, 1 - 2**-10])
+def test_a_traced_rate_has_exactly_the_mask_of_the_same_concrete_rate(rate):
+    traced, concrete = (call(NORMAL, rate, KEY, jnp.arange(64)) for call in (TRACED, dropout))
+    np.testing.assert_array_equal(traced == 0, concrete == 0)
+    np.testing.assert_allclose(traced, concrete, rtol=1e-6)
+
+
+def test_a_traced_rate_of_one_half_has_exactly_the_values_of_the_concrete_rate():
+    traced, concrete = (call(NORMAL, 0.5, KEY, jnp.arange(64)) for call in (TRACED, dropout))
+    np.testing.assert_array_equal(traced, concrete)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_a_traced_rate_preserves_the_type(dtype):
+    assert TRACED(jnp.ones((2, 4), dtype), 0.5, KEY, jnp.arange(2)).dtype == dtype
+
+
+def test_the_rate_may_be_a_concrete_array():
+    np.testing.assert_array_equal(_kept(jnp.array(0.25)), _kept(0.25))
 
 
 def _agreement_is_chance(one, other):

@@ -22,14 +22,14 @@ from tests.kernels.conv_pooling import (
 
 EXAMPLES = {1: 6, 2: 8, 3: 3}
 FOURS = pytest.param("winograd_pool_4", marks=pytest.mark.slow)  # seconds to compile, each time
-# Of whole numbers, all but one compute no other numbers on the way than whole ones and halves.
+# On integers, all methods but one compute with integers and halves only, so they are exact.
 EXACT_METHODS = sorted(set(kernels.conv_pool_methods()) - {"winograd_pool_4"})
 EACH_EXACT_METHOD = pytest.mark.parametrize("method", EXACT_METHODS)
 EACH_METHOD = pytest.mark.parametrize("method", [*EXACT_METHODS, FOURS])
 
 
 @pytest.mark.parametrize("rank", EXAMPLES)
-def test_value_and_gradients_of_whole_numbers_are_exactly_those_of_the_reference(rank):
+def test_value_and_gradients_of_integers_are_exactly_those_of_the_reference(rank):
     @settings(max_examples=EXAMPLES[rank], derandomize=True)
     @given(conv_pool_cases(rank))
     def check_one(case):
@@ -40,7 +40,7 @@ def test_value_and_gradients_of_whole_numbers_are_exactly_those_of_the_reference
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", EXAMPLES)
-def test_value_and_gradients_of_many_more_are_exactly_those_of_the_reference(rank):
+def test_value_and_gradients_of_many_cases_are_exactly_those_of_the_reference(rank):
     @settings(max_examples=20 * EXAMPLES[rank])
     @given(conv_pool_cases(rank))
     def check_one(case):
@@ -51,14 +51,14 @@ def test_value_and_gradients_of_many_more_are_exactly_those_of_the_reference(ran
 
 
 @EACH_EXACT_METHOD
-def test_chunks_of_a_batch_are_computed_as_the_whole(method, monkeypatch):
+def test_a_batch_in_chunks_has_the_value_and_gradients_of_the_reference(method, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
     check(method, dataclasses.replace(USUAL, x_shape=(3, 7, 8, 2)))
 
 
 @pytest.mark.slow
-def test_chunks_of_a_batch_by_fours_are_computed_as_the_whole(monkeypatch):
+def test_a_batch_in_chunks_by_fours_has_the_value_and_gradients_of_the_reference(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
     check_close("winograd_pool_4", dataclasses.replace(USUAL, x_shape=(3, 7, 8, 2)), 128)
@@ -74,23 +74,23 @@ def test_chunks_of_a_batch_by_fours_are_computed_as_the_whole(monkeypatch):
         ("winograd_1d", "float32"),
     ],
 )
-def test_normal_numbers_are_within_a_few_roundings_of_the_reference(method, dtype):
+def test_results_on_normal_numbers_are_within_a_few_roundings_of_the_reference(method, dtype):
     case = dataclasses.replace(USUAL, dtype=dtype)
     with jax.enable_x64(dtype == "float64"):
         inputs = case.normal_numbers()
         ours, theirs = (
             value_and_gradients(call, *inputs) for call in (case.by(method), case.reference)
         )
-        # In bfloat16, values that were not equal before rounding are equal after: another is first.
+        # Rounding to bfloat16 makes values equal, so another one may be the first.
         part = 0 if dtype == "bfloat16" else slice(None)
         assert_close(ours[part], theirs[part], 16)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @EACH_EXACT_METHOD
-def test_forward_mode_is_that_of_the_reference_where_values_are_equal_too(method, activation):
+def test_forward_mode_is_that_of_the_reference_also_if_values_are_equal(method, activation):
     case = dataclasses.replace(USUAL, activation=activation)
-    primals = case.whole_numbers()
+    primals = case.integers()
     tangents = [1 - 2 * a for a in primals]
     ours, theirs = (
         jit_once(functools.partial(jax.jvp, call))(primals, tangents)
@@ -122,7 +122,7 @@ def test_second_derivatives_are_those_of_the_reference(method):
     assert_close(twice(USUAL.by(method))(*inputs), twice(USUAL.reference)(*inputs), 16)
 
 
-def test_of_equal_values_exactly_the_first_gets_the_gradient():
+def test_the_gradient_goes_to_the_first_of_equal_values():
     x, w = jnp.ones((1, 6, 6, 1)), jnp.ones((1, 1, 1, 1))
     total = functools.partial(kernels.conv_pool, window=3, method="fused")
     gradient = jit_once(jax.grad(lambda x: total(x, w).sum()))(x)
@@ -132,7 +132,7 @@ def test_of_equal_values_exactly_the_first_gets_the_gradient():
 
 
 @pytest.mark.parametrize("level", [0.0, -1.0])
-def test_where_relu_holds_a_value_at_zero_no_gradient_flows(level):
+def test_the_gradient_is_zero_if_relu_returns_zero(level):
     inputs = jnp.full((1, 3, 3, 1), level), jnp.ones((2, 2, 1, 1)), jnp.zeros(1)
     call = functools.partial(kernels.conv_pool, method="fused")
     gradients = jit_once(jax.grad(lambda *inputs: call(*inputs).sum(), (0, 1, 2)))(*inputs)
@@ -140,7 +140,7 @@ def test_where_relu_holds_a_value_at_zero_no_gradient_flows(level):
 
 
 @EACH_METHOD
-def test_an_empty_batch_gives_an_empty_result_and_gradients_of_zero(method):
+def test_an_empty_batch_has_an_empty_result_and_zero_gradients(method):
     case = dataclasses.replace(USUAL, x_shape=(0, 8, 8, 2))
     x, w, b = case.normal_numbers()
     value, gradients = value_and_gradients(case.by(method), x, w, b)
@@ -148,8 +148,25 @@ def test_an_empty_batch_gives_an_empty_result_and_gradients_of_zero(method):
     chex.assert_trees_all_equal(gradients, (x, 0 * w, 0 * b))
 
 
+@EACH_EXACT_METHOD
+def test_a_call_outside_of_jit_has_the_value_and_gradients_of_the_reference(method):
+    inputs = USUAL.integers()
+    value, pullback = jax.vjp(USUAL.by(method), *inputs)
+    weights = jnp.asarray(np.random.default_rng(1).integers(-2, 3, value.shape), value.dtype)
+    expected = value_and_gradients(USUAL.reference, *inputs)
+    chex.assert_trees_all_equal((value, pullback(weights)), expected)
+
+
+@EACH_EXACT_METHOD
+def test_a_call_with_jit_disabled_has_the_value_of_the_reference(method):
+    x, w, b = dataclasses.replace(USUAL, x_shape=(1, 5, 4, 1), w_shape=(3, 3, 1, 2)).integers()
+    with jax.disable_jit():
+        y = USUAL.by(method)(x, w, b)
+    chex.assert_trees_all_equal(y, jit_once(USUAL.reference)(x, w, b))
+
+
 @EACH_METHOD
-def test_vmap_over_kernels_is_one_call_for_each(method):
+def test_vmap_over_kernels_equals_one_call_per_kernel(method):
     x, w, b = USUAL.normal_numbers()
     ws, bs = jnp.stack([w, 1 - w]), jnp.stack([b, 1 - b])
     call = USUAL.by(method)
@@ -158,7 +175,7 @@ def test_vmap_over_kernels_is_one_call_for_each(method):
     assert_close(mapped, alone, 16)
 
 
-def test_gradients_of_single_images_by_vmap_sum_to_those_of_the_batch():
+def test_the_sum_of_per_example_gradients_is_the_gradient_of_the_batch():
     x, w, b = USUAL.normal_numbers()
     call = USUAL.by("fused")
     gradient = jax.grad(lambda w, b, x: call(x, w, b).sum(), (0, 1))
@@ -168,7 +185,7 @@ def test_gradients_of_single_images_by_vmap_sum_to_those_of_the_batch():
 
 
 @EACH_METHOD
-def test_descent_in_a_compiled_loop_takes_the_steps_taken_one_by_one(method):
+def test_gradient_descent_in_a_compiled_loop_equals_single_steps(method):
     x, w, b = USUAL.normal_numbers()
     call = USUAL.by(method)
     gradient = jax.grad(lambda params: call(x, *params).mean())
@@ -184,11 +201,13 @@ def test_descent_in_a_compiled_loop_takes_the_steps_taken_one_by_one(method):
     assert_close(looped, params, 16)
 
 
-def test_what_it_does_not_do_is_refused_and_done_otherwise_by_auto():
+def test_unsupported_arguments_raise_an_error_and_are_supported_by_auto():
     x, w, b = USUAL.normal_numbers()
     for how, kernel in (({"activation": jnp.tanh}, w), ({"groups": 2}, w[:, :, :1, :2])):
         bias = b[: kernel.shape[-1]]
-        with pytest.raises(ValueError, match="'fused' takes one group, "):
+        with pytest.raises(
+            ValueError, match=r"'fused' does not support these arguments\. It needs g"
+        ):
             kernels.conv_pool(x, kernel, bias, method="fused", **how)
         ours = jit_once(functools.partial(kernels.conv_pool, **how))(x, kernel, bias)
         y = kernels.conv(x, kernel, groups=how.get("groups", 1), method="xla") + bias

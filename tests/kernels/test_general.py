@@ -12,14 +12,14 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fidle_jax import kernels
-from fidle_jax.kernels import general
+from fidle_jax.kernels import convolution
 
 BY_IM2COL = functools.partial(kernels.conv_general_dilated, method="im2col")
 NCHW = jax.ShapeDtypeStruct((2, 4, 6, 5), jnp.float32)
 OIHW = jax.ShapeDtypeStruct((4, 4, 3, 2), jnp.float32)
 
 
-def is_left_to_xla(lhs, rhs, *arguments, conv=BY_IM2COL, **named):
+def is_passed_on(lhs, rhs, *arguments, conv=BY_IM2COL, **named):
     jaxpr = jax.make_jaxpr(lambda lhs, rhs: conv(lhs, rhs, *arguments, **named))(lhs, rhs)
     return "conv_general_dilated" in str(jaxpr)
 
@@ -96,20 +96,20 @@ def test_values_and_gradients_are_those_of_lax(convolution, method, seed):
     ],
     ids=str,
 )
-def test_what_a_method_does_is_not_left_to_xla(named):
+def test_supported_arguments_are_not_passed_on_to_xla(named):
     named = {"window_strides": (1, 1), "padding": "SAME"} | named
     y = jax.eval_shape(functools.partial(BY_IM2COL, **named), NCHW, OIHW)
     chex.assert_equal(
         y, jax.eval_shape(functools.partial(lax.conv_general_dilated, **named), NCHW, OIHW)
     )
-    assert not is_left_to_xla(NCHW, OIHW, **named)
+    assert not is_passed_on(NCHW, OIHW, **named)
 
 
 LAST = ("NHWC", "HWIO", "NHWC")
 EMPTY = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((0, 4, 4, 2), (3, 3, 2, 5))]
 
 
-def test_an_empty_batch_makes_an_empty_batch():
+def test_an_empty_batch_returns_an_empty_batch():
     y = jax.eval_shape(
         lambda *arrays: BY_IM2COL(*arrays, (1, 1), "VALID", None, None, LAST), *EMPTY
     )
@@ -139,23 +139,23 @@ def test_an_empty_batch_makes_an_empty_batch():
         *("integers", "complex numbers", "no spatial axis"),
     ],
 )
-def test_what_no_method_does_is_left_to_xla(lhs, rhs, named):
+def test_arguments_that_no_method_supports_are_passed_on_to_xla(lhs, rhs, named):
     named = {"window_strides": (1, 1), "padding": [(0, 0), (0, 0)]} | named
-    assert is_left_to_xla(lhs, rhs, **named)
+    assert is_passed_on(lhs, rhs, **named)
 
 
-def test_a_sharded_array_is_left_to_xla_and_an_array_within_shard_map_is_not():
+def test_an_explicitly_sharded_array_is_passed_on_to_xla_unless_in_shard_map():
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
     sharded = NCHW.update(sharding=NamedSharding(mesh, PartitionSpec("data")))
     whole = OIHW.update(sharding=NamedSharding(mesh, PartitionSpec()))
-    assert is_left_to_xla(sharded, whole, (1, 1), "SAME")
+    assert is_passed_on(sharded, whole, (1, 1), "SAME")
 
     specs = {
         "in_specs": (PartitionSpec("data"), PartitionSpec()),
         "out_specs": PartitionSpec("data"),
     }
     mapped = jax.shard_map(lambda *a: BY_IM2COL(*a, (1, 1), "SAME"), mesh=mesh, **specs)
-    assert not is_left_to_xla(sharded, whole, conv=mapped)
+    assert not is_passed_on(sharded, whole, conv=mapped)
 
 
 def test_a_batch_of_symbolic_size_is_exported():
@@ -166,17 +166,17 @@ def test_a_batch_of_symbolic_size_is_exported():
 
 
 @pytest.mark.parametrize("chosen", ["xla", "im2col"])
-def test_auto_is_the_choice_by_shape(chosen, monkeypatch):
+def test_auto_selects_the_method_by_shape_on_a_cpu(chosen, monkeypatch):
     shapes = []
 
     def choose(x_shape, w_shape, windows, groups):
         shapes.append((x_shape, w_shape, windows.count, groups))
         return chosen
 
-    monkeypatch.setattr(general, "choose_conv", choose)
-    auto = kernels.conv_general_dilated
-    left = is_left_to_xla(NCHW, OIHW, (1, 1), "VALID", conv=auto)
-    assert left == (chosen == "xla")
+    monkeypatch.setattr(convolution, "choose_conv", choose)
+    auto = jax.jit(lambda *arrays: kernels.conv_general_dilated(*arrays, (1, 1), "VALID"))
+    text = jax.export.export(auto, platforms=["cpu"])(NCHW, OIHW).mlir_module()
+    assert ("stablehlo.convolution" in text) == (chosen == "xla")
     assert shapes == [((2, 6, 5, 4), (3, 2, 4, 4), (4, 4), 1)]
 
 
@@ -217,7 +217,7 @@ def test_types_of_values_and_gradients_are_those_of_lax(dtype, preferred):
     ],
     ids=str,
 )
-def test_what_lax_refuses_is_refused_in_its_words(wrong):
+def test_errors_are_those_of_lax(wrong):
     def refusal(conv):
         named = {"lhs": NCHW, "rhs": OIHW, "window_strides": (1, 1), "padding": "VALID"} | wrong
         arrays = named.pop("lhs"), named.pop("rhs")
@@ -228,11 +228,11 @@ def test_what_lax_refuses_is_refused_in_its_words(wrong):
     assert refusal(BY_IM2COL) == refusal(lax.conv_general_dilated)
 
 
-def test_a_method_that_is_unknown_or_does_not_do_such_windows_is_named():
+def test_an_unknown_method_and_unsupported_windows_raise_an_error():
     arrays = jnp.zeros(NCHW.shape), jnp.zeros(OIHW.shape)
-    with pytest.raises(ValueError, match="unknown method 'winnograd'; expected 'auto'"):
+    with pytest.raises(ValueError, match="unknown method 'winnograd'; it must be 'auto'"):
         kernels.conv_general_dilated(*arrays, (1, 1), "VALID", method="winnograd")
-    with pytest.raises(ValueError, match="method 'winograd' does not do windows of"):
+    with pytest.raises(ValueError, match="method 'winograd' does not support windows of"):
         kernels.conv_general_dilated(*arrays, (1, 1), "VALID", method="winograd")
 
 

@@ -13,7 +13,7 @@ def _own_registry(monkeypatch):
     monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
 
 
-def test_a_registered_method_is_called_with_arguments_spelled_out():
+def test_a_registered_method_receives_validated_arguments():
     calls = []
 
     def conv(x, w, **arguments):
@@ -30,36 +30,51 @@ def test_a_registered_method_is_called_with_arguments_spelled_out():
     assert list(kernels.conv_methods())[-1] == "mine"
 
 
-def test_a_name_registered_again_means_the_later_function():
+def test_registering_a_name_again_replaces_the_function():
     for value in (1, 2):
         kernels.register("mine", lambda x, w, value=value, **_: jnp.full(1, value))
     assert kernels.conv(X, W, groups=2, method="mine").item() == 2
 
 
 @pytest.mark.parametrize("name", ["auto", "reference", "xla", "im2col"])
-def test_the_names_of_the_package_itself_are_not_given_away(name):
-    with pytest.raises(
-        ValueError, match=f"method '{name}' is this package's own; expected another"
-    ):
+def test_the_names_of_the_package_cannot_be_registered(name):
+    with pytest.raises(ValueError, match=f"method '{name}' belongs to fidle_jax; choose another"):
         kernels.register(name, lambda x, w, **_: x)
 
 
-def test_an_unknown_method_is_named_with_those_known():
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, None), "the name of a method is None; it must be a non-empty string"),
+        (("", lambda: None), "the name of a method is ''; it must be a non-empty string"),
+        (("mine", None), "conv is None; it must be a function"),
+        (("mine", lambda: None, 3), "supports is 3; it must be a function"),
+    ],
+    ids=["name", "empty name", "conv", "supports"],
+)
+def test_registering_wrong_arguments_raises_an_error_and_registers_nothing(arguments, message):
+    before = kernels.conv_methods()
+    with pytest.raises(TypeError, match=message):
+        kernels.register(*arguments)
+    assert kernels.conv_methods() == before
+
+
+def test_an_unknown_method_raises_an_error_with_the_known_ones():
     kernels.register("mine", lambda x, w, **_: x)
     known = (
         "'auto', 'reference', 'xla', 'im2col', 'shifted', 'winograd', 'winograd_4', 'fft'.*'mine'"
     )
-    with pytest.raises(ValueError, match=f"unknown method 'yours'; expected {known}"):
+    with pytest.raises(ValueError, match=f"unknown method 'yours'; it must be {known}"):
         kernels.conv(X, W, groups=2, method="yours")
 
 
-def test_windows_that_a_method_does_not_do_are_refused_before_it_is_called():
+def test_unsupported_windows_raise_an_error_before_the_method_is_called():
     def conv(*_, **__):
         raise AssertionError
 
     kernels.register("mine", conv, supports=lambda size, strides, dilation: max(strides) == 1)
     with pytest.raises(
-        ValueError, match=r"'mine' does not do windows of \(3, 2\), strides \(2, 2\)"
+        ValueError, match=r"'mine' does not support windows of \(3, 2\), strides \(2, 2\)"
     ):
         kernels.conv(X, W, strides=2, groups=2, method="mine")
 

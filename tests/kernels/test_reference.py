@@ -14,7 +14,7 @@ from fidle_jax import kernels
 from fidle_jax.kernels import windows
 from fidle_jax.kernels.cases import conv_cases
 from fidle_jax.kernels.testing import ConvComparison, assert_close, solve
-from tests.kernels.pooling import pool_cases, value_and_gradient
+from tests.kernels.pool_cases import pool_cases, value_and_gradient
 
 
 class TestReference(ConvComparison):

@@ -48,6 +48,54 @@ def _wrong_gradient(x, w, **how):
     return _halved_slope(xla.conv(x, w, **how))
 
 
+def _with_zeros_times_numbers_outside(x, w, **how):
+    """Add the sum of the image times zero: wrong only for infinities and NaN."""
+    return xla.conv(x, w, **how) + 0 * x.sum()
+
+
+def _rounded_to_the_largest(x, w, **how):
+    """Add and subtract a number of the size of the image: rounding errors are not local."""
+    y = xla.conv(x, w, **how)
+    large = jax.lax.stop_gradient(jnp.abs(x).max())
+    return jnp.where(jnp.isfinite(y) & jnp.isfinite(large), (y + large) - large, y)
+
+
+def _compiled_again(x, w, **how):
+    return jax.lax.map(lambda x: xla.conv(x[None], w, **how)[0], x)
+
+
+@jax.custom_vjp
+def _no_transpose(y):
+    return y
+
+
+_no_transpose.defvjp(lambda y: (y, None), lambda _, dy: (dy,))
+
+
+def _without_linear_transpose(x, w, **how):
+    return _no_transpose(xla.conv(x, w, **how))
+
+
+def _with_implicit_promotion(x, w, **how):
+    return (xla.conv(x, w, **how) * jnp.ones((), jnp.float32)).astype(x.dtype)
+
+
+# By the test that has to fail, a method and a part of the report.
+BROKEN_PROMISES = {
+    "test_odd_numbers": [
+        (_with_zeros_times_numbers_outside, "An output may be infinite or NaN only"),
+        (_rounded_to_the_largest, "a large number elsewhere changes this output"),
+    ],
+    "test_repeated_eager_calls_compile_nothing": [(_compiled_again, "Wrap it in jax.jit")],
+    "test_forward_mode_linear_transpose": [
+        (_without_linear_transpose, "fails under linear_transpose")
+    ],
+    "test_forward_mode_jvp": [(_without_linear_transpose, "fails under jvp")],
+    "test_strict_promotion": [
+        (_with_implicit_promotion, "fails with strict type promotion in bfloat16")
+    ],
+}
+
 WRONG = {
     "flipped": _flipped,
     "no strides": _without("strides"),
@@ -89,6 +137,18 @@ DRAWN = [f"test_drawn_cases_in_{rank}d" for rank in (1, 2)]
 def test_a_wrong_method_fails(outcome, wrong):
     result = outcome(WRONG[wrong], DRAWN)
     assert len(result.failures) == len(DRAWN), result.errors
+
+
+@pytest.mark.parametrize(
+    ("name", "conv", "report"),
+    [(name, *each) for name, methods in BROKEN_PROMISES.items() for each in methods],
+)
+def test_a_method_that_breaks_one_promise_fails_and_is_told_which(outcome, name, conv, report):
+    result = outcome(conv, [name])
+    (_, failure), *others = result.failures
+    assert not others
+    assert not result.errors
+    assert report in failure
 
 
 def test_a_method_is_tried_on_windows_that_it_supports_alone(outcome):

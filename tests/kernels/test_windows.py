@@ -29,7 +29,7 @@ def test_same_is_the_rule_of_tensorflow_and_keras(side, window, stride, dilation
 
 
 @given(st.integers(1, 40), NUMBERS, NUMBERS, NUMBERS, st.tuples(*[st.integers(0, 5)] * 2))
-def test_the_windows_counted_are_those_whose_last_value_still_lies_in_the_image(
+def test_windows_are_counted_if_their_last_value_lies_in_the_image(
     side, window, stride, dilation, sides
 ):
     last = (window - 1) * dilation
@@ -42,7 +42,7 @@ def test_the_windows_counted_are_those_whose_last_value_still_lies_in_the_image(
             resolve_windows([side], window, stride, [sides], dilation)
 
 
-def test_numbers_stand_for_every_axis_and_for_both_sides():
+def test_one_integer_applies_to_every_axis_and_to_both_sides():
     spelled_out = resolve_windows((7, 8), (3, 3), (2, 2), [(1, 1), (1, 1)], (1, 1))
     assert resolve_windows((7, 8), 3, 2, 1) == spelled_out
     assert resolve_windows((7, 8), 3, 2, [1, (1, 1)]) == spelled_out
@@ -59,21 +59,25 @@ def test_numbers_stand_for_every_axis_and_for_both_sides():
             "an image of 4 with its padding is too small for a window of 5; expected",
         ),
         (((0, 3), 1), "an image of 0x3 is too small for a window of 1x1; expected"),
-        (((9, 9), (3,)), r"window \(3,\); expected a whole number of 1 or more, or 2 of them"),
+        (((9, 9), (3,)), r"window is \(3,\); it must be a positive integer, or 2 of them"),
         (
             ((9, 9), 3, (1, 2, 3)),
-            r"strides \(1, 2, 3\); expected a whole number of 1 or more, or 2",
+            r"strides is \(1, 2, 3\); it must be a positive integer, or 2 of them",
         ),
-        (((9, 9), 3, 0), "strides 0; expected a whole number of 1 or more"),
-        (((9, 9), 3, 1, 0, -1), "dilation -1; expected a whole number of 1 or more"),
-        (((9, 9), 3, 1.5), "strides 1.5; expected a whole number of 1 or more"),
-        (((9, 9), 3, 1, "full"), "unknown padding 'full'; expected 'valid', 'same' or numbers"),
-        (((9, 9), 3, 1, -1), "padding -1; expected 'valid', 'same', a number of 0 or more"),
-        (((9, 9), 3, 1, [(1, 1)]), r"padding \[\(1, 1\)\]; .* each of the 2 spatial axes a number"),
-        (((9,), 3, 1, [(1, 1, 1)]), r"padding \[\(1, 1, 1\)\]; expected .* a pair \(before, after"),
+        (((9, 9), 3, 0), "strides is 0; it must be a positive integer"),
+        (((9, 9), 3, 1, 0, -1), "dilation is -1; it must be a positive integer"),
+        (((9, 9), 3, 1.5), "strides is 1.5; it must be a positive integer"),
+        (((9, 9), 3, 1, "full"), "unknown padding 'full'; it must be 'valid', 'same', an integer"),
+        (((9, 9), 3, True), "strides is True; it must be a positive integer"),
+        (((9, 9), 3, "2"), "strides is '2'; it must be a positive integer"),
+        (((9, 9), 3, 1, -1), "padding is -1; it must be 'valid', 'same', a non-negative integer"),
+        (((9, 9), 3, 1, 0.5), "padding is 0.5; it must be 'valid', 'same', a non-negative integer"),
+        (((9, 9), 3, 1, None), "padding is None; it must be 'valid', 'same', a non-negative int"),
+        (((9, 9), 3, 1, [(1, 1)]), r"padding is \[\(1, 1\)\]; .* each of the 2 spatial axes an in"),
+        (((9,), 3, 1, [(1, 1, 1)]), r"padding is \[\(1, 1, 1\)\]; .* a pair \(before, after\)"),
     ],
 )
-def test_what_does_not_fit_is_named_in_one_line(arguments, message):
+def test_wrong_arguments_raise_an_error_of_one_line(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         resolve_windows(*arguments)
     assert "\n" not in str(error.value)
@@ -90,23 +94,64 @@ def test_what_does_not_fit_is_named_in_one_line(arguments, message):
         ((1, 9, 4), (3, 4, 2), 0, "in 0 groups"),
     ],
 )
-def test_arrays_that_do_not_go_together_are_named_in_one_line(x_shape, w_shape, groups, message):
+def test_arrays_that_do_not_match_raise_an_error_of_one_line(x_shape, w_shape, groups, message):
     with pytest.raises(ValueError, match=message) as error:
         conv_windows(jnp.ones(x_shape), jnp.ones(w_shape), 1, "valid", 1, groups)
     assert "\n" not in str(error.value)
 
 
-def test_one_number_stands_for_each_axis_and_sequences_for_themselves():
+def test_one_integer_is_repeated_for_each_axis_and_a_sequence_is_not():
     assert per_axis("strides", 2, 3) == (2, 2, 2)
     assert per_axis("strides", [1, np.int64(2)], 2) == (1, 2)
 
 
-def test_sizes_are_written_as_people_do():
+@pytest.mark.parametrize(
+    "value", [2, 2.0, np.int64(2), np.uint8(2), np.array(2), np.array([2, 2]), [2, 2.0]], ids=repr
+)
+def test_integers_of_any_numeric_type_become_python_integers(value):
+    sizes = per_axis("strides", value, 2)
+    assert sizes == (2, 2)
+    assert {type(size) for size in sizes} == {int}
+
+
+def test_none_is_the_default_of_strides_and_dilation():
+    assert resolve_windows((7, 8), 3, None, "valid", None) == resolve_windows((7, 8), 3)
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [
+        (np.int64(1), 1),
+        (np.array([1, 2]), [1, 2]),
+        (np.array([[1, 0], [0, 1]]), [(1, 0), (0, 1)]),
+        ([np.int32(2), np.array([0, 1])], [2, (0, 1)]),
+    ],
+    ids=str,
+)
+def test_arguments_may_be_numpy_integers_and_arrays(padding, expected):
+    windows = resolve_windows((7, 8), np.array([3, 3]), np.array([2, 1]), padding, np.int64(1))
+    assert windows == resolve_windows((7, 8), 3, (2, 1), expected)
+
+
+@pytest.mark.parametrize("groups", [None, 1, 1.0, np.int64(1), np.array(1)], ids=repr)
+def test_groups_may_be_none_or_any_integer(groups):
+    x, w = jnp.ones((1, 9, 4)), jnp.ones((3, 4, 2))
+    assert conv_windows(x, w, 1, "valid", 1, groups).count == (7,)
+
+
+@pytest.mark.parametrize("groups", [1.5, "1", True, (1,)], ids=repr)
+def test_groups_other_than_an_integer_raise_an_error_of_one_line(groups):
+    with pytest.raises(ValueError, match=r"groups is .*; it must be a positive integer") as error:
+        conv_windows(jnp.ones((1, 9, 4)), jnp.ones((3, 4, 2)), 1, "valid", 1, groups)
+    assert "\n" not in str(error.value)
+
+
+def test_sizes_are_joined_by_x():
     assert times((3, 3, 2)) == "3x3x2"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_pad_puts_a_value_around_the_spatial_axes_alone(dtype):
+def test_pad_adds_a_value_around_the_spatial_axes_only(dtype):
     x = jnp.arange(1, 13, dtype=dtype).reshape(1, 2, 3, 2)
     padded = pad(x, ((1, 0), (0, 2)), -jnp.inf)
     expected = np.pad(x, [(0, 0), (1, 0), (0, 2), (0, 0)], constant_values=-np.inf)

@@ -8,23 +8,26 @@ from fidle_jax.kernels.cases import ConvCase
 from fidle_jax.kernels.testing import ConvComparison, check
 from tests.kernels import conv_pooling
 
+POOL_REFUSED = r"'winograd_pool' does not support these arguments\..* Use method='auto' or"
+
 
 class TestWinograd(ConvComparison):
     method = "winograd"
-    tolerance = 32  # "rounding errors are a few times those of the definition"
-    examples = (3, 3, 1, 1)  # of many matrix products each, so that they take long to compile
+    tolerance = 32
+    examples = (3, 3, 1, 1)  # each has many matrix products and takes long to compile
 
 
-# What is fast of it: chunks, and with pooling all that is here, in test_fused.py.
+# The fast tests of this method are those of chunks and of pooling, below and in test_fused.py.
 @pytest.mark.slow
 class TestWinogradOfFours(ConvComparison):
     method = "winograd_4"
+    local = False
     tolerance = 128
     examples = (3, 2, 0, 0)
 
 
 @pytest.mark.parametrize("rank", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
-def test_conv_pool_of_whole_numbers_is_exactly_the_reference(rank):
+def test_conv_pool_of_integers_is_exactly_the_reference(rank):
     @settings(max_examples=2, derandomize=True)
     @given(conv_pooling.winograd_pool_cases(rank))
     def check_one(case):
@@ -34,7 +37,7 @@ def test_conv_pool_of_whole_numbers_is_exactly_the_reference(rank):
 
 
 @pytest.mark.parametrize("rank", [1, 2])
-def test_conv_pool_by_fours_is_the_reference_but_for_roundings(rank):
+def test_conv_pool_by_fours_is_the_reference_up_to_rounding(rank):
     @settings(max_examples=2, derandomize=True)
     @given(conv_pooling.winograd_pool_cases(rank))
     def check_one(case):
@@ -44,14 +47,16 @@ def test_conv_pool_by_fours_is_the_reference_but_for_roundings(rank):
 
 
 @pytest.mark.parametrize(("method", "tolerance"), [("winograd", 32), ("winograd_4", 128)])
-def test_chunks_of_a_batch_are_computed_as_the_whole(monkeypatch, method, tolerance):
+def test_a_batch_in_chunks_has_the_value_and_gradients_of_the_definition(
+    monkeypatch, method, tolerance
+):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
     check(method, ConvCase((3, 4, 5, 2), (3, 3, 2, 2), (1, 1), "valid", (1, 1)), tolerance)
 
 
 @pytest.mark.slow
-def test_four_axes():
+def test_four_axes_are_supported():
     check("winograd", ConvCase((1, 4, 3, 4, 5, 2), (3, 3, 3, 3, 2, 2), (1,) * 4, 1, (1,) * 4), 32)
 
 
@@ -59,28 +64,26 @@ def test_four_axes():
     ("size", "strides", "dilation"),
     [((3, 2), (1, 1), (1, 1)), ((3, 3), (1, 2), (1, 1)), ((3, 3), (1, 1), (2, 1))],
 )
-def test_other_windows_are_refused_by_the_method_and_by_conv(size, strides, dilation):
+def test_unsupported_windows_raise_an_error_in_the_method_and_in_conv(size, strides, dilation):
     x, w = jnp.ones((1, 9, 9, 1)), jnp.ones((*size, 1, 1))
     with pytest.raises(ValueError, match="winograd takes windows of 3 on every side, strides and"):
         winograd.conv(x, w, strides=strides, dilation=dilation)
-    with pytest.raises(ValueError, match=r"'winograd' does not do windows of .*; expected method="):
+    with pytest.raises(ValueError, match=r"'winograd' does not support windows of .*; use method="):
         kernels.conv(x, w, strides=strides, dilation=dilation, method="winograd")
-    with pytest.raises(ValueError, match=r"'winograd_pool' takes one group, .*; expected method="):
+    with pytest.raises(ValueError, match=POOL_REFUSED):
         kernels.conv_pool(x, w, strides=strides, dilation=dilation, method="winograd_pool")
 
 
-def test_tiles_of_six_in_three_axes_are_refused():
+def test_tiles_of_six_along_three_axes_raise_an_error():
     x, w = jnp.ones((1, 9, 9, 9, 1)), jnp.ones((3, 3, 3, 1, 1))
-    with pytest.raises(
-        ValueError, match=r"'winograd_4' does not do windows of .*; expected method="
-    ):
+    with pytest.raises(ValueError, match=r"'winograd_4' does not support windows of .*; use meth"):
         kernels.conv(x, w, method="winograd_4")
-    with pytest.raises(ValueError, match=r"'winograd_pool_4' those in at most two axes"):
+    with pytest.raises(ValueError, match=r"'winograd_pool_4' at most two axes"):
         kernels.conv_pool(x, w, method="winograd_pool_4")
 
 
 @pytest.mark.parametrize("pool", [{"window": 3}, {"pool_strides": 1}])
-def test_other_pools_are_refused(pool):
+def test_unsupported_pools_raise_an_error(pool):
     x, w = jnp.ones((1, 9, 9, 1)), jnp.ones((3, 3, 1, 1))
-    with pytest.raises(ValueError, match=r"'winograd_pool' takes one group, .*; expected method="):
+    with pytest.raises(ValueError, match=POOL_REFUSED):
         kernels.conv_pool(x, w, method="winograd_pool", **pool)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from fidle_jax import kernels
 from fidle_jax.kernels.testing import ConvComparison, assert_close
-from tests.kernels.pooling import POOLS, pool_cases, value_and_gradient
+from tests.kernels.pool_cases import POOLS, pool_cases, value_and_gradient
 
 
 class TestXla(ConvComparison):
@@ -14,7 +14,7 @@ class TestXla(ConvComparison):
 
 
 @pytest.mark.parametrize("kind", POOLS)
-def test_pooling_and_its_gradient_are_those_of_the_reference(kind):
+def test_value_and_gradient_of_pooling_are_those_of_the_reference(kind):
     @settings(max_examples=8, derandomize=True)
     @given(pool_cases())
     def check(case):

@@ -1,4 +1,4 @@
-"""Poolings drawn by hypothesis, and their values and gradients."""
+"""Draw pooling problems with hypothesis, and compute their values and gradients."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ POOLS = {"max": kernels.max_pool, "avg": kernels.avg_pool}
 
 @dataclasses.dataclass(frozen=True)
 class PoolCase:
-    """A pooling to compute: shape and type of the images, and its arguments."""
+    """Pooling problem: shape and type of the images, and the arguments."""
 
     x_shape: tuple[int, ...]
     window: tuple[int, ...]
@@ -26,17 +26,17 @@ class PoolCase:
     dtype: str = "float32"
 
     def images(self):
-        """Small whole numbers, of which many are equal and all sums exact."""
+        """Return images of small integers: many values are equal and all sums are exact."""
         return np.random.default_rng(0).integers(-2, 3, self.x_shape).astype(self.dtype)
 
     def pool(self, kind, method):
-        how = {"strides": self.strides, "padding": self.padding, "method": method}
-        return functools.partial(POOLS[kind], window=self.window, **how)
+        arguments = {"strides": self.strides, "padding": self.padding, "method": method}
+        return functools.partial(POOLS[kind], window=self.window, **arguments)
 
 
 @st.composite
 def pool_cases(draw):
-    """The paddings are less than the window, as they have to be."""
+    """Draw cases whose padding is smaller than the window, as pooling requires."""
     rank = draw(st.integers(1, 3))
     window = tuple(draw(st.integers(1, 3)) for _ in range(rank))
     strides = draw(st.none() | st.tuples(*[st.integers(1, 3)] * rank))
@@ -49,7 +49,7 @@ def pool_cases(draw):
 
 
 def value_and_gradient(kind, method, case):
-    """Of a weighted sum of the pooled values, as NumPy arrays; the weights are whole numbers."""
+    """Return the value and the gradient of a weighted sum as NumPy arrays. Weights are integers."""
     windows = resolve_windows(
         case.x_shape[1:-1], case.window, case.strides or case.window, case.padding
     )

@@ -1,0 +1,226 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fidle_jax import kernels
+from fidle_jax.kernels.pooling import (
+    at_winner,
+    at_winner_of,
+    max_and_winner,
+    max_of,
+)
+from fidle_jax.kernels.testing import assert_close, jit_once
+from tests.kernels.pool_cases import POOLS, pool_cases, value_and_gradient
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)), jnp.float32)
+
+
+def _stacked_options(values):
+    """Return the maximum over the last axis but one by the functions for one array."""
+    winner = max_and_winner(jax.lax.stop_gradient(values))[1]
+    return at_winner(values, winner)
+
+
+def _separate_options(values):
+    """Return the maximum over the last axis but one by the functions for a list of arrays."""
+    arrays = list(jnp.moveaxis(values, -2, 0))
+    _, winner = max_of([jax.lax.stop_gradient(array) for array in arrays])
+    return at_winner_of(arrays, winner)
+
+
+EACH_MAX = pytest.mark.parametrize("function", [_stacked_options, _separate_options])
+
+
+def _by_argmax(values):
+    first = values.argmax(axis=-2, keepdims=True)
+    return jnp.take_along_axis(values, first, axis=-2)[..., 0, :]
+
+
+def _derivatives(function, values, tangent, weights):
+    value, slope = jax.jvp(function, (values,), (tangent,))
+    _, pullback = jax.vjp(function, values)
+    return value, slope, pullback(weights)[0]
+
+
+_compiled = jit_once(_derivatives, static_argnums=0)
+
+
+@settings(max_examples=15, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(3, 4, 2), (1, 1), (2, 0, 5, 3), (7, 1)]))
+def test_value_and_derivatives_in_both_modes_are_those_of_the_first_largest_value(seed, shape):
+    rng = np.random.default_rng(seed)
+    values, tangent = (jnp.asarray(rng.integers(-1, 2, shape), jnp.float32) for _ in range(2))
+    weights = jnp.asarray(rng.integers(-3, 4, (*shape[:-2], shape[-1])), jnp.float32)
+    expected = _compiled(_by_argmax, values, tangent, weights)
+    for function in (_stacked_options, _separate_options):
+        chex.assert_trees_all_equal(_compiled(function, values, tangent, weights), expected)
+
+
+@EACH_MAX
+def test_the_gradient_goes_to_the_first_of_equal_values(function):
+    values = jnp.array([[1.0, 0.0], [3.0, 0.0], [3.0, 0.0]])
+    gradient = jit_once(jax.grad(lambda values: function(values).sum()))(values)
+    np.testing.assert_array_equal(gradient, [[0, 1], [1, 0], [0, 0]])
+
+
+@EACH_MAX
+def test_second_derivatives_are_those_of_a_fixed_selection(function):
+    values = jnp.array([[2.0], [5.0], [5.0]])
+    curvature = jit_once(jax.hessian(lambda values: (function(values) ** 3).sum()))(values)
+    expected = np.zeros((3, 3))
+    expected[1, 1] = 6 * 5
+    np.testing.assert_array_equal(curvature.reshape(3, 3), expected)
+
+
+@EACH_MAX
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_values_and_derivatives_have_the_type_of_the_input(function, dtype):
+    with jax.enable_x64(True):
+        values, weights = jnp.ones((2, 3), dtype), jnp.ones(3, dtype)
+        chex.assert_type(_compiled(function, values, values, weights), dtype)
+
+
+@EACH_MAX
+def test_vmap_of_a_max_equals_one_call_per_example(function):
+    values = jnp.asarray(np.random.default_rng(0).integers(-1, 2, (4, 3, 5)), jnp.float32)
+    gradient = jax.grad(lambda values: (function(values) ** 2).sum())
+    mapped, whole = (jit_once(call)(values) for call in (jax.vmap(gradient), gradient))
+    chex.assert_trees_all_equal(mapped, whole)
+
+
+@pytest.mark.parametrize("options", [127, 128, 300])
+def test_the_first_largest_value_is_found_among_any_number_of_options(options):
+    values = jnp.zeros((options, 2)).at[options - 2 :, 0].set(1.0).at[1:, 1].set(1.0)
+    gradient = jit_once(jax.grad(lambda values: _stacked_options(values).sum()))(values)
+    expected = np.zeros((options, 2))
+    expected[options - 2, 0] = expected[1, 1] = 1
+    np.testing.assert_array_equal(gradient, expected)
+
+
+@settings(max_examples=60, derandomize=True)
+@given(st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 2.0, np.inf, np.nan]), min_size=5, max_size=5))
+def test_the_winner_is_the_first_nan_or_else_the_first_largest_value(values):
+    # NumPy has the same rule: argmax returns the index of the first NaN.
+    winner = int(np.argmax(values))
+    column = jnp.array(values, jnp.float32)[:, None]
+    for largest, index in (max_and_winner(column), max_of(list(column))):
+        np.testing.assert_array_equal(largest, [values[winner]])
+        np.testing.assert_array_equal(index, [winner])
+        for selected in (at_winner(column, index), at_winner_of(list(column), index)):
+            np.testing.assert_array_equal(selected, [values[winner]])
+
+
+def test_values_at_the_winners_are_the_largest_values_with_nan_among_the_options():
+    rng = np.random.default_rng(0)
+    values = rng.choice(
+        [-np.inf, -1, 1, np.inf, np.nan], (500, 9, 2), p=[0.2, 0.3, 0.3, 0.15, 0.05]
+    )
+    values = jnp.asarray(values, jnp.float32)
+    largest, winner = jit_once(max_and_winner)(values)
+    numbers = np.asarray(values)  # XLA's own max ignores NaN in arrays of this size on a CPU
+    np.testing.assert_array_equal(winner, np.argmax(numbers, axis=1))
+    np.testing.assert_array_equal(largest, np.max(numbers, axis=1))
+    np.testing.assert_array_equal(jit_once(at_winner)(values, winner), largest)
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_values_and_gradients_are_those_of_the_reference_and_of_xla(kind):
+    @settings(max_examples=8, derandomize=True)
+    @given(pool_cases())
+    def check(case):
+        ours = value_and_gradient(kind, "tiles", case)
+        for judge in ("reference", "xla"):
+            theirs = value_and_gradient(kind, judge, case)
+            assert_close(ours, theirs, 0 if kind == "max" else 4, f"tiles and {judge} on {case}")
+
+    check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", POOLS)
+def test_values_and_gradients_of_many_cases_are_those_of_the_reference(kind):
+    @settings(max_examples=200)
+    @given(pool_cases())
+    def check(case):
+        ours, theirs = (value_and_gradient(kind, method, case) for method in ("tiles", "reference"))
+        assert_close(ours, theirs, 0 if kind == "max" else 4, str(case))
+
+    check()
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_forward_mode_and_second_derivatives_are_those_of_the_reference(kind):
+    def derivatives(method):
+        def pool(x):
+            return POOLS[kind](x, 3, strides=2, padding="same", method=method)
+
+        def slope(x):
+            return jax.grad(lambda x: (pool(x) ** 2).sum())(x)
+
+        return jit_once(lambda x: (jax.jvp(pool, (x,), (1 - x,)), jax.jvp(slope, (x,), (x,))))(X)
+
+    assert_close(derivatives("tiles"), derivatives("reference"), 8)
+
+
+def test_the_maximum_of_an_image_of_minus_infinity_is_minus_infinity():
+    image = jnp.full((1, 3, 3, 1), -jnp.inf)
+    y = kernels.max_pool(image, 2, padding="same", method="tiles")
+    chex.assert_trees_all_equal(y, jnp.full((1, 2, 2, 1), -jnp.inf))
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_vmap_of_a_pool_equals_one_call_per_example(kind):
+    def pool(x):
+        return POOLS[kind](x, (2, 3), method="tiles")
+
+    mapped = jit_once(jax.vmap(pool))(jnp.stack([X, 1 - X]))
+    chex.assert_trees_all_close(mapped, jnp.stack([jit_once(pool)(x) for x in (X, 1 - X)]))
+
+
+EACH_POOL_METHOD = pytest.mark.parametrize("method", ["auto", "reference", "tiles", "xla"])
+# Images of the smallest values are those in which padding could win.
+LOWEST = {"int8": -128, "uint8": 0, "int32": -(2**31), "bool": False, "float8_e4m3fn": -448.0}
+
+
+def _narrow_images(dtype):
+    low, high = (0, 2) if dtype == "bool" else (0, 200) if dtype == "uint8" else (-100, 100)
+    numbers = np.random.default_rng(0).integers(low, high, (2, 5, 7, 3))
+    images = np.array(jnp.asarray(numbers).astype(dtype))
+    images[0, :2, :2, 0] = images[1, -2:, -2:, 1] = LOWEST[dtype]
+    return images
+
+
+@EACH_POOL_METHOD
+@pytest.mark.parametrize("dtype", LOWEST)
+def test_max_pool_of_narrow_types_is_exactly_numpys_maximum(dtype, method):
+    x = _narrow_images(dtype)
+    padded = np.pad(x, [(0, 0), (1, 0), (1, 1), (0, 0)], constant_values=LOWEST[dtype])
+    wide = padded if dtype == "bool" else padded.astype(np.float64)  # exact for all of these types
+    expected = sliding_window_view(wide, (2, 3), (1, 2)).max(axis=(-2, -1))
+
+    y = kernels.max_pool(x, (2, 3), strides=1, padding=[(1, 0), (1, 1)], method=method)
+
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(y).astype(expected.dtype), expected)
+
+
+@EACH_POOL_METHOD
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool"])
+def test_avg_pool_of_integers_is_the_mean_as_a_float(dtype, method):
+    x = _narrow_images(dtype) if dtype != "int32" else _narrow_images("int8").astype("int32")
+    windows = sliding_window_view(x.astype(np.float64), (2, 2), (1, 2))[:, ::2, ::2]
+    y = kernels.avg_pool(x, 2, method=method)
+    assert y.dtype == jnp.float32
+    np.testing.assert_array_equal(y, windows.mean(axis=(-2, -1)))  # exact: quarters of integers
+
+
+@EACH_POOL_METHOD
+def test_avg_pool_of_integers_does_not_count_padding(method):
+    x = np.array([[3, 4, 8], [5, 8, 8]], np.uint8)[None, :, :, None]
+    y = kernels.avg_pool(x, (1, 3), strides=1, padding="same", method=method)
+    np.testing.assert_array_equal(y[0, :, :, 0], [[3.5, 5, 6], [6.5, 7, 8]])

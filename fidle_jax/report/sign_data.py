@@ -28,6 +28,13 @@ class Photographs:
 
 
 @dataclass(frozen=True)
+class TrackedPhotographs(Photographs):
+    """A split whose tracks are known: the training set."""
+
+    groups: Int[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
 class Signs:
     """All that the page shows.
 
@@ -41,7 +48,7 @@ class Signs:
 
     names: tuple[str, ...]
     mirrored: tuple[int, ...]
-    train: Photographs
+    train: TrackedPhotographs
     test: Photographs
     treated: dict[str, UInt8[np.ndarray, "sign h w c"]]
     claims: list[Claim]

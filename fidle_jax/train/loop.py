@@ -209,9 +209,10 @@ class Loop:
         self._save_or_stop()
 
     def _is_best(self, loss: float | None, accuracy: float | None) -> bool:
-        if accuracy is None or self.record.best_accuracy is None:
+        best_loss, best_accuracy = self.record.best_loss, self.record.best_accuracy
+        if loss is None or accuracy is None or best_loss is None or best_accuracy is None:
             return True
-        return (accuracy, -loss) > (self.record.best_accuracy, -self.record.best_loss)
+        return (accuracy, -loss) > (best_accuracy, -best_loss)
 
     def _row(self, epoch: int, loss: float | None, accuracy: float | None) -> dict[str, Any]:
         totals = jax.device_get(self.state.totals)

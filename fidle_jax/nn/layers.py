@@ -1,7 +1,7 @@
 """The layers of the course's networks as Flax modules over `fidle_jax.kernels`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,7 +29,7 @@ class Conv(nn.Module):
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
-    padding: str = "valid"
+    padding: str | Sequence[tuple[int, int]] = "valid"
     plain: bool = False
     kernel_init: Callable = kernel_init
     method: str = "auto"

@@ -81,7 +81,7 @@ def write_augmented(
     _save_arrays(
         run_dir / "augmented.npz",
         image=images[0],
-        label=train.labels[chosen[0]],
+        label=np.asarray(train.labels[chosen[0]]),
         versions=np.asarray(jnp.round(255 * versions).astype(jnp.uint8)),
         labels=np.asarray(labels),
     )

@@ -141,7 +141,8 @@ def integrated_gradients(
     variables: dict[str, Any],
     image: Float[Array | np.ndarray, "height width channel"],
     target: int,
-    start: Float[Array | np.ndarray, "#height #width channel"],
+    start: Float[Array | np.ndarray, "channel"]
+    | Float[Array | np.ndarray, "#height #width channel"],
     steps: int = STEPS,
 ) -> IntegratedGradients:
     """The mean gradient on the straight way from ``start`` to the image, times the way.

@@ -34,7 +34,7 @@ def make_forward(trained: Trained) -> Callable[[Images], Float[np.ndarray, "exam
     return forward
 
 
-def _filled(images: Images) -> Images:
+def _filled(images: Images) -> UInt8[np.ndarray, "filled height width channel"]:
     missing = AT_ONCE - len(images)
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
 

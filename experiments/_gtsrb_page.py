@@ -11,7 +11,7 @@ from fidle_jax.data.gtsrb_photos import each_photo
 from fidle_jax.data.treatments import SET_NAMES, parse_name, treat
 from fidle_jax.data.zip_archives import open_archive
 from fidle_jax.report.claims import Claim
-from fidle_jax.report.sign_data import Photographs, Signs
+from fidle_jax.report.sign_data import Photographs, Signs, TrackedPhotographs
 from fidle_jax.report.traffic_signs import render_signs
 
 SIDE = 32  # pixels; of what the page shows
@@ -45,14 +45,17 @@ def _photographs(folder: Path, split: str, progress: bool) -> Photographs:
     each = each_photo(folder, split, _look, title=title, progress=progress)
     with contextlib.closing(each):
         photos, seen = zip(*each, strict=True)
-    tracks = [(photo.label, photo.track) for photo in photos]
-    return Photographs(
+    found = Photographs(
         images=np.stack([image for image, _ in seen]),
         labels=np.array([photo.label for photo in photos]),
-        groups=np.unique(tracks, axis=0, return_inverse=True)[1] if split == "train" else None,
         sizes=np.array([photo.size for photo in photos]),
         digests=np.array([digest for _, digest in seen]),
     )
+    if split == "test":
+        return found
+    tracks = [(photo.label, photo.track) for photo in photos]
+    groups = np.unique(tracks, axis=0, return_inverse=True)[1]
+    return TrackedPhotographs(**vars(found), groups=groups)
 
 
 def _look(pixels: np.ndarray) -> tuple[np.ndarray, str]:

@@ -37,7 +37,7 @@ class Archive:
 
 def official_archives() -> dict[str, Archive]:
     """The four archives by file name, from the table that TFDS checks downloads against."""
-    table = importlib.resources.files(__package__).joinpath("checksums.tsv").read_text()
+    table = importlib.resources.files("fidle_jax.data").joinpath("checksums.tsv").read_text()
     rows = csv.reader(table.splitlines(), delimiter="\t")
     return {
         name: Archive(name, url, int(size), sha256, _DIMENSIONS[name])

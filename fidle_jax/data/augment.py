@@ -8,6 +8,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fidle_jax.data.warp import NO_WARP, Warp, beyond_line, random_warp, uniform
@@ -43,20 +44,22 @@ class Augmentation:
 NO_AUGMENTATION = Augmentation()
 
 
-def scale(images: UInt8[Array, "..."] | Float[Array, "..."]) -> Float[Array, "..."]:
+def scale(
+    images: UInt8[Array | np.ndarray, "*shape"] | Float[Array | np.ndarray, "*shape"],
+) -> Float[Array, "*shape"]:
     """Pixels as float32 from 0 to 1; what is no pixels but numbers, as they are."""
     if jnp.issubdtype(images.dtype, jnp.floating):
-        return images
-    return images.astype(jnp.float32) / 255
+        return jnp.asarray(images)
+    return jnp.asarray(images, jnp.float32) / 255
 
 
 def augment(
-    images: UInt8[Array, "batch height width channel"],
-    labels: Int[Array, " batch"],
+    images: UInt8[Array, "batch *shape"] | Float[Array, "batch *shape"],
+    labels: Int[Array, "batch"] | Float[Array, "batch"],
     key: Key[Array, ""],
-    example_index: Int[Array, " batch"],
+    example_index: Int[Array, "batch"],
     ranges: Augmentation,
-) -> tuple[Float[Array, "batch height width channel"], Int[Array, " batch"]]:
+) -> tuple[Float[Array, "batch *shape"], Int[Array, "batch"] | Float[Array, "batch"]]:
     """The images, altered, and their labels, which a flip may change."""
     amounts = uniform(jax.random.fold_in(key, 2), example_index, 8 + images.shape[-1])
     down, right, light, spread, coin, turn, distance, depth, *tint = amounts

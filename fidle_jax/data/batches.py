@@ -2,9 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer, UInt8
 
 from fidle_jax.kernels import permutation
+
+# uint8 images or float features, and class indices or regression targets.
+Inputs = UInt8[Array, "example *shape"] | Float[Array, "example *shape"]
+Targets = Int[Array, "example"] | Float[Array, "example"]
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
@@ -12,7 +17,9 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-def padded_order(order: Int[Array, " example"], batch_size: int) -> Int[Array, "step batch"]:
+def padded_order(
+    order: Int[Array | np.ndarray, "example"], batch_size: int
+) -> Int[Array, "step batch"]:
     """``order`` cut into batches, the last one filled up with -1: no example."""
     steps = steps_per_epoch(order.shape[0], batch_size)
     padding = steps * batch_size - order.shape[0]
@@ -20,7 +27,7 @@ def padded_order(order: Int[Array, " example"], batch_size: int) -> Int[Array, "
 
 
 def epoch_order(
-    seed: Int[Array, ""], epoch: Int[Array, ""], examples: int, batch_size: int
+    seed: Integer[Array, ""] | int, epoch: Int[Array, ""] | int, examples: int, batch_size: int
 ) -> Int[Array, "step batch"]:
     """The batches of one epoch, shuffled by (seed, epoch) alone; -1 where the last is not full."""
     shuffling, _ = jax.random.split(jax.random.key(seed))
@@ -35,11 +42,13 @@ def rows_at(rows: Int[Array, " batch"], places: Int[Array, "*shape"]) -> Int[Arr
 
 
 def gather_batch(
-    images: UInt8[Array, "example height width channel"],
-    labels: Int[Array, " example"],
+    images: Inputs,
+    labels: Targets,
     rows: Int[Array, "*batch"],
 ) -> tuple[
-    UInt8[Array, "*batch height width channel"], Int[Array, "*batch"], Float[Array, "*batch"]
+    UInt8[Array, "..."] | Float[Array, "..."],
+    Int[Array, "*batch"] | Float[Array, "*batch"],
+    Float[Array, "*batch"],
 ]:
     """Images, labels and weights of the examples ``rows``: weight 0 where a row is -1."""
     weights = (rows >= 0).astype(jnp.float32)

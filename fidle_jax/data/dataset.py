@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
@@ -68,6 +68,7 @@ def part_rows(examples: int, part: tuple[int, int]) -> range:
     return range(min(index * size, examples), min((index + 1) * size, examples))
 
 
+@runtime_checkable
 class Read(Protocol):
     """Reads a split, or one of equal parts of it, (index, count), and nothing of the others."""
 
@@ -76,6 +77,7 @@ class Read(Protocol):
         ...
 
 
+@runtime_checkable
 class Open(Protocol):
     """Gives a split whose images are read when they are asked for, with the numbers of one of its parts."""
 
@@ -91,6 +93,7 @@ def _nothing_to_check(split: str, content: Split | StoredSplit) -> None:
     pass
 
 
+@runtime_checkable
 class Check(Protocol):
     """Looks at a whole split that was read in parts."""
 

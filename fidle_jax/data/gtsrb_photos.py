@@ -31,7 +31,7 @@ Work = Callable[[UInt8[np.ndarray, "height width 3"]], Any]
 
 def each_photo(
     folder: Path, split: str, work: Work, *, crop: bool = False, title: str, progress: bool = True
-) -> Iterator[tuple[Photo, Any]]:
+) -> Generator[tuple[Photo, Any], None, None]:
     """Each photograph of a split, as `gtsrb_archives.read_photos` orders them, and what ``work`` makes of it.
 
     Args:

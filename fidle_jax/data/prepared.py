@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import requests
@@ -20,7 +21,7 @@ from fidle_jax.errors import InputError
 
 AT_ONCE = 256  # records whose numbers are read together
 
-Builder = tfds.core.GeneratorBasedBuilder
+Builder: TypeAlias = tfds.core.GeneratorBasedBuilder
 
 
 def open_builder(kind: type[Builder], title: str, data_dir: Path | None, config=None) -> Builder:

@@ -78,7 +78,7 @@ def _check_fraction(fraction: float) -> None:
         raise InputError(f"validation fraction {fraction} is not in [0, 1); give e.g. 0.1, or 0")
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: object) -> None:
     """Raises InputError where ``seed`` is not a whole number of at least 0."""
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed {seed!r} is not a whole number of at least 0; give e.g. 0")

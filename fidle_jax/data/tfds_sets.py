@@ -203,14 +203,14 @@ def _reading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
         ) from error
 
 
-def _needs_tensorflow(name: str, data_dir: Path | str | None) -> str:
+def _needs_tensorflow(name: str, data_dir: os.PathLike | str | None) -> str:
     return (
         f"tfds:{name} is not prepared, and preparing it needs TensorFlow (reading it does not); "
         f"run once: pip install tensorflow && {_prepare_command(name, data_dir)}"
     )
 
 
-def _prepare_command(name: str, data_dir: Path | str | None) -> str:
+def _prepare_command(name: str, data_dir: os.PathLike | str | None) -> str:
     # Not `tfds build`: since TFDS 4.9.10 it does not start without apache-beam.
     folder = f", data_dir={os.fspath(data_dir)!r}" if data_dir else ""
     code = (

@@ -18,6 +18,7 @@ SIZES = (24, 32, 48)
 LOCAL_RADIUS = 10  # pixels; of the disk whose histogram "L-LHE" equalises
 
 Pixels = UInt8[np.ndarray, "height width channel"]
+Grey = UInt8[np.ndarray, "height width 1"]
 
 
 def parse_name(name: str) -> tuple[int, str]:
@@ -31,7 +32,9 @@ def parse_name(name: str) -> tuple[int, str]:
     return int(size.partition("x")[0]), treatment
 
 
-def treat(pixels: UInt8[np.ndarray, "height width 3"], size: int, treatment: str) -> Pixels:
+def treat(
+    pixels: UInt8[np.ndarray, "height width 3"], size: int, treatment: str
+) -> UInt8[np.ndarray, "{size} {size} channel"]:
     """The photograph scaled to ``size`` pixels a side and treated: of one channel, or of three.
 
     Each scaled pixel is a mean over those that it covers (Pillow's bilinear filter), as scaling down
@@ -52,15 +55,15 @@ def _equalize_value(pixels: Pixels) -> Pixels:
     return _to_bytes(color.hsv2rgb(hsv))
 
 
-def _grey(pixels: Pixels) -> Pixels:
+def _grey(pixels: Pixels) -> Grey:
     return _to_bytes(color.rgb2gray(pixels))[..., None]
 
 
-def _equalize_grey(pixels: Pixels) -> Pixels:
+def _equalize_grey(pixels: Pixels) -> Grey:
     return _to_bytes(exposure.equalize_hist(color.rgb2gray(pixels)))[..., None]
 
 
-def _equalize_locally(pixels: Pixels) -> Pixels:
+def _equalize_locally(pixels: Pixels) -> Grey:
     """Grey, the histogram of each pixel's neighbourhood made even."""
     # Half a second, which every command that knows the sets' names would wait for.
     from skimage.filters import rank
@@ -69,7 +72,7 @@ def _equalize_locally(pixels: Pixels) -> Pixels:
     return rank.equalize(_grey(pixels)[..., 0], disk(LOCAL_RADIUS))[..., None]
 
 
-def _equalize_adaptively(pixels: Pixels) -> Pixels:
+def _equalize_adaptively(pixels: Pixels) -> Grey:
     """Grey, by contrast limited adaptive histogram equalisation."""
     with warnings.catch_warnings():
         # An image of one grey alone has no contrast to stretch: it stays what it is.

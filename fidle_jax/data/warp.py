@@ -168,7 +168,9 @@ def _spline_weights(pixels: int) -> np.ndarray:
     return np.where(distance < 1, near, np.maximum(2 - distance, 0) ** 3 / 6)
 
 
-def _pack_neighbours(image) -> UInt32[Array, "batch height+2 width+2"]:
+def _pack_neighbours(
+    image: UInt8[Array, "batch height width"],
+) -> UInt32[Array, "batch height+2 width+2"]:
     """At (i + 1, j + 1): pixels (i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1), a byte each."""
     padded = jnp.pad(image, ((0, 0), (1, 2), (1, 2))).astype(jnp.uint32)
     upper, lower = padded[:, :-1], padded[:, 1:]

@@ -42,7 +42,9 @@ def values_and_slopes(
 
 
 def flat_parts(
-    x: Float[np.ndarray, " point"], slopes: Float[np.ndarray, " point"], least: float = FLAT
+    x: Float[np.ndarray, "point"],
+    slopes: Float[Array | np.ndarray, "point"],
+    least: float = FLAT,
 ) -> list[tuple[float, float]]:
     """Where the slope is flatter than ``least``: the first and the last point of each such part.
 

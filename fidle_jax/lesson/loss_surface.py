@@ -50,7 +50,7 @@ class Problem(NamedTuple):
 
     def losses(self, lines: Float[np.ndarray, "*shape 2"]) -> Float[np.ndarray, "*shape"]:
         """The loss of each line."""
-        return mean_squared_error(self.x, self.y, lines)
+        return np.asarray(mean_squared_error(self.x, self.y, lines))
 
 
 def noisy_line(count: int, seed: int) -> Problem:
@@ -68,8 +68,10 @@ def noisy_line(count: int, seed: int) -> Problem:
 
 
 def mean_squared_error(
-    x: Float[Array, " point"], y: Float[Array, " point"], lines: Float[Array, "*shape 2"]
-) -> Float[Array, "*shape"]:
+    x: Float[Array | np.ndarray, "point"],
+    y: Float[Array | np.ndarray, "point"],
+    lines: Float[Array | np.ndarray, "*shape 2"],
+) -> Float[Array | np.ndarray | np.number, "*shape"]:
     """The loss of each line (slope, intercept)."""
     errors = lines[..., :1] * x + lines[..., 1:] - y
     return (errors**2).mean(axis=-1)

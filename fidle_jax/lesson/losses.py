@@ -17,19 +17,19 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, Float
 
 
-def sigmoid(logits: Float[Array, "..."]) -> Float[Array, "..."]:
+def sigmoid(logits: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
     """1 / (1 + exp(−logit)), as it is written."""
     return 1 / (1 + jnp.exp(-logits))
 
 
-def softmax(logits: Float[Array, "... class"]) -> Float[Array, "... class"]:
+def softmax(logits: Float[Array | np.ndarray, "... class"]) -> Float[Array, "... class"]:
     """exp(logit) / Σ exp(logit), as it is written: NaN where an exponential overflows or all are 0."""
     exponentials = jnp.exp(logits)
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def stable_softmax(
-    logits: Float[Array, "... class"], temperature: float = 1.0
+    logits: Float[Array | np.ndarray, "... class"], temperature: float = 1.0
 ) -> Float[Array, "... class"]:
     """The same, the largest logit subtracted first: no exponential is above 1, one of them is 1.
 
@@ -41,7 +41,7 @@ def stable_softmax(
 
 
 def binary_cross_entropy(
-    probabilities: Float[Array, "..."], targets: Float[Array, "..."]
+    probabilities: Float[Array | np.ndarray, "..."], targets: Float[Array | np.ndarray, "..."]
 ) -> Float[Array, ""]:
     """−(1/n) Σ [y ln p + (1 − y) ln(1 − p)], in nats.
 
@@ -52,14 +52,15 @@ def binary_cross_entropy(
 
 
 def categorical_cross_entropy(
-    probabilities: Float[Array, "... class"], targets: Float[Array, "... class"]
+    probabilities: Float[Array | np.ndarray, "... class"],
+    targets: Float[Array | np.ndarray, "... class"],
 ) -> Float[Array, ""]:
     """−(1/n) Σ Σ y ln p over n examples and their classes, in nats; 0 ln 0 is 0 as above."""
     return -jnp.mean(xlogy(targets, probabilities).sum(-1))
 
 
 def mean_squared_error(
-    outputs: Float[Array, "..."], targets: Float[Array, "..."]
+    outputs: Float[Array | np.ndarray, "..."], targets: Float[Array | np.ndarray, "..."]
 ) -> Float[Array, ""]:
     """(1/n) Σ (y − p)²."""
     return jnp.mean((targets - outputs) ** 2)
@@ -149,5 +150,5 @@ def large_softmax(
     """
     place = int(np.argmax(logits))
     moved = jnp.asarray(logits - logits[place] + np.float32(largest))
-    values = jnp.exp(moved)[place], softmax(moved)[place], stable_softmax(moved)[place]
-    return tuple(map(float, values))
+    exponential, naive, stable = (f(moved)[place] for f in (jnp.exp, softmax, stable_softmax))
+    return float(exponential), float(naive), float(stable)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Shaped
 
 from fidle_jax.nn import DNN
+from fidle_jax.train.evaluation import apply_model
 from fidle_jax.train.fit import Examples, fit, trajectory
 from fidle_jax.train.objectives import BINARY
 from fidle_jax.train.step import Task
@@ -81,19 +82,23 @@ def square_grid(span: float, side: int) -> Float[np.ndarray, "row column 2"]:
 
 @functools.partial(jax.jit, static_argnames="model")
 def probabilities(
-    model: nn.Module, params: dict[str, Any], points: Float[Array, "*shape 2"]
+    model: nn.Module, params: dict[str, Any], points: Float[Array | np.ndarray, "*shape 2"]
 ) -> Float[Array, "*shape"]:
     """The probability of class 1 at each point: the sigmoid of the network's one output."""
-    outputs = model.apply({"params": params}, points.reshape(-1, 2))
+    outputs = apply_model(model, {"params": params}, points.reshape(-1, 2))
     return jax.nn.sigmoid(outputs[:, 0]).reshape(points.shape[:-1])
 
 
-def accuracy(probability: Float[np.ndarray, " point"], labels: Int[np.ndarray, " point"]) -> float:
+def accuracy(
+    probability: Float[Array | np.ndarray, "point"], labels: Shaped[Array | np.ndarray, "point"]
+) -> float:
     """The share of points on the right side of one half."""
     return float(np.mean((np.asarray(probability) > 0.5) == (labels > 0)))
 
 
-def neuron_lines(layer: dict[str, Float[Array, "..."]]) -> Float[np.ndarray, "... neuron 3"]:
+def neuron_lines(
+    layer: dict[str, Float[Array | np.ndarray, "..."]],
+) -> Float[np.ndarray, "... neuron 3"]:
     """Weights w and bias c of each neuron of a layer on the plane, whose line is w·x + c = 0.
 
     Args:

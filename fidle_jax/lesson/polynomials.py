@@ -48,8 +48,8 @@ def draw(seed: int, number: int, count: int, noise: float) -> Draw:
     """The draw of that number, of ``count`` points to learn from; another number gives other points."""
     rng = np.random.default_rng([seed, number])
     few, *more, validation = (draw_points(rng, count, noise) for _ in range(MANY + 1))
-    many = tuple(map(np.concatenate, zip(few, *more, strict=True)))
-    return Draw(few, many, validation, draw_points(rng, FRESH, noise))
+    x, y = map(np.concatenate, zip(few, *more, strict=True))
+    return Draw(few, (x, y), validation, draw_points(rng, FRESH, noise))
 
 
 def basis(x: Float[np.ndarray, " point"], degree: int) -> Float[np.ndarray, "point coefficient"]:
@@ -84,9 +84,7 @@ def rmse(found: Float[np.ndarray, " point"], expected: Float[np.ndarray, " point
     return float(np.sqrt(np.mean(np.square(found - expected))))
 
 
-def errors_of_fits(
-    fits: list[Float[np.ndarray, " coefficient"]], points: Points
-) -> Float[np.ndarray, " fit"]:
+def errors_of_fits(fits: list[Float[np.ndarray, "_"]], points: Points) -> Float[np.ndarray, " fit"]:
     """The `rmse` of each fitted polynomial on the points."""
     x, y = points
     return np.array([rmse(polynomial_values(fit, x), y) for fit in fits])

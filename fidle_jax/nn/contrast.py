@@ -4,9 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+WINDOW, EPSILON = 9, 0.03  # defaults, also used by the ONNX export
+
 
 def normalize_contrast(
-    x: Float[Array, "batch height width channel"], window: int = 9, epsilon: float = 0.03
+    x: Float[Array, "batch height width channel"],
+    window: int = WINDOW,
+    epsilon: float = EPSILON,
 ) -> Float[Array, "batch height width channel"]:
     """Each value less the mean of its neighbourhood, divided by the neighbourhood's standard deviation.
 

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -42,12 +43,14 @@ class Cells(NamedTuple):
 
 def plain(model: nn.Module) -> nn.Module:
     """The same network with a call for each layer and XLA's convolutions, which are compiled quickly."""
-    how = {"fuse": False} | ({"method": "xla"} if hasattr(model, "method") else {})
+    how: dict[str, Any] = {"fuse": False} | ({"method": "xla"} if hasattr(model, "method") else {})
     return model.clone(**how)
 
 
 def look_inside(
-    model: nn.Module, variables: dict[str, Any], image: Float[Array, "height width channel"]
+    model: nn.Module,
+    variables: dict[str, Any],
+    image: Float[Array | np.ndarray, "height width channel"],
 ) -> Inside:
     """The kernels of ``model``, and what each of its layers makes of the image, of values from 0 to 1."""
     # Uncompiled: for one image it is there long before a program of the whole network would be.
@@ -108,7 +111,7 @@ def cells_of(model: nn.Module, image_shape: tuple[int, int, int], layer: str) ->
 
 
 def enlarge(
-    maps: Float[Array, "row column"], cells: Cells, image_shape: tuple[int, int, int]
+    maps: Float[Array | np.ndarray, "row column"], cells: Cells, image_shape: tuple[int, int, int]
 ) -> Float[Array, "height width"]:
     """The map at each pixel: linear between the cells' centres, and beyond the outer ones as there."""
     places = [(jnp.arange(size) - cells.first) / cells.step for size in image_shape[:2]]
@@ -118,9 +121,10 @@ def enlarge(
 def _layers(model, image_shape) -> list[tuple[str, str]]:
     """Name and kind of each."""
     rows = layer_table(model, image_shape)
-    return [tuple(row.layer.removesuffix(")").split(" (")) for row in rows]
+    pairs = (row.layer.removesuffix(")").split(" (") for row in rows)
+    return [(name, kind) for name, kind in pairs]
 
 
-def _within(tree: dict[str, Any], name: str) -> dict[str, Any]:
+def _within(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """What a layer has there, by its name in the table of layers."""
     return functools.reduce(operator.getitem, name.split("/"), tree)

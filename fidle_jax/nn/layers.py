@@ -1,7 +1,8 @@
 """The layers of the course's networks as Flax modules over `fidle_jax.kernels`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ class Conv(nn.Module):
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
-    padding: str = "valid"
+    padding: str | Sequence[tuple[int, int]] = "valid"
     plain: bool = False
     kernel_init: Callable = kernel_init
     method: str = "auto"
@@ -40,10 +41,10 @@ class Conv(nn.Module):
         """The activations; pooled over tiles of side ``pool`` where it is given."""
         kernel_shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, kernel_shape)
-        how = {"padding": self.padding, "method": self.method}
-        if self.plain and pool is None:
-            return kernels.conv(x, kernel, **how)
+        how: dict[str, Any] = {"padding": self.padding, "method": self.method}
         if self.plain:
+            if pool is None:
+                return kernels.conv(x, kernel, **how)
             return kernels.conv_pool(x, kernel, window=pool, activation=None, **how)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         if pool is None:

@@ -1,7 +1,7 @@
 """The networks, and the names that the command line knows them by."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 from flax import linen as nn
@@ -184,7 +184,7 @@ def make_model(
     name: str,
     classes: int,
     image_shape: tuple[int, int, int],
-    dropout: tuple[float, ...] | None = None,
+    dropout: Sequence[float] | None = None,
     width: float = 1.0,
 ) -> nn.Module:
     """The model of that name; ``dropout`` stands in for its own rates, ``width`` is as of `Compact`.

@@ -15,7 +15,7 @@ class Row:
     """One layer: its name, its output's shape (batch: None), its parameters, and their formula."""
 
     layer: str
-    output_shape: tuple[int | None, ...]
+    output_shape: tuple[None, *tuple[int, ...]]
     parameters: int
     formula: str
 

@@ -53,7 +53,7 @@ def contact_sheet(
     return figure
 
 
-def _tops(texts: list[str], columns: int) -> Float[np.ndarray, "rows+1"]:
+def _tops(texts: list[str], columns: int) -> Float[np.ndarray, "row"]:
     """Where each row begins, and the last ends, in widths of a cell; each has room for its texts."""
     rows = [texts[start : start + columns] for start in range(0, len(texts), columns)]
     lines = np.array([2 + max(text.count("\n") for text in row) for row in rows])

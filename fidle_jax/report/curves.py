@@ -87,8 +87,8 @@ def _draw_accuracy(
     # no error at all has no place on a logarithmic axis: half the least other error stands in
     perfect = seen.min() / 2 if seen.size else 0.001
 
-    drawn = (np.where(x <= ROUNDING, perfect, x) for x in (train, validation))
-    _lines(axes, metrics["epoch"], *drawn, names[0])
+    train, validation = (np.where(x <= ROUNDING, perfect, x) for x in (train, validation))
+    _lines(axes, metrics["epoch"], train, validation, names[0])
     axes.axhline(
         max(1 - test_accuracy, perfect),
         color=GREEN,
@@ -105,7 +105,7 @@ def _accuracy_axis(axes: Axes, low: float, high: float, perfect: float) -> None:
     if high / low > 6:
         ticks = np.array([m * 10.0**e for e in range(-6, 1) for m in (1, 2, 5)])
     else:
-        ticks = MaxNLocator(6).tick_values(low, high)
+        ticks = np.asarray(MaxNLocator(6).tick_values(low, high))
     ticks = ticks[(ticks >= max(low, 1.3 * perfect)) & (ticks <= high)]
     axes.set_yscale("log")
     axes.set_ylim(high, low)

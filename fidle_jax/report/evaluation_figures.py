@@ -63,10 +63,10 @@ def reliability(panels: dict[str, Bins]) -> Figure:
         if column == 0:
             upper.set_ylabel("accuracy", fontsize=TEXT)
             lower.set_ylabel("examples", fontsize=TEXT)
-    for row, column in np.ndindex(down, across):
-        if row * across + column >= len(panels):
-            rows[2 * row, column].set_axis_off()
-            rows[2 * row + 1, column].set_axis_off()
+    for place_ in range(len(panels), down * across):
+        row, column = divmod(place_, across)
+        for axes in rows[2 * row : 2 * row + 2, column]:
+            axes.set_axis_off()
     return figure
 
 
@@ -179,7 +179,7 @@ def corrupted_examples(
         for column, (image, text, answer) in enumerate(
             zip(images, texts[name], answers[name], strict=True)
         ):
-            said = class_names[answer]
+            said = class_names[int(answer)]
             below = [f"{text}: {said}"] if brief else [text, *wrapped(said, letters, 2)]
             wrong = answer != label
             colour = VERMILLION if wrong else BLUE
@@ -195,7 +195,7 @@ def disagreements(
     """Each image with what each network, by its name, takes it for."""
     columns = 5
     texts = [
-        _answers({name: class_names[each[number]] for name, each in answers.items()}, columns)
+        _answers({name: class_names[int(each[number])] for name, each in answers.items()}, columns)
         for number in range(len(images))
     ]
     lines = max(text.count("\n") + 1 for text in texts)

@@ -126,7 +126,8 @@ def answer_figure(
     bars = right.barh(range(len(shown)), values[shown], color=colours)
     right.bar_label(bars, list(map(brief_percent, values[shown])), padding=4, fontsize=SMALL)
     words = [
-        short(class_names[each], LETTERS) + (" (true)" if each == truth else "") for each in shown
+        short(class_names[int(each)], LETTERS) + (" (true)" if each == truth else "")
+        for each in shown
     ]
     right.set_yticks(range(len(shown)), words, fontsize=SMALL)
     for label, each in zip(right.get_yticklabels(), shown, strict=True):
@@ -180,7 +181,7 @@ def maps_figure(image: UInt8[np.ndarray, "h w c"], panels: Sequence[Panel]) -> F
     """The image, and each map beside it at the same size, with its colours below."""
     columns = 1 + len(panels)
     figure = new_figure(height=WIDTH / columns + 0.75)
-    figure.get_layout_engine().set(wspace=0.06)
+    figure.set_layout_engine("constrained", wspace=0.06)
     above, below = figure.subplots(2, columns, height_ratios=(24, 1))
     _draw_image(above[0], image)
     above[0].set_title("image", fontsize=TEXT)

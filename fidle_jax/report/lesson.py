@@ -54,7 +54,9 @@ class Slides:
         # The same colours for all: with a palette of each frame's own they would flicker.
         palette = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
         palette = palette.quantize(COLOURS)
-        first, *rest = [frame.quantize(palette=palette, dither=0) for frame in frames]
+        first, *rest = [
+            frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+        ]
         buffer = io.BytesIO()
         milliseconds = round(1000 * self.seconds)
         first.save(buffer, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)

@@ -101,7 +101,7 @@ def _gallery(
     return figure
 
 
-def _tops(texts: list[str], columns: int) -> Float[np.ndarray, "rows+1"]:
+def _tops(texts: list[str], columns: int) -> Float[np.ndarray, "row"]:
     """Where each row begins, and the last ends, in widths of a cell; each has room for its texts."""
     rows = [texts[start : start + columns] for start in range(0, len(texts), columns)]
     lines = np.array([max(text.count("\n") + 1 for text in row) for row in rows])

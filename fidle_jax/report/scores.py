@@ -56,8 +56,11 @@ def group_scores(
     for group, name in enumerate(group_names):
         members = group_of_class[labels] == group
         support = int(members.sum())
-        shares = (float(x[members].mean()) if support else 0.0 for x in (right, right_group))
-        scores.append(GroupScore(name, int((group_of_class == group).sum()), *shares, support))
+        accuracy, group_accuracy = (
+            float(x[members].mean()) if support else 0.0 for x in (right, right_group)
+        )
+        classes = int((group_of_class == group).sum())
+        scores.append(GroupScore(name, classes, accuracy, group_accuracy, support))
     return scores
 
 

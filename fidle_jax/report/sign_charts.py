@@ -1,5 +1,7 @@
 """Charts of a set of traffic signs: sizes, classes, brightness, tracks, likeness, claims."""
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
@@ -8,17 +10,15 @@ from matplotlib.figure import Figure
 from fidle_jax.report.claims import Claim
 from fidle_jax.report.style import BLUE, GREEN, GREY, LINES, SMALL, TEXT, VERMILLION, new_figure
 
-Sizes = Int[np.ndarray, "n 2"]
 
-
-def size_histograms(train: Sizes, test: Sizes) -> Figure:
+def size_histograms(train: Int[np.ndarray, "train 2"], test: Int[np.ndarray, "test 2"]) -> Figure:
     """Shares of photographs by width in pixels, and by width over height."""
     figure = new_figure(height=3.3)
     width, ratio = figure.subplots(1, 2)
     _shares(width, train[:, 0], test[:, 0], np.arange(15, 260, 5))
     width.set_xlabel("width in pixels", fontsize=TEXT)
-    ratios = [sizes[:, 0] / sizes[:, 1] for sizes in (train, test)]
-    _shares(ratio, *ratios, np.arange(0.59, 1.42, 0.02))
+    train_ratio, test_ratio = (sizes[:, 0] / sizes[:, 1] for sizes in (train, test))
+    _shares(ratio, train_ratio, test_ratio, np.arange(0.59, 1.42, 0.02))
     ratio.set_xlabel("width / height", fontsize=TEXT)
     _legend(figure, width)
     return figure
@@ -141,7 +141,7 @@ def _shares(axes: Axes, train: np.ndarray, test: np.ndarray, edges: np.ndarray) 
     _tidy(axes, "y")
 
 
-def _tidy(axes: Axes, grid: str) -> None:
+def _tidy(axes: Axes, grid: Literal["both", "x", "y"]) -> None:
     axes.grid(color=LINES, axis=grid)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=SMALL)

@@ -15,16 +15,25 @@ class Photographs:
     Attributes:
       images: scaled to one size.
       labels: classes.
-      groups: number of the track, counted over all classes; None in the test set.
       sizes: width and height of the originals in pixels.
       digests: equal where all pixels of the files are.
     """
 
     images: UInt8[np.ndarray, "n h w 3"]
     labels: Int[np.ndarray, "n"]
-    groups: Int[np.ndarray, "n"] | None
     sizes: Int[np.ndarray, "n 2"]
     digests: Shaped[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
+class TrackedPhotographs(Photographs):
+    """A training split, whose tracks are known.
+
+    Attributes:
+      groups: number of the track, counted over all classes.
+    """
+
+    groups: Int[np.ndarray, "n"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Signs:
 
     names: tuple[str, ...]
     mirrored: tuple[int, ...]
-    train: Photographs
+    train: TrackedPhotographs
     test: Photographs
     treated: dict[str, UInt8[np.ndarray, "sign h w c"]]
     claims: list[Claim]

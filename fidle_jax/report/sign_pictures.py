@@ -23,7 +23,7 @@ def class_examples(images: Images, labels: Int[np.ndarray, "n"], names: tuple[st
     return _blocks(pictures, texts, across=4)
 
 
-def _evenly(members: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+def _evenly(members: Int[np.ndarray, "n"]) -> Int[np.ndarray, "chosen"]:
     places = (np.arange(EXAMPLES) + 0.5) * len(members) / EXAMPLES
     return members[places.astype(int)]
 
@@ -64,7 +64,7 @@ def rows_of(images: list[np.ndarray], texts: list[str], columns: int) -> Figure:
     return figure
 
 
-def filmstrips(tracks: list[Images], titles: list[str]) -> Figure:
+def filmstrips(tracks: list[UInt8[np.ndarray, "_ h w c"]], titles: list[str]) -> Figure:
     """Whole tracks, FRAMES_A_LINE a line, each below its title."""
     strips = [-(-len(track) // FRAMES_A_LINE) for track in tracks]
     title, space = 0.62, 0.3  # of a cell, above a strip and below it

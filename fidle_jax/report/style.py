@@ -2,6 +2,8 @@
 
 import io
 import textwrap
+from collections.abc import Sequence
+from typing import Literal
 
 from matplotlib.figure import Figure
 
@@ -15,9 +17,17 @@ TEXT, SMALL = 12, 10  # points: legible when the figure is shown at half its siz
 DOTS_PER_INCH = 140
 
 
-def new_figure(height: float, width: float = WIDTH, layout: str = "constrained") -> Figure:
+def new_figure(
+    height: float,
+    width: float = WIDTH,
+    layout: Literal["constrained", "compressed", "none"] = "constrained",
+) -> Figure:
     """An empty figure of the given size in inches; its subplots make room for their labels."""
-    return Figure(figsize=(width, height), facecolor="white", layout=layout)
+    return Figure(
+        figsize=(width, height),
+        facecolor="white",
+        layout=layout,  # pyright: ignore[reportArgumentType]  # the stubs lack "none"
+    )
 
 
 def png(figure: Figure) -> bytes:
@@ -35,7 +45,12 @@ def legend_below(figure: Figure, columns: int, where: str = "outside lower cente
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
-        named.values(), named.keys(), loc=where, ncols=columns, fontsize=TEXT, frameon=False
+        named.values(),
+        named.keys(),
+        loc=where,  # pyright: ignore[reportArgumentType]  # the stubs lack "outside ..."
+        ncols=columns,
+        fontsize=TEXT,
+        frameon=False,
     )
 
 
@@ -56,6 +71,6 @@ def wrapped(name: str, width: int, most_lines: int) -> list[str]:
     return [short(name, width)]
 
 
-def longest(names: list[str]) -> int:
+def longest(names: Sequence[str]) -> int:
     """How many characters the longest name has."""
     return max(map(len, names))

@@ -171,7 +171,7 @@ def _run_row(sweep: Sweep, row: pd.Series) -> dict[str, Any]:
 
 
 def _sortable(share: float | None) -> float | None:
-    return None if pd.isna(share) else float(share)
+    return None if share is None or pd.isna(share) else float(share)
 
 
 def _pictures(sweep: Sweep, settings: pd.DataFrame, shares: dict[str, float]) -> list[Picture]:

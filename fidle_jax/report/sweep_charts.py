@@ -1,6 +1,7 @@
 """Charts of a sweep: accuracy against cost, curves, which axis mattered."""
 
 import itertools
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -109,7 +110,7 @@ def importance_chart(shares: dict[str, float]) -> Figure:
     return figure
 
 
-def _palette(values: pd.Series) -> dict[str, tuple | str]:
+def _palette(values: pd.Series) -> dict[str, np.ndarray | str]:
     """A colour for each value: of a few, colours that can be told apart; of many, shades in order."""
     names = list(dict.fromkeys(values))
     if len(names) <= len(COLOURS):
@@ -146,7 +147,7 @@ def _word(axis: str | None) -> str:
     return (axis or "").replace("_", " ")
 
 
-def _tidy(axes: Axes, grid: str = "both") -> None:
+def _tidy(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
     axes.grid(color=LINES, axis=grid)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=SMALL)

@@ -44,7 +44,7 @@ def place(
     top: float,
     text: str = "",
     colour: str = "black",
-    framed: bool = False,
+    framed: bool | np.bool = False,
     size: float = 1,
 ) -> None:
     """Draws the image, grey or in colour, in the square of ``size`` at that place, with a text below it."""

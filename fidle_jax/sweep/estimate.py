@@ -115,7 +115,9 @@ def work_of(config: Config) -> Work | None:
     return Work(
         examples=config.epochs * (train + validation / PASSES),
         # Each parameter has a part in each of a layer's positions.
-        operations=PASSES * 2 * sum(r.parameters * math.prod(r.output_shape[1:-1]) for r in rows),
+        operations=PASSES
+        * 2
+        * sum(r.parameters * math.prod(r.output_shape[1:][:-1]) for r in rows),
         outputs=sum(math.prod(row.output_shape[1:]) for row in rows),
     )
 

@@ -35,6 +35,8 @@ def load_experiment(file: Path) -> Experiment:
     sys.path.insert(0, str(file.parent))  # where what it imports is
     try:
         spec = importlib.util.spec_from_file_location(f"_experiment_{file.stem}", file)
+        if spec is None or spec.loader is None:
+            raise ImportError("not a Python file")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except Exception as error:

@@ -144,7 +144,7 @@ def outcome_of(sweep_dir: Path, trial: str) -> str | None:
     if (result := result_of(sweep_dir, trial)) is not None:
         return f"test accuracy {100 * result['test_accuracy']:.2f} %"
     failure = failure_of(sweep_dir, trial)
-    return failure and f"failed: {failure['reason']}"
+    return None if failure is None else f"failed: {failure['reason']}"
 
 
 def write_failure(sweep_dir: Path, trial: str, status: int, reason: str) -> None:

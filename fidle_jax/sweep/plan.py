@@ -131,18 +131,20 @@ def all_trials(plan: Plan, score: Callable[[str], float | None]) -> list[Trial]:
     trials = first_trials(plan)
     rung = trials
     while plan.search == "halving" and len(rung) > plan.seeds:
-        scores = {trial.name: score(trial.name) for trial in rung}
-        if None in scores.values():
-            break
+        scores: dict[str, float] = {}
         of_setting: dict[str, list[Trial]] = {}
         for trial in rung:
             of_setting.setdefault(trial.setting, []).append(trial)
+            if (found := score(trial.name)) is not None:
+                scores[trial.name] = found
+        if len(scores) < len(rung):
+            break
         means = {
             setting: statistics.mean(scores[trial.name] for trial in seeds)
             for setting, seeds in of_setting.items()
         }
         # Of equals the first: sorted() keeps their order.
-        best = sorted(means, key=means.get, reverse=True)[: max(1, len(means) // REDUCTION)]
+        best = sorted(means, key=means.__getitem__, reverse=True)[: max(1, len(means) // REDUCTION)]
         rung = _trials(plan, [_longer(plan, of_setting[setting][0].config) for setting in best])
         trials = trials + rung
     return trials
@@ -151,7 +153,7 @@ def all_trials(plan: Plan, score: Callable[[str], float | None]) -> list[Trial]:
 def _longer(plan: Plan, config: Config) -> dict[str, Any]:
     """The same setting in the next rung."""
     axes = {name: getattr(config, name) for name in sorted(plan.axes)}
-    return axes | {"epochs": config.epochs * REDUCTION}
+    return axes | {"epochs": (config.epochs or plan.first_epochs) * REDUCTION}
 
 
 def _settings(plan: Plan) -> list[dict[str, Any]]:

@@ -170,6 +170,35 @@ class Config:
     """Show the traceback of an error."""
 
 
+class ResolvedConfig(Config):
+    """A config without None in the fields that the recipe sets, as returned by `resolve`."""
+
+    crop: str
+    validation_fraction: float
+    width: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: str
+    schedule: str
+    warmup_epochs: float
+    weight_decay: float
+    label_smoothing: float
+    clip_norm: float
+    ema_decay: float
+    shift: float
+    rotation: float
+    scaling: float
+    shear: float
+    elastic: float
+    brightness: float
+    contrast: float
+    colour: float
+    shadow: float
+    cutout: float
+    flips: float
+
+
 def check(config: Config) -> None:
     """Raises InputError where a value alone is wrong, whatever the data."""
     if not config.dataset.startswith(TFDS_PREFIX):
@@ -211,7 +240,7 @@ def check(config: Config) -> None:
         raise InputError("--resume needs --run-dir, the directory of the run to go on with")
 
 
-def resolve(config: Config, variant: str) -> Config:
+def resolve(config: Config, variant: str) -> ResolvedConfig:
     """The same run with nothing left open, on the full data set or the sample ("variant")."""
     recipe = config.recipe
     if recipe == "auto":
@@ -225,7 +254,8 @@ def resolve(config: Config, variant: str) -> Config:
     if config.model != "compact":
         settings["width"] = 1.0
     chosen = {name: value for name, value in settings.items() if getattr(config, name) is None}
-    return dataclasses.replace(config, data=variant, recipe=recipe, **chosen)
+    fields: dict[str, Any] = vars(config) | {"data": variant, "recipe": recipe} | chosen
+    return ResolvedConfig(**fields)
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -1,23 +1,34 @@
 """What a network makes of examples it is tried on: pure functions."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from fidle_jax.data.augment import scale
-from fidle_jax.data.batches import padded_order, rows_at
+from fidle_jax.data.batches import Inputs, Targets, padded_order, rows_at
 from fidle_jax.train.objectives import CLASSES, Objective, example_losses
 
 EVAL_BATCH_SIZE = 500
 
 
+def apply_model(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: UInt8[Array | np.ndarray, "batch *shape"] | Float[Array | np.ndarray, "batch *shape"],
+) -> Float[Array, "batch class"]:
+    """Return the logits of one batch. Images of type uint8 are scaled to [0, 1]."""
+    # Flax also returns the changed variables, but only if asked with `mutable`.
+    return cast(Array, model.apply(variables, scale(images)))
+
+
 def predict(
     model: nn.Module,
     variables: dict[str, Any],
-    images: UInt8[Array, "example height width channel"],
+    images: Inputs,
     places: Int[Array, " place"] | None = None,
 ) -> Float[Array, "example class"]:
     """The logits of every example, once each.
@@ -32,7 +43,7 @@ def predict(
 
     def batch_logits(rows):
         rows = rows_at(rows, places)
-        return model.apply(variables, scale(images[jnp.maximum(rows, 0)]))
+        return apply_model(model, variables, images[jnp.maximum(rows, 0)])
 
     logits = lax.map(batch_logits, order)
     return logits[:, :batch].reshape(order.size, -1)[:examples]
@@ -41,11 +52,11 @@ def predict(
 def evaluate(
     model: nn.Module,
     variables: dict[str, Any],
-    images: UInt8[Array, "example height width channel"],
-    labels: Int[Array, " example"],
+    images: Inputs,
+    labels: Targets,
     places: Int[Array, " place"] | None = None,
     objective: Objective = CLASSES,
-) -> tuple[Float[Array, ""], Array]:
+) -> tuple[Float[Array, ""], Int[Array, ""] | Float[Array, ""]]:
     """Mean loss over all examples, in nats for classes, and the sum of scores: how many are right."""
     outputs = predict(model, variables, images, places)
     return objective.losses(outputs, labels, 0.0).mean(), jnp.sum(objective.scores(outputs, labels))
@@ -58,5 +69,5 @@ def evaluate_batch(
     labels: Int[Array, "1 place"],
 ) -> tuple[Float[Array, " place"], Bool[Array, " place"]]:
     """The loss of each example of a batch, in nats, and whether it is classified right."""
-    logits = model.apply(variables, scale(images[0]))
+    logits = apply_model(model, variables, images[0])
     return example_losses(logits, labels[0]), jnp.argmax(logits, -1) == labels[0]

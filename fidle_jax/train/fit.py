@@ -7,14 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, Integer, PyTree, UInt8
 
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.train.evaluation import evaluate
 from fidle_jax.train.state import Totals, TrainState, init_state
 from fidle_jax.train.step import Task, train_chunk
 
-Examples = tuple[Shaped[Array, "example ..."], Shaped[Array, " example"]]
+# uint8 images or float features, and class indices or regression targets.
+Examples = tuple[
+    UInt8[Array | np.ndarray, "example *shape"] | Float[Array | np.ndarray, "example *shape"],
+    Integer[Array | np.ndarray, "example"] | Float[Array | np.ndarray, "example"],
+]
 
 
 class Fit(NamedTuple):
@@ -54,12 +58,12 @@ def fit(
         seed: of the initial weights, the order of the examples and dropout.
         validation: examples that are tried after each epoch.
     """
-    train = tuple(map(jnp.asarray, train))
-    validation = None if validation is None else tuple(map(jnp.asarray, validation))
+    inputs, targets = map(jnp.asarray, train)
+    held_out = None if validation is None else tuple(map(jnp.asarray, validation))
     state = init_state(
-        task.model, train[0].shape[1:], task.optimizer, seed, average=task.ema_decay > 0
+        task.model, inputs.shape[1:], task.optimizer, seed, average=task.ema_decay > 0
     )
-    state, best, history = _epochs(task, epochs, batch_size, state, train, validation)
+    state, best, history = _epochs(task, epochs, batch_size, state, (inputs, targets), held_out)
     return Fit(state, best, {name: np.asarray(values) for name, values in history.items()})
 
 
@@ -67,9 +71,10 @@ def fit(
 def _epochs(task, epochs, batch_size, state, train, validation):
     def epoch(carry, number):
         state, best, least = carry
-        order = epoch_order(state.seed, number, len(train[1]), batch_size)
+        inputs, targets = train
+        order = epoch_order(state.seed, number, len(targets), batch_size)
         state = state.replace(totals=Totals.zeros())
-        state = train_chunk(task, state, *train, order, 0, len(order))
+        state = train_chunk(task, state, inputs, targets, order, 0, len(order))
         found = {
             "loss": state.totals.loss / state.totals.examples,
             "score": state.totals.correct / state.totals.examples,
@@ -103,11 +108,11 @@ def trajectory(
         task: as of `fit`, as are ``train``, ``epochs``, ``batch_size`` and ``seed``.
         params: those to start from; by default the network's initial ones, of ``seed``.
     """
-    train = tuple(map(jnp.asarray, train))
-    state = init_state(task.model, train[0].shape[1:], task.optimizer, seed)
+    inputs, targets = map(jnp.asarray, train)
+    state = init_state(task.model, inputs.shape[1:], task.optimizer, seed)
     if params is not None:
         state = state.replace(params=params, opt_state=task.optimizer.init(params))
-    followed = _steps(task, epochs, batch_size, state, train)
+    followed = _steps(task, epochs, batch_size, state, (inputs, targets))
     return jax.tree.map(
         lambda first, rest: jnp.concatenate([first[None], rest]), state.params, followed
     )
@@ -116,10 +121,11 @@ def trajectory(
 @functools.partial(jax.jit, static_argnames=("task", "epochs", "batch_size"))
 def _steps(task, epochs, batch_size, state, train):
     def epoch(state, number):
-        order = epoch_order(state.seed, number, len(train[1]), batch_size)
+        inputs, targets = train
+        order = epoch_order(state.seed, number, len(targets), batch_size)
 
         def step(state, i):
-            state = train_chunk(task, state, *train, order, i, i + 1)
+            state = train_chunk(task, state, inputs, targets, order, i, i + 1)
             return state, state.params
 
         return lax.scan(step, state, jnp.arange(len(order)))

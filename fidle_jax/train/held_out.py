@@ -2,7 +2,7 @@
 
 from fidle_jax.data import Split, StoredSplit, grouped_split, stratified_split
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 
 
 def take_share(split: Split | StoredSplit, share: float) -> Split | StoredSplit:
@@ -20,7 +20,7 @@ def take_share(split: Split | StoredSplit, share: float) -> Split | StoredSplit:
 
 
 def hold_out(
-    split: Split | StoredSplit, config: Config
+    split: Split | StoredSplit, config: ResolvedConfig
 ) -> tuple[Split | StoredSplit, Split | StoredSplit]:
     """The training examples and those held out for validation, none for a fraction of 0.
 

@@ -136,7 +136,7 @@ def _lost(written: str) -> list[int]:
     """The processes that JAX's distributed runtime says are lost."""
     silent = re.search(r"stopped sending heartbeats\):\s*((?:\S*\d+\s)+)", written)
     if silent:
-        return [int(re.search(r"\d+$", name)[0]) for name in silent[1].split()]
+        return [int(name) for name in re.findall(r"(\d+)(?!\S)", silent[1])]
     # Its service lives in the first process: calls fail once that is gone.
     return [0] if "Failed to send RPC to coordination service" in written else []
 

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.errors import InputError
 from fidle_jax.train import processes
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.measure import free_memory_bytes
 from fidle_jax.train.program import Program, compile_program
 from fidle_jax.train.state import TrainState
@@ -48,10 +48,10 @@ def choose_loader(asked: str, dataset: Dataset, mesh: Mesh) -> tuple[bool, str]:
 def gather_parts(part: Split | StoredSplit) -> Split | StoredSplit:
     """The whole of a split of which each process has a part; of images, no more than it has in memory."""
     groups = None if part.groups is None else processes.gather_rows(part.groups)
-    whole = dataclasses.replace(part, labels=processes.gather_rows(part.labels), groups=groups)
-    if isinstance(whole, Split):
-        return dataclasses.replace(whole, images=processes.gather_rows(part.images))
-    return whole
+    labels = processes.gather_rows(part.labels)
+    if isinstance(part, Split):
+        return Split(processes.gather_rows(part.images), labels, groups)
+    return dataclasses.replace(part, labels=labels, groups=groups)
 
 
 def make_program(
@@ -61,11 +61,13 @@ def make_program(
     state: TrainState,
     train: Split | StoredSplit,
     validation: Split | StoredSplit,
-    config: Config,
+    config: ResolvedConfig,
 ) -> Program:
     """The functions of the run that ``config`` describes, over images in memory or on disk."""
-    make = compile_program
-    if isinstance(train, StoredSplit):
-        from fidle_jax.train.streaming import stream_program as make  # imports grain
+    if isinstance(train, Split) and isinstance(validation, Split):
+        return compile_program(task, schedule, mesh, state, train, validation, config)
+    if isinstance(train, StoredSplit) and isinstance(validation, StoredSplit):
+        from fidle_jax.train.streaming import stream_program  # imports grain
 
-    return make(task, schedule, mesh, state, train, validation, config)
+        return stream_program(task, schedule, mesh, state, train, validation, config)
+    raise TypeError("train and validation differ in kind; expected both in memory or both on disk")

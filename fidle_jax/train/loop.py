@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.traverse_util
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from fidle_jax.train.checkpoints import Checkpoints
@@ -169,7 +170,9 @@ class Loop:
             if position < self._plan.steps_per_epoch:
                 self._save_or_stop()
 
-    def _each_step(self, state: TrainState, order: jax.Array, start: int, stop: int) -> TrainState:
+    def _each_step(
+        self, state: TrainState, order: jax.Array | np.ndarray, start: int, stop: int
+    ) -> TrainState:
         """As the program's ``train``, a call a step, which a trace then tells apart."""
         for step in range(start, stop):
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
@@ -209,9 +212,10 @@ class Loop:
         self._save_or_stop()
 
     def _is_best(self, loss: float | None, accuracy: float | None) -> bool:
-        if accuracy is None or self.record.best_accuracy is None:
+        best_loss, best_accuracy = self.record.best_loss, self.record.best_accuracy
+        if loss is None or accuracy is None or best_loss is None or best_accuracy is None:
             return True
-        return (accuracy, -loss) > (self.record.best_accuracy, -self.record.best_loss)
+        return (accuracy, -loss) > (best_accuracy, -best_loss)
 
     def _row(self, epoch: int, loss: float | None, accuracy: float | None) -> dict[str, Any]:
         totals = jax.device_get(self.state.totals)

@@ -3,7 +3,7 @@
 import contextlib
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -16,16 +16,16 @@ PROFILED_STEPS = 5
 
 def peak_memory_bytes() -> int:
     """The most that one of this process's devices has held; on a CPU, that the process has."""
-    peaks = [
-        (device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()
-    ]
-    if None not in peaks:
-        return max(peaks)
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    if all("peak_bytes_in_use" in found for found in stats):
+        return max(found["peak_bytes_in_use"] for found in stats)
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def free_memory_bytes(devices: list[jax.Device]) -> int:
+def free_memory_bytes(
+    devices: Sequence[jax.Device],  # pyright: ignore[reportInvalidTypeForm]  # a variable in JAX
+) -> int:
     """What each of these devices of this process can still take; on a CPU, its share of the machine's.
 
     A container or a job of a cluster may have less than the machine.

@@ -5,12 +5,15 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 def example_losses(
-    logits: Float[Array, "batch class"], labels: Int[Array, " batch"], smoothing: float = 0.0
+    logits: Float[Array | np.ndarray, "batch class"],
+    labels: Int[Array | np.ndarray, "batch"],
+    smoothing: float = 0.0,
 ) -> Float[Array, " batch"]:
     """Cross-entropy of each example, in nats, against targets smoothed by ``smoothing``."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
@@ -37,7 +40,7 @@ class Objective:
     """
 
     losses: Callable[[Array, Array, float], Float[Array, " batch"]]
-    scores: Callable[[Array, Array], Float[Array, " batch"]]
+    scores: Callable[[Array, Array], Bool[Array, "batch"] | Float[Array, "batch"]]
 
 
 # One of several classes: as many logits; targets are their numbers.

@@ -3,10 +3,10 @@
 import jax
 import optax
 
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 
 
-def make_schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
+def make_schedule(config: ResolvedConfig, steps_per_epoch: int) -> optax.Schedule:
     """The learning rate as a function of the step: warm-up from 0, then ``config.schedule``."""
     peak = config.learning_rate
     warmup = round(config.warmup_epochs * steps_per_epoch)
@@ -22,7 +22,9 @@ def make_schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0, peak, warmup), main], [warmup])
 
 
-def make_optimizer(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: ResolvedConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
     """``config.optimizer`` under ``schedule``, after gradient clipping, with weight decay.
 
     Weight decay touches kernels, never biases. It is decoupled from the gradient in adamw, nadamw and

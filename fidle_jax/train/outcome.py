@@ -74,14 +74,14 @@ def write_augmented(
         return
     chosen = np.full(VERSIONS, _clearest(train, ranges.mirrored))
     images = train.read_images(chosen)
-    key, _ = step_keys(jnp.uint32(seed), 0)
+    key, _ = step_keys(jnp.uint32(seed), jnp.int32(0))
     versions, labels = jax.jit(augment, static_argnames="ranges")(
         images, train.labels[chosen], key, jnp.arange(VERSIONS), ranges=ranges
     )
     _save_arrays(
         run_dir / "augmented.npz",
         image=images[0],
-        label=train.labels[chosen[0]],
+        label=np.asarray(train.labels[chosen[0]]),
         versions=np.asarray(jnp.round(255 * versions).astype(jnp.uint8)),
         labels=np.asarray(labels),
     )
@@ -103,7 +103,8 @@ def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
     top, left = images.shape[1] // 4, images.shape[2] // 4
     middle = images[:, top : images.shape[1] - top, left : images.shape[2] - left]
     middle = middle.astype(np.float32)
-    sharpness = sum(np.abs(np.diff(middle, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
+    down, right = (np.abs(np.diff(middle, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
+    sharpness = down + right
     brightness = middle.mean(axis=(1, 2, 3))
     bright = brightness >= np.quantile(brightness, 0.75)
     clear = bright & (sharpness >= np.quantile(sharpness[bright], 0.75))
@@ -112,5 +113,6 @@ def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
 
 def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    # No array is named allow_pickle.
+    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     write_beside(path, buffer.getvalue())

@@ -92,9 +92,9 @@ def compile_batch(
     """
     compile_, spread = STRATEGIES[parallel]
     put = functools.partial(jax.tree.map, functools.partial(spread, mesh))
-    places = spread(mesh, places)
-    compiled = compile_(mesh, task, train_batch, (state,), (*put(batch), places))
-    return lambda state, batch: compiled(state, *batch, places), put
+    placed = spread(mesh, places)
+    compiled = compile_(mesh, task, train_batch, (state,), (*put(batch), placed))
+    return lambda state, batch: compiled(state, *batch, placed), put
 
 
 def compile_evaluation(model, mesh: Mesh, arguments: tuple[Any, ...]) -> Callable[..., PyTree]:

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from fidle_jax.data import Split
 from fidle_jax.data.batches import epoch_order
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.parallel import compile_chunk, compile_evaluation, on_all_devices
 from fidle_jax.train.state import TrainState
 from fidle_jax.train.step import Task
@@ -51,7 +51,7 @@ def compile_program(
     state: TrainState,
     train: Split,
     validation: Split,
-    config: Config,
+    config: ResolvedConfig,
 ) -> Program:
     """The functions of the run that ``config`` describes, compiled, with its data on the devices.
 
@@ -70,13 +70,15 @@ def compile_program(
     state = place(state)
     arguments = state, images, labels, place(shuffle(0)), 0, 1
     chunk = compile_chunk(config.parallel, mesh, task, arguments, config.accumulate)
-    validate = None
+    validate: Callable[[PyTree], tuple[float, float]] | None = None
     if len(validation.labels):
         compiled = compile_evaluation(task.model, mesh, (state.variables(), *held_out))
 
-        def validate(variables):
+        def run_validation(variables: PyTree) -> tuple[float, float]:
             loss, right = compiled(variables, *held_out)
             return float(loss), int(right) / len(validation.labels)
+
+        validate = run_validation
 
     return Program(
         order=lambda epoch: place(shuffle(epoch)),

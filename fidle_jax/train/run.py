@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +19,15 @@ from fidle_jax.report import write_report
 from fidle_jax.train import processes
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
-from fidle_jax.train.config import Config, check, differences, options, resolve, to_json
+from fidle_jax.train.config import (
+    Config,
+    ResolvedConfig,
+    check,
+    differences,
+    options,
+    resolve,
+    to_json,
+)
 from fidle_jax.train.held_out import hold_out, take_share
 from fidle_jax.train.loader import choose_loader, gather_parts, make_program
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
@@ -49,13 +58,16 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         Interrupted, NotFinite, OSError: as `fidle_jax.train.loop.Loop.run`.
     """
     check(config)
+    run_dir = config.run_dir
+    if run_dir is None:
+        raise InputError("config.run_dir is None; set it to the output directory")
     with processes.all_or_none():
         if config.resume:
-            config = _same_run(config, experiment)
+            config = _same_run(config, run_dir, experiment)
         elif processes.is_first():
-            run_dirs.check_new(config.run_dir)
+            run_dirs.check_new(run_dir)
         mesh = make_mesh(config.devices)
-    finished, result = _finished(config)
+    finished, result = _finished(config, run_dir)
     if finished:
         return result
     config, dataset, model, loader, train, validation = _load(config, mesh)
@@ -65,11 +77,11 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         announced = announce(config, dataset, train, validation, ranges, loader)
         print(announced, format_table(table), sep="\n\n", end="\n\n")
     described = to_json(config) | {"experiment": experiment, "command": command}
-    with _hold(config, described, describe_model(model, table)):
-        facts, best = _train(config, mesh, dataset, model, train, validation, stop)
+    with _hold(config, run_dir, described, describe_model(model, table)):
+        facts, best = _train(config, run_dir, mesh, dataset, model, train, validation, stop)
         if processes.is_first():
-            facts |= evaluate_test(model, best, dataset, config.run_dir)
-            write_augmented(train, augmentation(config, dataset), config.seed, config.run_dir)
+            facts |= evaluate_test(model, best, dataset, run_dir)
+            write_augmented(train, augmentation(config, dataset), config.seed, run_dir)
         finite = math.isfinite(facts.get("test_loss", 0))
         if processes.decide((), not finite)[1]:
             raise NotFinite("the test loss", facts["steps"])
@@ -77,22 +89,22 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         result = None
         if processes.is_first():
             result = describe_result(config, experiment, dataset, mesh.size, facts)
-            run_dirs.write_json(config.run_dir / "result.json", result)
-            write_hparams(config.run_dir / "tensorboard", result["steps"], options(config), result)
-            write_report(config.run_dir)
+            run_dirs.write_json(run_dir / "result.json", result)
+            write_hparams(run_dir / "tensorboard", result["steps"], options(config), result)
+            write_report(run_dir)
         processes.wait_for_all("written")
     return result
 
 
-def _finished(config: Config) -> tuple[bool, dict[str, Any] | None]:
+def _finished(config: Config, run_dir: Path) -> tuple[bool, dict[str, Any] | None]:
     """Whether the run has ended before, as the first process sees it; and, there, its result."""
     result = None
     with processes.all_or_none():
         if config.resume and processes.is_first():
-            result = run_dirs.finished_result(config.run_dir)
+            result = run_dirs.finished_result(run_dir)
     (finished,), _ = processes.decide((result is not None,), False)
     if result:
-        print(f"the run in {config.run_dir} is finished; nothing was changed")
+        print(f"the run in {run_dir} is finished; nothing was changed")
     return bool(finished), result
 
 
@@ -121,7 +133,7 @@ def _load(config: Config, mesh: Mesh):
         augmentation(config, dataset)
     streamed, loader = choose_loader(config.loader, dataset, mesh)
     with processes.all_or_none():
-        get = dataset.open if streamed else dataset.read
+        get = dataset.open if streamed and dataset.open else dataset.read
         part = get("train", (jax.process_index(), jax.process_count()))
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
     processes.check_same({"the data set": found})
@@ -138,33 +150,35 @@ def _load(config: Config, mesh: Mesh):
 
 
 @contextlib.contextmanager
-def _hold(config: Config, described: dict[str, Any], model: dict[str, Any]) -> Iterator[None]:
+def _hold(
+    config: Config, run_dir: Path, described: dict[str, Any], model: dict[str, Any]
+) -> Iterator[None]:
     """Keeps the run directory for these processes, begun if it is new."""
     with contextlib.ExitStack() as held:
         with processes.all_or_none():
             if processes.is_first():
-                held.enter_context(run_dirs.hold(config.run_dir))
-        processes.check_shared(config.run_dir)
+                held.enter_context(run_dirs.hold(run_dir))
+        processes.check_shared(run_dir)
         with processes.all_or_none():
             if processes.is_first() and not config.resume:
-                run_dirs.begin(config.run_dir, described, model)
+                run_dirs.begin(run_dir, described, model)
         yield
 
 
-def _same_run(config: Config, experiment: str) -> Config:
+def _same_run(config: Config, run_dir: Path, experiment: str) -> ResolvedConfig:
     """The config with nothing left open, if it asks for what the run to go on with is."""
-    saved = run_dirs.read_config(config.run_dir, experiment)
+    saved = run_dirs.read_config(run_dir, experiment)
     variant = saved.data if config.data == "auto" else config.data
     config = resolve(config, variant)
     if found := differences(config, saved):
         raise InputError(
-            f"the run in {config.run_dir} was begun with other settings: {'; '.join(found)}; "
+            f"the run in {run_dir} was begun with other settings: {'; '.join(found)}; "
             "leave these flags out to go on with it, or take another --run-dir for a new run"
         )
     return config
 
 
-def _check_batch_size(config: Config, examples: int, devices: int) -> None:
+def _check_batch_size(config: ResolvedConfig, examples: int, devices: int) -> None:
     if config.batch_size > examples:
         raise InputError(
             f"--batch-size is {config.batch_size}; expected at most {examples}, "
@@ -179,7 +193,8 @@ def _check_batch_size(config: Config, examples: int, devices: int) -> None:
 
 
 def _train(
-    config: Config,
+    config: ResolvedConfig,
+    run_dir: Path,
     mesh: Mesh,
     dataset: Dataset,
     model: nn.Module,
@@ -194,7 +209,7 @@ def _train(
     state = init_state(
         model, dataset.image_shape, task.optimizer, config.seed, average=config.ema_decay > 0
     )
-    checkpoints = Checkpoints(config.run_dir / "checkpoints")
+    checkpoints = Checkpoints(run_dir / "checkpoints")
     best, record = jax.device_get(state.variables()), Record()
     if config.resume and (restored := checkpoints.restore(state, best)):
         state, best, record = restored[0], restored[1], Record(**restored[2])
@@ -204,7 +219,7 @@ def _train(
     state = processes.from_first(state)
     program = make_program(task, schedule, mesh, state, train, validation, config)
     plan = Plan(
-        run_dir=config.run_dir,
+        run_dir=run_dir,
         epochs=config.epochs,
         steps_per_epoch=steps,
         examples=len(train.labels),

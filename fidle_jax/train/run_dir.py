@@ -128,7 +128,8 @@ def read_config(run_dir: Path, experiment: str) -> Config:
         check(config)
         begun_by = fields.get("experiment", experiment)
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read as a run's config: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as a run's config: {reason}") from error
     if begun_by != experiment:
         raise InputError(
             f"the run in {run_dir} is one of {begun_by}.py; go on with it by that file"

@@ -1,6 +1,6 @@
 """The state of a training run, one pytree."""
 
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.struct
 import jax
@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int, PyTree, UInt32
 NO_STEP = 2**31 - 1
 
 
-@flax.struct.dataclass
-class Totals:
+# JAX also unflattens this class with leaves that are not arrays, so the fields are not checked.
+@no_type_check
+class Totals(flax.struct.PyTreeNode):
     """Sums over the examples of the epoch so far.
 
     Attributes:
@@ -40,8 +41,9 @@ class Totals:
         )
 
 
-@flax.struct.dataclass
-class TrainState:
+# JAX also unflattens this class with leaves that are not arrays, so the fields are not checked.
+@no_type_check
+class TrainState(flax.struct.PyTreeNode):
     """All that a run needs to go on.
 
     Attributes:
@@ -70,7 +72,7 @@ class TrainState:
 
 def init_state(
     model: nn.Module,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     optimizer: optax.GradientTransformation,
     seed: int,
     *,

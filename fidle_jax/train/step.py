@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment
-from fidle_jax.data.batches import gather_batch, rows_at
+from fidle_jax.data.batches import Inputs, Targets, gather_batch, rows_at
 from fidle_jax.train.objectives import CLASSES, Objective
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
@@ -53,8 +53,8 @@ class Task:
 def train_step(
     task: Task,
     state: TrainState,
-    images: UInt8[Array, "part batch height width channel"],
-    labels: Int[Array, "part batch"],
+    images: UInt8[Array, "part batch *shape"] | Float[Array, "part batch *shape"],
+    labels: Int[Array, "part batch"] | Float[Array, "part batch"],
     weights: Float[Array, "part batch"],
     example_index: Int[Array, "part batch"],
 ) -> TrainState:
@@ -191,18 +191,18 @@ def _move_average(state: TrainState, params: PyTree, decay: float) -> PyTree | N
     """The average, faster at first so that the initial weights are soon forgotten."""
     if state.average is None:
         return None
-    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return optax.incremental_update(params, state.average, 1 - decay)
+    reached = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return optax.incremental_update(params, state.average, 1 - reached)
 
 
 def train_chunk(
     task: Task,
     state: TrainState,
-    images: UInt8[Array, "example height width channel"],
-    labels: Int[Array, " example"],
+    images: Inputs,
+    labels: Targets,
     order: Int[Array, "step batch"],
-    start: Int[Array, ""],
-    stop: Int[Array, ""],
+    start: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
     places: Int[Array, "part place"] | None = None,
 ) -> TrainState:
     """The state after the epoch's steps ``start ... stop - 1``, as one loop of the compiled program.

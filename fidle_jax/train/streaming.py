@@ -15,7 +15,7 @@ from jaxtyping import Int, PyTree
 from fidle_jax.data import StoredSplit
 from fidle_jax.data.batches import epoch_order, padded_order
 from fidle_jax.data.stream import Batch, Batches, stream
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.evaluation import EVAL_BATCH_SIZE
 from fidle_jax.train.parallel import (
     batch_places,
@@ -36,7 +36,7 @@ def stream_program(
     state: TrainState,
     train: StoredSplit,
     validation: StoredSplit,
-    config: Config,
+    config: ResolvedConfig,
 ) -> Program:
     """As `fidle_jax.train.program.compile_program`, of splits whose images stay on disk.
 
@@ -107,7 +107,9 @@ class _Feed:
 
     def __init__(self, open_: Callable[[np.ndarray, int], Any]):
         self._open = open_
-        self._order = self._next = self._batches = None
+        self._order: np.ndarray | None = None
+        self._next: int | None = None
+        self._batches: Any = None
 
     def take(self, order: Int[np.ndarray, "step batch"], step: int) -> Any:
         """The batch of that step."""

@@ -10,13 +10,13 @@ from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.class_weights import class_weights
 from fidle_jax.data.warp import Warp
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.optimizer import make_optimizer
 from fidle_jax.train.step import Task
 
 
 def make_task(
-    config: Config,
+    config: ResolvedConfig,
     dataset: Dataset,
     model: nn.Module,
     schedule: optax.Schedule,
@@ -40,7 +40,7 @@ def make_task(
     )
 
 
-def augmentation(config: Config, dataset: Dataset) -> Augmentation:
+def augmentation(config: ResolvedConfig, dataset: Dataset) -> Augmentation:
     """What ``config``, resolved, lets happen to an image.
 
     Raises:
@@ -66,5 +66,5 @@ def augmentation(config: Config, dataset: Dataset) -> Augmentation:
         shadow=config.shadow,
         cutout=config.cutout,
         flips=config.flips,
-        mirrored=dataset.mirrored if config.flips else (),
+        mirrored=(dataset.mirrored or ()) if config.flips else (),
     )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fidle_jax.train.run_dir import write_beside
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "epoch",
     "step",
     "learning_rate",
@@ -138,7 +138,7 @@ class Journal:
             mininterval=0.2,
         )
 
-    def steps(self, seen: int, loss: float, accuracy: float) -> None:
+    def steps(self, seen: int, loss: float | np.floating, accuracy: float | np.floating) -> None:
         """After some steps: ``seen`` images of the whole run, this epoch's loss and accuracy so far."""
         self._bar.set_postfix_str(
             f"loss {loss:.4f}, accuracy {100 * accuracy:.2f} %", refresh=False

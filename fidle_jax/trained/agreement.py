@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 from tqdm import tqdm
 
 from fidle_jax.errors import InputError
 from fidle_jax.trained.load import Trained
 
 Predict = Callable[
-    [UInt8[np.ndarray, "batch height width channel"]], Float[np.ndarray, "batch class"]
+    [UInt8[np.ndarray, "batch height width channel"]], Float[Array | np.ndarray, "batch class"]
 ]
 
 TOLERANCE = 1e-5  # of a probability

@@ -145,6 +145,7 @@ def _timed_response(answer: Answer, began: float) -> Response:
 
 
 async def _tell(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 

@@ -125,7 +125,7 @@ def background(image: Float[np.ndarray, "height width channel"]) -> Float[np.nda
 def saliency(
     model: nn.Module,
     variables: dict[str, Any],
-    image: Float[Array, "height width channel"],
+    image: Float[Array | np.ndarray, "height width channel"],
     target: int,
 ) -> Float[Array, "height width channel"]:
     """The gradient of the logit of class ``target`` in the image's values.
@@ -139,9 +139,10 @@ def saliency(
 def integrated_gradients(
     model: nn.Module,
     variables: dict[str, Any],
-    image: Float[Array, "height width channel"],
+    image: Float[Array | np.ndarray, "height width channel"],
     target: int,
-    start: Float[Array, "#height #width channel"],
+    start: Float[Array | np.ndarray, "channel"]
+    | Float[Array | np.ndarray, "#height #width channel"],
     steps: int = STEPS,
 ) -> IntegratedGradients:
     """The mean gradient on the straight way from ``start`` to the image, times the way.
@@ -149,21 +150,21 @@ def integrated_gradients(
     Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks" (2017). The gradient is taken in
     the middle of each of the ``steps``, which grow with the square of their number.
     """
-    image = np.asarray(image)
-    start = np.broadcast_to(start, image.shape)
+    pixels = np.asarray(image)
+    first = np.broadcast_to(start, pixels.shape)
     # A network that normalizes contrast changes most where there is hardly any: there steps are short.
-    places = ((np.arange(steps) + 0.5) / steps).astype(image.dtype)
-    passed = start + (places**3)[:, None, None, None] * (image - start)
+    places = ((np.arange(steps) + 0.5) / steps).astype(pixels.dtype)
+    passed = first + (places**3)[:, None, None, None] * (pixels - first)
     gradients = _in_batches(lambda x: _gradients(model, variables, x, target), passed)
-    ends = _logits(model, variables, np.stack([start, image]))[:, target]
+    ends = _logits(model, variables, np.stack([first, pixels]))[:, target]
     mean = np.einsum("i,i...->...", 3 * places**2 / steps, gradients)
-    return IntegratedGradients((image - start) * mean, float(ends[1] - ends[0]))
+    return IntegratedGradients((pixels - first) * mean, float(ends[1] - ends[0]))
 
 
 def grad_cam(
     model: nn.Module,
     variables: dict[str, Any],
-    image: Float[Array, "height width channel"],
+    image: Float[Array | np.ndarray, "height width channel"],
     target: int,
     layer: str,
 ) -> Float[Array, "row column"]:
@@ -178,8 +179,8 @@ def grad_cam(
 def occlusion(
     model: nn.Module,
     variables: dict[str, Any],
-    image: Float[Array, "height width channel"],
-    colour: Float[Array, " channel"],
+    image: Float[Array | np.ndarray, "height width channel"],
+    colour: Float[Array | np.ndarray, "channel"],
     side: int,
     stride: int = 1,
 ) -> Float[Array, "row column class"]:
@@ -188,14 +189,14 @@ def occlusion(
     Its centre is each ``stride``-th pixel, from the middle of the first stride on; what lies outside of the
     image is cut off. Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014).
     """
-    image = np.asarray(image)
+    pixels = np.asarray(image)
     down, right = (
         np.abs(np.arange(size) - np.arange((stride - 1) // 2, size, stride)[:, None]) <= side // 2
-        for size in image.shape[:2]
+        for size in pixels.shape[:2]
     )
     covered = down[:, None, :, None] & right[None, :, None, :]
-    images = np.where(covered[..., None], np.asarray(colour, image.dtype), image)
-    logits = _in_batches(lambda x: _logits(model, variables, x), images.reshape(-1, *image.shape))
+    images = np.where(covered[..., None], np.asarray(colour, pixels.dtype), pixels)
+    logits = _in_batches(lambda x: _logits(model, variables, x), images.reshape(-1, *pixels.shape))
     return logits.reshape(len(down), len(right), -1)
 
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from fidle_jax.data.augment import scale
 from fidle_jax.nn.inside import plain
+from fidle_jax.train.evaluation import apply_model
 from fidle_jax.trained.load import Trained
 
 LARGEST_BATCH = 256
@@ -22,7 +22,7 @@ def classify(
 
     @jax.jit
     def probabilities(variables, batch):
-        return jax.nn.softmax(model.apply(variables, scale(batch)))
+        return jax.nn.softmax(apply_model(model, variables, batch))
 
     # Of few sizes, so that programs that were kept will do.
     size = min(LARGEST_BATCH, 1 << (len(images) - 1).bit_length())

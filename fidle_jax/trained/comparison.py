@@ -82,8 +82,8 @@ def _approximate(only_first: int, only_second: int) -> float:
 
 def _difference_interval(only_first: int, only_second: int, examples: int) -> Interval:
     # Half an example more in each of the four cells.
-    only_first, only_second, examples = only_first + 0.5, only_second + 0.5, examples + 2
-    middle = (only_second - only_first) / examples
-    variance = (only_first + only_second) / examples - middle**2
-    reach = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance / examples)
+    first, second, total = only_first + 0.5, only_second + 0.5, examples + 2
+    middle = (second - first) / total
+    variance = (first + second) / total - middle**2
+    reach = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance / total)
     return Interval(max(float(middle - reach), -1.0), min(float(middle + reach), 1.0))

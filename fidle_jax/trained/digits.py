@@ -61,7 +61,7 @@ def is_normalised(grey: UInt8[np.ndarray, "height width"]) -> bool:
         return False
     longest = 1 + max(np.ptp(rows), np.ptp(columns))
     middle = np.array(ndimage.center_of_mass(grey.astype(float)))
-    return abs(longest - INK_SIDE) <= 2 and np.abs(middle - MIDDLE).max() <= 1
+    return bool(abs(longest - INK_SIDE) <= 2 and np.abs(middle - MIDDLE).max() <= 1)
 
 
 def ink_strength(grey: Grey) -> Grey:

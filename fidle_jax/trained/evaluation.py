@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from fidle_jax.data import Split, StoredSplit, load_dataset
 from fidle_jax.data.augment import scale
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.held_out import hold_out, take_share
 from fidle_jax.trained.load import Trained
 
@@ -34,12 +34,12 @@ def make_forward(trained: Trained) -> Callable[[Images], Float[np.ndarray, "exam
     return forward
 
 
-def _filled(images: Images) -> Images:
+def _filled(images: Images) -> UInt8[np.ndarray, "filled height width channel"]:
     missing = AT_ONCE - len(images)
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
 
 
-def training_parts(config: Config) -> tuple[Split | StoredSplit, Split | StoredSplit]:
+def training_parts(config: ResolvedConfig) -> tuple[Split | StoredSplit, Split | StoredSplit]:
     """The examples that the run of ``config``, as it left it, was trained on and those it held out.
 
     The second has none where the run held none out.

@@ -14,12 +14,12 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from fidle_jax.data.augment import scale
 from fidle_jax.errors import InputError
 from fidle_jax.nn import make_model
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_newest
-from fidle_jax.train.config import Config, resolve
+from fidle_jax.train.config import ResolvedConfig, resolve
+from fidle_jax.train.evaluation import apply_model
 from fidle_jax.train.optimizer import make_optimizer
 from fidle_jax.train.state import init_state
 
@@ -38,12 +38,15 @@ class Trained(NamedTuple):
         result: what result.json holds.
     """
 
-    predict: Callable[[UInt8[Array, "batch height width channel"]], Float[Array, "batch class"]]
+    predict: Callable[
+        [UInt8[Array | np.ndarray, "batch *shape"] | Float[Array | np.ndarray, "batch *shape"]],
+        Float[Array, "batch class"],
+    ]
     variables: PyTree
     model: nn.Module
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
-    config: Config
+    config: ResolvedConfig
     result: dict[str, Any]
 
 
@@ -61,7 +64,7 @@ def load(run_dir: str | Path) -> Trained:
 
     @jax.jit
     def probabilities(variables, images):
-        return jax.nn.softmax(model.apply(variables, scale(images)))
+        return jax.nn.softmax(apply_model(model, variables, images))
 
     return Trained(
         predict=functools.partial(probabilities, variables),
@@ -74,7 +77,7 @@ def load(run_dir: str | Path) -> Trained:
     )
 
 
-def _read(run_dir: Path) -> tuple[Config, dict[str, Any]]:
+def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     if not (run_dir / "config.json").exists():
         raise InputError(
             f"there is no run in {run_dir}: it has no config.json; give the directory of a finished run"
@@ -111,7 +114,7 @@ def _classes_and_shape(run_dir: Path) -> tuple[tuple[str, ...], tuple[int, int, 
         ) from error
 
 
-def _variables(run_dir: Path, config: Config, model: nn.Module, image_shape) -> PyTree:
+def _variables(run_dir: Path, config: ResolvedConfig, model: nn.Module, image_shape) -> PyTree:
     # Only what it is made of counts here: which schedule it was does not.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     state = jax.eval_shape(

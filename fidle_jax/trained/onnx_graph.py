@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 import fidle_jax
 from fidle_jax.errors import InputError
 from fidle_jax.nn import BatchNorm, Compact, Conv, Dense, Dropout, Flatten, MaxPool
-from fidle_jax.nn.contrast import normalize_contrast
+from fidle_jax.nn.contrast import EPSILON, WINDOW
 from fidle_jax.trained.agreement import Predict
 from fidle_jax.trained.load import Trained
 from fidle_jax.trained.metadata import metadata
@@ -45,7 +45,7 @@ def to_onnx(trained: Trained) -> bytes:
 def from_onnx(data: bytes) -> Predict:
     """The function that `to_onnx` wrote, by onnxruntime on the CPU."""
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})[0]
+    return lambda images: np.asarray(session.run(None, {"images": images})[0])
 
 
 def _chain(trained: Trained) -> list[nn.Module]:
@@ -89,17 +89,17 @@ def _add_chain(graph: Graph, x: str, layers: list[nn.Module]) -> str:
 
 def _add_layer(graph: Graph, x: str, layer: nn.Module) -> str:
     match layer:
-        case Conv(name=name, padding=padding, plain=plain):
+        case Conv(name=str(name), padding=padding, plain=plain):
             return graph.conv(x, name, padding, plain)
-        case MaxPool(name=name, window=window):
+        case MaxPool(name=str(name), window=window):
             return graph.max_pool(x, name, window)
-        case BatchNorm(name=name, epsilon=epsilon):
+        case BatchNorm(name=str(name), epsilon=epsilon):
             return graph.batch_norm(x, name, epsilon)
-        case Flatten(name=name):
+        case Flatten(name=str(name)):
             return graph.flatten(x, name)
-        case Dense(name=name, activation=None):
+        case Dense(name=str(name), activation=None):
             return graph.dense(x, name)
-        case Dense(name=name, activation=jax.nn.relu):
+        case Dense(name=str(name), activation=jax.nn.relu):
             return graph.relu(graph.dense(x, name), name)
         case Dropout():
             return x
@@ -136,7 +136,7 @@ def _add_compact(graph: Graph, x: str, model: Compact) -> str:
 
 def _add_contrast(graph: Graph, x: str) -> str:
     """The image by `normalize_contrast`, halved, and its grey copy, as `Compact` sees them."""
-    window, epsilon = normalize_contrast.__defaults__
+    window, epsilon = WINDOW, EPSILON
     half, two = graph.constant("half", 0.5), graph.constant("two", 2.0)
 
     def local_mean(x, name):

@@ -1,6 +1,6 @@
 """The nodes of an ONNX graph: one method for each layer that this project's networks have."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,9 @@ class Graph:
     def array(self, layer: str, name: str, collection: str = "params") -> np.ndarray:
         return self._arrays[f"{collection}/{layer}/{name}"]
 
-    def conv(self, x: str, name: str, padding: str, plain: bool = False) -> str:
+    def conv(
+        self, x: str, name: str, padding: str | Sequence[tuple[int, int]], plain: bool = False
+    ) -> str:
         kernel = self.array(name, "kernel")
         attributes = {"kernel_shape": kernel.shape[:2], "pads": _pads(name, kernel, padding)}
         weights = [self.constant(f"{name}/kernel", kernel.transpose(3, 2, 0, 1))]
@@ -72,7 +74,9 @@ class Graph:
         return self.add("Gemm", [x, *weights], name)
 
 
-def _pads(name: str, kernel: np.ndarray, padding: str) -> tuple[int, ...]:
+def _pads(
+    name: str, kernel: np.ndarray, padding: str | Sequence[tuple[int, int]]
+) -> tuple[int, ...]:
     """What is added above, at the left, below, at the right."""
     if padding not in ("valid", "same"):
         raise InputError(

@@ -6,8 +6,8 @@ from flax import linen as nn
 from jax import export
 from jaxtyping import PyTree
 
-from fidle_jax.data.augment import scale
 from fidle_jax.nn.inside import plain
+from fidle_jax.train.evaluation import apply_model
 from fidle_jax.trained.agreement import Predict
 from fidle_jax.trained.load import Trained
 
@@ -29,14 +29,14 @@ def to_stablehlo(trained: Trained) -> bytes:
     return bytes(exported.serialize())
 
 
-def plain_predict(model: nn.Module, variables: PyTree) -> Predict:
+def plain_predict(model: nn.Module, variables: PyTree) -> jax.stages.Wrapped:
     """From images to probabilities, by XLA's own convolutions.
 
     A method that "auto" takes is the fastest to train with on the machine it is taken on. The file is for
     others too, and is not trained with.
     """
     model = plain(model)
-    return jax.jit(lambda images: jax.nn.softmax(model.apply(variables, scale(images))))
+    return jax.jit(lambda images: jax.nn.softmax(apply_model(model, variables, images)))
 
 
 def from_stablehlo(data: bytes) -> Predict:

@@ -16,7 +16,7 @@ KEY = jax.random.key(5)
 COUNT = 64
 INDEX = jnp.arange(COUNT)
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 10, 3), np.uint8)
-LABELS = np.arange(COUNT, dtype=np.int32) % 4
+LABELS = jnp.arange(COUNT, dtype=jnp.int32) % 4
 MIRRORED = (0, 2, 1, -1)  # of the class 0 each is its own mirror image; 3 has none
 ALL = Augmentation(
     Warp(shift=2, rotation=20, elastic=1),
@@ -33,7 +33,7 @@ _augment = jax.jit(augment, static_argnames="ranges")
 
 
 def test_without_ranges_pixels_are_scaled_to_one_and_nothing_else():
-    x, labels = augment(IMAGES, LABELS, KEY, INDEX, NO_AUGMENTATION)
+    x, labels = augment(jnp.asarray(IMAGES), LABELS, KEY, INDEX, NO_AUGMENTATION)
     assert x.dtype == jnp.float32
     np.testing.assert_allclose(x, IMAGES / 255, rtol=1e-6)
     np.testing.assert_array_equal(labels, LABELS)
@@ -42,12 +42,14 @@ def test_without_ranges_pixels_are_scaled_to_one_and_nothing_else():
 
 def test_a_warp_alone_is_that_warp():
     ranges = Warp(shift=2, rotation=20)
-    x, _ = augment(IMAGES, LABELS, KEY, INDEX, Augmentation(ranges))
-    np.testing.assert_array_equal(x, random_warp(IMAGES, KEY, INDEX, ranges))
+    x, _ = augment(jnp.asarray(IMAGES), LABELS, KEY, INDEX, Augmentation(ranges))
+    np.testing.assert_array_equal(x, random_warp(jnp.asarray(IMAGES), KEY, INDEX, ranges))
 
 
 def test_a_flip_swaps_left_and_right_and_gives_the_label_of_the_mirror_image():
-    x, labels = augment(IMAGES, LABELS, KEY, INDEX, Augmentation(flips=1.0, mirrored=MIRRORED))
+    x, labels = augment(
+        jnp.asarray(IMAGES), LABELS, KEY, INDEX, Augmentation(flips=1.0, mirrored=MIRRORED)
+    )
     has_none = LABELS == 3
     np.testing.assert_allclose(x[has_none], scale(IMAGES[has_none]), atol=1e-6)
     np.testing.assert_allclose(x[~has_none], scale(IMAGES[~has_none][:, :, ::-1]), atol=1e-6)
@@ -57,13 +59,13 @@ def test_a_flip_swaps_left_and_right_and_gives_the_label_of_the_mirror_image():
 def test_as_many_are_flipped_as_asked_for():
     index = jnp.arange(4000)
     images, labels = np.arange(2, dtype=np.uint8).reshape(1, 1, 2, 1), jnp.zeros(4000, jnp.int32)
-    x, _ = augment(images.repeat(4000, 0), labels, KEY, index, Augmentation(flips=0.3))
+    x, _ = augment(jnp.asarray(images.repeat(4000, 0)), labels, KEY, index, Augmentation(flips=0.3))
     assert abs((x[:, 0, 0, 0] > 0).mean() - 0.3) < 0.03
 
 
 def test_brightness_moves_all_values_alike_within_its_range():
     grey = np.full((COUNT, 12, 10, 3), 128, np.uint8)
-    x, _ = augment(grey, LABELS, KEY, INDEX, Augmentation(brightness=0.2))
+    x, _ = augment(jnp.asarray(grey), LABELS, KEY, INDEX, Augmentation(brightness=0.2))
     moved = np.ptp(x, axis=(1, 2, 3)), x[:, 0, 0, 0] - 128 / 255
     np.testing.assert_allclose(moved[0], 0, atol=1e-6)
     assert np.abs(moved[1]).max() <= 0.2 + 1e-6
@@ -73,7 +75,7 @@ def test_brightness_moves_all_values_alike_within_its_range():
 
 def test_contrast_stretches_about_mid_grey_within_its_range():
     images = np.full((COUNT, 1, 2, 1), 102, np.uint8)  # 0.1 below the middle
-    x, _ = augment(images, LABELS, KEY, INDEX, Augmentation(contrast=1.0))
+    x, _ = augment(jnp.asarray(images), LABELS, KEY, INDEX, Augmentation(contrast=1.0))
     factor = (0.5 - np.asarray(x)[:, 0, 0, 0]) / 0.1
     assert 0.5 - 1e-5 <= factor.min() < 0.6
     assert 1.7 < factor.max() <= 2 + 1e-5
@@ -81,7 +83,7 @@ def test_contrast_stretches_about_mid_grey_within_its_range():
 
 def test_colour_changes_each_channel_by_a_factor_of_its_own_within_its_range():
     grey = np.full((COUNT, 3, 2, 3), 100, np.uint8)
-    x, _ = augment(grey, LABELS, KEY, INDEX, Augmentation(colour=0.5))
+    x, _ = augment(jnp.asarray(grey), LABELS, KEY, INDEX, Augmentation(colour=0.5))
     factors = np.asarray(x)[:, 0, 0] / (100 / 255)
     np.testing.assert_allclose(x, np.broadcast_to(x[:, :1, :1], x.shape), atol=1e-6)
     assert 1 / 1.5 - 1e-5 <= factors.min() < 0.75
@@ -93,7 +95,7 @@ def test_a_shadow_lies_on_one_side_of_a_line_on_half_of_the_images_and_takes_a_s
     count = 400
     white = np.full((count, 12, 10, 3), 255, np.uint8)
     labels, index = jnp.zeros(count, jnp.int32), jnp.arange(count)
-    x = np.asarray(augment(white, labels, KEY, index, Augmentation(shadow=0.6))[0])
+    x = np.asarray(augment(jnp.asarray(white), labels, KEY, index, Augmentation(shadow=0.6))[0])
     shaded = x < 1 - 1e-6
     assert 0.3 < shaded.any(axis=(1, 2, 3)).mean() < 0.55  # of some the line runs outside
     for image, dark in zip(x, shaded[..., 0], strict=True):
@@ -107,7 +109,7 @@ def test_a_shadow_lies_on_one_side_of_a_line_on_half_of_the_images_and_takes_a_s
 
 def test_cutout_lays_a_grey_square_of_that_side_somewhere():
     white = np.full((COUNT, 40, 40, 1), 255, np.uint8)
-    x, _ = augment(white, LABELS, KEY, INDEX, Augmentation(cutout=0.25))
+    x, _ = augment(jnp.asarray(white), LABELS, KEY, INDEX, Augmentation(cutout=0.25))
     grey = np.asarray(x)[..., 0] == 0.5
     assert ((x == 1) | (x == 0.5)).all()
     sides = grey.any(1).sum(1), grey.any(2).sum(1)
@@ -141,5 +143,5 @@ def test_another_key_alters_images_otherwise():
 
 @pytest.mark.parametrize("ranges", [NO_AUGMENTATION, ALL])
 def test_an_empty_batch_stays_empty(ranges):
-    x, labels = augment(IMAGES[:0], LABELS[:0], KEY, INDEX[:0], ranges)
+    x, labels = augment(jnp.asarray(IMAGES[:0]), LABELS[:0], KEY, INDEX[:0], ranges)
     assert (x.shape, labels.shape) == ((0, 12, 10, 3), (0,))

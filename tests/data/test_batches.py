@@ -65,7 +65,7 @@ def test_every_seed_of_32_bits_is_taken(seed):
 
 def test_a_batch_is_the_rows_asked_for_and_weighs_padding_nothing():
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 2, 1), np.uint8)
-    labels = np.array([9, 8, 7, 6, 5], np.uint8)
+    labels = np.array([9, 8, 7, 6, 5], np.int32)
     x, y, weights = gather_batch(jnp.asarray(images), jnp.asarray(labels), jnp.array([3, 0, -1, 4]))
     assert x.dtype == jnp.uint8
     np.testing.assert_array_equal(x[jnp.array([0, 1, 3])], images[[3, 0, 4]])

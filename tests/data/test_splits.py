@@ -4,6 +4,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fidle_jax.data import grouped_split, stratified_split
+from fidle_jax.data.splits import check_seed
 from fidle_jax.errors import InputError
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(np.array)
@@ -69,7 +70,7 @@ def test_a_fraction_that_holds_nothing_out_is_named():
 @pytest.mark.parametrize("seed", [-1, 0.5, "0"])
 def test_a_seed_that_is_no_whole_number_is_named(seed):
     with pytest.raises(InputError, match="is not a whole number of at least 0"):
-        stratified_split(np.zeros(10, int), 0.5, seed)
+        check_seed(seed)
 
 
 GROUPED = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=150)

@@ -28,7 +28,7 @@ def test_the_batches_are_those_that_are_gathered_in_memory(places):
     batches = Batches(STORED, order, places)
     assert len(batches) == len(order)
     for rows, batch in zip(order, batches, strict=True):
-        rows = rows_at(jnp.asarray(rows), places)
+        rows = rows_at(jnp.asarray(rows), jnp.asarray(places))
         expected = gather_batch(jnp.asarray(IN_MEMORY.images), jnp.asarray(IN_MEMORY.labels), rows)
         for found, right in zip(batch, expected, strict=True):
             np.testing.assert_array_equal(found, right)

@@ -51,7 +51,7 @@ def test_the_map_with_no_room_is_the_identity():
 @pytest.mark.parametrize(("down", "right"), [(1, 0), (-2, 3), (0, -4), (20, 0)])
 def test_a_shift_by_whole_pixels_moves_them_and_brings_zeros_in(monkeypatch, down, right):
     _fixed_amounts(monkeypatch, 0, 0, 0, down, right)
-    y = random_warp(IMAGES, KEY, INDEX, Warp(shift=1))
+    y = random_warp(jnp.asarray(IMAGES), KEY, INDEX, Warp(shift=1))
     height, width = IMAGES.shape[1:3]
     around = np.pad(IMAGES, ((0, 0), (20, 20), (20, 20), (0, 0)))
     moved = around[:, 20 + down : 20 + down + height, 20 + right : 20 + right + width]
@@ -71,7 +71,7 @@ def test_a_shift_by_whole_pixels_moves_them_and_brings_zeros_in(monkeypatch, dow
 )
 def test_a_map_is_the_one_that_scipy_computes(monkeypatch, amounts):
     _fixed_amounts(monkeypatch, *amounts)
-    y = random_warp(IMAGES, KEY, INDEX, STRONG)
+    y = random_warp(jnp.asarray(IMAGES), KEY, INDEX, STRONG)
     for i, channel in np.ndindex(6, 3):
         expected = _judged(IMAGES[i, :, :, channel], STRONG, amounts)
         np.testing.assert_allclose(y[i, :, :, channel], expected, atol=1e-4)
@@ -103,7 +103,7 @@ def test_the_elastic_field_is_a_cubic_spline_that_stays_within_a_pixel_and_moves
 def test_an_elastic_map_is_the_field_added_to_where_pixels_come_from(monkeypatch):
     ones = jnp.ones((6, 2, 11, 9)) * jnp.array([1, -2])[:, None, None]
     monkeypatch.setattr(module, "_elastic_field", lambda key, example_index, size: ones)
-    y = random_warp(IMAGES, KEY, INDEX, Warp(elastic=1))
+    y = random_warp(jnp.asarray(IMAGES), KEY, INDEX, Warp(elastic=1))
     moved = np.pad(IMAGES, ((0, 0), (0, 1), (2, 0), (0, 0)))[:, 1:, :-2]
     np.testing.assert_allclose(y, moved / 255, atol=1e-6)
 
@@ -123,7 +123,7 @@ def _beyond(turn, distance, size):
 @pytest.mark.parametrize("size", [(32, 32), (5, 12)])
 def test_beyond_a_line_lies_what_is_further_from_the_middle_than_it_that_way(size):
     turn, distance = np.random.default_rng(0).uniform(-1, 1, (2, 50)).astype(np.float32)
-    found = np.asarray(beyond_line(turn, distance, size))
+    found = np.asarray(beyond_line(jnp.asarray(turn), jnp.asarray(distance), size))
     for each, *line in zip(found, turn, distance, strict=True):
         far = _beyond(*line, size)
         np.testing.assert_array_equal(each[np.abs(far) > 1e-3], (far > 0)[np.abs(far) > 1e-3])
@@ -176,4 +176,4 @@ def test_the_planes_of_a_colour_image_move_together():
 
 @pytest.mark.parametrize("ranges", [NO_WARP, WILD])
 def test_an_empty_batch_stays_empty(ranges):
-    assert random_warp(IMAGES[:0], KEY, INDEX[:0], ranges).shape == (0, 11, 9, 3)
+    assert random_warp(jnp.asarray(IMAGES[:0]), KEY, INDEX[:0], ranges).shape == (0, 11, 9, 3)

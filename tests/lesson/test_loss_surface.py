@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -83,7 +84,7 @@ def test_just_below_the_limit_it_converges_and_just_above_it_diverges(share, con
 def test_the_first_step_goes_against_the_gradient():
     problem = loss_surface.noisy_line(100, seed=0)
     start = np.array(START)
-    descent = loss_surface.descend(problem, optax.sgd(0.01), start, epochs=1)
+    descent = loss_surface.descend(problem, optax.sgd(0.01), START, epochs=1)
     expected = start - 0.01 * loss_surface.gradient(problem.x, problem.y, start)
     np.testing.assert_allclose(descent.path, [start, expected], rtol=1e-5)
     np.testing.assert_array_equal(descent.losses, problem.losses(descent.path))
@@ -97,8 +98,8 @@ def test_an_epoch_has_a_step_for_each_batch():
 
 def test_a_line_is_the_parameters_of_a_network_without_hidden_layers():
     x = np.array([[0.0], [2.0]], np.float32)
-    params = loss_surface.as_params(np.array([3.0, -1.0]))
-    outputs = DNN(classes=1, hidden=()).apply({"params": params}, x)
+    params = loss_surface.as_params([3.0, -1.0])
+    outputs = DNN(classes=1, hidden=()).apply({"params": params}, jnp.asarray(x))
     np.testing.assert_array_equal(outputs, [[-1], [5]])
     np.testing.assert_array_equal(loss_surface.as_lines(params), [3, -1])
 

@@ -1,6 +1,7 @@
 """What is seen in a network is what its layers have computed."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,7 +56,7 @@ def test_of_each_kind_of_model_there_are_all_kernels_and_at_the_end_the_logits(n
     assert set(inside.kernels) == {layer for layer in params if layer.startswith("conv")}
     for layer, kernel in inside.kernels.items():
         np.testing.assert_array_equal(kernel, params[layer]["kernel"])
-    logits = model.apply(variables, image[None])[0]
+    logits = model.apply(variables, jnp.asarray(image)[None])[0]
     np.testing.assert_allclose(list(inside.maps.values())[-1], logits, rtol=1e-4)
 
 
@@ -89,7 +90,7 @@ def test_a_cell_lies_in_the_middle_of_the_pixels_that_it_sees(name, layer, place
     variables = jax.tree.map_with_path(
         lambda path, leaf: leaf * (path[-1].key not in ("bias", "mean")), variables
     )
-    _, seen = model.apply(variables, rows, capture_intermediates=True)
+    _, seen = model.apply(variables, jnp.asarray(rows), capture_intermediates=True)
     cells = seen["intermediates"][layer]["__call__"][0][:, place]
     window = np.flatnonzero(np.max(cells, axis=(1, 2)) > 0)
     assert window[0] > 0 or window[-1] < height - 1

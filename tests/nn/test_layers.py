@@ -71,7 +71,7 @@ def test_weights_begin_as_keras_begins_them_glorot_uniform_and_biases_zero(layer
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 7), (1, 3, 3, 1), (0, 3, 4, 5)])
 def test_flatten_keeps_one_row_an_example_even_where_there_is_none(shape):
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    flat = Flatten().apply({}, x)
+    flat = Flatten().apply({}, jnp.asarray(x))
     chex.assert_shape(flat, (shape[0], int(np.prod(shape[1:]))))
     np.testing.assert_array_equal(flat.ravel(), x.ravel())
 

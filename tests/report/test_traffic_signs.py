@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fidle_jax.report.claims import Claim
-from fidle_jax.report.sign_data import Photographs, Signs
+from fidle_jax.report.sign_data import Photographs, Signs, TrackedPhotographs
 from fidle_jax.report.traffic_signs import render_signs
 
 NAMES = ("turn left", "turn right", "stop")
@@ -27,7 +27,7 @@ def photographs(tracks, seed):
         image[:, 8 * label : 8 * label + 6] += 120
     n = tracks * FRAMES
     widths = 30 + 10 * (np.arange(n) % FRAMES)
-    return Photographs(
+    return TrackedPhotographs(
         images=images.astype(np.uint8)[order],
         labels=labels[order],
         groups=np.repeat(np.arange(tracks), FRAMES)[order],
@@ -39,7 +39,8 @@ def photographs(tracks, seed):
 @pytest.fixture(scope="module")
 def signs():
     train = photographs(12, 0)
-    test = dataclasses.replace(photographs(3, 1), groups=None)
+    known = vars(photographs(3, 1))
+    test = Photographs(**{name: known[name] for name in known if name != "groups"})
     test.images[0], test.digests[0] = train.images[0], train.digests[0]
     test.images[1] = train.images[30]
     return Signs(

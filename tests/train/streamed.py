@@ -17,7 +17,7 @@ from fidle_jax.data import Split, StoredSplit
 from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.warp import Warp
 from fidle_jax.nn import make_model
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.program import compile_program
 from fidle_jax.train.state import init_state
@@ -50,7 +50,9 @@ def main(output, *cases):
 
 def _outcomes(model, parallel, parts):
     train, validation = _split(100), _split(7)
-    how = Config(batch_size=30, seed=3, model=model, parallel=parallel, accumulate=int(parts))
+    how = ResolvedConfig(
+        batch_size=30, seed=3, model=model, parallel=parallel, accumulate=int(parts)
+    )
     reads = []
 
     def read_images(rows):

@@ -47,7 +47,7 @@ def test_a_fit_takes_the_steps_of_a_run(points):
 def test_the_history_is_of_means_over_the_examples(points):
     still = Task(LINE.model, optax.sgd(0.0), objective=NUMBERS)
     found = fit(still, points, epochs=2, batch_size=4, validation=points)
-    outputs = still.model.apply(found.state.variables(), points[0])[:, 0]
+    outputs = still.model.apply(found.state.variables(), jnp.asarray(points[0]))[:, 0]
     errors = outputs - points[1]
     expected = {"loss": np.mean(errors**2), "score": np.mean(np.abs(errors))}
     for name, value in expected.items():

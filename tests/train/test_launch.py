@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-import types
+from unittest.mock import Mock
 
 import pytest
 import submitit
@@ -53,7 +53,7 @@ def test_each_of_several_processes_here_is_told_which_it_is(file, tmp_path):
 @pytest.fixture
 def one_process(monkeypatch):
     """A job of one process on a cluster."""
-    job = types.SimpleNamespace(num_tasks=1, cluster="slurm")
+    job = Mock(spec=submitit.JobEnvironment, num_tasks=1, cluster="slurm")
     monkeypatch.setattr(submitit, "JobEnvironment", lambda: job)
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,9 @@ def test_the_peak_holds_what_was_held():
     assert peak_memory_bytes() > held.nbytes
 
 
-class _Device:
-    def __init__(self, limit, in_use):
-        self.memory_stats = lambda: {"bytes_limit": limit, "bytes_in_use": in_use}
+def _device(limit, in_use):
+    stats = {"bytes_limit": limit, "bytes_in_use": in_use}
+    return Mock(spec=jax.Device, memory_stats=lambda: stats)
 
 
 def test_devices_without_memory_of_their_own_share_the_machines():
@@ -28,8 +29,8 @@ def test_devices_without_memory_of_their_own_share_the_machines():
 
 
 def test_of_devices_with_memory_of_their_own_the_fullest_counts():
-    assert free_memory_bytes([_Device(1000, 100), _Device(1000, 300)]) == 700
-    assert free_memory_bytes([_Device(10**15, 0)]) <= psutil.virtual_memory().total
+    assert free_memory_bytes([_device(1000, 100), _device(1000, 300)]) == 700
+    assert free_memory_bytes([_device(10**15, 0)]) <= psutil.virtual_memory().total
 
 
 def test_a_trace_can_be_opened_by_tensorboard_and_by_perfetto(tmp_path):

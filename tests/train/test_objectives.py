@@ -47,7 +47,7 @@ def test_classes_have_the_categorical_cross_entropy_of_the_slides(logits, labels
 @FEW
 @given(LOGITS, BITS)
 def test_one_of_two_has_the_binary_cross_entropy_of_the_slides(logits, labels):
-    expected = binary_cross_entropy(sigmoid(logits[:, 0]), labels)
+    expected = binary_cross_entropy(sigmoid(logits[:, 0]), labels.astype(np.float32))
     loss = BINARY.losses(logits, labels, 0.0).mean()
     np.testing.assert_allclose(loss, expected, rtol=2e-3, atol=1e-5)
 

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from fidle_jax.data import Split
-from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, scale
 from fidle_jax.data.warp import Warp
 from fidle_jax.nn import CNN, DNN, Conv
 from fidle_jax.train.outcome import evaluate_test, write_augmented
@@ -22,9 +22,9 @@ from fidle_jax.train.step import Task, train_step
 def outcome(request, squares, tmp_path):
     model = request.param(classes=3)
     images = squares.read("test").images
-    variables = model.init(jax.random.key(0), images[:1] / 255.0)
+    variables = model.init(jax.random.key(0), scale(images[:1]))
     facts = evaluate_test(model, variables, squares, tmp_path)
-    logits = model.apply(variables, images / 255.0)
+    logits = model.apply(variables, scale(images))
     return facts, tmp_path, logits, squares.read("test"), variables
 
 
@@ -88,7 +88,7 @@ class Nested(nn.Module):
 
 
 def test_layers_within_layers_are_looked_into_too(squares, tmp_path):
-    variables = Nested().init(jax.random.key(0), squares.read("test").images[:1] / 255.0)
+    variables = Nested().init(jax.random.key(0), scale(squares.read("test").images[:1]))
     evaluate_test(Nested(), variables, squares, tmp_path)
     with np.load(tmp_path / "layers.npz", allow_pickle=False) as arrays:
         kernel = variables["params"]["block"]["conv"]["kernel"]

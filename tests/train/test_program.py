@@ -9,7 +9,7 @@ import optax
 from fidle_jax.data import Split
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import DNN
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.evaluation import evaluate
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.program import compile_program
@@ -18,7 +18,7 @@ from fidle_jax.train.step import Task, train_chunk
 
 SHAPE = (12, 12, 1)
 TASK = Task(DNN(classes=3), optax.sgd(0.1))
-CONFIG = Config(batch_size=4, seed=3)
+CONFIG = ResolvedConfig(batch_size=4, seed=3)
 
 
 def make_split(examples):

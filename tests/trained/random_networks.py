@@ -8,7 +8,7 @@ import numpy as np
 
 from fidle_jax.data.augment import scale
 from fidle_jax.nn import make_model
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.trained.load import Trained
 
 # Images of other height than width, so that no axis can stand in for another.
@@ -46,10 +46,10 @@ def random_network(name: str, width: float = 1.0) -> Trained:
     """The network of that name on images of `SHAPES`, as if a run had trained it."""
     shape = SHAPES[name]
     model = make_model(name, CLASSES, shape, width=width)
-    return as_trained(model, shape, Config(model=name, width=width))
+    return as_trained(model, shape, ResolvedConfig(model=name, width=width))
 
 
-def as_trained(model, shape: tuple[int, int, int], config: Config) -> Trained:
+def as_trained(model, shape: tuple[int, int, int], config: ResolvedConfig) -> Trained:
     """Any network, its variables at random."""
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fidle_jax.data import Split, StoredSplit
 from fidle_jax.train import held_out as held_out_module
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.trained import evaluation, load
 
 
@@ -43,7 +43,7 @@ def in_memory(groups):
     seed=st.integers(0, 5),
 )
 def test_a_run_is_split_as_in_its_training(groups, hold_out, fraction, scale, seed):
-    config = Config(hold_out=hold_out, validation_fraction=fraction, scale=scale, seed=seed)
+    config = ResolvedConfig(hold_out=hold_out, validation_fraction=fraction, scale=scale, seed=seed)
     whole = in_memory(groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "load_dataset", lambda *_, **__: FakeSet(whole))

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -52,7 +53,7 @@ def test_probabilities_are_those_of_the_test(trained_run):
 def test_the_network_gives_the_logits_of_these_probabilities(trained_run):
     trained = load(trained_run)
     images = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
-    logits = trained.model.apply(trained.variables, images)
+    logits = trained.model.apply(trained.variables, jnp.asarray(images))
     np.testing.assert_allclose(jax.nn.softmax(logits), trained.predict(images), atol=1e-6)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fidle_jax.errors import InputError
 from fidle_jax.nn import DNN, Conv, Dense, Flatten
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from tests.trained.random_networks import as_trained, random_images, random_network
 
 onnx = pytest.importorskip("onnx")
@@ -84,7 +84,7 @@ class _Even(nn.Module):
 
 
 def test_windows_of_even_sides_are_padded_as_here():
-    trained = as_trained(_Even(), (5, 6, 1), Config())
+    trained = as_trained(_Even(), (5, 6, 1), ResolvedConfig())
     images = random_images((5, 6, 1), 4)
     found = from_onnx(to_onnx(trained))(images)
     np.testing.assert_allclose(found, trained.predict(images), atol=2e-6)
@@ -137,5 +137,5 @@ class _Shifted(nn.Module):
 )
 def test_what_is_no_chain_of_known_layers_is_refused_in_one_line(model, named):
     with pytest.raises(InputError, match=named) as caught:
-        to_onnx(as_trained(model, (5, 6, 1), Config()))
+        to_onnx(as_trained(model, (5, 6, 1), ResolvedConfig()))
     assert "\n" not in str(caught.value)

@@ -1,6 +1,6 @@
 """Images become what the network was trained on."""
 
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,15 +12,15 @@ from scipy import ndimage
 from fidle_jax.data.sample import load_sample
 from fidle_jax.data.treatments import treat
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.trained.classify import classify
 from fidle_jax.trained.files import read_image
-from fidle_jax.trained.load import load
+from fidle_jax.trained.load import Trained, load
 from fidle_jax.trained.prepare import prepare
 from tests.trained.conftest import train_sample
 from tests.trained.photographed import encoded, gradient, photographed
 
-DIGITS = SimpleNamespace(config=Config(dataset="mnist"), image_shape=(28, 28, 1))
+DIGITS = Mock(spec=Trained, config=ResolvedConfig(dataset="mnist"), image_shape=(28, 28, 1))
 
 
 def prepared(pixels, trained=DIGITS):
@@ -135,14 +135,16 @@ def test_a_sign_is_scaled_and_treated_as_its_set_was(dataset):
     size, _, treatment = dataset.partition("-")
     size = int(size[:2])
     photograph = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-    trained = SimpleNamespace(config=Config(dataset=dataset), image_shape=(size, size, 0))
+    trained = Mock(
+        spec=Trained, config=ResolvedConfig(dataset=dataset), image_shape=(size, size, 0)
+    )
     expected = treat(photograph, size, treatment)
     np.testing.assert_array_equal(prepared(photograph, trained), expected)
 
 
 @pytest.mark.parametrize("shape", [(32, 24, 3), (20, 28, 1)])
 def test_images_of_other_sets_are_scaled(shape):
-    trained = SimpleNamespace(config=Config(dataset="tfds:other"), image_shape=shape)
+    trained = Mock(spec=Trained, config=ResolvedConfig(dataset="tfds:other"), image_shape=shape)
     page = np.zeros((64, 64, 3), np.uint8)
     page[:32] = 200
     found = prepared(page, trained)

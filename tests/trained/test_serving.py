@@ -14,7 +14,7 @@ from PIL import Image
 from fidle_jax.errors import InputError
 from fidle_jax.nn import make_model
 from fidle_jax.nn.inside import look_inside
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.trained.load import Trained, load
 from fidle_jax.trained.prepare import prepare
 from fidle_jax.trained.serving import answered_layers, as_json, compile_answer
@@ -43,7 +43,7 @@ def untrained(name, dataset, image_shape, width=1.0) -> Trained:
     image = jnp.zeros((1, *image_shape))
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype), shapes)
-    config = Config(dataset=dataset, model=name)
+    config = ResolvedConfig(dataset=dataset, model=name)
     return Trained(None, variables, model, image_shape, tuple(map(str, range(43))), config, {})
 
 

@@ -47,7 +47,7 @@ def through_layers(most: dict[str, float], layers: int) -> Figure:
     for (name, slope), (colour, style) in zip(most.items(), STYLES, strict=False):
         axes.plot(depth, slope**depth, style, color=colour, linewidth=2, label=name)
     axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params("x", integer=True)
     axes.set_xlabel("layers", fontsize=TEXT)
     axes.set_ylabel("share of the gradient", fontsize=TEXT)
     axes.tick_params(labelsize=SMALL + 1)

@@ -1,5 +1,7 @@
 """Figures of a classification: curves of all thresholds, counts at some, and probabilities of classes."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
@@ -9,7 +11,10 @@ from fidle_jax.report.style import BLUE, GREEN, GREY, LINES, SMALL, TEXT, VERMIL
 
 Curve = tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]
 
-STYLES = [{"color": BLUE, "linestyle": "-"}, {"color": VERMILLION, "linestyle": "--"}]
+STYLES: list[dict[str, Any]] = [
+    {"color": BLUE, "linestyle": "-"},
+    {"color": VERMILLION, "linestyle": "--"},
+]
 PROBABILITIES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 
 
@@ -61,7 +66,7 @@ def by_threshold(
     axes = figure.subplots()
     # The axis has no place for 0 and 1. Between two thresholds all is as at the upper one.
     x = np.clip([0, *thresholds, 1], 1e-12, 1 - 1e-12)
-    steps = {"drawstyle": "steps-pre", "linewidth": 2}
+    steps: dict[str, Any] = {"drawstyle": "steps-pre", "linewidth": 2}
     axes.plot(x, [precision[0], *precision], label="precision", **steps, **STYLES[0])
     axes.plot(x, [recall[0], *recall], label="recall", **steps, **STYLES[1])
     for (label, threshold), linestyle in zip(marked.items(), (":", "-."), strict=False):

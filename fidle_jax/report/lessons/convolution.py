@@ -20,7 +20,7 @@ PALE, WARM, PAPER = "#DCEBF5", "#FBE3D2", "white"
 SIGNED = "PuOr"
 
 
-def plain(value: float) -> str:
+def plain(value: float | np.number) -> str:
     """A number as one writes it, with a real minus."""
     return f"{value:g}".replace("-", "−")
 
@@ -55,11 +55,24 @@ def draw_cells(
 
 
 def outline(
-    axes: Axes, left: float, top: float, width: float, height: float, colour: str = VERMILLION
+    axes: Axes,
+    left: float,
+    top: float,
+    width: float | np.number,
+    height: float | np.number,
+    colour: str = VERMILLION,
 ) -> None:
     """A thick frame."""
     axes.add_patch(
-        Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=3, zorder=3)
+        Rectangle(
+            (left, top),
+            float(width),
+            float(height),
+            fill=False,
+            edgecolor=colour,
+            linewidth=3,
+            zorder=3,
+        )
     )
 
 
@@ -84,7 +97,7 @@ def kernels_figure(kernels: Mapping[str, Float[np.ndarray, "kx ky"]]) -> Figure:
     return figure
 
 
-def _fraction(value: float) -> str:
+def _fraction(value: float | np.number) -> str:
     return "1/9" if abs(value - 1 / 9) < 1e-6 else plain(float(value))
 
 

@@ -229,7 +229,7 @@ def _stage_width(shape: tuple[int, ...], shift: float) -> float:
 
 
 def _draw_stage(axes: Axes, left: float, foot: float, shape: tuple[int, ...], shift: float) -> None:
-    if len(shape) < 3:
+    if len(shape) != 3:
         # By the square root, or a hundred neurons would not fit beside ten.
         height = 2 * shape[0] ** 0.5
         axes.add_patch(Rectangle((left, foot - height), 3, height, facecolor=WARM, edgecolor=GREY))

@@ -71,7 +71,7 @@ def shifted_digits(
     return figure
 
 
-def _write_answers(axes: Axes, label: int, said: dict[str, int]) -> None:
+def _write_answers(axes: Axes, label: int | np.integer, said: dict[str, int | np.integer]) -> None:
     for place, (name, answer) in enumerate(said.items()):
         right = answer == label
         axes.text(

@@ -149,8 +149,8 @@ def contours(axes: Axes, surface: Surface) -> None:
     axes.contour(
         surface.slopes, surface.intercepts, above, levels=levels, colors="#B4BAC1", linewidths=1
     )
-    axes.set_xlim(surface.slopes[[0, -1]])
-    axes.set_ylim(surface.intercepts[[0, -1]])
+    axes.set_xlim(surface.slopes[0], surface.slopes[-1])
+    axes.set_ylim(surface.intercepts[0], surface.intercepts[-1])
     axes.set_aspect("equal")
     axes.set_xlabel("slope", fontsize=TEXT)
     axes.set_ylabel("intercept", fontsize=TEXT)

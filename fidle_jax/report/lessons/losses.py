@@ -74,7 +74,7 @@ def breakdown(
         columns: by their titles the naive and the stable curve.
     """
     figure = new_figure(height=5.7)
-    figure.get_layout_engine().set(wspace=0.08)
+    figure.set_layout_engine("constrained", wspace=0.08)
     grid = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
     for column, (title, (naive, stable)) in zip(grid.T, columns.items(), strict=True):
         for axes, broken, whole in zip(column, naive, stable, strict=True):

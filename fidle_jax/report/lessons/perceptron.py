@@ -125,7 +125,7 @@ def folded(
 
 
 def _draw(axes: Axes, plane: Plane, size: float = 5) -> None:
-    extent = [-plane.span, plane.span] * 2
+    extent = (-plane.span, plane.span, -plane.span, plane.span)
     axes.imshow(
         plane.probability, cmap=SHADES, vmin=0, vmax=1, extent=extent, origin="lower",
         interpolation="bilinear",

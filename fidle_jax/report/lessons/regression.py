@@ -89,7 +89,7 @@ def error_histogram(errors: dict[str, Float[np.ndarray, " example"]], unit: str)
     figure = new_figure(height=3.9)
     axes = figure.subplots()
     most = max(float(np.abs(each).max()) for each in errors.values())
-    edges = np.linspace(-most, most, 26)
+    edges = np.linspace(-most, most, 26).tolist()
     styles = [
         {"histtype": "stepfilled", "color": BLUE, "alpha": 0.45},
         {"histtype": "step", "color": VERMILLION, "linestyle": "--", "linewidth": 2},

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -237,7 +238,7 @@ def as_lowering(function: Callable, multiple_results: bool = False) -> Callable:
     lower = mlir.lower_fun(traced, multiple_results=multiple_results)
 
     def rule(ctx, *arrays, **params):
-        avals = [jax.core.ShapedArray(aval.shape, aval.dtype) for aval in ctx.avals_in]
+        avals = [ShapedArray(aval.shape, aval.dtype) for aval in ctx.avals_in]
         return lower(ctx.replace(avals_in=avals), *arrays, **params)
 
     return rule

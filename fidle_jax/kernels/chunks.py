@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +27,11 @@ SLAB_BYTES = 4 * CHUNK_BYTES
 
 
 def in_chunks(
-    function: Callable[..., Array],
+    function: Callable[..., Any],
     arrays: tuple[Array, ...],
     bytes_of_one: float,
     bytes_shared: float = 0,
-):
+) -> Any:
     """Compute ``function(*arrays)``, a function of each example alone, in chunks of the batch.
 
     Args:

@@ -32,10 +32,10 @@ def dropout(
     References:
         Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
     """
-    if isinstance(rate, jax.core.Tracer):
+    if isinstance(rate, jax.Array):
         # 2^32 - 256 is the largest float32 below 2^32.
         threshold = jnp.minimum(rate * 2.0**32, 2.0**32 - 256).astype(jnp.uint32)
-        scale = (1 / (1 - rate)).astype(x.dtype)
+        scale = jnp.asarray(1 / (1 - rate), x.dtype)
     else:
         rate = float(rate)
         if not 0 <= rate < 1:

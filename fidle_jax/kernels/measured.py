@@ -74,7 +74,7 @@ class Row:
 @functools.lru_cache(maxsize=1)
 def kept_rows() -> tuple[Row, ...]:
     """The rows that the package keeps."""
-    return read_rows(importlib.resources.files(__package__).joinpath(TABLE).read_text())
+    return read_rows(importlib.resources.files("fidle_jax.kernels").joinpath(TABLE).read_text())
 
 
 def read_rows(text: str) -> tuple[Row, ...]:
@@ -94,7 +94,7 @@ def _read_row(cells: dict[str, str]) -> Row:
         spatial,
         _numbers(cells["window"]),
         _numbers(cells["strides"]),
-        [tuple(map(int, pair.split(","))) for pair in cells["padding"].split("x")],
+        [list(map(int, pair.split(","))) for pair in cells["padding"].split("x")],
         _numbers(cells["dilation"]),
     )
     pool = None

@@ -39,7 +39,7 @@ def _max_pool_jvp(windows, primals, tangents):
     return _max_pool(x, windows), at_winner_of_window(materialize(tangent), winner, windows)
 
 
-def _values(x, windows, padding_value=0):
+def _values(x: Array, windows: Windows, padding_value: float | np.ndarray = 0) -> Array:
     """Return the values of each window: (batch, *count, value, channel)."""
     return jnp.stack(shifted_slices(pad(x, windows.padding, padding_value), windows), axis=-2)
 
@@ -102,7 +102,7 @@ def mean_dtype(dtype: jax.typing.DTypeLike) -> jnp.dtype:
     return jnp.dtype(dtype) if floating else jnp.dtype(jnp.result_type(float))
 
 
-def _sum(arrays):
+def _sum(arrays: list[Array]) -> Array:
     return functools.reduce(jnp.add, arrays)
 
 

@@ -25,7 +25,7 @@ import re
 import warnings
 
 import jax
-import jaxlib
+import jaxlib.version
 
 # Bounds of the jax requirement in pyproject.toml.
 LOWEST, BELOW = "0.10", "0.13"
@@ -70,6 +70,8 @@ def release_problem(version: str = jax.__version__, package: str = "jax") -> str
 def warn_if_excluded() -> None:
     """Issue a `ReleaseWarning` if the installed release of JAX or jaxlib is excluded."""
     # The defects are in jaxlib, and pip can combine JAX with an older jaxlib.
-    problem = release_problem(jax.__version__) or release_problem(jaxlib.__version__, "jaxlib")
+    problem = release_problem(jax.__version__) or release_problem(
+        jaxlib.version.__version__, "jaxlib"
+    )
     if problem:
         warnings.warn(problem, ReleaseWarning, stacklevel=2)

@@ -8,6 +8,7 @@ run with automatic axes and return an output whose batch axis is sharded like th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -26,4 +27,5 @@ def automatically_sharded(function: Callable[..., Array], x: Array, *others: Arr
         return function(x, *others)
     spec = PartitionSpec(*types[0].sharding.spec[:1])
     sharding = NamedSharding(explicit[0].mesh, spec)
-    return jax.sharding.auto_axes(function, out_sharding=sharding)(x, *others)
+    automatic: Callable[..., Any] = jax.sharding.auto_axes(function, out_sharding=sharding)
+    return automatic(x, *others)

@@ -6,6 +6,7 @@ and the sum of products goes through the cache once.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -30,10 +31,11 @@ def conv(
     columns = w.reshape(math.prod(windows.size), channels, groups, -1)
     product = _elementwise if channels == 1 else _matmul
     wide = sum_dtype(x.dtype)
-    total = sum(
+    products = (
         product(s.reshape(*s.shape[:-1], groups, channels), c, wide)
         for s, c in zip(slices, columns, strict=True)
     )
+    total = functools.reduce(jnp.add, products)
     return total.reshape(x.shape[0], *windows.count, w.shape[-1]).astype(x.dtype)
 
 

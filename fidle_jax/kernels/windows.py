@@ -14,9 +14,9 @@ from jax import lax
 
 from fidle_jax.kernels.arrays import Array
 
-# Integers may be Python's or NumPy's, sequences may be NumPy arrays. None is the default, 1.
+# Integers may be Python's or NumPy's, sequences may be NumPy arrays. None means 1.
 Sizes = int | np.integer | Sequence[int] | np.ndarray | None
-Padding = str | int | np.integer | Sequence[int | tuple[int, int]] | np.ndarray
+Padding = str | int | np.integer | Sequence[int | Sequence[int]] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,7 @@ def times(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes)) or "no axes"
 
 
-def pad(x: Array, padding: Sequence[tuple[int, int]], value: float = 0) -> Array:
+def pad(x: Array, padding: Sequence[tuple[int, int]], value: float | np.ndarray = 0) -> Array:
     """``x`` of (batch, *spatial, channel) with ``value`` around its spatial axes."""
     if not any(map(any, padding)):
         return x

@@ -49,7 +49,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fidle_jax.kernels import pooling, reference, xla
-from fidle_jax.kernels.arrays import Array, Float, Shaped
+from fidle_jax.kernels.arrays import AnyArray, Array, Float, Shaped
 from fidle_jax.kernels.bias import add_bias
 from fidle_jax.kernels.choice import choose_pool
 from fidle_jax.kernels.convolution import convolve, convolve_and_pool
@@ -59,7 +59,7 @@ from fidle_jax.kernels.hashing import hash_bits, permutation
 from fidle_jax.kernels.methods import conv_methods, conv_pool_methods, register
 from fidle_jax.kernels.releases import warn_if_excluded
 from fidle_jax.kernels.sharding import automatically_sharded
-from fidle_jax.kernels.windows import Padding, Sizes, conv_windows, resolve_windows
+from fidle_jax.kernels.windows import Count, Padding, Sizes, conv_windows, resolve_windows
 
 __all__ = [
     "avg_pool",
@@ -79,13 +79,13 @@ warn_if_excluded()
 
 
 def conv(
-    x: Float[Array, "batch *spatial channel"],
-    w: Float[Array, "*window channel_per_group feature"],
+    x: Shaped[AnyArray, "..."],
+    w: Shaped[AnyArray, "..."],
     *,
     strides: Sizes = 1,
     padding: Padding = "valid",
     dilation: Sizes = 1,
-    groups: int = 1,
+    groups: Count = 1,
     method: str = "auto",
 ) -> Float[Array, "batch *count feature"]:
     """Compute a convolution: sum the products of each window's values with the kernel's.
@@ -117,7 +117,7 @@ POOLS = {"reference": reference, "tiles": pooling, "xla": xla}
 
 
 def max_pool(
-    x: Shaped[Array, "batch *spatial channel"],
+    x: Shaped[AnyArray, "batch *spatial channel"],
     window: Sizes = 2,
     *,
     strides: Sizes | None = None,
@@ -141,7 +141,7 @@ def max_pool(
 
 
 def avg_pool(
-    x: Shaped[Array, "batch *spatial channel"],
+    x: Shaped[AnyArray, "batch *spatial channel"],
     window: Sizes = 2,
     *,
     strides: Sizes | None = None,
@@ -193,9 +193,9 @@ def _pool_windows(x, window, strides, padding):
 
 
 def conv_pool(
-    x: Float[Array, "batch *spatial channel"],
-    w: Float[Array, "*window channel_per_group feature"],
-    b: Float[Array, " feature"] | None = None,
+    x: Shaped[AnyArray, "..."],
+    w: Shaped[AnyArray, "..."],
+    b: Shaped[AnyArray, "..."] | float | None = None,
     *,
     window: Sizes = 2,
     pool_strides: Sizes | None = None,
@@ -203,7 +203,7 @@ def conv_pool(
     strides: Sizes = 1,
     padding: Padding = "valid",
     dilation: Sizes = 1,
-    groups: int = 1,
+    groups: Count = 1,
     method: str = "auto",
 ) -> Float[Array, "batch *count feature"]:
     """Compute ``max_pool(activation(conv(x, w) + b), window)`` in one kernel.
@@ -257,13 +257,12 @@ def conv_pool(
     return max_pool(y, pool.size, strides=pool.strides, method="xla" if method == "xla" else "auto")
 
 
-def _promoted(*arrays: Array) -> list[Array]:
+def _promoted(*arrays: AnyArray) -> list[Array]:
     """Convert arrays to the type of JAX's promotion.
 
     Raises:
         ValueError: The type is not a floating-point type.
     """
-    arrays = tuple(map(jnp.asarray, arrays))
     dtype = jnp.result_type(*arrays)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"the arrays have type {dtype}; it must be a floating-point type")

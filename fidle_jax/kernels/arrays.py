@@ -26,7 +26,10 @@ else:
 
         Bool = Int = Key = Shaped = UInt32 = Float
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "Shaped", "UInt32", "sum_dtype"]
+# Public functions also accept NumPy arrays.
+AnyArray = Array | np.ndarray
+
+__all__ = ["AnyArray", "Array", "Bool", "Float", "Int", "Key", "Shaped", "UInt32", "sum_dtype"]
 
 
 def sum_dtype(dtype: jax.typing.DTypeLike) -> np.dtype:

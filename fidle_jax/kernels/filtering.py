@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import polynomial
-
-from fidle_jax.kernels.arrays import Array, Float
 
 
 class Filtering(NamedTuple):
@@ -68,7 +66,7 @@ PAIRS = filtering([0.0, 1.0, -1.0])
 FOURS = filtering([0.0, 0.75, -0.75, 1.5, -1.5])
 
 
-def combination(factors: np.ndarray, arrays: Sequence[Array]) -> Float[Array, "..."]:
+def combination(factors: np.ndarray, arrays: Sequence[Any]) -> Any:
     """The sum of the arrays, each times its factor."""
     terms = [
         array if factor == 1 else -array if factor == -1 else array * factor.astype(array.dtype)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import operator
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fidle_jax.kernels.arrays import Array, Shaped
+from fidle_jax.kernels.arrays import AnyArray, Array, Shaped
 from fidle_jax.kernels.convolution import convolve
 from fidle_jax.kernels.windows import Windows, resolve_windows
 
@@ -19,17 +18,17 @@ FLOATS = {jnp.dtype(name) for name in ("bfloat16", "float16", "float32", "float6
 
 
 def conv_general_dilated(
-    lhs: Shaped[Array, "..."],
-    rhs: Shaped[Array, "..."],
-    window_strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int] | None = None,
-    rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: lax.ConvDimensionNumbers | tuple[str, str, str] | None = None,
+    lhs: Shaped[AnyArray, "..."],
+    rhs: Shaped[AnyArray, "..."],
+    window_strides: Any,
+    padding: Any,
+    lhs_dilation: Any = None,
+    rhs_dilation: Any = None,
+    dimension_numbers: Any = None,
     feature_group_count: int = 1,
     batch_group_count: int = 1,
-    precision: lax.PrecisionLike = None,
-    preferred_element_type: jax.typing.DTypeLike | None = None,
+    precision: Any = None,
+    preferred_element_type: Any = None,
     out_sharding: NamedSharding | PartitionSpec | None = None,
     *,
     method: str = "auto",
@@ -52,19 +51,23 @@ def conv_general_dilated(
         ValueError: The method is unknown or does not support the windows.
         Exception: Any error of `jax.lax.conv_general_dilated`.
     """
-    by_xla = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=window_strides,
-        padding=padding,
-        lhs_dilation=lhs_dilation,
-        rhs_dilation=rhs_dilation,
-        dimension_numbers=dimension_numbers,
-        feature_group_count=feature_group_count,
-        batch_group_count=batch_group_count,
-        precision=precision,
-        preferred_element_type=preferred_element_type,
-        out_sharding=out_sharding,
-    )
+
+    def by_xla(lhs: Any, rhs: Any) -> Any:
+        return lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            dimension_numbers,
+            feature_group_count=feature_group_count,
+            batch_group_count=batch_group_count,
+            precision=precision,
+            preferred_element_type=preferred_element_type,
+            out_sharding=out_sharding,
+        )
+
     result = jax.eval_shape(by_xla, lhs, rhs)  # raises JAX's errors
     x_axes, w_axes, y_axes = _channels_last(lhs.shape, rhs.shape, dimension_numbers)
     x_shape = tuple(lhs.shape[axis] for axis in x_axes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable
 
 from fidle_jax.kernels import fft, fused, im2col, reference, shifted, winograd, winograd_1d, xla
@@ -60,6 +61,7 @@ def conv_methods() -> dict[str, Method]:
     return dict(_METHODS)
 
 
+@typing.no_type_check  # the function checks its arguments itself
 def register(
     name: str,
     conv: Callable[..., Array],

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +14,14 @@ from jax import lax
 
 from fidle_jax.kernels.arrays import Array
 
-# Integers may be Python's or NumPy's, sequences may be NumPy arrays. None means 1.
-Sizes = int | np.integer | Sequence[int] | np.ndarray | None
-Padding = str | int | np.integer | Sequence[int | Sequence[int]] | np.ndarray
+if TYPE_CHECKING:
+    # Integers may be Python's or NumPy's, sequences may be NumPy arrays. None means 1.
+    Count = int | np.integer | None
+    Sizes = int | np.integer | Sequence[int] | np.ndarray | None
+    Padding = str | int | np.integer | Sequence[int | Sequence[int]] | np.ndarray
+else:
+    # This module checks the values itself, with its own messages.
+    Count = Sizes = Padding = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +83,7 @@ def resolve_windows(
 
 
 def conv_windows(
-    x: Array, w: Array, strides: Sizes, padding: Padding, dilation: Sizes, groups: int
+    x: Array, w: Array, strides: Sizes, padding: Padding, dilation: Sizes, groups: Count
 ) -> Windows:
     """The windows of a convolution of ``x`` by ``w``, channels last.
 

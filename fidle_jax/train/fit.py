@@ -19,6 +19,10 @@ Examples = tuple[
     UInt8[Array | np.ndarray, "example *shape"] | Float[Array | np.ndarray, "example *shape"],
     Integer[Array | np.ndarray, "example"] | Float[Array | np.ndarray, "example"],
 ]
+Validation = tuple[
+    UInt8[Array | np.ndarray, "validation *shape"] | Float[Array | np.ndarray, "validation *shape"],
+    Integer[Array | np.ndarray, "validation"] | Float[Array | np.ndarray, "validation"],
+]
 
 
 class Fit(NamedTuple):
@@ -44,7 +48,7 @@ def fit(
     epochs: int,
     batch_size: int,
     seed: int = 0,
-    validation: Examples | None = None,
+    validation: Validation | None = None,
 ) -> Fit:
     """Trains the task's network from its initial weights, of ``seed``, and says how it went.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -51,7 +52,7 @@ def conv_pool(
 
 def pick(
     values: Float[Array, "row option feature"],
-    shape: tuple[int, ...],
+    shape: tuple[Any, ...],
     winner: Int[Array, "batch *count feature"] | None = None,
 ) -> Pooled:
     """Return the maximum over the options and its index, or the values at ``winner``."""
@@ -76,7 +77,7 @@ def pick_in_chunks(
 
 
 def temporary_bytes(
-    x_shape: Sequence[int], w_shape: Sequence[int], windows: Windows, pool: Windows
+    x_shape: Sequence[Any], w_shape: Sequence[int], windows: Windows, pool: Windows
 ) -> int:
     """Return the bytes of one example's patches and products."""
     span, _ = _patch(windows, pool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -49,7 +50,7 @@ def conv(
 
 
 def temporary_bytes(
-    x_shape: Sequence[int], w_shape: Sequence[int], windows: Windows, itemsize: int = 4
+    x_shape: Sequence[Any], w_shape: Sequence[int], windows: Windows, itemsize: int = 4
 ) -> int:
     """Return the bytes of one example's patches, products and their cotangents."""
     values = math.prod(windows.size) * x_shape[-1] + w_shape[-1]

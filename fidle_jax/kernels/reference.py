@@ -45,7 +45,7 @@ def conv(
 
 
 def _product_and_sum(window, kernel):
-    product = window[..., None] * kernel
+    product = window[..., None] * kernel[None]
     return product.sum(axis=tuple(range(1, product.ndim - 1)))
 
 

@@ -50,7 +50,9 @@ def in_chunks(
     if count * size > batch:
         arrays = tuple(_filled(array, count * size) for array in arrays)
     parts = [array.reshape(count, size, *array.shape[1:]) for array in arrays]
-    results = lax.map(lambda part: function(*part), parts)
+    # Without the checkpoint, the gradient in the weights stores intermediate arrays of all chunks.
+    one = jax.checkpoint(lambda part: function(*part), prevent_cse=False)
+    results = lax.map(one, parts)
     return jax.tree.map(lambda y: y.reshape(count * size, *y.shape[2:])[:batch], results)
 
 
@@ -104,7 +106,9 @@ def in_slabs(
     def slab(start):
         return function(lax.dynamic_slice_in_dim(x, start, side, axis=1), one)
 
-    parts = lax.map(slab, jnp.arange(slabs) * (rows_each * stride))
+    parts = lax.map(
+        jax.checkpoint(slab, prevent_cse=False), jnp.arange(slabs) * (rows_each * stride)
+    )
     y = jnp.moveaxis(parts, 0, 1)
     y = y.reshape(y.shape[0], slabs * rows_each, *y.shape[3:])
     return lax.slice_in_dim(y, 0, rows, axis=1)

@@ -29,6 +29,7 @@ from fidle_jax.kernels.filtering import FOURS, PAIRS, Filtering, combination
 from fidle_jax.kernels.fused import Pooled, pick_in_chunks
 from fidle_jax.kernels.materialize import materialize
 from fidle_jax.kernels.pooling import at_winner_of, max_of
+from fidle_jax.kernels.stacking import stack, unstack
 from fidle_jax.kernels.windows import Padding, Sizes, Windows, conv_windows, pad
 
 # Arrays by their place along every spatial axis of a tile, a kernel or a tile's values.
@@ -158,8 +159,7 @@ def _values(x, kernel: Places, groups, filtering) -> Places:
     """Return the convolution's values by their place in a tile, each (batch, *tiles, feature)."""
     parts = {place: materialize(part) for place, part in _split(x, filtering.step).items()}
     tiles = _transform(filtering.tile, _tiles(parts, filtering))
-    products = {place: _matmul(tile, kernel[place], groups) for place, tile in tiles.items()}
-    return _transform(filtering.values, products)
+    return _transform(filtering.values, _products(tiles, kernel, groups))
 
 
 def _transformed_kernel(w, filtering) -> Places:
@@ -235,12 +235,23 @@ def _transform(matrix, arrays: Places) -> Places:
     return arrays
 
 
-def _matmul(tile, kernel, groups):
+def _products(tiles: Places, kernel: Places, groups) -> Places:
+    """Multiply the tiles by the kernel at each place.
+
+    One batched product takes half the time of one product per place: XLA 0.12 computes small products
+    on one core, but the products of a batch on all of them.
+    """
+    places = sorted(tiles)
+    *shape, channels = tiles[places[0]].shape
+    rows, features = math.prod(shape), kernel[places[0]].shape[-1]
+    left = stack([tiles[place].reshape(rows, channels) for place in places])
+    right = stack([kernel[place] for place in places])
     if groups == 1:
-        # Two axes, because the kernel gradient of a product with more axes needs a transposed copy.
-        rows = tile.reshape(math.prod(tile.shape[:-1]), tile.shape[-1])
-        return (rows @ kernel).reshape(*tile.shape[:-1], kernel.shape[-1])
-    tile = tile.reshape(*tile.shape[:-1], groups, -1)
-    kernel = kernel.reshape(kernel.shape[0], groups, -1)
-    y = jnp.einsum("...gc,cgf->...gf", tile, kernel)
-    return y.reshape(*y.shape[:-2], -1)
+        products = lax.dot_general(left, right, (((2,), (1,)), ((0,), (0,))))
+    else:
+        left = left.reshape(len(places), rows, groups, channels // groups)
+        split = right.reshape(*right.shape[:2], groups, features // groups)
+        products = jnp.einsum("prgc,pcgf->prgf", left, split)
+        products = products.reshape(len(places), rows, features)
+    parts = unstack(products)
+    return {place: y.reshape(*shape, features) for place, y in zip(places, parts, strict=True)}

@@ -171,7 +171,6 @@ def test_a_long_sequence_needs_little_temporary_memory():
     assert compiled.memory_analysis().temp_size_in_bytes < 254e6
 
 
-@pytest.mark.xfail(strict=True, reason="the gradient in w stores the patches of all chunks")
 def test_temporary_memory_of_the_kernel_gradient_does_not_grow_with_the_patches_of_the_batch():
     def temporary_bytes(batch):
         shapes = (batch, 32, 32, 32), (3, 3, 32, 32)

@@ -184,7 +184,8 @@ PLATFORM_CASES = {
     "conv_general_dilated": (_general, (X, W), {"stablehlo.convolution"}),
     "conv_pool": (kernels.conv_pool, (X, W), {"stablehlo.convolution"}),
     "max_pool": (kernels.max_pool, (X,), {"reduce_window"}),
-    "avg_pool": (kernels.avg_pool, (WIDE_X,), {"reduce_window"}),
+    # For this shape "tiles" is faster than XLA on a CPU.
+    "avg_pool": (kernels.avg_pool, (jnp.ones((1, 26, 26, 8)),), {"reduce_window"}),
     "gradient of conv": (
         jax.grad(_total(kernels.conv), (0, 1)),
         (X, W),

@@ -36,7 +36,7 @@ def _max_pool(x, windows):
 def _max_pool_jvp(windows, primals, tangents):
     (x,), (tangent,) = primals, tangents
     winner = max_and_winner(_values(lax.stop_gradient(x), windows, lowest(x.dtype)))[1]
-    return _max_pool(x, windows), at_winner_of_window(materialize(tangent), winner, windows)
+    return _max_pool(x, windows), at_winner_of_window(tangent, winner, windows)
 
 
 def _values(x: Array, windows: Windows, padding_value: float | np.ndarray = 0) -> Array:

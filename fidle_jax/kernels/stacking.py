@@ -2,7 +2,8 @@
 
 XLA computes the parts of a concatenation first and then copies them. Here each part is written to its
 place in one buffer, and XLA fuses the computation of the part into that write. The transpose of either
-function is the other one. (The transpose of indexing would be a sum of padded arrays.)
+function is the other one. (The transpose of indexing would be a sum of padded arrays.) They have no
+batching rule, and need none: the primitive that calls them folds a mapped axis before its lowering.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def stack(arrays: Sequence[Float[Array, "..."]]) -> Float[Array, "part ..."]:
 
 
 def unstack(x: Float[Array, "part ..."]) -> list[Float[Array, "..."]]:
-    """Return the arrays that `stack` puts together to ``x``."""
+    """Return the parts of ``x`` along its first axis; the inverse of `stack`."""
     return linear_call(_unstacked, _stacked, (), x)
 
 

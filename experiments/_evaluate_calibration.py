@@ -6,9 +6,7 @@ import numpy as np
 from _evaluate_page import Part, fact_name, percent
 from _evaluate_subjects import ExampleSet, Subject
 
-from fidle_jax.report import evaluation_figures as figures
-from fidle_jax.report.lesson import Section, Table, picture
-from fidle_jax.trained.calibration import (
+from fidle_jax.inference.calibration import (
     BINS,
     Calibration,
     Reliability,
@@ -16,7 +14,9 @@ from fidle_jax.trained.calibration import (
     fit_temperature,
     right_answers,
 )
-from fidle_jax.trained.comparison import accuracy_interval
+from fidle_jax.inference.comparison import accuracy_interval
+from fidle_jax.report import evaluation_figures as figures
+from fidle_jax.report.lesson import Section, Table, picture
 
 TEXT = (
     "Of the examples that a network is 80 % sure of, 80 % should be right. The expected calibration error "

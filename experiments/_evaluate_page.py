@@ -8,12 +8,12 @@ import numpy as np
 from _evaluate_subjects import ExampleSet, Subject
 from jaxtyping import Bool, Int
 
+from fidle_jax.inference.calibration import calibration, right_answers
+from fidle_jax.inference.comparison import accuracy_interval, compare
+from fidle_jax.inference.latency import BATCH_SIZES, measure_latency
 from fidle_jax.report import evaluation_figures as figures
 from fidle_jax.report.html import Picture
 from fidle_jax.report.lesson import Section, Table, picture
-from fidle_jax.trained.calibration import calibration, right_answers
-from fidle_jax.trained.comparison import accuracy_interval, compare
-from fidle_jax.trained.latency import BATCH_SIZES, measure_latency
 
 SHOWN = 15  # examples that one network alone has right
 LIKELY = 0.05  # a p-value from here on is no sign of a difference

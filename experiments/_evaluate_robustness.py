@@ -6,10 +6,10 @@ from _evaluate_subjects import ExampleSet, Subject
 from jaxtyping import Bool, Int, UInt8
 from tqdm import tqdm
 
+from fidle_jax.inference.comparison import accuracy_interval
+from fidle_jax.inference.corruptions import CORRUPTIONS, corrupt
 from fidle_jax.report import evaluation_figures as figures
 from fidle_jax.report.lesson import Section, Table, picture
-from fidle_jax.trained.comparison import accuracy_interval
-from fidle_jax.trained.corruptions import CORRUPTIONS, corrupt
 
 TEXT = (
     "Five corruptions at five strengths each (after Hendrycks and Dietterich, 2019). Images are shifted up, "

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import jax
-from _settings import as_flags
-from _terminal import FAILED
 
+from fidle_jax.cli.settings import as_flags
+from fidle_jax.cli.terminal import FAILED
 from fidle_jax.errors import InputError
 from fidle_jax.report.sweep_tables import by_setting, markdown
 from fidle_jax.sweep import folder

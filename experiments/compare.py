@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from _settings import as_flags, read_settings
+
+from fidle_jax.cli.settings import as_flags, read_settings
 
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
 SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")

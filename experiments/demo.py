@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from _programs import keep_programs
-from _terminal import exit_with, parse_flags, set_up_output
 
+from fidle_jax.cli.programs import keep_programs
+from fidle_jax.cli.terminal import exit_with, parse_flags, set_up_output
 from fidle_jax.errors import InputError
 from fidle_jax.train.signals import Stop
 
@@ -45,8 +45,8 @@ def main(stop: Stop) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _listen(flags.host, flags.port) as listening:
         with stop.defer():
-            from fidle_jax.trained.app import make_app
-            from fidle_jax.trained.load import load
+            from fidle_jax.inference.app import make_app
+            from fidle_jax.inference.load import load
 
             keep_programs()
         stop.check()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from _programs import keep_programs
-from _terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 
+from fidle_jax.cli.programs import keep_programs
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.signals import Stop

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
-from _programs import keep_programs
-from _terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 
+from fidle_jax.cli.programs import keep_programs
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.signals import Stop
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from fidle_jax.inference.attribution import Explanation
+    from fidle_jax.inference.load import Trained
     from fidle_jax.report.lesson import Section
-    from fidle_jax.trained.attribution import Explanation
-    from fidle_jax.trained.load import Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +63,9 @@ def main(stop: Stop) -> int:
     run_dirs.check_new(run_dir)
     set_up_output()
     with stop.defer():
-        from fidle_jax.trained.attribution import explain
-        from fidle_jax.trained.files import read_image
-        from fidle_jax.trained.load import load
+        from fidle_jax.inference.attribution import explain
+        from fidle_jax.inference.files import read_image
+        from fidle_jax.inference.load import load
     stop.check()
     keep_programs()
     images = {path: read_image(path) for path in flags.images}
@@ -105,7 +105,7 @@ def _class_of(target: str | None, trained: "Trained") -> int | None:
 
 
 def _prepared(path: Path, image: "Image.Image", trained: "Trained") -> Example:
-    from fidle_jax.trained.prepare import prepare
+    from fidle_jax.inference.prepare import prepare
 
     try:
         return Example(_text(path.name), prepare(image, trained))
@@ -131,10 +131,10 @@ def _sections(
     examples: "list[Example]", found: "list[Explanation]", class_names: tuple[str, ...]
 ) -> "list[Section]":
     """One for each method, with a picture of each image, and one of the kernels."""
+    from fidle_jax.inference.attribution import STEPS
     from fidle_jax.report import explain_figures as words
     from fidle_jax.report.lesson import Section, picture
     from fidle_jax.report.network import learned_kernels
-    from fidle_jax.trained.attribution import STEPS
 
     layer, kernels = found[0].layer, found[0].inside.kernels
     how = {"steps": STEPS, "layer": layer, "side": found[0].side}

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from _terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError
 from fidle_jax.train.signals import Stop
 
 if TYPE_CHECKING:
-    from fidle_jax.trained.agreement import Agreement, Predict
-    from fidle_jax.trained.load import Trained
+    from fidle_jax.inference.agreement import Agreement, Predict
+    from fidle_jax.inference.load import Trained
 
 FILES = {"onnx": "model.onnx", "stablehlo": "model.stablehlo", "safetensors": "model.safetensors"}
 NEEDS = {"onnx": ("onnx", "onnxruntime"), "stablehlo": (), "safetensors": ("safetensors",)}
@@ -52,10 +52,9 @@ def main(stop: Stop) -> int:
     _check_installed(flags.format, stop)
     set_up_output()
     with stop.defer():
-        from _programs import keep_programs
-
-        from fidle_jax.trained.agreement import compare
-        from fidle_jax.trained.load import load
+        from fidle_jax.cli.programs import keep_programs
+        from fidle_jax.inference.agreement import compare
+        from fidle_jax.inference.load import load
     stop.check()
     keep_programs()
     trained = load(flags.run_dir)
@@ -113,22 +112,22 @@ def _as_input_error(folder: Path) -> Iterator[None]:
 
 
 def _export_onnx(trained: "Trained") -> "tuple[bytes, Predict]":
-    from fidle_jax.trained.onnx_graph import from_onnx, to_onnx
+    from fidle_jax.inference.onnx_graph import from_onnx, to_onnx
 
     data = to_onnx(trained)
     return data, from_onnx(data)
 
 
 def _export_stablehlo(trained: "Trained") -> "tuple[bytes, Predict]":
-    from fidle_jax.trained.stablehlo import from_stablehlo, to_stablehlo
+    from fidle_jax.inference.stablehlo import from_stablehlo, to_stablehlo
 
     data = to_stablehlo(trained)
     return data, from_stablehlo(data)
 
 
 def _export_safetensors(trained: "Trained") -> "tuple[bytes, Predict]":
-    from fidle_jax.trained.stablehlo import plain_predict
-    from fidle_jax.trained.weights import from_safetensors, to_safetensors
+    from fidle_jax.inference.stablehlo import plain_predict
+    from fidle_jax.inference.weights import from_safetensors, to_safetensors
 
     data = to_safetensors(trained)
     return data, plain_predict(trained.model, from_safetensors(data))
@@ -154,8 +153,8 @@ def _in_words(agreement: "Agreement") -> str:
 
 def _texts(trained: "Trained", flags: Flags, check: str) -> dict[str, bytes]:
     """The model card and the example."""
-    from fidle_jax.trained.example import example_program
-    from fidle_jax.trained.model_card import model_card
+    from fidle_jax.inference.example import example_program
+    from fidle_jax.inference.model_card import model_card
 
     command = json.loads((flags.run_dir / "config.json").read_text()).get("command", "not known")
     file = FILES[flags.format]

@@ -1,7 +1,6 @@
 """Networks for traffic signs (GTSRB): the course's, and one made for two CPU cores."""
 
-from _command_line import main
-
+from fidle_jax.cli.train import main
 from fidle_jax.train.config import Config
 
 DEFAULTS = Config(dataset="32x32-RGB", model="compact")

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _settings import as_flags, read_settings
-from _terminal import exit_with, parse_flags, set_up_output
-
+from fidle_jax.cli.settings import as_flags, read_settings
+from fidle_jax.cli.terminal import exit_with, parse_flags, set_up_output
 from fidle_jax.data import CROPS, SIGN_SETS
 from fidle_jax.data.load import archives_folder
 from fidle_jax.data.treatments import parse_name

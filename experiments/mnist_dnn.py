@@ -1,7 +1,6 @@
 """The course's dense network on handwritten digits, the baseline of the convolutional one."""
 
-from _command_line import main
-
+from fidle_jax.cli.train import main
 from fidle_jax.train.config import Config
 
 DEFAULTS = Config(model="dnn")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from _answers import FORMATS, Top, write_out
-from _terminal import FAILED, WRONG_INPUT, exit_with, fail, parse_flags, set_up_output
 
+from fidle_jax.cli.terminal import FAILED, WRONG_INPUT, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError
 from fidle_jax.train.signals import Stop
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import UInt8
 
-    from fidle_jax.trained.load import Trained
+    from fidle_jax.inference.load import Trained
 
 USUAL_TOP = 3
 MOST_SHEETS = 10
@@ -59,10 +59,10 @@ def main(stop: Stop) -> int:
     set_up_output()
     with stop.defer():
         import numpy as np
-        from _programs import keep_programs
 
-        from fidle_jax.trained.classify import classify, likeliest
-        from fidle_jax.trained.load import load
+        from fidle_jax.cli.programs import keep_programs
+        from fidle_jax.inference.classify import classify, likeliest
+        from fidle_jax.inference.load import load
     stop.check()
     keep_programs()
     trained = load(flags.run_dir)
@@ -120,8 +120,8 @@ def _read(
 
 
 def _prepared(path: Path, trained: "Trained") -> "UInt8[np.ndarray, 'height width channel']":
-    from fidle_jax.trained.files import read_image
-    from fidle_jax.trained.prepare import prepare
+    from fidle_jax.inference.files import read_image
+    from fidle_jax.inference.prepare import prepare
 
     name = "standard input" if path == STDIN else str(path)
     image = read_image(_standard_input() if path == STDIN else path, name)
@@ -133,7 +133,7 @@ def _prepared(path: Path, trained: "Trained") -> "UInt8[np.ndarray, 'height widt
 
 def _files(sources: tuple[Path, ...], failures: list[InputError]) -> list[Path]:
     """Each file, those within folders too; folders without any are added to the failures."""
-    from fidle_jax.trained.files import image_files
+    from fidle_jax.inference.files import image_files
 
     files = []
     for source in sources:
@@ -145,7 +145,7 @@ def _files(sources: tuple[Path, ...], failures: list[InputError]) -> list[Path]:
 
 
 def _standard_input() -> bytes:
-    from fidle_jax.trained.files import LARGEST_BYTES
+    from fidle_jax.inference.files import LARGEST_BYTES
 
     content = sys.stdin.buffer.read(LARGEST_BYTES + 1)
     if len(content) > LARGEST_BYTES:

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _flags import LAUNCH, LEAST_MINUTES
 from _sweep_words import Words, parse_axes, read_file
-from _terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 
+from fidle_jax.cli.flags import LAUNCH, LEAST_MINUTES
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.sweep import folder, make_plan
 from fidle_jax.sweep.experiment import load_experiment

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from _terminal import exit_with, parse_flags
 
+from fidle_jax.cli.terminal import exit_with, parse_flags
 from fidle_jax.errors import InputError
 from fidle_jax.train.signals import Stop
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fidle_jax.trained.load import Trained
+    from fidle_jax.inference.load import Trained
 
 __version__ = "0.1.0"
 
 
 def load(run_dir: str | Path) -> Trained:
-    """The network of a finished run: see `fidle_jax.trained.load.load`."""
+    """The network of a finished run: see `fidle_jax.inference.load.load`."""
     # Imports JAX, which what is light to import must not.
-    from fidle_jax.trained.load import load as load_run
+    from fidle_jax.inference.load import load as load_run
 
     return load_run(run_dir)

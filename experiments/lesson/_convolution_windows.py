@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fidle_jax.lesson.convolution import Step
+    from fidle_jax.lessons.convolution import Step
     from fidle_jax.report.lesson import Section, Slides
 
 
 def principle(steps: "list[Step]") -> "Section":
-    from fidle_jax.lesson.convolution import IMAGE, KERNEL
+    from fidle_jax.lessons.convolution import IMAGE, KERNEL
     from fidle_jax.report.lesson import Section
     from fidle_jax.report.lessons.convolution_windows import plane_slides
 
@@ -30,7 +30,7 @@ def principle(steps: "list[Step]") -> "Section":
 
 
 def dimensions() -> "Section":
-    from fidle_jax.lesson import convolution as computed
+    from fidle_jax.lessons import convolution as computed
     from fidle_jax.report.lesson import Section, picture
     from fidle_jax.report.lessons.convolution_windows import cube_slides, signal_figure
 

@@ -5,7 +5,7 @@ from _tumours_page import right_table
 from jaxtyping import Float
 
 from fidle_jax.data.tables import DataTable
-from fidle_jax.lesson.classification import (
+from fidle_jax.lessons.classification import (
     LINEAR,
     NETWORK,
     Comparison,

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fidle_jax.data.tables import DataTable
-from fidle_jax.lesson.regression import LINEAR, NETWORK, RAW, Comparison, Scores, farthest_off
+from fidle_jax.lessons.regression import LINEAR, NETWORK, RAW, Comparison, Scores, farthest_off
 from fidle_jax.report.lesson import Section, Table, picture
 from fidle_jax.report.lessons import regression as figures
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fidle_jax.data.tables import DataTable
-from fidle_jax.lesson.classification import (
+from fidle_jax.lessons.classification import (
     COMMONEST,
     LINEAR,
     NETWORK,

@@ -21,7 +21,7 @@ def teach(flags: Activations) -> Lesson:
     check_range("layers", flags.layers, 2, 100)
     import numpy as np
 
-    from fidle_jax.lesson.activations import ACTIVATIONS, FLAT, flat_parts, values_and_slopes
+    from fidle_jax.lessons.activations import ACTIVATIONS, FLAT, flat_parts, values_and_slopes
     from fidle_jax.report.lesson import Section, Table, picture
     from fidle_jax.report.lessons import activations as figures
 

@@ -7,7 +7,7 @@ from _lesson import Flags, Lesson, check_range, main
 
 if TYPE_CHECKING:
     from fidle_jax.data.tables import DataTable
-    from fidle_jax.lesson.classification import Comparison
+    from fidle_jax.lessons.classification import Comparison
     from fidle_jax.train.objectives import Objective
 
 SPLITS, QUICK_SPLITS, QUICK_EPOCHS = 10, 3, 15
@@ -42,7 +42,7 @@ def teach(flags: Classification) -> Lesson:
     from _tumours_page import percent
 
     from fidle_jax.data.tables import load_table
-    from fidle_jax.lesson.classification import NETWORK, decide, ranking, shares_right, sigmoid
+    from fidle_jax.lessons.classification import NETWORK, decide, ranking, shares_right, sigmoid
     from fidle_jax.train.objectives import BINARY, CLASSES
 
     cancer, digits = load_table("cancer"), load_table("digits")
@@ -95,7 +95,7 @@ def _compared(
     """Of the flags' split first, then of others."""
     import optax
 
-    from fidle_jax.lesson.classification import LINEAR, NETWORK, compare
+    from fidle_jax.lessons.classification import LINEAR, NETWORK, compare
     from fidle_jax.nn import DNN
     from fidle_jax.train.step import Task
 

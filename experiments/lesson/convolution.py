@@ -12,7 +12,7 @@ from fidle_jax.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from fidle_jax.lesson.layer_costs import ConvLayer, Stage
+    from fidle_jax.lessons.layer_costs import ConvLayer, Stage
     from fidle_jax.report.lesson import Section
 
 
@@ -35,8 +35,8 @@ class Convolution(Flags):
 def teach(flags: Convolution) -> Lesson:
     """The lesson; raises InputError where a flag is out of its range, or the photograph is not there."""
     _check(flags)
-    from fidle_jax.lesson.convolution import IMAGE, KERNEL, window_steps
-    from fidle_jax.lesson.layer_costs import (
+    from fidle_jax.lessons.convolution import IMAGE, KERNEL, window_steps
+    from fidle_jax.lessons.layer_costs import (
         FIRST,
         SECOND,
         ConvLayer,
@@ -93,7 +93,7 @@ def _check(flags: Convolution) -> None:
 
 
 def _sizes() -> "Section":
-    from fidle_jax.lesson.convolution import POOLED, pool
+    from fidle_jax.lessons.convolution import POOLED, pool
     from fidle_jax.report.lesson import Section, picture
     from fidle_jax.report.lessons.convolution_sizes import (
         layouts_figure,
@@ -155,7 +155,7 @@ def _chain(passed: "list[Stage]") -> "Section":
 
 
 def _effects() -> "Section":
-    from fidle_jax.lesson.convolution import KERNELS, convolve, is_signed
+    from fidle_jax.lessons.convolution import KERNELS, convolve, is_signed
     from fidle_jax.report.lesson import Section, picture
     from fidle_jax.report.lessons.convolution import effects_figure, kernels_figure
 
@@ -206,7 +206,7 @@ def _photograph() -> "np.ndarray":
     import numpy as np
     from PIL import Image
 
-    from fidle_jax.lesson.convolution import halve
+    from fidle_jax.lessons.convolution import halve
 
     path = importlib.resources.files("skimage").joinpath("data", "camera.png")
     try:
@@ -218,7 +218,7 @@ def _photograph() -> "np.ndarray":
 
 
 def _costs(layers: "list[ConvLayer]") -> "Section":
-    from fidle_jax.lesson.layer_costs import dense_costs
+    from fidle_jax.lessons.layer_costs import dense_costs
     from fidle_jax.report.lesson import Section, picture
     from fidle_jax.report.lessons.convolution import costs_figure, costs_tables
 

@@ -34,7 +34,7 @@ def teach(flags: DenseVsCNN) -> Lesson:
     check_range("steps", flags.steps, 1, 100_000)
     check_range("seeds", flags.seeds, 1, 100)
     from fidle_jax.data import load_dataset
-    from fidle_jax.lesson.equal_networks import training_sizes
+    from fidle_jax.lessons.equal_networks import training_sizes
 
     steps, seeds = (100, 1) if flags.quick else (flags.steps, flags.seeds)
     dataset = load_dataset(
@@ -50,9 +50,9 @@ def _measure(train, test, sizes: list[int], steps: int, seeds: int) -> dict[str,
     import numpy as np
 
     from fidle_jax.data import Split
-    from fidle_jax.lesson.equal_networks import NETWORKS, accuracies_by_shift, answers, learn
-    from fidle_jax.lesson.equal_networks import accuracy as accuracy_of
-    from fidle_jax.lesson.shifts import DIRECTIONS, shifted
+    from fidle_jax.lessons.equal_networks import NETWORKS, accuracies_by_shift, answers, learn
+    from fidle_jax.lessons.equal_networks import accuracy as accuracy_of
+    from fidle_jax.lessons.shifts import DIRECTIONS, shifted
     from fidle_jax.nn import layer_table
 
     moved = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from _lesson import Flags, Lesson, check_range, main
 
 if TYPE_CHECKING:
-    from fidle_jax.lesson.loss_surface import Descent, Problem
+    from fidle_jax.lessons.loss_surface import Descent, Problem
     from fidle_jax.report.lesson import Section
     from fidle_jax.report.lessons.gradient_descent import Surface
 
@@ -45,7 +45,7 @@ def teach(flags: GradientDescent) -> Lesson:
     import numpy as np
     import optax
 
-    from fidle_jax.lesson.loss_surface import descend, noisy_line
+    from fidle_jax.lessons.loss_surface import descend, noisy_line
     from fidle_jax.report.lessons.gradient_descent import Surface
 
     problem = noisy_line(POINTS, flags.seed)
@@ -96,7 +96,7 @@ def teach(flags: GradientDescent) -> Lesson:
 def _what_a_surface_is(problem: "Problem", surface: "Surface") -> "Section":
     import numpy as np
 
-    from fidle_jax.lesson.loss_surface import gradient
+    from fidle_jax.lessons.loss_surface import gradient
     from fidle_jax.report.lesson import Section, picture
     from fidle_jax.report.lessons import gradient_descent as figures
 

@@ -41,7 +41,7 @@ def teach(flags: Losses) -> Lesson:
     check(flags)
     import numpy as np
 
-    from fidle_jax.lesson import losses
+    from fidle_jax.lessons import losses
 
     near = np.linspace(-10, 10, 401, dtype=np.float32)
     entropy = losses.curve(losses.stable_binary_loss, near, 1)
@@ -189,7 +189,7 @@ def _why_logits(logits, naive, stable) -> "Section":
 
 
 def _large_logits(logits) -> "Section":
-    from fidle_jax.lesson.losses import large_softmax
+    from fidle_jax.lessons.losses import large_softmax
     from fidle_jax.report.lesson import Section, Table
 
     rows = [
@@ -210,7 +210,7 @@ def _large_logits(logits) -> "Section":
 def _temperature(example) -> "Section":
     import numpy as np
 
-    from fidle_jax.lesson.losses import stable_softmax
+    from fidle_jax.lessons.losses import stable_softmax
     from fidle_jax.report.lesson import Section, picture
     from fidle_jax.report.lessons import losses as figures
 

@@ -29,8 +29,8 @@ def teach(flags: Overfitting) -> Lesson:
     check_range("noise", flags.noise, 0.01, 1)
     check_range("degree-max", flags.degree_max, 10, 100)
     check_range("seed", flags.seed, 0, 2**31 - DRAWS)
-    from fidle_jax.lesson import polynomials
-    from fidle_jax.lesson.remedies import PLAIN, learn
+    from fidle_jax.lessons import polynomials
+    from fidle_jax.lessons.remedies import PLAIN, learn
     from fidle_jax.report.lessons.overfitting import Scene
 
     # The degree is chosen by the last one's fresh points; networks are tested on those of the others.
@@ -65,7 +65,7 @@ def _polynomials(flags, scene, fresh):
     """Sections, facts and numbers of the polynomials."""
     import numpy as np
 
-    from fidle_jax.lesson.polynomials import errors_of_fits, fit_polynomial, polynomial_values
+    from fidle_jax.lessons.polynomials import errors_of_fits, fit_polynomial, polynomial_values
     from fidle_jax.report.lesson import Section, Slides, picture
     from fidle_jax.report.lessons import overfitting as figures
     from fidle_jax.report.style import png
@@ -160,7 +160,7 @@ def _short(error):
 
 def _captions() -> dict[str, str]:
     """What to see of each remedy."""
-    from fidle_jax.lesson.remedies import DECAY, DROPOUT, EARLY, MORE, RATE, STRENGTH
+    from fidle_jax.lessons.remedies import DECAY, DROPOUT, EARLY, MORE, RATE, STRENGTH
 
     return {
         EARLY: "Early stopping: the network without a remedy, as it was where the validation error was least "
@@ -179,7 +179,7 @@ def _networks(scene, many, learned, middle, steps):
     """Sections, facts and numbers of the networks; the figures are those of the draw ``middle``."""
     import numpy as np
 
-    from fidle_jax.lesson.remedies import MORE, PLAIN
+    from fidle_jax.lessons.remedies import MORE, PLAIN
     from fidle_jax.report.lesson import Section, Table, picture
     from fidle_jax.report.lessons import overfitting as figures
 

@@ -11,8 +11,8 @@ from fidle_jax.errors import check_name
 if TYPE_CHECKING:
     from flax import linen as nn
 
-    from fidle_jax.lesson.perceptron import Network
-    from fidle_jax.lesson.point_clouds import Cloud
+    from fidle_jax.lessons.perceptron import Network
+    from fidle_jax.lessons.point_clouds import Cloud
     from fidle_jax.report.lesson import Section
     from fidle_jax.report.lessons.perceptron import Plane
 
@@ -48,8 +48,8 @@ def teach(flags: Perceptron) -> Lesson:
     check_range("seed", flags.seed, 0, 2**31)
     import optax
 
-    from fidle_jax.lesson.perceptron import train
-    from fidle_jax.lesson.point_clouds import CLOUDS, best_line
+    from fidle_jax.lessons.perceptron import train
+    from fidle_jax.lessons.point_clouds import CLOUDS, best_line
     from fidle_jax.report.html import brief_percent
 
     widths, seeds = ((2, 4), 3) if flags.quick else ((2, 3, 4, 8), 8)
@@ -99,7 +99,7 @@ def teach(flags: Perceptron) -> Lesson:
 def _plane(model: "nn.Module", params: dict, cloud: "Cloud", title: str, lines=()) -> "Plane":
     import numpy as np
 
-    from fidle_jax.lesson.perceptron import probabilities, square_grid
+    from fidle_jax.lessons.perceptron import probabilities, square_grid
     from fidle_jax.report.lessons.perceptron import Plane
 
     probability = np.asarray(probabilities(model, params, square_grid(SPAN, 121)))
@@ -110,8 +110,8 @@ def _one_neuron(flags: Perceptron) -> "Section":
     import jax
     import numpy as np
 
-    from fidle_jax.lesson import perceptron
-    from fidle_jax.lesson.point_clouds import blobs
+    from fidle_jax.lessons import perceptron
+    from fidle_jax.lessons.point_clouds import blobs
     from fidle_jax.report.html import brief_percent
     from fidle_jax.report.lesson import Section, Slides, picture
     from fidle_jax.report.lessons import perceptron as figures
@@ -195,7 +195,7 @@ def _hidden_layers(
 ) -> "Section":
     import numpy as np
 
-    from fidle_jax.lesson.perceptron import neuron_lines, weighted_sums
+    from fidle_jax.lessons.perceptron import neuron_lines, weighted_sums
     from fidle_jax.report.html import brief_percent
     from fidle_jax.report.lesson import Section, Table, picture
     from fidle_jax.report.lessons import perceptron as figures

@@ -9,7 +9,7 @@ from fidle_jax.errors import check_name
 
 if TYPE_CHECKING:
     from fidle_jax.data.tables import DataTable
-    from fidle_jax.lesson.regression import Comparison
+    from fidle_jax.lessons.regression import Comparison
 
 SPLITS, QUICK_SPLITS, QUICK_EPOCHS = 10, 3, 60
 # At the network's learning rate a linear model does not come to its end within the epochs.
@@ -45,7 +45,7 @@ def teach(flags: Regression) -> Lesson:
     import numpy as np
 
     from fidle_jax.data.tables import load_table
-    from fidle_jax.lesson.regression import LINEAR, MEAN, NETWORK, scores
+    from fidle_jax.lessons.regression import LINEAR, MEAN, NETWORK, scores
 
     table = load_table(flags.table)
     compared = _compared(table, flags)
@@ -90,7 +90,7 @@ def _compared(table: "DataTable", flags: Regression) -> "list[Comparison]":
     """Of the flags' split first, then of others."""
     import optax
 
-    from fidle_jax.lesson.regression import compare
+    from fidle_jax.lessons.regression import compare
     from fidle_jax.nn import DNN
     from fidle_jax.train.objectives import NUMBERS
     from fidle_jax.train.step import Task

@@ -5,8 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
-from _command_line import main
-
+from fidle_jax.cli.train import main
 from fidle_jax.data import load_dataset
 from fidle_jax.errors import InputError
 from fidle_jax.train import checkpoints, run

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fidle_jax.lesson.losses import (
+from fidle_jax.lessons.losses import (
     binary_cross_entropy,
     categorical_cross_entropy,
     mean_squared_error,

@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fidle_jax.lesson.layer_costs import ConvLayer, conv_costs, dense_costs
+from fidle_jax.lessons.layer_costs import ConvLayer, conv_costs, dense_costs
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import BLUE, GREY, LINES, SMALL, TEXT, VERMILLION, WIDTH, new_figure
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fidle_jax.kernels.windows import Windows, resolve_windows
-from fidle_jax.lesson.layer_costs import Stage
+from fidle_jax.lessons.layer_costs import Stage
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.lessons.convolution import (
     PALE,

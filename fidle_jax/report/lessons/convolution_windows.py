@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from fidle_jax.lesson.convolution import Step
+from fidle_jax.lessons.convolution import Step
 from fidle_jax.report.lessons.convolution import (
     PALE,
     PAPER,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import Polygon, Rectangle
 
-from fidle_jax.lesson.convolution import (
+from fidle_jax.lessons.convolution import (
     CUBE,
     CUBE_KERNEL,
     IMAGE,
@@ -14,7 +14,7 @@ from fidle_jax.lesson.convolution import (
     pool,
     window_steps,
 )
-from fidle_jax.lesson.layer_costs import FIRST, SECOND, ConvLayer, Stage
+from fidle_jax.lessons.layer_costs import FIRST, SECOND, ConvLayer, Stage
 from fidle_jax.report.lessons.convolution import (
     costs_figure,
     costs_tables,

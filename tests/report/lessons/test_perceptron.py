@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fidle_jax.lesson.perceptron import square_grid
+from fidle_jax.lessons.perceptron import square_grid
 from fidle_jax.report.lessons import perceptron as figures
 from fidle_jax.report.style import png
 

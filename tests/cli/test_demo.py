@@ -1,0 +1,271 @@
+"""The drawing page at the command line and in a browser."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.inference.conftest import finished_run
+from tests.inference.drawn_digits import DIGITS, drawing
+from tests.inference.test_serving import png
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "experiments" / "demo.py"
+
+
+def call(*words):
+    command = [sys.executable, DEMO, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+class Served:
+    """The page of a run, served by a process of its own until its block ends."""
+
+    def __init__(self, *words, **environment):
+        self.process = subprocess.Popen(
+            [sys.executable, DEMO, *map(str, words), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
+
+    def __enter__(self):
+        self.line = self.process.stdout.readline()
+        found = re.fullmatch(
+            r"the page: (http://127\.0\.0\.1:(\d+)/) \(Ctrl-C ends it\)\n", self.line
+        )
+        assert found, self.line + self.process.communicate()[1]
+        self.address, self.port = found[1], int(found[2])
+        return self
+
+    def end(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        rest, errors = self.process.communicate(timeout=30)
+        return self.process.returncode, rest, errors
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, programs):
+    return finished_run(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def served(run):
+    with Served(run) as page:
+        yield page
+
+
+def post(page, content, kind="image/png"):
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
+    connection.request("POST", "/answer", content, {"Content-Type": kind})
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def test_the_page_is_served_and_a_drawing_is_answered(served):
+    with urllib.request.urlopen(served.address) as page:
+        assert "<title>Draw a digit</title>" in page.read().decode()
+    status, answer = post(served, png(drawing(1)))
+    assert status == 200
+    assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_upload_that_is_too_large_is_told_so_over_a_real_connection(served):
+    status, answer = post(served, bytes(30 * 2**20))
+    assert status == 413
+    assert "larger than 8 MB" in answer["error"]
+    assert post(served, png(drawing(1)))[0] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_line(run, number):
+    with Served(run) as page:
+        # A browser keeps its connection: that is not waited for.
+        idle = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
+        idle.request("GET", "/")
+        idle.getresponse().read()
+        assert page.end(number) == (130, "", "the page is no longer served\n")
+
+
+def test_it_ends_while_an_upload_is_under_way(run):
+    with Served(run) as page, socket.create_connection(("127.0.0.1", page.port)) as upload:
+        head = "POST /answer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+        upload.sendall(f"{head}Content-Length: 1000\r\n\r\nbegun".encode())
+        upload.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            upload.recv(1)
+        status, _, errors = page.end()
+        assert (status, errors) == (130, "the page is no longer served\n")
+
+
+def test_it_opens_the_browser(run, tmp_path):
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    with Served(run, "--open", BROWSER=f"{browser} %s") as page:
+        patience = time.monotonic() + 30
+        while not opened.exists() and time.monotonic() < patience:
+            time.sleep(0.05)
+        assert opened.read_text() == f"{page.address}\n"
+
+
+def test_a_port_in_use_is_told_with_what_to_do(run, served):
+    done = call(run, "--port", served.port)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: port {served.port} of 127.0.0.1 is in use; end what serves there, or give another: "
+        f"--port {served.port + 1}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "The finished run's directory. (required)"),
+        (("missing", "--port", "0"), "there is no run in missing"),
+        (("missing", "--port", "70000"), "--port is 70000; expected 0 to 65535"),
+        (("missing", "--host", "192.0.2.1"), "--host 192.0.2.1 is no address of this machine"),
+        (("missing", "--host", "a b"), "--host a b is no address of this machine"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(words, says):
+    done = call(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"error: [^\n]*{re.escape(says)}[^\n]*\n", done.stderr)
+
+
+@pytest.fixture(scope="module")
+def good_run(tmp_path_factory, programs):
+    """As long a training as the embedded sample's recipe has."""
+    run_dir = tmp_path_factory.mktemp("good") / "run"
+    command = [sys.executable, ROOT / "experiments" / "mnist_cnn.py", "--data", "sample"]
+    subprocess.run([*command, "--run-dir", run_dir], check=True, capture_output=True, timeout=590)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, good_run):
+    with Served(good_run) as served:
+        page = browser.new_page(viewport={"width": 1100, "height": 1000})
+        page.faults = []
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on("console", lambda said: page.faults.append(said.text))
+        page.goto(served.address)
+        yield page
+        assert page.faults == []
+        page.close()
+
+
+def on_the_board(page, stroke):
+    box = page.locator("#board").bounding_box()
+    return [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in stroke]
+
+
+def draw(page, digit):
+    for stroke in DIGITS[digit]:
+        first, *others = on_the_board(page, stroke)
+        page.mouse.move(*first)
+        page.mouse.down()
+        for place in others:
+            page.mouse.move(*place)
+        page.mouse.up()
+
+
+def settled_answer(page):
+    """The answer, once no question is under way."""
+    page.locator("#desk[aria-busy=false]").wait_for()
+    return page.locator("#answer").text_content()
+
+
+def first_map(page):
+    return page.locator(".maps canvas").first.evaluate("canvas => canvas.toDataURL()")
+
+
+@pytest.mark.slow
+def test_nine_of_ten_drawn_digits_at_least_are_read(page):
+    answers = {}
+    for digit in DIGITS:
+        page.keyboard.press("c")
+        draw(page, digit)
+        answers[digit] = settled_answer(page)
+    assert sum(answer == str(digit) for digit, answer in answers.items()) >= 9, answers
+
+
+@pytest.mark.slow
+def test_the_page_follows_the_hand(page):
+    draw(page, 1)
+    assert settled_answer(page) == "1"
+    assert page.locator("#bars .answer .name").text_content() == "1"
+    one = first_map(page)
+    draw(page, 7)
+    settled_answer(page)
+    assert first_map(page) != one
+    page.locator("#undo").click()
+    settled_answer(page)
+    assert first_map(page) == one
+    page.keyboard.press("u")
+    assert page.locator("#answer").text_content() == "–"
+    assert page.locator("#hint").is_visible()
+
+
+@pytest.mark.slow
+def test_a_finger_draws_as_well(browser, good_run):
+    with Served(good_run) as served:
+        page = browser.new_page(viewport={"width": 400, "height": 800}, has_touch=True)
+        page.goto(served.address)
+        hand = page.context.new_cdp_session(page)
+        for stroke in DIGITS[4]:
+            kind = "touchStart"
+            for x, y in on_the_board(page, stroke):
+                touch = {"type": kind, "touchPoints": [{"x": x, "y": y}]}
+                hand.send("Input.dispatchTouchEvent", touch)
+                kind = "touchMove"
+            hand.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert settled_answer(page) == "4"
+        assert page.evaluate("scrollY") == 0  # a finger that draws does not move the page
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        page.close()
+
+
+@pytest.mark.slow
+def test_a_file_is_answered_and_what_is_none_is_told(page, tmp_path):
+    picture, words = tmp_path / "seven.png", tmp_path / "words.png"
+    picture.write_bytes(png(drawing(7)))
+    words.write_text("no image")
+    page.locator("#file").set_input_files(words)
+    page.locator("#error").wait_for(state="visible")
+    assert "no image of a kind that is read" in page.locator("#error").text_content()
+    # The browser logs every status that is none of success.
+    assert [said for said in page.faults if "400" not in said] == []
+    page.faults.clear()
+    page.locator("#file").set_input_files(picture)
+    assert settled_answer(page) == "7"
+    assert not page.locator("#error").is_visible()

@@ -1,0 +1,207 @@
+"""The losses of probabilities are those of logits, as long as float32 can tell them apart."""
+
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fidle_jax.errors import InputError
+from fidle_jax.lessons import losses
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "lesson"))
+
+from losses import Losses, check
+
+FEW = settings(max_examples=25)
+LOGITS = arrays(np.float32, 12, elements=st.floats(-10, 10, width=32, allow_subnormal=False))
+ANY_LOGITS = arrays(np.float32, 12, elements=st.floats(-200, 200, width=32, allow_subnormal=False))
+BITS = arrays(np.float32, 12, elements=st.sampled_from(np.float32([0, 1])))
+
+
+def _binary(logits, targets):
+    return losses.binary_cross_entropy(losses.sigmoid(logits), targets)
+
+
+def _categorical(logits, targets):
+    return losses.categorical_cross_entropy(losses.softmax(logits), targets)
+
+
+WRITTEN = {
+    loss: jax.jit(jax.value_and_grad(loss))
+    for loss in (_binary, _categorical, losses.mean_squared_error)
+}
+
+
+@FEW
+@given(LOGITS, BITS)
+def test_binary_cross_entropy_of_the_sigmoid_is_optax_of_the_logit(logits, targets):
+    loss, gradient = WRITTEN[_binary](logits, targets)
+    expected = optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+    # 1 minus the sigmoid of 10 has lost three of seven digits.
+    np.testing.assert_allclose(loss, expected, rtol=2e-3, atol=1e-5)
+    p = jax.nn.sigmoid(logits)
+    chex.assert_trees_all_close(gradient, (p - targets) / 12, rtol=2e-3, atol=1e-5)
+
+
+@FEW
+@given(LOGITS, st.lists(st.integers(0, 3), min_size=3, max_size=3))
+def test_categorical_cross_entropy_of_the_softmax_is_optax_of_the_logits(logits, labels):
+    logits, targets = logits.reshape(3, 4), np.eye(4, dtype=np.float32)[labels]
+    loss, gradient = WRITTEN[_categorical](logits, targets)
+    expected = optax.softmax_cross_entropy(logits, targets).mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
+    p = jax.nn.softmax(logits)
+    chex.assert_trees_all_close(gradient, (p - targets) / 3, rtol=1e-4, atol=1e-6)
+
+
+@FEW
+@given(ANY_LOGITS, ANY_LOGITS)
+def test_mean_squared_error_is_optax_and_its_gradient_grows_with_the_mistake(outputs, targets):
+    loss, gradient = WRITTEN[losses.mean_squared_error](outputs, targets)
+    expected = optax.squared_error(outputs, targets).mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(
+        loss, 2 * optax.l2_loss(outputs, targets).mean(), rtol=1e-5, atol=1e-9
+    )
+    chex.assert_trees_all_close(gradient, 2 * (outputs - targets) / 12, rtol=1e-5, atol=1e-9)
+
+
+def test_losses_are_means_over_the_examples_as_the_slides_write_them():
+    p, y = jnp.array([0.9, 0.2, 0.5]), jnp.array([1.0, 0.0, 1.0])
+    expected = -(np.log(0.9) + np.log(0.8) + np.log(0.5)) / 3
+    np.testing.assert_allclose(losses.binary_cross_entropy(p, y), expected, rtol=1e-6)
+    p, y = jnp.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]]), jnp.array([[1.0, 0, 0], [0, 0, 1]])
+    expected = -(np.log(0.7) + np.log(0.25)) / 2
+    np.testing.assert_allclose(losses.categorical_cross_entropy(p, y), expected, rtol=1e-6)
+    assert losses.mean_squared_error(jnp.array([1.0, 4.0]), jnp.array([2.0, 2.0])) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("p", "y", "loss"), [(0.0, 0.0, 0), (1.0, 1.0, 0), (0.0, 1.0, np.inf), (1.0, 0.0, np.inf)]
+)
+def test_a_certain_answer_costs_nothing_or_infinitely_much(p, y, loss):
+    assert losses.binary_cross_entropy(jnp.array([p]), jnp.array([y])) == loss
+    both, truth = jnp.array([[p, 1 - p]]), jnp.array([[y, 1 - y]])
+    assert losses.categorical_cross_entropy(both, truth) == loss
+
+
+@FEW
+@given(ANY_LOGITS)
+def test_the_sigmoid_is_the_softmax_of_a_logit_and_0(logits):
+    pairs = jnp.stack([logits, np.zeros(12, np.float32)], -1)
+    chex.assert_trees_all_close(
+        losses.sigmoid(logits), losses.stable_softmax(pairs)[:, 0], atol=1e-6
+    )
+    chex.assert_trees_all_close(losses.sigmoid(logits), jax.nn.sigmoid(logits), atol=1e-6)
+
+
+@FEW
+@given(ANY_LOGITS)
+def test_the_stable_softmax_is_of_any_logits_a_distribution(logits):
+    probabilities = losses.stable_softmax(logits)
+    chex.assert_trees_all_close(probabilities, jax.nn.softmax(logits), rtol=1e-5, atol=1e-30)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert logits[jnp.argmax(probabilities)] == pytest.approx(logits.max(), abs=1e-4)
+
+
+def test_softmax_as_written_overflows_at_89_and_the_stable_one_does_not_change():
+    logits = np.float32([2, 1, 0.1])
+    expected = losses.stable_softmax(logits)[0]
+    for largest, written in (
+        (0, expected),
+        (80, expected),
+        (89, np.nan),
+        (200, np.nan),
+        (-200, np.nan),
+    ):
+        power, as_written, stable = losses.large_softmax(logits, largest)
+        np.testing.assert_allclose(as_written, written, rtol=1e-4)
+        np.testing.assert_allclose(stable, expected, rtol=1e-4)
+        assert np.isinf(power) == (largest >= 89)
+
+
+def test_temperature_makes_classes_alike_or_tells_them_apart():
+    logits = np.float32([2, 1, 0.1])
+    cold, plain, warm = (losses.stable_softmax(logits, each) for each in (0.01, 1.0, 1000.0))
+    chex.assert_trees_all_close(cold, jnp.array([1.0, 0, 0]), atol=1e-6)
+    chex.assert_trees_all_close(plain, jax.nn.softmax(logits))
+    chex.assert_trees_all_close(warm, jnp.full(3, 1 / 3), atol=1e-3)
+
+
+@FEW
+@given(ANY_LOGITS, st.sampled_from([0, 1]))
+def test_the_loss_of_a_logit_and_its_gradient_are_finite_and_the_closed_forms(logits, target):
+    signs = np.float64(logits) * (1 - 2 * target)
+    expected = np.logaddexp(0, signs), (1 - 2 * target) * np.exp(-np.logaddexp(0, -signs))
+    drawn = losses.curve(losses.stable_binary_loss, logits, target)
+    chex.assert_tree_all_finite(drawn)
+    chex.assert_trees_all_close(tuple(drawn), expected, rtol=2e-5, atol=1e-6)
+
+
+@FEW
+@given(ANY_LOGITS, st.sampled_from([0, 1]))
+def test_the_squared_error_of_a_sigmoid_and_its_gradient_are_the_closed_forms(logits, target):
+    p, rest = (np.exp(-np.logaddexp(0, sign * np.float64(logits))) for sign in (-1, 1))
+    expected = (target - p) ** 2, 2 * (p - target) * p * rest
+    drawn = losses.curve(losses.squared_error_of_sigmoid, logits, target)
+    chex.assert_trees_all_close(tuple(drawn), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_squared_error_does_not_correct_a_confident_mistake_and_cross_entropy_does():
+    logits = np.float32([-10])
+    assert losses.curve(losses.stable_binary_loss, logits, 1).gradient[0] < -0.9999
+    assert -1e-4 < losses.curve(losses.squared_error_of_sigmoid, logits, 1).gradient[0] < 0
+
+
+def test_the_loss_by_way_of_the_probability_breaks_down_where_float32_ends():
+    logits = np.float32([-200, -100, -80, 0, 10, 20, 200])
+    right = losses.curve(losses.naive_binary_loss, logits, 1)
+    wrong = losses.curve(losses.naive_binary_loss, logits, 0)
+    assert np.isinf(right.loss).tolist() == [True, True, False, False, False, False, False]
+    assert np.isinf(wrong.loss).tolist() == [False] * 5 + [True, True]
+    for drawn in (right, wrong):
+        assert np.isfinite(drawn.gradient[2:5]).all()
+        assert np.isnan(drawn.gradient[[0, 1]]).all()
+    assert not np.isfinite(wrong.gradient[[5, 6]]).any()
+    assert not np.isfinite(right.gradient[[5, 6]]).any()
+    assert losses.curve(losses.naive_binary_loss, np.float32([-60]), 1).gradient[0] == 0
+
+
+def test_the_worked_example_is_that_of_a_pocket_calculator():
+    example = losses.worked_example(np.float32([2, 1, 0.1]), 0)
+    np.testing.assert_allclose(example.exponentials, [7.389056, 2.718282, 1.105171], rtol=1e-6)
+    np.testing.assert_allclose(example.probabilities, [0.659001, 0.242433, 0.098566], atol=1e-6)
+    np.testing.assert_array_equal(example.targets, [1, 0, 0])
+    np.testing.assert_allclose(example.parts, [0.417030, 0, 0], atol=1e-6)
+    assert example.argmax == 0
+    assert example.loss == pytest.approx(0.417030, abs=1e-6)
+
+
+def test_a_class_that_the_network_rules_out_costs_its_margin():
+    example = losses.worked_example(np.float32([-40, 40]), 0)
+    assert example.argmax == 1
+    assert example.loss == pytest.approx(80, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"logits": (1.0,)}, "--logits has 1 numbers; expected 2 to 6"),
+        ({"logits": (0.0,) * 7}, "--logits has 7 numbers"),
+        ({"logits": (1.0, 41.0)}, "--logits is 41.0; expected a number from -40 to 40"),
+        ({"logits": (1.0, float("nan"))}, "--logits is nan"),
+        ({"label": 3}, "--label is 3; expected a number from 0 to 2"),
+        ({"label": -1}, "--label is -1"),
+    ],
+)
+def test_flags_that_make_no_example_are_named(flags, named):
+    with pytest.raises(InputError, match=named):
+        check(Losses(**flags))

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -16,18 +17,22 @@ settings.load_profile("compiling")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def programs(tmp_path_factory):
-    """The folder of programs that the tests compile, those of the runs that they start too."""
-    folder = tmp_path_factory.getbasetemp() / "xla"
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+def compilation_cache(tmp_path_factory, worker_id):
+    """Directory of the compilation cache that all workers and the processes they start share.
+
+    The environment variable JAX_COMPILATION_CACHE_DIR overrides it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    own = (base if worker_id == "master" else base.parent) / "xla"
+    directory = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(own))
+    jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    return folder
+    return Path(directory)
 
 
 @pytest.fixture(autouse=True)
-def _programs_of_slow_tests_are_let_go(request):
-    """Each compiled program maps some memory, and Linux gives a process 65,530 maps."""
+def _clear_caches_after_slow_tests(request):
+    """Free compiled programs: each maps memory, and Linux limits a process to 65,530 maps."""
     yield
     if request.node.get_closest_marker("slow"):
         jax.clear_caches()

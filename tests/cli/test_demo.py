@@ -60,7 +60,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, programs):
+def run(tmp_path_factory, compilation_cache):
     return finished_run(tmp_path_factory)
 
 
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_told_in_a_line(words, says):
 
 
 @pytest.fixture(scope="module")
-def good_run(tmp_path_factory, programs):
+def good_run(tmp_path_factory, compilation_cache):
     """As long a training as the embedded sample's recipe has."""
     run_dir = tmp_path_factory.mktemp("good") / "run"
     command = [sys.executable, ROOT / "experiments" / "mnist_cnn.py", "--data", "sample"]

@@ -21,7 +21,7 @@ def call(*words, cwd):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, programs):
+def run(tmp_path_factory, compilation_cache):
     return finished_run(tmp_path_factory)
 
 
@@ -102,7 +102,7 @@ def test_it_never_writes_over_another(run, evaluated):
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory, programs):
+def other(tmp_path_factory, compilation_cache):
     """A run without convolutions on the same digits, which held none out."""
     run_dir = tmp_path_factory.mktemp("other") / "dnn"
     flags = ("--data", "sample", "--epochs", 1, "--validation-fraction", 0, "--run-dir", run_dir)

@@ -23,7 +23,7 @@ DIGITS = tuple("0123456789")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, programs):
+def run(tmp_path_factory, compilation_cache):
     return finished_run(tmp_path_factory)
 
 

@@ -19,7 +19,7 @@ METHODS = ("answer", "saliency", "integrated_gradients", "grad_cam", "occlusion"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, programs):
+def run(tmp_path_factory, compilation_cache):
     return finished_run(tmp_path_factory)
 
 

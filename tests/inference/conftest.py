@@ -13,7 +13,7 @@ SHORT = ("--epochs", "3", "--augmentation", "none")
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory, programs) -> Path:
+def trained_run(tmp_path_factory, compilation_cache) -> Path:
     """The directory of a finished run on the embedded sample of MNIST: to be read, never written."""
     return finished_run(tmp_path_factory)
 

@@ -2,6 +2,6 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def cache(programs):
-    """The folder of programs that the runs compile."""
-    return programs
+def cache(compilation_cache):
+    """Directory of the compilation cache that the runs share."""
+    return compilation_cache

@@ -14,7 +14,8 @@ from _bench_turns import call_by_call, in_a_loop, time_by_turns
 from _flax_models import PROBLEMS, Problem
 
 from fidle_jax import kernels
-from fidle_jax.train.run_dir import default_run_dir, write_json
+from fidle_jax.files import write_json
+from fidle_jax.train.run_dir import default_run_dir
 
 CONVOLUTIONS = {"xla": jax.lax.conv_general_dilated, "drop_in": kernels.conv_general_dilated}
 

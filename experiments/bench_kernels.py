@@ -17,11 +17,12 @@ from _bench_output import figure_of, lines
 from _bench_problems import describe, grid
 from _bench_turns import call_by_call, in_a_loop
 
+from fidle_jax.files import write_atomically, write_json
 from fidle_jax.kernels import measured
 from fidle_jax.kernels.choice import choose
 from fidle_jax.kernels.measured import Problem, Row
 from fidle_jax.report.style import png
-from fidle_jax.train.run_dir import default_run_dir, write_beside, write_json
+from fidle_jax.train.run_dir import default_run_dir
 
 TOLERATED = 1.1  # times the best: more than that, "auto" may not take
 
@@ -113,14 +114,14 @@ def _write(output: Path, where: str, results: Sequence[dict[str, Any]]) -> None:
     figures, picture = output / "kernels.json", output / "kernels.png"
     peak = statistics.median(result["matmul_gflops"] for result in results)
     write_json(figures, {"machine": where, "matmul_gflops": peak, "results": results})
-    write_beside(picture, png(figure_of(results, where)))
+    write_atomically(picture, png(figure_of(results, where)))
     print(f"the matmul's rate: {peak:.0f} GFLOP/s, the median\nwritten: {figures}, {picture}")
 
 
 def _write_table(rows: dict[Problem, Row], new: int) -> None:
     table = Path(measured.__file__).with_name(measured.TABLE)
     kept = [rows[problem] for problem in grid() if problem in rows]
-    write_beside(table, measured.write_rows(kept))
+    write_atomically(table, measured.write_rows(kept))
     print(f"written: {table}, {new} of its {len(kept)} rows from this run")
 
 

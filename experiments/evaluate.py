@@ -15,6 +15,7 @@ import tyro
 from fidle_jax.cli.programs import keep_programs
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError
+from fidle_jax.files import write_atomically, write_json
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.signals import Stop
 
@@ -130,7 +131,7 @@ def _write(
     (run_dir / "figures").mkdir(exist_ok=True)
     for shown in (each for part in parts for each in part.section.shown):
         if not isinstance(shown, Table):
-            run_dirs.write_beside(run_dir / "figures" / f"{shown.name}.png", shown.png)
+            write_atomically(run_dir / "figures" / f"{shown.name}.png", shown.png)
     page = render_lesson(
         f"{' against '.join(each.trained.result['experiment'] for each in subjects)}: evaluation",
         _summary(subjects, test),
@@ -138,10 +139,8 @@ def _write(
         [part.section for part in parts],
         command,
     )
-    run_dirs.write_json(
-        run_dir / "evaluation.json", _numbers(flags, subjects, test, parts, command)
-    )
-    run_dirs.write_beside(run_dir / "report.html", page)
+    write_json(run_dir / "evaluation.json", _numbers(flags, subjects, test, parts, command))
+    write_atomically(run_dir / "report.html", page)
 
 
 def _summary(subjects: "list[Subject]", test: "ExampleSet") -> str:

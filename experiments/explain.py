@@ -14,6 +14,7 @@ import tyro
 from fidle_jax.cli.programs import keep_programs
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError, check_name
+from fidle_jax.files import write_atomically, write_json
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.signals import Stop
 
@@ -238,9 +239,9 @@ def _write(
     )
     (run_dir / "figures").mkdir(exist_ok=True)
     for picture in (each for section in sections for each in section.shown):
-        run_dirs.write_beside(run_dir / "figures" / f"{picture.name}.png", picture.png)
-    run_dirs.write_json(run_dir / "explanation.json", numbers)
-    run_dirs.write_beside(run_dir / "report.html", page)
+        write_atomically(run_dir / "figures" / f"{picture.name}.png", picture.png)
+    write_json(run_dir / "explanation.json", numbers)
+    write_atomically(run_dir / "report.html", page)
 
 
 if __name__ == "__main__":

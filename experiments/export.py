@@ -165,12 +165,12 @@ def _texts(trained: "Trained", flags: Flags, check: str) -> dict[str, bytes]:
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    from fidle_jax.train.run_dir import write_beside
+    from fidle_jax.files import write_atomically
 
     with _as_input_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            write_beside(folder / name, content)
+            write_atomically(folder / name, content)
 
 
 if __name__ == "__main__":

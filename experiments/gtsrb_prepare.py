@@ -16,8 +16,8 @@ from fidle_jax.data import CROPS, SIGN_SETS
 from fidle_jax.data.load import archives_folder
 from fidle_jax.data.treatments import parse_name
 from fidle_jax.errors import InputError, check_name
+from fidle_jax.files import write_atomically
 from fidle_jax.report.claims import Claim, read_claims
-from fidle_jax.train.run_dir import write_beside
 from fidle_jax.train.signals import Stop
 
 COURSE = tuple(
@@ -121,7 +121,7 @@ def _check_writable(report: Path) -> None:
 
 def _write(report: Path, page: str) -> None:
     with _named(report):
-        write_beside(report, page)
+        write_atomically(report, page)
 
 
 @contextlib.contextmanager

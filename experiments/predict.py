@@ -157,9 +157,9 @@ def _draw(sheet: Path, run: str, names: list[str], images, tops: list[Top]) -> N
     """Writes the sheets, and says where they are."""
     import numpy as np
 
+    from fidle_jax.files import write_atomically
     from fidle_jax.report.contact_sheet import PER_SHEET, contact_sheet
     from fidle_jax.report.style import png, short
-    from fidle_jax.train.run_dir import write_beside
 
     drawn = min(len(names), MOST_SHEETS * PER_SHEET)
     paths = _sheet_paths(sheet, -(-drawn // PER_SHEET))
@@ -174,7 +174,7 @@ def _draw(sheet: Path, run: str, names: list[str], images, tops: list[Top]) -> N
             f"{short(run, 30)}: images {part.start + 1:,} to {part.stop:,} of {len(names):,}",
         )
         try:
-            write_beside(path, png(figure))
+            write_atomically(path, png(figure))
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}") from error
     rest = f"; {len(names) - drawn:,} images are not drawn" if drawn < len(names) else ""

@@ -30,10 +30,10 @@ def main(stop: Stop) -> int:
     with stop.defer():
         import pandas as pd
 
+        from fidle_jax.files import write_atomically
         from fidle_jax.report.sweep import Sweep, render_sweep
         from fidle_jax.report.sweep_tables import by_setting, markdown
         from fidle_jax.sweep import folder
-        from fidle_jax.train.run_dir import write_beside
     stop.check()
     sweep_dir = flags.sweep_dir
     plan, axes = folder.read_plan(sweep_dir), folder.axes_of(sweep_dir)
@@ -57,7 +57,7 @@ def main(stop: Stop) -> int:
             folder=shlex.quote(str(sweep_dir)),
         )
     )
-    write_beside(sweep_dir / "report.html", page)
+    write_atomically(sweep_dir / "report.html", page)
     print(markdown(by_setting(table, axes)))
     print(f"\n{sweep_dir / 'report.html'}", file=sys.stderr)
     return 0

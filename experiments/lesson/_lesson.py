@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # what all experiments share
 from fidle_jax.cli.programs import keep_programs
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError
+from fidle_jax.files import write_atomically, write_json
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.signals import Stop
 
@@ -93,19 +94,19 @@ def _write(run_dir: Path, name: str, flags: Flags, lesson: Lesson, started: floa
     command = shlex.join(["python", *sys.argv])
     described = json.loads(json.dumps(vars(flags), default=str))
     described |= {"experiment": f"lesson/{name}", "command": command}
-    run_dirs.write_json(run_dir / "config.json", described)
+    write_json(run_dir / "config.json", described)
     (run_dir / "figures").mkdir(exist_ok=True)
     for shown in (each for section in lesson.sections for each in section.shown):
         if isinstance(shown, Slides):
-            run_dirs.write_beside(run_dir / "figures" / f"{shown.name}.gif", shown.gif())
+            write_atomically(run_dir / "figures" / f"{shown.name}.gif", shown.gif())
         elif not isinstance(shown, Table):
-            run_dirs.write_beside(run_dir / "figures" / f"{shown.name}.png", shown.png)
+            write_atomically(run_dir / "figures" / f"{shown.name}.png", shown.png)
     page = render_lesson(lesson.title, lesson.summary, lesson.facts, lesson.sections, command)
     seconds = time.perf_counter() - started
     said = {"title": lesson.title, "summary": lesson.summary, "seconds": seconds}
     numbers = {"experiment": f"lesson/{name}"} | said | lesson.numbers
-    run_dirs.write_json(run_dir / "result.json", numbers)
-    run_dirs.write_beside(run_dir / "report.html", page)
+    write_json(run_dir / "result.json", numbers)
+    write_atomically(run_dir / "report.html", page)
 
 
 def _print(lesson: Lesson) -> None:

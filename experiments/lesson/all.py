@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from _lesson import FAILED, exit_with, parse_flags, run_dirs
 
+from fidle_jax.files import write_atomically
 from fidle_jax.train.signals import Stop
 
 
@@ -89,7 +90,7 @@ def _write_index(run_dir: Path, quick: bool) -> None:
             figure = thumbnail(run_dir / name / "figures" / entry.figure)
             cards.append(Card(name, page=f"{name}/report.html", thumbnail=figure, **said))
     page = render_index(cards, quick, shlex.join(["python", *sys.argv]))
-    run_dirs.write_beside(run_dir / "report.html", page)
+    write_atomically(run_dir / "report.html", page)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What a person looks at: figures and one HTML page, made of what a run left on disk."""
 
-import os
 from pathlib import Path
+
+from fidle_jax.files import write_atomically
 
 
 def write_report(run_dir: Path) -> Path:
@@ -32,15 +33,6 @@ def write_report(run_dir: Path) -> Path:
     figures.mkdir(exist_ok=True)
     for picture in pictures:
         if picture.png is not None:
-            _write(figures / f"{picture.name}.png", picture.png)
-    _write(run_dir / "report.html", page.encode("utf-8"))
+            write_atomically(figures / f"{picture.name}.png", picture.png)
+    write_atomically(run_dir / "report.html", page)
     return run_dir / "report.html"
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -17,7 +17,8 @@ from typing import IO, Any
 import pandas as pd
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.run_dir import finished_result, write_beside, write_json
+from fidle_jax.files import write_atomically, write_json
+from fidle_jax.train.run_dir import finished_result
 
 VERSION = 1
 FOLDERS = ("runs", "logs", "failures", "locks")
@@ -223,7 +224,7 @@ def write_table(sweep_dir: Path) -> None:
         table[lists] = table[lists].map(lambda x: json.dumps(x) if isinstance(x, list) else x)
         with contextlib.closing(sqlite3.connect(":memory:")) as database:
             table.to_sql("runs", database, index=False)
-            write_beside(sweep_dir / "results.sqlite", database.serialize())
+            write_atomically(sweep_dir / "results.sqlite", database.serialize())
 
 
 @contextlib.contextmanager

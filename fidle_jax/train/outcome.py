@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
+from fidle_jax.files import write_atomically
 from fidle_jax.nn.inside import look_inside
 from fidle_jax.train.evaluation import predict
 from fidle_jax.train.objectives import example_losses
-from fidle_jax.train.run_dir import write_beside
 from fidle_jax.train.step import step_keys
 
 VERSIONS = 32  # that are kept of an augmented image
@@ -115,4 +115,4 @@ def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
     # No array is named allow_pickle.
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_beside(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())

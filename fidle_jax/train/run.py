@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from fidle_jax.data import Dataset, Split, StoredSplit, load_dataset
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
+from fidle_jax.files import write_json
 from fidle_jax.nn import format_table, layer_table, make_model
 from fidle_jax.report import write_report
 from fidle_jax.train import processes
@@ -89,7 +90,7 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         result = None
         if processes.is_first():
             result = describe_result(config, experiment, dataset, mesh.size, facts)
-            run_dirs.write_json(run_dir / "result.json", result)
+            write_json(run_dir / "result.json", result)
             write_hparams(run_dir / "tensorboard", result["steps"], options(config), result)
             write_report(run_dir)
         processes.wait_for_all("written")

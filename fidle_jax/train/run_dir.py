@@ -12,29 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fidle_jax.errors import InputError
+from fidle_jax.files import write_json
 from fidle_jax.train.config import Config, check, from_json
 
 LOCK = ".lock"
-
-
-def write_beside(path: Path, content: str | bytes) -> None:
-    """Writes ``content`` under another name, then renames: ``path`` is the old file or the new one."""
-    data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes ``content`` as indented JSON, by `write_beside`."""
-    write_beside(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def default_run_dir(experiment: str) -> Path:

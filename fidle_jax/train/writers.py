@@ -13,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
-from fidle_jax.train.run_dir import write_beside
+from fidle_jax.files import write_atomically
 
 COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -44,7 +44,7 @@ def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_beside(path, text.getvalue())
+    write_atomically(path, text.getvalue())
 
 
 class TensorBoard:

@@ -13,20 +13,6 @@ from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.config import Config, to_json
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.csv"
-    run_dirs.write_beside(path, "old")
-
-    def no_space(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space left"):
-        run_dirs.write_beside(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_the_default_directory_tells_runs_apart_that_are_begun_one_after_the_other():
     names = set()
     for _ in range(3):

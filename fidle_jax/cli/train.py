@@ -26,7 +26,7 @@ from fidle_jax.cli.terminal import (
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import Config
 from fidle_jax.train.recipes import recipes_for
-from fidle_jax.train.run_dir import default_run_dir, read_config
+from fidle_jax.train.run_dir import default_run_dir, hold, read_config
 from fidle_jax.train.signals import Stop
 
 INTERRUPTION = "interrupted before the run began"
@@ -68,6 +68,7 @@ def _run(flags: Flags, experiment: str, stop: Stop) -> int:
 def _train(flags: Flags, experiment: str, stop: Stop) -> int:
     import jax
 
+    from fidle_jax.report import write_report
     from fidle_jax.train import processes
     from fidle_jax.train.loop import Interrupted, NotFinite
     from fidle_jax.train.run import run
@@ -80,6 +81,10 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
     config = dataclasses.replace(flags.config(), run_dir=run_dir)
     try:
         result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
+        if result and not (run_dir / "report.html").exists():
+            with hold(run_dir):
+                write_report(run_dir)
+        processes.wait_for_all("the report is written")
     except (processes.InputErrorOfAll, NotFinite) as error:
         return fail(error, FAILED if isinstance(error, NotFinite) else WRONG_INPUT)
     except Interrupted:

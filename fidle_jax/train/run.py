@@ -16,7 +16,6 @@ from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_json
 from fidle_jax.nn import format_table, layer_table, make_model
-from fidle_jax.report import write_report
 from fidle_jax.train import processes
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
@@ -43,10 +42,11 @@ from fidle_jax.train.writers import write_hparams
 
 
 def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, Any] | None:
-    """Trains, tests and reports in ``config.run_dir``; returns what result.json holds.
+    """Train and test in ``config.run_dir``. Return the content of result.json.
 
-    A run that is finished already is left as it is. Of several processes, which all call this, the
-    first alone writes, tests and returns a result.
+    `fidle_jax.report.write_report` then draws the report, which marks the run as finished. A finished
+    run is left unchanged. With several processes, all of them call this function, but only the first
+    one writes, tests and returns a result.
 
     Args:
         config: what to do; what it leaves open is the recipe's.
@@ -92,7 +92,6 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
             result = describe_result(config, experiment, dataset, mesh.size, facts)
             write_json(run_dir / "result.json", result)
             write_hparams(run_dir / "tensorboard", result["steps"], options(config), result)
-            write_report(run_dir)
         processes.wait_for_all("written")
     return result
 

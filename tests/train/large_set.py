@@ -76,7 +76,6 @@ def _train(data_dir, loader, run_dir, examples):
     from fidle_jax.train.signals import Stop
 
     run_module.load_dataset = lambda *_, **__: _load(data_dir, examples)
-    run_module.write_report = lambda path: None
     config = Config(
         model="dnn",
         epochs=1,

@@ -9,6 +9,7 @@ import pytest
 
 from fidle_jax.data.dataset import WHOLE
 from fidle_jax.errors import InputError
+from fidle_jax.report import write_report
 from fidle_jax.train import run as run_module
 
 PROMISED = {
@@ -39,7 +40,8 @@ PROMISED = {
 
 
 def test_a_run_directory_is_complete(run, tmp_path, capsys):
-    result = run(epochs=8, learning_rate=0.01, report=True)
+    result = run(epochs=8, learning_rate=0.01)
+    write_report(tmp_path / "run")
     found = {path.name for path in (tmp_path / "run").iterdir()}
     assert found >= {
         "config.json",

@@ -12,8 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from fidle_jax.cli.programs import keep_programs
-from fidle_jax.cli.terminal import exit_with, parse_flags, set_up_output
+from fidle_jax.cli.terminal import enable_compilation_cache, exit_with, parse_flags, set_up_output
 from fidle_jax.errors import InputError
 from fidle_jax.train.signals import Stop
 
@@ -48,7 +47,7 @@ def main(stop: Stop) -> int:
             from fidle_jax.inference.app import make_app
             from fidle_jax.inference.load import load
 
-            keep_programs()
+            enable_compilation_cache()
         stop.check()
         command = f"python experiments/demo.py {shlex.join(sys.argv[1:])}"
         app = make_app(load(flags.run_dir), command, flags.host)

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fidle_jax.cli.programs import keep_programs
-from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
+from fidle_jax.cli.terminal import (
+    FAILED,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically, write_json
 from fidle_jax.train import run_dir as run_dirs
@@ -59,7 +65,7 @@ def main(stop: Stop) -> int:
     run_dir = flags.run_dir or run_dirs.default_run_dir("evaluate")
     run_dirs.check_new(run_dir)
     set_up_output()
-    keep_programs()
+    enable_compilation_cache()
     # An interrupt that rises within an import may be swallowed there, or end the process.
     with stop.defer():
         subjects_of = importlib.import_module("_evaluate_subjects")

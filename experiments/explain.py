@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
-from fidle_jax.cli.programs import keep_programs
-from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
+from fidle_jax.cli.terminal import (
+    FAILED,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import write_atomically, write_json
 from fidle_jax.train import run_dir as run_dirs
@@ -68,7 +74,7 @@ def main(stop: Stop) -> int:
         from fidle_jax.inference.files import read_image
         from fidle_jax.inference.load import load
     stop.check()
-    keep_programs()
+    enable_compilation_cache()
     images = {path: read_image(path) for path in flags.images}
     trained = load(flags.run)
     target = _class_of(flags.target, trained)

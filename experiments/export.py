@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
+from fidle_jax.cli.terminal import (
+    FAILED,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
 from fidle_jax.errors import InputError
 from fidle_jax.train.signals import Stop
 
@@ -52,11 +59,10 @@ def main(stop: Stop) -> int:
     _check_installed(flags.format, stop)
     set_up_output()
     with stop.defer():
-        from fidle_jax.cli.programs import keep_programs
         from fidle_jax.inference.agreement import compare
         from fidle_jax.inference.load import load
     stop.check()
-    keep_programs()
+    enable_compilation_cache()
     trained = load(flags.run_dir)
     data, predict = EXPORTERS[flags.format](trained)
     check = "The exported network was not compared with the run's."

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from _answers import FORMATS, Top, write_out
 
-from fidle_jax.cli.terminal import FAILED, WRONG_INPUT, exit_with, fail, parse_flags, set_up_output
+from fidle_jax.cli.terminal import (
+    FAILED,
+    WRONG_INPUT,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
 from fidle_jax.errors import InputError
 from fidle_jax.train.signals import Stop
 
@@ -60,11 +68,10 @@ def main(stop: Stop) -> int:
     with stop.defer():
         import numpy as np
 
-        from fidle_jax.cli.programs import keep_programs
         from fidle_jax.inference.classify import classify, likeliest
         from fidle_jax.inference.load import load
     stop.check()
-    keep_programs()
+    enable_compilation_cache()
     trained = load(flags.run_dir)
     classes = len(trained.class_names)
     top = min(USUAL_TOP, classes) if flags.top is None else flags.top

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).parents[1]))  # what all experiments share
 
-from fidle_jax.cli.programs import keep_programs
-from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
+from fidle_jax.cli.terminal import (
+    FAILED,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically, write_json
 from fidle_jax.train import run_dir as run_dirs
@@ -68,7 +74,7 @@ def main(name: str, description: str, defaults: Flags, teach: Callable[[Any], Le
         run_dir = flags.run_dir or run_dirs.default_run_dir(f"lesson/{name}")
         run_dirs.check_new(run_dir)
         set_up_output()
-        keep_programs()
+        enable_compilation_cache()
         started = time.perf_counter()
         # An interrupt that rises within an import may be swallowed there, or end the process.
         with stop.defer():

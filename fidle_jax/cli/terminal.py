@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import re
 import sys
 import traceback
@@ -133,3 +134,27 @@ def fail(error: Exception, status: int, hint: str = "") -> int:
         traceback.print_exception(error)
     print(f"error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
     return status
+
+
+def enable_compilation_cache() -> None:
+    """Enable JAX's persistent compilation cache for every program.
+
+    The environment variable JAX_COMPILATION_CACHE_DIR overrides the directory.
+    """
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(compilation_cache_dir()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def compilation_cache_dir() -> Path:
+    """Return the default directory of the compilation cache, one for each number of cores.
+
+    JAX's cache keys don't contain the number of cores, but programs compiled on fewer cores are slower.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidle-jax" / "xla"
+    if not hasattr(os, "sched_getaffinity"):
+        return cache
+    return cache / f"{len(os.sched_getaffinity(0))}-cores"

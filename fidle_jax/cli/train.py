@@ -13,11 +13,11 @@ from typing import NoReturn
 from fidle_jax.cli.flags import Flags, check_flags
 from fidle_jax.cli.join import join_others
 from fidle_jax.cli.launch import launch
-from fidle_jax.cli.programs import keep_programs
 from fidle_jax.cli.terminal import (
     FAILED,
     INTERRUPTED,
     WRONG_INPUT,
+    enable_compilation_cache,
     exit_with,
     fail,
     parse_flags,
@@ -153,7 +153,7 @@ def _configure(debug: bool) -> None:
         # tensorstore's threads leave some more, beside the error that the run raises and reports.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         sys.unraisablehook = lambda _: None
-    keep_programs()
+    enable_compilation_cache()
 
 
 def _resume_command(run_dir: Path) -> str:

@@ -149,9 +149,9 @@ def test_a_run_on_the_sample_says_what_it_did_in_its_last_line(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are not told here")
 def test_programs_compiled_on_some_cores_are_not_those_of_more(monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    programs = importlib.import_module("fidle_jax.cli.programs")
+    terminal = importlib.import_module("fidle_jax.cli.terminal")
     folders = set()
     for cores in ({0}, {1}, {0, 1}):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
-        folders.add(programs._programs_dir())
+        folders.add(terminal.compilation_cache_dir())
     assert len(folders) == 2

@@ -1,20 +1,20 @@
-"""What all figures share: colours that colour-blind people can tell apart, sizes, short names."""
+"""Style that all figures share: colours, sizes, axes, legends, and shortened names."""
 
 import io
 import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito, "Color Universal Design" (2008)
+# Okabe and Ito, "Color Universal Design" (2008): colour-blind people can distinguish them.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6368"
+LINES = "#E3E6EA"  # of grids
 
-LINES = "#E3E6EA"  # of grids, pale
-
-WIDTH = 7.2  # inches: at 140 dots an inch as wide as the page's text column
-TEXT, SMALL = 12, 10  # points: legible when the figure is shown at half its size
+WIDTH = 7.2  # inches: at this resolution as wide as the text of a page
 DOTS_PER_INCH = 140
+TEXT, SMALL = 12, 10  # points: legible at half the size
 
 
 def new_figure(
@@ -22,7 +22,7 @@ def new_figure(
     width: float = WIDTH,
     layout: Literal["constrained", "compressed", "none"] = "constrained",
 ) -> Figure:
-    """An empty figure of the given size in inches; its subplots make room for their labels."""
+    """Return an empty figure of the given size in inches."""
     return Figure(
         figsize=(width, height),
         facecolor="white",
@@ -31,14 +31,22 @@ def new_figure(
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file's bytes."""
+    """Return the content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
 
 
+def tidy(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
+    """Draw a pale grid behind the data, small tick labels, and no upper and right spine."""
+    axes.grid(color=LINES, axis=grid)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def legend_below(figure: Figure, columns: int, where: str = "outside lower center") -> None:
-    """One legend for all panels of the figure, each name once, under them."""
+    """Draw one legend below all axes of the figure, with each label once."""
     named = {
         label: handle
         for axes in figure.axes
@@ -55,7 +63,7 @@ def legend_below(figure: Figure, columns: int, where: str = "outside lower cente
 
 
 def short(name: str, most: int) -> str:
-    """The name in at most ``most`` characters; the middle goes, as ends often differ."""
+    """Shorten a name to ``most`` characters. The middle is cut, because ends often differ."""
     if len(name) <= most:
         return name
     tail = (most - 1) * 6 // 10
@@ -63,7 +71,7 @@ def short(name: str, most: int) -> str:
 
 
 def wrapped(name: str, width: int, most_lines: int) -> list[str]:
-    """The name in lines of at most ``width`` characters; where they are too many, its middle goes."""
+    """Wrap a name into lines of at most ``width`` characters. Shorten it if it needs more lines."""
     for most in range(max(len(name), width), width, -1):
         lines = textwrap.wrap(short(name, most), width)
         if len(lines) <= most_lines:
@@ -72,5 +80,5 @@ def wrapped(name: str, width: int, most_lines: int) -> list[str]:
 
 
 def longest(names: Sequence[str]) -> int:
-    """How many characters the longest name has."""
+    """Return the length of the longest name."""
     return max(map(len, names))

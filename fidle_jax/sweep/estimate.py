@@ -1,9 +1,13 @@
-"""How long a sweep will take: by its own runs that are finished, else by what its networks compute."""
+"""Estimate how long a sweep takes, from its finished runs and from the operations of its networks."""
 
 import functools
+import json
 import math
 import statistics
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,87 +17,79 @@ from fidle_jax.data.mnist import EXAMPLES as DIGITS
 from fidle_jax.data.signs import NAMES
 from fidle_jax.data.treatments import parse_name
 from fidle_jax.nn import layer_table, make_model
-from fidle_jax.sweep import folder
-from fidle_jax.sweep.machine import Machine
-from fidle_jax.sweep.plan import Plan, Trial, later_rungs
+from fidle_jax.sweep.plan import Trial
 from fidle_jax.train.config import Config, resolve
+from fidle_jax.train.run_dir import finished_result
 
-# What a run takes beside its steps: imports, data, compilation, evaluation, report.
+# Imports, data, compilation, evaluation and report of a run.
 SECONDS_BESIDE = 15.0
-# Of a large matrix product's rate, what convolutions reach; and how often an output of a layer is passed
-# over in a step, in copies of an array as large. Both fit the course's networks on two CPU cores.
+# Fitted to the course's networks on two CPU cores: the share of a large matrix product's speed that
+# convolutions reach, and how often a step copies each layer's output.
 EFFICIENCY = 0.85
 COPIES = 1.1
-# Forward, gradient to the input, gradient to the weights.
-PASSES = 3
+PASSES = 3  # forward, gradient of the inputs, gradient of the weights
 SAMPLE_EXAMPLES = 4_000
+MEASURE_SECONDS = 120
+
+
+class Machine(NamedTuple):
+    """Operations per second of a matrix product, and seconds to copy a number."""
+
+    rate: float
+    copy: float
 
 
 class Work(NamedTuple):
-    """What a run computes: examples that pass through a training step, and of each the floating-point
-    operations, those of the gradients too, and the outputs of all layers."""
+    """Work of a run: its examples, and the operations and layer outputs of each example."""
 
     examples: float
     operations: float
     outputs: float
 
     def seconds(self, machine: Machine) -> float:
-        """On that machine, alone."""
+        """Return the estimated seconds if the run has the machine for itself."""
         each = self.operations / (EFFICIENCY * machine.rate) + COPIES * self.outputs * machine.copy
         return self.examples * each
 
 
 def estimate(
-    sweep_dir: Path, trials: list[Trial], measure: Callable[[], Machine | None]
+    sweep_dir: Path, trials: Sequence[Trial], measure: Callable[[], Machine | None]
 ) -> dict[str, float | None]:
-    """Of each trial, by name, the seconds that it takes alone; None where nothing is known.
+    """Estimate the seconds of each trial if it has the machine for itself.
 
-    Where one of the same setting is finished, as long as that; and what is not, by its work on the machine,
-    corrected by how long the finished ones took for theirs.
+    A setting with finished runs takes their median. Other settings take the time of their work on
+    this machine, corrected by the ratio of actual to estimated time of the finished runs.
 
     Args:
-      sweep_dir: that of the sweep, which need not be there yet.
-      trials: of which.
-      measure: has the machine; called where work tells more than what has finished.
+        sweep_dir: Directory of the sweep, which may not exist yet.
+        trials: Trials of the sweep.
+        measure: Function that measures the machine. It is called only if necessary.
+
+    Returns:
+        Seconds by name, or None for unknown data sets.
 
     Raises:
-      InputError: a network does not fit its data set.
+        InputError: A network does not fit its data set.
     """
     works = {trial.setting: work_of(trial.config) for trial in trials}
-    took: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     for trial in trials:
-        if (result := folder.result_of(sweep_dir, trial.name)) is not None:
-            took.setdefault(trial.setting, []).append(result["train_seconds"])
-    medians = {setting: statistics.median(seconds) for setting, seconds in took.items()}
+        if (result := finished_result(sweep_dir / "runs" / trial.name)) is not None:
+            times.setdefault(trial.setting, []).append(result["train_seconds"])
+    medians = {setting: statistics.median(seconds) for setting, seconds in times.items()}
     needed = any(work is not None and setting not in medians for setting, work in works.items())
     machine = measure() if needed else None
-    guesses = {
-        setting: work.seconds(machine) for setting, work in works.items() if work and machine
-    }
+    guesses = {s: work.seconds(machine) for s, work in works.items() if work and machine}
     ratios = [medians[s] / guesses[s] for s in medians if guesses.get(s)]
     correction = statistics.median(ratios) if ratios else 1.0
-
-    def of(setting: str) -> float | None:
-        if setting in medians:
-            return SECONDS_BESIDE + medians[setting]
-        guess = guesses.get(setting)
-        return None if guess is None else SECONDS_BESIDE + correction * guess
-
-    return {trial.name: of(trial.setting) for trial in trials}
-
-
-def estimate_later(plan: Plan, first: list[float], after_epochs: int) -> float:
-    """The seconds of all rungs of a halving of more than so many epochs; runs of its first take ``first``."""
-    training = statistics.mean(first) - SECONDS_BESIDE
-    return sum(
-        runs * (SECONDS_BESIDE + training * epochs / plan.first_epochs)
-        for runs, epochs in later_rungs(plan)
-        if epochs > after_epochs
-    )
+    known = {s: correction * guess for s, guess in guesses.items()} | medians
+    return {
+        t.name: SECONDS_BESIDE + known[t.setting] if t.setting in known else None for t in trials
+    }
 
 
 def work_of(config: Config) -> Work | None:
-    """What a run of it computes; None where the data set's size is not known here."""
+    """Return the work of a run, or None for a data set of unknown size."""
     if config.dataset == "mnist":
         variant = _mnist_variant(config.data, config.archives, config.data_dir)
         classes, shape = 10, (28, 28, 1)
@@ -112,15 +108,47 @@ def work_of(config: Config) -> Work | None:
     held_out = config.validation_fraction
     train = examples * config.scale * (1 - held_out)
     validation = tests if config.hold_out == "test" else examples * config.scale * held_out
+    # Each parameter is used once at each position of its layer's output.
+    products = sum(row.parameters * math.prod(row.output_shape[1:-1]) for row in rows)
     return Work(
         examples=config.epochs * (train + validation / PASSES),
-        # Each parameter has a part in each of a layer's positions.
-        operations=PASSES
-        * 2
-        * sum(r.parameters * math.prod(r.output_shape[1:][:-1]) for r in rows),
+        operations=PASSES * 2 * products,
         outputs=sum(math.prod(row.output_shape[1:]) for row in rows),
     )
 
 
-# Where no network answers, each look takes seconds.
+# Without a network, each call takes seconds.
 _mnist_variant = functools.cache(mnist_variant)
+
+
+def measure_machine() -> Machine | None:
+    """Measure JAX's default device in another process, which releases it. Return None on failure."""
+    command = [sys.executable, "-m", __name__]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=MEASURE_SECONDS
+        )
+        return Machine(*json.loads(done.stdout.splitlines()[-1]))
+    except (subprocess.SubprocessError, OSError, ValueError, IndexError):
+        return None
+
+
+def _measure() -> Machine:
+    import jax
+    import jax.numpy as jnp
+
+    def seconds(function, x) -> float:
+        times = []
+        for _ in range(4):  # the first call compiles
+            start = time.perf_counter()
+            function(x).block_until_ready()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    matrix, array = jnp.ones((2048, 2048)), jnp.ones(2**25)
+    product = seconds(jax.jit(lambda x: x @ x), matrix)
+    return Machine(2 * 2048**3 / product, seconds(jax.jit(lambda x: x + 1), array) / array.size)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure()))

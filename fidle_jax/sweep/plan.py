@@ -1,83 +1,238 @@
-"""What a sweep is to run: the configs that its axes span, each with a name of its own. Light to import."""
+"""Plan a sweep: the runs that its axes, variants and seeds span. Light to import."""
 
 import dataclasses
 import hashlib
+import importlib.util
 import itertools
 import json
 import re
-import statistics
-from collections.abc import Callable
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.config import Config, check, options
+from fidle_jax.train.words import as_words
 
-SEARCHES = ("grid", "random", "halving")
-# Of a rung of halving one in so many goes on, for so many times as many epochs.
-REDUCTION = 3
-
-# Fields that a sweep sets itself; those that say where data lies, and how a run is watched.
+SEARCHES = ("grid", "random")
+FLAGS = [field.name for field in dataclasses.fields(Config)]
 SET_BY_SWEEP = ("run_dir", "resume", "seed")
+# Flags that say where data is and how a run is displayed are no axes either.
 _NO_AXES = (*SET_BY_SWEEP, "archives", "data_dir", "profile", "progress", "debug")
+_HINTS = typing.get_type_hints(Config)
+_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 class Range(NamedTuple):
-    """Numbers to draw from, evenly; with ``log`` evenly by their logarithm. Whole ones if both ends are."""
+    """Numbers from ``low`` to ``high``, drawn uniformly or, with ``log``, log-uniformly.
+
+    If both ends are integers, integers are drawn.
+    """
 
     low: float
     high: float
     log: bool = False
 
 
+Axis = tuple[Any, ...] | Range
+
+
+class Experiment(NamedTuple):
+    """A Python file that trains, and its config without flags."""
+
+    file: Path
+    defaults: Config
+
+    def command(self, config: Config, run_dir: Path) -> list[str]:
+        """Return the command that runs ``config`` in ``run_dir``, or resumes the run there."""
+        resume = (run_dir / "config.json").exists()
+        words = ["--resume"] if resume else as_words(config, self.defaults)
+        return [sys.executable, str(self.file), *words, "--run-dir", str(run_dir)]
+
+
 class Trial(NamedTuple):
-    """One run of a sweep: the folder it goes by, its config without a run directory, and its setting,
-    which it shares with its other seeds."""
+    """One run of a sweep.
+
+    Attributes:
+        name: Name of the run directory.
+        config: Config without a run directory.
+        setting: Name that all seeds of the same flags share.
+        variant: Name of the variant, or "" without variants.
+    """
 
     name: str
     config: Config
     setting: str
+    variant: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to run.
+    """The runs of a sweep.
 
     Attributes:
-      defaults: the config of each run, but for its axes.
-      axes: fields of `Config`, each with the values that it takes, or, unless the search is "grid", a
-        `Range`.
-      seeds: runs of each setting, with the seeds 0, 1, 2, ...
-      search: "grid", every combination; "random", so many ``samples`` of them; "halving", these samples for
-        ``first_epochs`` epochs, then the best third (by the mean of validation over seeds) for three times
-        as many, and so on until one is left (Jamieson and Talwalkar, "Non-stochastic best arm
-        identification and hyperparameter optimization", 2016).
+        defaults: Config of every run before its axes and its variant are applied.
+        axes: Maps each flag, a field of `Config`, to its values or, with random search, to a `Range`.
+        variants: Maps names to flags that change together. The first variant is the baseline.
+        seeds: Number of runs of each setting. Their seeds are 0, 1, 2, ...
+        search: "grid" for all combinations, or "random" for ``samples`` random settings.
+        samples: Number of settings of a random search.
     """
 
     defaults: Config
-    axes: dict[str, tuple[Any, ...] | Range]
+    axes: dict[str, Axis]
+    variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     seeds: int = 1
     search: str = "grid"
     samples: int = 0
-    first_epochs: int = 1
+
+    def trials(self) -> list[Trial]:
+        """Return all runs of the plan, always under the same names."""
+        return [
+            _trial(self, variant, settings, seed)
+            for variant in self.variants or ("",)
+            for settings in _settings(self)
+            for seed in range(self.seeds)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what identifies the plan. Paths of data and display flags are left out."""
+        axes = {
+            name: values._asdict() if isinstance(values, Range) else list(values)
+            for name, values in self.axes.items()
+        }
+        fixed = {n: value for n, value in options(self.defaults).items() if n not in _NO_AXES}
+        trials = self.trials()
+        variants = {trial.setting: trial.variant for trial in trials if trial.variant}
+        return vars(self) | {
+            "axes": axes,
+            "defaults": fixed,
+            "variants": variants,
+            "runs": len(trials),
+        }
 
 
-def check_plan(plan: Plan) -> None:
-    """Raises InputError where the plan cannot be run; names the flag or value."""
+def load_experiment(file: Path) -> Experiment:
+    """Import an experiment.
+
+    Raises:
+        InputError: The file does not exist or is not an experiment.
+    """
+    file = file.expanduser().absolute()
+    if not file.is_file():
+        raise InputError(f"there is no experiment {file}; give a file, as experiments/mnist_cnn.py")
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec = importlib.util.spec_from_file_location(f"_experiment_{file.stem}", file)
+        if spec is None or spec.loader is None:
+            raise ImportError("not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{file} is no experiment: {error!r}") from error
+    finally:
+        sys.path.remove(str(file.parent))
+    defaults = getattr(module, "DEFAULTS", None)
+    if not isinstance(defaults, Config):
+        raise InputError(f"{file} does not train: it has no DEFAULTS; give a file as mnist_cnn.py")
+    return Experiment(file, defaults)
+
+
+def make_plan(
+    experiment: str | Path,
+    axes: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    **settings: Any,
+) -> tuple[Experiment, Plan]:
+    """Return the experiment and a checked plan.
+
+    Args:
+        experiment: File of the experiment.
+        axes: Axes as in `Plan`, with values that still need conversion to the types of the flags.
+        fixed: Flags of every run.
+        variants: Variants as in `Plan`.
+        **settings: Further fields of the plan.
+
+    Raises:
+        InputError: The experiment, a flag or a value is wrong.
+    """
+    found = load_experiment(Path(experiment))
+    typed_axes = {name: _typed_axis(name, values) for name, values in axes.items()}
+    for name in fixed:
+        check_name("flag", name, FLAGS)
+        if name in SET_BY_SWEEP or name in axes:
+            reason = "it is an axis" if name in axes else "the sweep sets it"
+            raise InputError(f"--{_dashed(name)} cannot be given to every run: {reason}; remove it")
+    every = {name: typed(name, value) for name, value in fixed.items()}
+    changes = {
+        variant: {name: typed(name, value) for name, value in flags.items()}
+        for variant, flags in (variants or {}).items()
+    }
+    plan = Plan(dataclasses.replace(found.defaults, **every), typed_axes, changes, **settings)
+    _check_plan(plan)
+    return found, plan
+
+
+def kind_of(name: str) -> Any:
+    """Return the type of a config field, without None."""
+    hint = _HINTS[name]
+    if isinstance(hint, types.UnionType):
+        hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+    return hint
+
+
+def typed(name: str, value: Any) -> Any:
+    """Convert a value to the type of the flag ``name``: integers to floats, lists to tuples.
+
+    Raises:
+        InputError: The flag is unknown, or the value has another type.
+    """
+    check_name("flag", name, FLAGS)
+    kind = kind_of(name)
+    if value is None:
+        return None
+    if typing.get_origin(kind) is tuple:
+        values = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(name, float, each) for each in values)
+    return _convert(name, kind, value)
+
+
+def _convert(name: str, kind: type, value: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        expected = _EXPECTED.get(kind, "a path")
+        raise InputError(f"{_dashed(name)}={value}: expected {expected}")
+    return value
+
+
+def _typed_axis(name: str, values: Any) -> Axis:
+    if isinstance(values, Range):
+        return values._replace(low=typed(name, values.low), high=typed(name, values.high))
+    return tuple(typed(name, value) for value in values)
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _check_plan(plan: Plan) -> None:
     check_name("value of --search", plan.search, SEARCHES)
-    for name in ("seeds", "first_epochs"):
-        if getattr(plan, name) < 1:
-            raise InputError(
-                f"--{name.replace('_', '-')} is {getattr(plan, name)}; expected 1 or more"
-            )
-    if plan.search != "grid" and plan.samples < 1:
-        raise InputError(f"--search {plan.search} needs --samples, the number of settings to try")
-    known = [f.name for f in dataclasses.fields(Config) if f.name not in _NO_AXES]
-    if not plan.axes:
-        raise InputError(
-            "the sweep has no axes; give flags with their values, as --grid model=v1,v2"
-        )
+    if plan.seeds < 1:
+        raise InputError(f"--seeds is {plan.seeds}; expected 1 or more")
+    if plan.search == "random" and plan.samples < 1:
+        raise InputError("--search random needs --samples, the number of settings to try")
+    if not plan.axes and not plan.variants:
+        raise InputError("the sweep has no axes; give flags and values, as --grid model=v1,v2")
+    known = [name for name in FLAGS if name not in _NO_AXES]
     for name, values in plan.axes.items():
         check_name("axis of a sweep", name, known)
         if isinstance(values, Range):
@@ -86,132 +241,58 @@ def check_plan(plan: Plan) -> None:
             raise InputError(f"the axis {name} has no values; give one or more")
         elif len(set(values)) < len(values):
             raise InputError(f"the axis {name} has a value twice: {', '.join(map(str, values))}")
-    if plan.search == "halving" and ("epochs" in plan.axes or plan.defaults.epochs is not None):
-        raise InputError("--search halving chooses the epochs itself; leave that flag out")
-    for trial in first_trials(plan):
+    for variant, flags in plan.variants.items():
+        for name in flags:
+            check_name(f"flag of the variant {variant!r}", name, known)
+            if name in plan.axes:
+                raise InputError(f"the variant {variant!r} sets the axis {name}; remove one of them")
+    for trial in plan.trials():
         check(trial.config)
-        if plan.search == "halving" and trial.config.validation_fraction == 0:
-            raise InputError(
-                "--search halving chooses by validation; give a --validation-fraction above 0"
-            )
-
-
-def later_rungs(plan: Plan) -> list[tuple[int, int]]:
-    """Runs and epochs of each rung of halving but the first."""
-    rungs, settings, epochs = [], len(_settings(plan)), plan.first_epochs
-    while plan.search == "halving" and settings > 1:
-        settings, epochs = max(1, settings // REDUCTION), epochs * REDUCTION
-        rungs.append((settings * plan.seeds, epochs))
-    return rungs
 
 
 def _check_range(name: str, values: Range, search: str) -> None:
     low, high, log = values
     if search == "grid":
-        raise InputError(f"the axis {name} is a range; list its values, or take --search random")
+        raise InputError(f"the axis {name} is a range; list its values or use --search random")
     if not low < high or (log and low <= 0):
-        raise InputError(
-            f"the axis {name} is from {low} to {high}; expected a lower and a higher number"
-        )
-
-
-def first_trials(plan: Plan) -> list[Trial]:
-    """The trials that are known before any has run."""
-    epochs = {"epochs": plan.first_epochs} if plan.search == "halving" else {}
-    return _trials(plan, [settings | epochs for settings in _settings(plan)])
-
-
-def all_trials(plan: Plan, score: Callable[[str], float | None]) -> list[Trial]:
-    """The trials that are known by now.
-
-    Args:
-      plan: a checked one.
-      score: of a trial's name, how good it was, the more the better; None before it has ended.
-    """
-    trials = first_trials(plan)
-    rung = trials
-    while plan.search == "halving" and len(rung) > plan.seeds:
-        scores: dict[str, float] = {}
-        of_setting: dict[str, list[Trial]] = {}
-        for trial in rung:
-            of_setting.setdefault(trial.setting, []).append(trial)
-            if (found := score(trial.name)) is not None:
-                scores[trial.name] = found
-        if len(scores) < len(rung):
-            break
-        means = {
-            setting: statistics.mean(scores[trial.name] for trial in seeds)
-            for setting, seeds in of_setting.items()
-        }
-        # Of equals the first: sorted() keeps their order.
-        best = sorted(means, key=means.__getitem__, reverse=True)[: max(1, len(means) // REDUCTION)]
-        rung = _trials(plan, [_longer(plan, of_setting[setting][0].config) for setting in best])
-        trials = trials + rung
-    return trials
-
-
-def _longer(plan: Plan, config: Config) -> dict[str, Any]:
-    """The same setting in the next rung."""
-    axes = {name: getattr(config, name) for name in sorted(plan.axes)}
-    return axes | {"epochs": (config.epochs or plan.first_epochs) * REDUCTION}
+        raise InputError(f"the axis {name} is {low} to {high}; expected a lower and a higher number")
 
 
 def _settings(plan: Plan) -> list[dict[str, Any]]:
-    """The values of the axes of each setting, the same in whatever order the axes are given."""
+    """Return the axis values of each setting, independent of the order of the axes."""
     axes = dict(sorted(plan.axes.items()))
     if plan.search == "grid":
         return [dict(zip(axes, row, strict=True)) for row in itertools.product(*axes.values())]
     drawn = [
-        {name: _draw(values, _share(k, axis)) for axis, (name, values) in enumerate(axes.items())}
+        {name: _draw(values, _uniform(k, axis)) for axis, (name, values) in enumerate(axes.items())}
         for k in range(plan.samples)
     ]
-    # Two that are alike would be the same run.
     return [settings for k, settings in enumerate(drawn) if settings not in drawn[:k]]
 
 
-def _share(sample: int, axis: int) -> float:
-    """A number in [0, 1), the same for ever: NumPy's raw bits never change, its distributions may."""
+def _uniform(sample: int, axis: int) -> float:
+    # NumPy guarantees that raw bits never change. Its distributions may change between releases.
     return int(np.random.PCG64([sample, axis]).random_raw()) / 2**64
 
 
-def _draw(values: tuple[Any, ...] | Range, share: float) -> Any:
+def _draw(values: Axis, uniform: float) -> Any:
     if not isinstance(values, Range):
-        return values[int(share * len(values))]
+        return values[int(uniform * len(values))]
     low, high, log = values
-    number = low * (high / low) ** share if log else low + (high - low) * share
+    number = low * (high / low) ** uniform if log else low + (high - low) * uniform
     whole = isinstance(low, int) and isinstance(high, int)
     return round(number) if whole else float(f"{number:.4g}")
 
 
-def _trials(plan: Plan, settings: list[dict[str, Any]]) -> list[Trial]:
-    return [_trial(plan.defaults, each, seed) for each in settings for seed in range(plan.seeds)]
-
-
-def _trial(defaults: Config, settings: dict[str, Any], seed: int) -> Trial:
-    config = dataclasses.replace(defaults, **settings)
-    values = "-".join(_short(value) for value in settings.values())[:80]
-    setting = f"{values}-{_digest(config, settings)}".lstrip("-")
-    return Trial(f"{setting}-seed{seed}", dataclasses.replace(config, seed=seed), setting)
-
-
-def _short(value: Any) -> str:
-    words = "_".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return re.sub(r"[^\w.]+", "_", words)
-
-
-def _digest(config: Config, settings: dict[str, Any]) -> str:
-    """Eight digits that tell what a run computes, but for its seed, and which values of the axes it has."""
-    computes = options(dataclasses.replace(config, seed=0))
-    what = json.dumps(computes | settings, sort_keys=True, default=str)
-    return hashlib.sha256(what.encode()).hexdigest()[:8]
-
-
-def to_json(plan: Plan) -> dict[str, Any]:
-    """What tells the plan from others, as JSON has it: not where its data lies, nor how it is watched."""
-    axes = {
-        name: values._asdict() if isinstance(values, Range) else list(values)
-        for name, values in plan.axes.items()
-    }
-    fixed = {name: v for name, v in options(plan.defaults).items() if name not in _NO_AXES}
-    runs = len(first_trials(plan)) + sum(runs for runs, _ in later_rungs(plan))
-    return vars(plan) | {"axes": axes, "defaults": fixed, "runs": runs}
+def _trial(plan: Plan, variant: str, settings: dict[str, Any], seed: int) -> Trial:
+    config = dataclasses.replace(plan.defaults, **plan.variants.get(variant, {}), **settings)
+    computes = options(dataclasses.replace(config, seed=0)) | settings
+    digest = hashlib.sha256(json.dumps(computes, sort_keys=True, default=str).encode()).hexdigest()
+    words = [variant] if variant else []
+    words += [
+        "_".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in settings.values()
+    ]
+    values = "-".join(re.sub(r"[^\w.]+", "_", word) for word in words)[:80]
+    setting = f"{values}-{digest[:8]}".lstrip("-")
+    config = dataclasses.replace(config, seed=seed)
+    return Trial(f"{setting}-seed{seed}", config, setting, variant)

@@ -1,0 +1,95 @@
+"""Compare finished runs: one row per setting, with mean and standard deviation over its seeds.
+
+If rows look the same, a further column shows the flags in which they differ.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import tyro
+
+from fidle_jax.cli.settings import as_flags, read_settings
+from fidle_jax.cli.terminal import exit_with, parse_flags
+from fidle_jax.errors import InputError
+
+HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
+SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The runs."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run directories."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Print a Markdown table of runs, and exit."""
+    exit_with(lambda _: _main(argv), "interrupted")
+
+
+def _main(argv: list[str] | None) -> int:
+    flags = parse_flags(__doc__, Flags(()), argv)
+    if not flags.runs:
+        raise InputError("no runs are given; give one or more run directories")
+    from fidle_jax.report.tables import TEST, average_over_seeds, percent, to_markdown
+
+    runs = _read(flags.runs)
+    table = average_over_seeds(runs)
+    others = _ambiguous(list(table["flags"]))
+    rows = []
+    for _, row in table.iterrows():
+        same = runs[runs["setting"] == row["setting"]]
+        settings = row["flags"]
+        each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in same[TEST])
+        cells = [
+            row["experiment"],
+            f"{row['dataset']} {row['variant']}{' cropped' if settings['crop'] == 'roi' else ''}",
+            row["recipe"],
+            str(row["epochs"]),
+            f"{same['train_examples'].quantile(interpolation='lower'):,}",
+            str(row["seeds"]),
+            f"{percent(row, TEST, digits=3)} % ({each})"
+            f"{', epoch selected on it' if settings['hold_out'] == 'test' else ''}",
+            f"{row['train_seconds']:.0f}",
+        ]
+        rows.append([*cells, as_flags(settings, others)] if others else cells)
+    print(to_markdown((*HEAD, "other flags") if others else HEAD, rows))
+    return 0
+
+
+def _read(run_dirs: tuple[Path, ...]):
+    """Return a table with the result, the flags and the setting of each run."""
+    import pandas as pd
+
+    from fidle_jax.report.tables import TEST, VALIDATION
+
+    rows = []
+    for run_dir in run_dirs:
+        try:
+            result = json.loads((run_dir / "result.json").read_text())
+            settings = read_settings(run_dir)
+            missing = {"experiment", "parameters", VALIDATION, TEST, "train_seconds"} - set(result)
+            if missing:
+                raise KeyError(*missing)
+            setting = str((result["experiment"], result["parameters"], *settings.items()))
+            rows.append(result | {"flags": settings, "setting": setting})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{run_dir} is not a finished run: {error!r}; give finished runs"
+            ) from error
+    return pd.DataFrame(rows)
+
+
+def _ambiguous(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the flags in which rows differ whose visible columns are equal."""
+    equal: dict[tuple, list[dict[str, Any]]] = {}
+    for settings in rows:
+        equal.setdefault(tuple(settings[name] for name in SHOWN), []).append(settings)
+    names = dict.fromkeys(name for settings in rows for name in settings)
+    return [n for n in names if any(len({s[n] for s in same}) > 1 for same in equal.values())]

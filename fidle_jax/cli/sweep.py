@@ -1,0 +1,344 @@
+"""Run an experiment for all combinations of flags, and print a table of the results.
+
+Flags after -- apply to every run. The same command resumes an interrupted sweep. Finished runs are
+never repeated. experiments/sweep_report.py draws a page, also while the sweep is running.
+"""
+
+import dataclasses
+import sys
+import tomllib
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from fidle_jax.cli.flags import LAUNCH, LEAST_MINUTES
+from fidle_jax.cli.settings import as_flags
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
+from fidle_jax.errors import InputError, check_name
+from fidle_jax.sweep import results
+from fidle_jax.sweep.plan import (
+    FLAGS,
+    Axis,
+    Experiment,
+    Plan,
+    Range,
+    kind_of,
+    load_experiment,
+    make_plan,
+    typed,
+)
+from fidle_jax.train.signals import Stop
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+MOST_LINES = 40  # of a plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """A sweep, and where it runs."""
+
+    experiment: str = "mnist_cnn"
+    """Experiment: the name of a file in experiments/, or a path."""
+    grid: tuple[str, ...] = ()
+    """Axes: FLAG=VALUE,VALUE,... Join the numbers of one value with colons: FLAG=0.2:0.3,0:0. With
+    --search random also uniform FLAG=LOW..HIGH and log-uniform FLAG=LOW...HIGH."""
+    file: Path | None = None
+    """TOML file with these flags, axes in [grid], flags of every run in [flags], and groups of flags in
+    [variants]."""
+    seeds: int = 1
+    """Runs of each setting, with the seeds 0, 1, 2, ..."""
+    sweep_dir: Path | None = None
+    """Output directory, with a run directory for each run (default: runs/sweeps/EXPERIMENT)."""
+    search: str = "grid"
+    """grid: all combinations; random: --samples random settings."""
+    samples: int = 0
+    """Number of settings of a random search."""
+    launch: str = "here"
+    """here: one run after the other; local: --workers processes on this machine; slurm: a job array."""
+    workers: int = 1
+    """Number of parallel runs, each with its share of the cores, or a GPU."""
+    minutes: int = 60
+    """Slurm: time limit of a job. An unfinished run resumes in the next job."""
+    gpus_per_node: int = 0
+    """Slurm: GPUs of each job."""
+    cpus_per_task: int | None = None
+    """Slurm: CPU cores of each job (default: set by the cluster)."""
+    slurm: tuple[str, ...] = ()
+    """Slurm: further parameters of sbatch as NAME=VALUE, such as partition=gpu."""
+    retry_failed: bool = False
+    """Run failed runs again."""
+    dry_run: bool = False
+    """Print the plan and its estimated time without running it."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+class SweepFile(NamedTuple):
+    """Content of a TOML file: words for `Flags`, axes, flags of every run, and variants."""
+
+    words: list[str] = []
+    axes: dict[str, Axis] = {}
+    fixed: dict[str, Any] = {}
+    variants: dict[str, dict[str, Any]] = {}
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the sweep that ``argv``, by default sys.argv, describes, and exit with its status."""
+    words = sys.argv[1:] if argv is None else argv
+    exit_with(lambda stop: _main(stop, words), "interrupted; the same command resumes the sweep")
+
+
+def _main(stop: Stop, argv: list[str]) -> int:
+    end = argv.index("--") if "--" in argv else len(argv)
+    words, fixed = argv[:end], argv[end + 1 :]
+    flags = parse_flags(__doc__, Flags(), words)
+    file = SweepFile() if flags.file is None else read_file(flags.file)
+    # The command line has priority over the file.
+    flags = parse_flags(__doc__, Flags(), [*file.words, *words])
+    _check(flags, words)
+    path = Path(flags.experiment)
+    path = path if path.suffix else EXPERIMENTS / f"{path}.py"
+    defaults = load_experiment(path).defaults
+    config = parse_flags("", defaults, fixed)
+    given = {name: v for name, v in vars(config).items() if v != getattr(defaults, name)}
+    settings = {name: getattr(flags, name) for name in ("seeds", "search", "samples")}
+    experiment, plan = make_plan(
+        path, file.axes | parse_axes(flags.grid), file.fixed | given, file.variants, **settings
+    )
+    sweep_dir = (flags.sweep_dir or Path("runs/sweeps") / path.stem).expanduser().absolute()
+    description = plan.to_json() | {"experiment": path.name}
+    results.check_free(sweep_dir, description)
+    with stop.defer():
+        import jax
+
+        import fidle_jax.sweep.estimate
+        import fidle_jax.sweep.runner  # noqa: F401
+    stop.check()
+    set_up_output()
+    # The runs need the accelerator. This process only counts operations.
+    jax.config.update("jax_platforms", "cpu")
+    seconds = _show_plan(sweep_dir, experiment, plan, flags)
+    if flags.dry_run:
+        return 0
+    results.begin(sweep_dir, description)
+    if flags.retry_failed:
+        print(f"{results.forget_failures(sweep_dir)} failed runs start again")
+    try:
+        return _run(sweep_dir, experiment, plan, flags, seconds)
+    except OSError as error:
+        return fail(error, FAILED, "; solve this, then resume with --retry-failed")
+
+
+def _check(flags: Flags, words: list[str]) -> None:
+    if sum(word.partition("=")[0] == "--grid" for word in words) > 1:
+        raise InputError("--grid is given twice; give all axes to one --grid")
+    check_name("value of --launch", flags.launch, LAUNCH)
+    if flags.workers < 1:
+        raise InputError(f"--workers is {flags.workers}; expected 1 or more")
+    if flags.workers > 1 and flags.launch == "here":
+        raise InputError(f"--workers {flags.workers} needs --launch local or slurm")
+    if flags.launch != "slurm":
+        for name in ("minutes", "gpus_per_node", "cpus_per_task", "slurm"):
+            if getattr(flags, name) != getattr(Flags, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise InputError(f"{flag} needs --launch slurm; add that, or remove {flag}")
+    if flags.minutes < LEAST_MINUTES:
+        raise InputError(
+            f"--minutes is {flags.minutes}; expected {LEAST_MINUTES} or more, because jobs save two to "
+            "three minutes before their time limit"
+        )
+    if wrong := [text for text in flags.slurm if not text.partition("=")[2]]:
+        raise InputError(f"--slurm {wrong[0]}: expected NAME=VALUE, such as partition=gpu")
+
+
+def parse_axes(texts: Iterable[str]) -> dict[str, Axis]:
+    """Parse axes such as FLAG=VALUE,VALUE and FLAG=LOW..HIGH. Three dots are log-uniform.
+
+    Raises:
+        InputError: A text is no axis, or has an unknown flag or a value of the wrong type.
+    """
+    axes: dict[str, Axis] = {}
+    for text in texts:
+        flag, equals, values = text.partition("=")
+        if not equals:
+            raise InputError(f"--grid {text}: expected FLAG=VALUE,VALUE, such as model=v1,v2")
+        name = flag.strip().removeprefix("--").replace("-", "_")
+        check_name("flag", name, FLAGS)
+        if name in axes:
+            raise InputError(f"--grid has {flag} twice; give all its values at once")
+        dots = "..." if "..." in values else ".."
+        low, found, high = values.partition(dots)
+        if found and low and high and kind_of(name) in (int, float):
+            axes[name] = Range(_value(name, low), _value(name, high), log=dots == "...")
+        else:
+            axes[name] = tuple(_value(name, value) for value in values.split(",") if value)
+    return axes
+
+
+def _value(name: str, text: str) -> Any:
+    kind = kind_of(name)
+    if typing.get_origin(kind) is tuple:
+        return typed(name, [_read(part, float) for part in text.split(":")])
+    return typed(name, _read(text, kind))
+
+
+def _read(text: str, kind: type) -> Any:
+    """Return the value, or the text itself if it is invalid. `typed` then reports it."""
+    try:
+        return {"true": True, "false": False}[text] if kind is bool else kind(text)
+    except (ValueError, KeyError):
+        return text
+
+
+def read_file(path: Path) -> SweepFile:
+    """Read a sweep from a TOML file.
+
+    Raises:
+        InputError: The file cannot be read, or a table is wrong.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"--file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"--file {path} is not TOML: {error}") from error
+    tables = {name: content.pop(name, {}) for name in ("grid", "flags", "variants")}
+    tables |= {f"variants.{name!r}": table for name, table in dict(tables["variants"]).items()}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise InputError(f"--file {path}: {name} is {table}; expected a table [{name}]")
+    words = []
+    for name, value in content.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
+    return SweepFile(
+        words=words,
+        axes={_field(name): _axis(name, values) for name, values in tables["grid"].items()},
+        fixed=_fields(tables["flags"]),
+        variants={name: _fields(table) for name, table in tables["variants"].items()},
+    )
+
+
+def _field(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _fields(table: dict[str, Any]) -> dict[str, Any]:
+    return {_field(name): value for name, value in table.items()}
+
+
+def _axis(name: str, values: Any) -> Axis:
+    if not isinstance(values, dict):
+        return tuple(values if isinstance(values, list) else [values])
+    if not {"low", "high", "log"} >= set(values) >= {"low", "high"}:
+        raise InputError(f"the axis {name} is {values}; expected low, high and optionally log")
+    return Range(**values)
+
+
+def _show_plan(
+    sweep_dir: Path, experiment: Experiment, plan: Plan, flags: Flags
+) -> dict[str, float | None]:
+    """Print the settings and the estimated time. Return the estimated seconds of each trial."""
+    from fidle_jax.report.html import duration
+    from fidle_jax.sweep.estimate import estimate, measure_machine
+
+    trials = plan.trials()
+    ended = {t.name for t in trials if (o := results.outcome(sweep_dir, t.name)) is not None
+             and not (flags.retry_failed and o.startswith("failed"))}  # fmt: skip
+    seconds = estimate(sweep_dir, trials, measure_machine)
+    print(f"sweep of {experiment.file.name} in {sweep_dir}")
+    settings = trials[:: plan.seeds]
+    for trial in settings[:MOST_LINES]:
+        words = [trial.variant] if trial.variant else []
+        words += [as_flags(vars(trial.config), list(plan.axes))] if plan.axes else []
+        each = seconds[trial.name]
+        time = "" if each is None else f"about {duration(each)} each"
+        print(f"  {'  '.join(words)}  x {plan.seeds}  {time}")
+    if len(settings) > MOST_LINES:
+        print(f"  ... and {len(settings) - MOST_LINES} more settings")
+    line = f"{len(trials)} runs" + (f", {len(ended)} of them have ended" if ended else "")
+    left = [seconds[trial.name] for trial in trials if trial.name not in ended]
+    if left and None in left:
+        line += "; their time is unknown until some have ended"
+    elif left:
+        line += f"; estimated remaining time on this machine: {duration(sum(filter(None, left)))}"
+        line += ", less if workers have their own GPUs or machines" if flags.workers > 1 else ""
+    print(line)
+    return seconds
+
+
+def _run(
+    sweep_dir: Path,
+    experiment: Experiment,
+    plan: Plan,
+    flags: Flags,
+    seconds: dict[str, float | None],
+) -> int:
+    """Run what has not ended, and print the results. Return the exit status."""
+    from fidle_jax.sweep.runner import run_here, run_local
+
+    if any(results.outcome(sweep_dir, trial.name) is None for trial in plan.trials()):
+        if flags.launch == "slurm":
+            return _submit(sweep_dir, experiment, plan, flags)
+        if flags.launch == "here":
+            run_here(sweep_dir, experiment, plan, print)
+        else:
+            for lost in run_local(sweep_dir, experiment, plan, flags.workers, print, seconds):
+                print(f"error: a worker was lost: {lost}", file=sys.stderr)
+    return _summarize(sweep_dir, plan)
+
+
+def _submit(sweep_dir: Path, experiment: Experiment, plan: Plan, flags: Flags) -> int:
+    from fidle_jax.sweep.runner import submit_to_slurm
+
+    try:
+        jobs = submit_to_slurm(
+            sweep_dir,
+            experiment,
+            plan,
+            flags.workers,
+            flags.minutes,
+            dict(text.split("=", 1) for text in flags.slurm),
+            gpus_per_node=flags.gpus_per_node,
+            **({"cpus_per_task": flags.cpus_per_task} if flags.cpus_per_task else {}),
+        )
+    except Exception as error:  # submitit raises many types
+        reason = " ".join(str(error).split())
+        raise InputError(f"--launch slurm: the cluster rejected the jobs: {reason}") from error
+    array = jobs[0].job_id.partition("_")[0]
+    print(f"job array {array} of {len(jobs)}; watch it with squeue --job {array}, or at any time with")
+    print(f"  python experiments/sweep_report.py {sweep_dir}")
+    return 0
+
+
+def _summarize(sweep_dir: Path, plan: Plan) -> int:
+    """Print the settings, the best first, and the failures. Return the exit status."""
+    from fidle_jax.report.tables import rank_settings, settings_markdown
+
+    results.write_table(sweep_dir)  # a worker may have been killed before it did
+    table = results.read_table(sweep_dir)
+    if len(table):
+        axes = results.axes_of(results.read_plan(sweep_dir))
+        settings = rank_settings(table, axes, next(iter(plan.variants), ""))
+        print(f"\n{settings_markdown(settings, axes)}\n")
+    outcomes = {trial.name: results.outcome(sweep_dir, trial.name) for trial in plan.trials()}
+    failed = {name: o for name, o in outcomes.items() if o and o.startswith("failed")}
+    left = sum(outcome is None for outcome in outcomes.values())
+    finished = len(outcomes) - len(failed) - left
+    print(f"{finished} of {len(outcomes)} runs are finished; {sweep_dir / 'results.sqlite'}")
+    print(f"for a page of them: python experiments/sweep_report.py {sweep_dir}")
+    for name, outcome in failed.items():
+        print(f"error: {name} {outcome}", file=sys.stderr)
+    if failed:
+        print(
+            f"{len(failed)} runs failed; their output is in {sweep_dir / 'logs'}; "
+            "--retry-failed runs them again",
+            file=sys.stderr,
+        )
+    if left:
+        print(f"{left} runs are not finished; the same command resumes them", file=sys.stderr)
+    return FAILED if failed or left else 0

@@ -1,0 +1,76 @@
+"""Draw the page of a sweep and print its table in Markdown. The sweep may still be running."""
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import tyro
+
+from fidle_jax.cli.terminal import exit_with, parse_flags
+from fidle_jax.errors import InputError
+from fidle_jax.files import write_atomically
+from fidle_jax.train.signals import Stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The sweep."""
+
+    sweep_dir: Annotated[Path, tyro.conf.Positional] = Path("runs/sweeps/mnist_cnn")
+    """Directory of the sweep."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Write report.html into the directory of the sweep, print the table, and exit."""
+    exit_with(lambda stop: _main(stop, argv), "interrupted")
+
+
+def _main(stop: Stop, argv: list[str] | None) -> int:
+    flags = parse_flags(__doc__, Flags(), argv)
+    with stop.defer():
+        import pandas as pd
+
+        from fidle_jax.report.sweep_page import Sweep, render_sweep
+        from fidle_jax.report.tables import rank_settings, settings_markdown
+        from fidle_jax.sweep import results
+    stop.check()
+    sweep_dir = flags.sweep_dir
+    plan = results.read_plan(sweep_dir)
+    axes, table = results.axes_of(plan), results.read_table(sweep_dir)
+    failures = results.failures(sweep_dir)
+    if table.empty:
+        raise InputError(
+            f"no run of the sweep in {sweep_dir} is finished yet, and {len(failures)} failed; run it first"
+        )
+    runs, baseline = sweep_dir / "runs", next(iter(plan["variants"].values()), "")
+    page = render_sweep(
+        Sweep(
+            title=plan["experiment"].removesuffix(".py"),
+            axes=axes,
+            runs=table,
+            curves={run: pd.read_csv(runs / run / "metrics.csv") for run in table["run"]},
+            planned=plan["runs"],
+            failures=failures,
+            command=lambda run: _command(runs / run),
+            folder=shlex.quote(str(sweep_dir)),
+            baseline=baseline,
+        )
+    )
+    write_atomically(sweep_dir / "report.html", page)
+    print(settings_markdown(rank_settings(table, axes, baseline), axes))
+    print(f"\n{sweep_dir / 'report.html'}", file=sys.stderr)
+    return 0
+
+
+def _command(run_dir: Path) -> str:
+    """Return the command of a run without its --run-dir, as typed in the folder of the project."""
+    words = shlex.split(json.loads((run_dir / "config.json").read_text())["command"])
+    index, file = words.index("--run-dir"), Path(words[1])
+    project = Path(__file__).absolute().parents[2]
+    name = file.relative_to(project) if file.is_relative_to(project) else file
+    return shlex.join(["python", str(name), *words[2:index], *words[index + 2 :]])

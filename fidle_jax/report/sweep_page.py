@@ -1,0 +1,257 @@
+"""The page of a sweep: the best setting, tables, and charts of cost, curves and important flags."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from fidle_jax.report import tables
+from fidle_jax.report.html import Picture, duration, page_template
+from fidle_jax.report.style import BLUE, GREY, SMALL, TEXT, legend_below, new_figure, png, short, tidy
+from fidle_jax.report.tables import TEST, VALIDATION, as_text, percent
+
+# Okabe and Ito, "Color Universal Design" (2008), without yellow and black
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LOG_RATIO = 8  # costs with a larger ratio get a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Content of the page.
+
+    Attributes:
+        title: Name of the experiment.
+        axes: Columns of ``runs`` that distinguish settings.
+        runs: One row per finished run, see `fidle_jax.sweep.results.read_table`.
+        curves: Maps each finished run to its metrics.csv.
+        planned: Number of planned runs.
+        failures: Maps the runs that failed to their reasons.
+        command: Function that returns the command of a run.
+        folder: Directory of the sweep, quoted for a shell.
+        baseline: Variant that the others are compared with, or "".
+    """
+
+    title: str
+    axes: list[str]
+    runs: pd.DataFrame
+    curves: dict[str, pd.DataFrame]
+    planned: int
+    failures: dict[str, str]
+    command: Callable[[str], str]
+    folder: str
+    baseline: str = ""
+
+
+def render_sweep(sweep: Sweep) -> str:
+    """Return the page as HTML. Its only links are those to the reports of the runs."""
+    runs, axes = sweep.runs, sweep.axes
+    settings = tables.rank_settings(runs, axes, sweep.baseline)
+    for column in (VALIDATION, TEST, f"{VALIDATION} difference", f"{TEST} difference"):
+        if column in settings:
+            settings[f"{column} text"] = [percent(row, column) for _, row in settings.iterrows()]
+    records = settings.to_dict("records")
+    shares = tables.importance(runs, axes)
+    pair = choose_pair(axes, shares)
+    facts = {
+        "Runs finished": f"{len(runs):,} of {sweep.planned:,}",
+        "Settings": f"{len(settings):,}",
+        "Seeds each": str(settings["seeds"].max()),
+        "Total training time": duration(runs["train_seconds"].sum()),
+    }
+    best = records[0]
+    return page_template("sweep_page.html.j2").render(
+        title=sweep.title,
+        axes=axes,
+        facts=facts | ({"Failed": str(len(sweep.failures))} if sweep.failures else {}),
+        best=best,
+        on_test=tables.criterion(runs) == TEST or best["hold_out"] == "test",
+        command=sweep.command(best["run"]),
+        pair=pair,
+        cells=_cells(settings, records, pair) if pair else None,
+        other_axes=[axis for axis in axes if axis not in (pair or ())],
+        settings=records,
+        runs=runs.assign(**{a: runs[a].map(as_text) for a in axes}).to_dict("records"),
+        pictures=_pictures(sweep, settings, shares, pair),
+        failures=sweep.failures,
+        folder=sweep.folder,
+        baseline=sweep.baseline,
+    )
+
+
+def choose_pair(axes: list[str], shares: dict[str, float]) -> tuple[str, str] | None:
+    """Return the rows and columns of the pair table: data set and model, or the two important axes."""
+    if {"dataset", "model"} <= set(axes):
+        return "dataset", "model"
+    pair = [axis for axis in shares if axis in axes][:2]
+    return (pair[0], pair[1]) if len(pair) == 2 else None
+
+
+def _cells(settings: pd.DataFrame, records: list[dict], pair: tuple[str, str]) -> dict[str, Any]:
+    indices = tables.best_in_cells(settings, *pair)
+    rows = {
+        name: [None if pd.isna(index) else records[int(index)] for index in row]
+        for name, row in indices.iterrows()
+    }
+    return {"rows": rows, "columns": list(indices.columns)}
+
+
+def _pictures(
+    sweep: Sweep, settings: pd.DataFrame, shares: dict[str, float], pair: tuple[str, str] | None
+) -> list[Picture]:
+    column = tables.criterion(sweep.runs)
+    split = "Test" if column == TEST else "Validation"
+    # Both charts have the same colours: those of the most important flag.
+    axis = next(iter(shares))
+    colours = palette(settings[axis])
+    mark = next((other for other in pair or () if other != axis), None)
+    caption = (
+        f"{split} accuracy of each setting against its cost. Points are means over the seeds, bars are "
+        "standard deviations. Seconds are those of the machines and workers of this sweep."
+    )
+    figure = cost_chart(settings, column, axis, colours, mark)
+    pictures = [Picture("cost", "Accuracy and cost", caption, png(figure))]
+    if any(curve["validation_accuracy"].notna().any() for curve in sweep.curves.values()):
+        caption = "Validation accuracy by epoch. The runs of the best setting are thick."
+        value_of = dict(zip(sweep.runs["run"], sweep.runs[axis].map(as_text), strict=True))
+        best = set(sweep.runs["run"][sweep.runs["setting"] == settings["setting"].iloc[0]])
+        figure = curves_chart(sweep.curves, value_of, axis, colours, best)
+        pictures.append(Picture("curves", "Curves of all runs", caption, png(figure)))
+    if len(sweep.axes) > 1 and not all(map(np.isnan, shares.values())):
+        caption = (
+            f"Share of the variance of {split.lower()} accuracy that each flag alone explains, corrected "
+            "for chance (Kelley's epsilon squared). Shares overlap if settings are random or if runs are "
+            "missing."
+        )
+        figure = importance_chart(shares)
+        pictures.append(Picture("importance", "Most important flags", caption, png(figure)))
+    return pictures
+
+
+def cost_chart(
+    settings: pd.DataFrame, column: str, axis: str, colours: dict[str, Any], mark: str | None
+) -> Figure:
+    """Draw the accuracy of each setting against its training time and its parameters.
+
+    Args:
+        settings: Table of `fidle_jax.report.tables.rank_settings`.
+        column: Column of the accuracy.
+        axis: Axis whose values have the given colours.
+        colours: Maps values of ``axis`` to colours.
+        mark: Axis whose values have different markers, or None.
+    """
+    figure = new_figure(height=4.4)
+    both = figure.subplots(1, 2, sharey=True)
+    marks = dict(zip(settings[mark].unique(), itertools.cycle(MARKS))) if mark else {}
+    for axes, x in zip(both, ("train_seconds", "parameters"), strict=True):
+        for _, row in settings.iterrows():
+            spread = row[f"{column} spread"]
+            axes.errorbar(
+                row[x],
+                100 * row[column],
+                yerr=None if pd.isna(spread) else 100 * spread,
+                color=colours[row[axis]],
+                marker=marks[row[mark]] if mark else MARKS[0],
+                markersize=7,
+                alpha=0.85,
+            )
+        if settings[x].max() > LOG_RATIO * settings[x].min() > 0:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 5M, not 5,000,000
+        axes.set_xlabel(x.replace("train_seconds", "seconds of training"), fontsize=TEXT)
+        tidy(axes)
+    both[0].set_ylabel("accuracy, %", fontsize=TEXT)
+    for value, colour in _ends(colours):
+        both[1].plot([], [], "o", color=colour, label=_label(axis, value))
+    for value, marker in _ends(marks):
+        both[1].plot([], [], marker, color=GREY, label=_label(mark or "", value))
+    legend_below(figure, columns=3)
+    return figure
+
+
+def curves_chart(
+    curves: dict[str, pd.DataFrame],
+    value_of: dict[str, str],
+    axis: str,
+    colours: dict[str, Any],
+    best: set[str],
+) -> Figure:
+    """Draw the validation accuracy of every run by epoch.
+
+    Args:
+        curves: Maps runs to tables with the columns epoch and validation_accuracy.
+        value_of: Maps runs to their value of ``axis``.
+        axis: Axis whose values have the given colours.
+        colours: Maps values of ``axis`` to colours.
+        best: Runs with thick lines.
+    """
+    figure = new_figure(height=4.2)
+    axes = figure.subplots()
+    for run, curve in curves.items():
+        axes.plot(
+            curve["epoch"],
+            100 * curve["validation_accuracy"],
+            color=colours[value_of[run]],
+            linewidth=2.8 if run in best else 1,
+            alpha=1 if run in best else 0.55,
+            marker="o" if len(curve) == 1 else None,
+            zorder=3 if run in best else 2,
+        )
+    axes.set_xlabel("epoch", fontsize=TEXT)
+    axes.set_ylabel("validation accuracy, %", fontsize=TEXT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    tidy(axes)
+    for value, colour in _ends(colours):
+        axes.plot([], [], "o", color=colour, label=_label(axis, value))
+    legend_below(figure, columns=3)
+    return figure
+
+
+def importance_chart(shares: dict[str, float]) -> Figure:
+    """Draw the shares of `fidle_jax.report.tables.importance` and the remainder as bars."""
+    known = {_words(axis): 100 * share for axis, share in shares.items() if not np.isnan(share)}
+    bars = known | {"seeds and interactions": max(0.0, 100 - sum(known.values()))}
+    figure = new_figure(height=0.9 + 0.42 * len(bars))
+    axes = figure.subplots()
+    drawn = axes.barh(list(bars), list(bars.values()), color=[BLUE] * len(known) + [GREY])
+    axes.bar_label(drawn, fmt="%.0f %%", padding=4, fontsize=SMALL)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 110)
+    axes.set_xlabel("% of the variance between runs", fontsize=TEXT)
+    tidy(axes, "x")
+    axes.tick_params(axis="y", length=0, labelsize=TEXT)
+    return figure
+
+
+def palette(values: pd.Series) -> dict[str, Any]:
+    """Map each value to a colour: distinct colours for few values, shades in order for many."""
+    names = list(values.unique())
+    try:
+        names.sort(key=float)
+    except ValueError:
+        names.sort()
+    if len(names) <= len(COLOURS):
+        return dict(zip(names, COLOURS, strict=False))
+    return dict(zip(names, colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True))
+
+
+def _ends(values: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return all items of a short legend, or the first and the last of a long one."""
+    items = list(values.items())
+    return items if len(items) <= len(MARKS) else [items[0], items[-1]]
+
+
+def _label(axis: str, value: str) -> str:
+    return f"{_words(axis)} {short(value, 18)}"
+
+
+def _words(axis: str) -> str:
+    return axis.replace("_", " ")

@@ -1,0 +1,141 @@
+"""Tables of runs with pandas: averages over seeds, effects of variants, importance of flags, Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+VALIDATION, TEST = "best_validation_accuracy", "test_accuracy"
+MOST_LEVELS = 6  # more values of a numeric axis are grouped into quartiles
+
+
+def criterion(runs: pd.DataFrame) -> str:
+    """Return the column that ranks settings: validation, or test if no run held anything out."""
+    return TEST if runs[VALIDATION].isna().all() else VALIDATION
+
+
+def as_text(value: object) -> str:
+    """Format the value of a flag."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def average_over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Average runs with the same "setting".
+
+    Args:
+        runs: One row per run with the columns setting, seed, VALIDATION, TEST and train_seconds.
+
+    Returns:
+        One row per setting, in the order of ``runs``. VALIDATION and TEST are means, "... spread" are
+        sample standard deviations (NaN for one seed), train_seconds is the median, and seeds is the
+        number of runs. Other columns are those of the lowest seed.
+    """
+    order = runs["setting"].unique()
+    runs = runs.sort_values("seed", kind="stable").astype({VALIDATION: float, TEST: float})
+    groups = runs.groupby("setting")
+    table = runs.drop_duplicates("setting").set_index("setting")
+    for column in (VALIDATION, TEST):
+        table[column] = groups[column].mean()
+        table[f"{column} spread"] = groups[column].std()
+    table["train_seconds"] = groups["train_seconds"].median()
+    table["seeds"] = groups.size()
+    return table.loc[order].reset_index()
+
+
+def rank_settings(runs: pd.DataFrame, axes: Sequence[str], baseline: str = "") -> pd.DataFrame:
+    """Return `average_over_seeds` of the runs of a sweep, the best setting first.
+
+    Settings with fewer finished seeds come last. The axes become text.
+
+    Args:
+        runs: Table of the runs, see `fidle_jax.sweep.results.read_table`.
+        axes: Columns that distinguish settings.
+        baseline: Variant to compare with. If given, "... difference" is the mean difference to the runs
+            of the baseline with the same seed and axes, and "... difference spread" its deviation.
+    """
+    runs = runs.assign(**{axis: runs[axis].map(as_text) for axis in axes})
+    table = average_over_seeds(runs)
+    if baseline:
+        keys = [*(axis for axis in axes if axis != "variant"), "seed"]
+        base = runs[runs["variant"] == baseline].set_index(keys)
+        pairs = runs.set_index(keys)
+        for column in (VALIDATION, TEST):
+            difference = pairs[column].astype(float) - base[column].astype(float).reindex(pairs.index)
+            groups = difference.groupby(pairs["setting"].to_numpy())
+            table[f"{column} difference"] = table["setting"].map(groups.mean())
+            table[f"{column} difference spread"] = table["setting"].map(groups.std())
+    order = ["seeds", criterion(runs), TEST]
+    return table.sort_values(order, ascending=False, kind="stable", ignore_index=True)
+
+
+def percent(row: pd.Series, column: str, digits: int = 2) -> str:
+    """Format the mean and the spread of a column in percent, such as "98.57 ± 0.16"."""
+    if pd.isna(row[column]):
+        return "–"
+    spread = row[f"{column} spread"]
+    sign = "+" if column.endswith("difference") else ""
+    text = f"{100 * row[column]:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return text if pd.isna(spread) else f"{text} ± {100 * spread:.{digits}f}"
+
+
+def to_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def settings_markdown(settings: pd.DataFrame, axes: Sequence[str]) -> str:
+    """Return `rank_settings` as a Markdown table with the best setting in bold."""
+    head, rows = [*axes, "seeds"], []
+    columns = [VALIDATION, TEST]
+    if f"{TEST} difference" in settings:
+        columns = [VALIDATION, f"{VALIDATION} difference", TEST, f"{TEST} difference"]
+    names = {VALIDATION: "validation, %", TEST: "test, %"}
+    head += [*(names.get(column, "difference") for column in columns), "seconds", "parameters"]
+    for index, row in settings.iterrows():
+        cells = [*row[list(axes)], str(row["seeds"]), *(percent(row, column) for column in columns)]
+        cells += [f"{row['train_seconds']:.0f}", f"{row['parameters']:,}"]
+        bold = index == 0 and len(settings) > 1
+        rows.append([f"**{cell}**" for cell in cells] if bold else cells)
+    return to_markdown(head, rows)
+
+
+def best_in_cells(settings: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
+    """Return the index in ``settings`` of the best setting for each pair of values, or NaN."""
+    indices = settings.assign(index=range(len(settings))).groupby([rows, columns], sort=False)
+    return indices["index"].min().unstack(columns, sort=False)
+
+
+def importance(runs: pd.DataFrame, axes: Sequence[str]) -> dict[str, float]:
+    """Return the share of the variance between runs that each axis explains, the largest first.
+
+    This is Kelley's epsilon squared of an analysis of variance without interactions: the share that the
+    values of the axis explain, minus the share that as many random groups would explain, at least 0.
+    The value is NaN for an axis with a single value or with a different value in each run.
+
+    References:
+        T. L. Kelley, "An unbiased correlation ratio measure", PNAS 21(9), 1935.
+    """
+    runs = runs[runs[criterion(runs)].notna()]
+    scores = runs[criterion(runs)].astype(float)
+    total = ((scores - scores.mean()) ** 2).sum()
+    explained, freedom = {}, {}
+    for axis in axes:
+        groups = scores.groupby(_levels(runs[axis]), observed=True)
+        if 1 < groups.ngroups < len(scores) and total > 0:
+            explained[axis] = total - ((scores - groups.transform("mean")) ** 2).sum()
+            freedom[axis] = groups.ngroups - 1
+    residual_freedom = len(scores) - 1 - sum(freedom.values())
+    residual = max(0.0, total - sum(explained.values()))
+    by_chance = residual / residual_freedom if residual_freedom > 0 else 0.0
+    shares = {a: max(0.0, (explained[a] - freedom[a] * by_chance) / total) for a in explained}
+    ranked = dict(sorted(shares.items(), key=lambda item: -item[1]))
+    return ranked | {axis: np.nan for axis in axes if axis not in explained}
+
+
+def _levels(values: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_LEVELS:
+        return pd.qcut(values, 4, duplicates="drop")
+    return values.map(as_text)

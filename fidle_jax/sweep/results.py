@@ -1,0 +1,216 @@
+"""The directory of a sweep: its plan, one run directory per trial, and the outcome of each trial.
+
+    sweep.json  runs/TRIAL/  logs/TRIAL.log  failures/TRIAL.json  locks/TRIAL  results.sqlite
+
+results.sqlite is computed from the run directories and may be deleted.
+"""
+
+import contextlib
+import fcntl
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from fidle_jax.errors import InputError
+from fidle_jax.files import write_atomically, write_json
+from fidle_jax.train.run_dir import finished_result
+
+VERSION = 2
+FOLDERS = ("runs", "logs", "failures", "locks")
+
+
+def check_free(sweep_dir: Path, plan: dict[str, Any]) -> None:
+    """Check that the directory is new or belongs to this plan. Write nothing.
+
+    Raises:
+        InputError: It contains another sweep or other files, or cannot be read.
+    """
+    if (sweep_dir / "sweep.json").exists():
+        _check_same(sweep_dir, plan)
+        return
+    with _as_input_error(sweep_dir):
+        found = list(sweep_dir.iterdir()) if sweep_dir.is_dir() else []
+    # A sweep that was killed at its start may have left these.
+    if any(path.name not in FOLDERS and path.suffix != ".part" for path in found):
+        raise InputError(f"{sweep_dir} contains other files; choose another --sweep-dir")
+
+
+def begin(sweep_dir: Path, plan: dict[str, Any]) -> None:
+    """Create the directory of a new sweep, or check that it belongs to this plan.
+
+    Raises:
+        InputError: It contains another sweep or other files, or cannot be written.
+    """
+    check_free(sweep_dir, plan)
+    with _as_input_error(sweep_dir):
+        for name in FOLDERS:
+            (sweep_dir / name).mkdir(parents=True, exist_ok=True)
+        with _exclusive(sweep_dir / "locks" / "plan"):
+            if (sweep_dir / "sweep.json").exists():
+                _check_same(sweep_dir, plan)
+            else:
+                write_json(sweep_dir / "sweep.json", {"version": VERSION} | plan)
+
+
+@contextlib.contextmanager
+def _as_input_error(sweep_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the sweep directory {sweep_dir} cannot be used: {error.strerror}; "
+            "choose another --sweep-dir"
+        ) from error
+
+
+def _check_same(sweep_dir: Path, plan: dict[str, Any]) -> None:
+    wanted = json.loads(json.dumps({"version": VERSION} | plan))
+    if names := _differences(wanted, read_plan(sweep_dir)):
+        raise InputError(
+            f"{sweep_dir} contains another sweep with a different {', '.join(names)}; "
+            "repeat the flags that started it, or choose another --sweep-dir"
+        )
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    names = []
+    for name in one | other:
+        a, b = one.get(name), other.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += [inner for inner in _differences(a, b) if inner not in names]
+        elif a != b:
+            names.append(name)
+    return names
+
+
+def read_plan(sweep_dir: Path) -> dict[str, Any]:
+    """Read sweep.json.
+
+    Raises:
+        InputError: It is missing or damaged, or has another version.
+    """
+    path = sweep_dir / "sweep.json"
+    try:
+        plan = json.loads(path.read_text())
+        version = plan["version"]
+    except FileNotFoundError:
+        raise InputError(f"{sweep_dir} is no sweep directory: it has no sweep.json") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not the plan of a sweep: {error!r}") from None
+    if version != VERSION:
+        raise InputError(
+            f"{path} has version {version}, expected {VERSION}; start the sweep in a new directory"
+        )
+    return plan
+
+
+def axes_of(plan: dict[str, Any]) -> list[str]:
+    """Return the columns of `read_table` that distinguish settings, given what `read_plan` returns."""
+    return [*(["variant"] if plan["variants"] else []), *plan["axes"]]
+
+
+def outcome(sweep_dir: Path, trial: str) -> str | None:
+    """Describe how a trial ended: "test accuracy 98.70 %", "failed: ...", or None if it has not."""
+    if (result := finished_result(sweep_dir / "runs" / trial)) is not None:
+        return f"test accuracy {100 * result['test_accuracy']:.2f} %"
+    reason = failures(sweep_dir, trial).get(trial)
+    return None if reason is None else f"failed: {reason}"
+
+
+def failures(sweep_dir: Path, pattern: str = "*") -> dict[str, str]:
+    """Map the trials that failed to their reasons."""
+    found = {}
+    for path in sorted((sweep_dir / "failures").glob(f"{pattern}.json")):
+        with contextlib.suppress(FileNotFoundError):
+            found[path.stem] = json.loads(path.read_text())["reason"]
+    return found
+
+
+def write_failure(sweep_dir: Path, trial: str, status: int, reason: str) -> None:
+    """Record that a trial failed."""
+    content = {"trial": trial, "status": status, "reason": reason}
+    write_json(sweep_dir / "failures" / f"{trial}.json", content)
+
+
+def forget_failures(sweep_dir: Path) -> int:
+    """Delete all recorded failures, so that these trials run again. Return their number."""
+    paths = list((sweep_dir / "failures").glob("*.json"))
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return len(paths)
+
+
+def claim(sweep_dir: Path, trial: str) -> IO[str] | None:
+    """Lock a trial. Return the open lock file, or None if another process has the lock.
+
+    The lock is released when all processes that inherited the file have closed it.
+    """
+    lock = (sweep_dir / "locks" / trial).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    except OSError as error:
+        lock.close()
+        message = f"{error.strerror}: a sweep needs a file system with locks"
+        raise OSError(error.errno, message, lock.name) from error
+    _refresh(sweep_dir / "failures", sweep_dir / "runs", sweep_dir / "runs" / trial)
+    return lock
+
+
+def _refresh(*folders: Path) -> None:
+    """Make a network file system read again what other machines may have changed."""
+    for path in folders:
+        with contextlib.suppress(OSError):
+            path.chmod(path.stat().st_mode)
+
+
+def wait_for_runs(sweep_dir: Path, seconds: float) -> None:
+    """Wait until no run is active, at most for ``seconds``."""
+    deadline = time.monotonic() + seconds
+    for path in (sweep_dir / "locks").iterdir():
+        while (lock := claim(sweep_dir, path.name)) is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if lock is not None:
+            lock.close()
+
+
+def read_table(sweep_dir: Path) -> pd.DataFrame:
+    """Return one row per finished run: its name, setting, variant, config.json and result.json."""
+    variants = read_plan(sweep_dir)["variants"]
+    rows = []
+    for run_dir in sorted((sweep_dir / "runs").iterdir()):
+        if result := finished_result(run_dir):
+            setting = run_dir.name.rpartition("-seed")[0]
+            row = {"run": run_dir.name, "setting": setting}
+            if variants:
+                row["variant"] = variants[setting]
+            rows.append(row | json.loads((run_dir / "config.json").read_text()) | result)
+    return pd.json_normalize(rows)
+
+
+def write_table(sweep_dir: Path) -> None:
+    """Write `read_table` to the table "runs" of results.sqlite, atomically."""
+    with _exclusive(sweep_dir / "locks" / "table"):
+        _refresh(sweep_dir / "runs")
+        table = read_table(sweep_dir)
+        if table.empty:
+            return
+        lists = [name for name in table if table[name].map(lambda x: isinstance(x, list)).any()]
+        table[lists] = table[lists].map(lambda x: json.dumps(x) if isinstance(x, list) else x)
+        with contextlib.closing(sqlite3.connect(":memory:")) as database:
+            table.to_sql("runs", database, index=False)
+            write_atomically(sweep_dir / "results.sqlite", database.serialize())
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,6 +1,6 @@
 """Compare finished runs, with mean and standard deviation over the seeds of each setting:
 
-    python experiments/compare.py runs/course/* runs/best/*
+python experiments/compare.py runs/course/* runs/best/*
 """
 
 from fidle_jax.cli.compare import main

@@ -1,6 +1,6 @@
 """Draw the page of a sweep and print its table:
 
-    python experiments/sweep_report.py runs/sweeps/mnist_cnn
+python experiments/sweep_report.py runs/sweeps/mnist_cnn
 """
 
 from fidle_jax.cli.sweep_report import main

@@ -77,10 +77,10 @@ class Flags:
 class SweepFile(NamedTuple):
     """Content of a TOML file: words for `Flags`, axes, flags of every run, and variants."""
 
-    words: list[str] = []
-    axes: dict[str, Axis] = {}
-    fixed: dict[str, Any] = {}
-    variants: dict[str, dict[str, Any]] = {}
+    words: list[str]
+    axes: dict[str, Axis]
+    fixed: dict[str, Any]
+    variants: dict[str, dict[str, Any]]
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -93,7 +93,7 @@ def _main(stop: Stop, argv: list[str]) -> int:
     end = argv.index("--") if "--" in argv else len(argv)
     words, fixed = argv[:end], argv[end + 1 :]
     flags = parse_flags(__doc__, Flags(), words)
-    file = SweepFile() if flags.file is None else read_file(flags.file)
+    file = SweepFile([], {}, {}, {}) if flags.file is None else read_file(flags.file)
     # The command line has priority over the file.
     flags = parse_flags(__doc__, Flags(), [*file.words, *words])
     _check(flags, words)
@@ -204,8 +204,10 @@ def read_file(path: Path) -> SweepFile:
     except ValueError as error:
         raise InputError(f"--file {path} is not TOML: {error}") from error
     tables = {name: content.pop(name, {}) for name in ("grid", "flags", "variants")}
-    tables |= {f"variants.{name!r}": table for name, table in dict(tables["variants"]).items()}
-    for name, table in tables.items():
+    every = list(tables.items())
+    if isinstance(tables["variants"], dict):
+        every += [(f"variants.{name!r}", table) for name, table in tables["variants"].items()]
+    for name, table in every:
         if not isinstance(table, dict):
             raise InputError(f"--file {path}: {name} is {table}; expected a table [{name}]")
     words = []
@@ -310,7 +312,9 @@ def _submit(sweep_dir: Path, experiment: Experiment, plan: Plan, flags: Flags) -
         reason = " ".join(str(error).split())
         raise InputError(f"--launch slurm: the cluster rejected the jobs: {reason}") from error
     array = jobs[0].job_id.partition("_")[0]
-    print(f"job array {array} of {len(jobs)}; watch it with squeue --job {array}, or at any time with")
+    print(
+        f"job array {array} of {len(jobs)}; watch it with squeue --job {array}, or at any time with"
+    )
     print(f"  python experiments/sweep_report.py {sweep_dir}")
     return 0
 

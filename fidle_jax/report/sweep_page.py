@@ -13,7 +13,17 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from fidle_jax.report import tables
 from fidle_jax.report.html import Picture, duration, page_template
-from fidle_jax.report.style import BLUE, GREY, SMALL, TEXT, legend_below, new_figure, png, short, tidy
+from fidle_jax.report.style import (
+    BLUE,
+    GREY,
+    SMALL,
+    TEXT,
+    legend_below,
+    new_figure,
+    png,
+    short,
+    tidy,
+)
 from fidle_jax.report.tables import TEST, VALIDATION, as_text, percent
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow and black

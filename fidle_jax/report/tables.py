@@ -62,7 +62,9 @@ def rank_settings(runs: pd.DataFrame, axes: Sequence[str], baseline: str = "") -
         base = runs[runs["variant"] == baseline].set_index(keys)
         pairs = runs.set_index(keys)
         for column in (VALIDATION, TEST):
-            difference = pairs[column].astype(float) - base[column].astype(float).reindex(pairs.index)
+            difference = pairs[column].astype(float) - base[column].astype(float).reindex(
+                pairs.index
+            )
             groups = difference.groupby(pairs["setting"].to_numpy())
             table[f"{column} difference"] = table["setting"].map(groups.mean())
             table[f"{column} difference spread"] = table["setting"].map(groups.std())

@@ -245,7 +245,9 @@ def _check_plan(plan: Plan) -> None:
         for name in flags:
             check_name(f"flag of the variant {variant!r}", name, known)
             if name in plan.axes:
-                raise InputError(f"the variant {variant!r} sets the axis {name}; remove one of them")
+                raise InputError(
+                    f"the variant {variant!r} sets the axis {name}; remove one of them"
+                )
     for trial in plan.trials():
         check(trial.config)
 
@@ -255,7 +257,9 @@ def _check_range(name: str, values: Range, search: str) -> None:
     if search == "grid":
         raise InputError(f"the axis {name} is a range; list its values or use --search random")
     if not low < high or (log and low <= 0):
-        raise InputError(f"the axis {name} is {low} to {high}; expected a lower and a higher number")
+        raise InputError(
+            f"the axis {name} is {low} to {high}; expected a lower and a higher number"
+        )
 
 
 def _settings(plan: Plan) -> list[dict[str, Any]]:
@@ -289,9 +293,7 @@ def _trial(plan: Plan, variant: str, settings: dict[str, Any], seed: int) -> Tri
     computes = options(dataclasses.replace(config, seed=0)) | settings
     digest = hashlib.sha256(json.dumps(computes, sort_keys=True, default=str).encode()).hexdigest()
     words = [variant] if variant else []
-    words += [
-        "_".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in settings.values()
-    ]
+    words += ["_".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in settings.values()]
     values = "-".join(re.sub(r"[^\w.]+", "_", word) for word in words)[:80]
     setting = f"{values}-{digest[:8]}".lstrip("-")
     config = dataclasses.replace(config, seed=seed)

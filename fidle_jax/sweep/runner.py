@@ -104,7 +104,9 @@ class Worker:
                 with lock:
                     if not self._has_ended(trial):
                         start = time.monotonic()
-                        message = self._record(trial, *self._train(trial, lock, environment), deaths)
+                        message = self._record(
+                            trial, *self._train(trial, lock, environment), deaths
+                        )
                         report(f"{trial.name}: {message} ({time.monotonic() - start:.0f} s)")
                         break
             else:
@@ -116,9 +118,7 @@ class Worker:
     def _has_ended(self, trial: Trial) -> bool:
         return results.outcome(self.sweep_dir, trial.name) is not None
 
-    def _train(
-        self, trial: Trial, lock: IO[str], environment: dict[str, str]
-    ) -> tuple[int, str]:
+    def _train(self, trial: Trial, lock: IO[str], environment: dict[str, str]) -> tuple[int, str]:
         """Return the exit status, negative for a signal, and the last line of the output."""
         log = self.sweep_dir / "logs" / f"{trial.name}.log"
         command = self.experiment.command(trial.config, self.sweep_dir / "runs" / trial.name)

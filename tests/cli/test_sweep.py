@@ -1,5 +1,3 @@
-"""The command line of sweeps: the plan before it starts, every run, a page, one line for what is wrong."""
-
 import os
 import signal
 import subprocess
@@ -10,75 +8,105 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fidle_jax.sweep import folder, sweep
+from fidle_jax.cli import sweep as command
+from fidle_jax.cli import sweep_report
+from fidle_jax.errors import InputError
+from fidle_jax.sweep import Range, results, sweep
 from tests.sweep.made_up_experiment import FAILS
 
 ROOT = Path(__file__).parents[2]
-SWEEP, REPORT = (ROOT / "experiments" / name for name in ("sweep.py", "sweep_report.py"))
 MADE_UP = ROOT / "tests" / "sweep" / "made_up_experiment.py"
-# Of unknown size: the machine is not measured for an estimate.
+# The size of this data set is unknown, so the machine is not measured for an estimate.
 DATA = ("--dataset", "tfds:fashion_mnist")
 GRID = ("--grid", "learning-rate=0.1,0.2", "optimizer=adam,sgd")
 
 
-def start(*words, seconds=0.0, experiment=MADE_UP):
-    return subprocess.Popen(
-        [sys.executable, SWEEP, "--experiment", experiment, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"MADE_UP_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)},
-    )
+@pytest.fixture
+def call(capsys):
+    """``call(words)`` calls sweep.py and returns its exit status, output and errors."""
+
+    def call(*words, main=command.main, experiment=("--experiment", MADE_UP)):
+        with pytest.raises(SystemExit) as caught:
+            main([*map(str, (*experiment, *words))])
+        return caught.value.code, *capsys.readouterr()
+
+    return call
 
 
-def call(*words, **how):
-    process = start(*words, **how)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def test_the_plan_is_shown_with_its_time(tmp_path):
+def test_the_plan_is_shown_with_its_estimated_time(call, tmp_path):
     flags = ("--sweep-dir", tmp_path / "x", "--dry-run", "--", "--data", "sample", "--epochs", 3)
     status, out, err = call(*GRID, "--seeds", 2, *flags)
     assert (status, err) == (0, "")
     assert "--learning-rate 0.1 --optimizer adam  x 2  about 1" in out
-    assert "8 runs; estimated time of what is left: 2 min" in out
+    assert "8 runs; estimated remaining time on this machine: 2\N{NO-BREAK SPACE}min" in out
     assert not (tmp_path / "x").exists()
 
 
-def test_several_processes_share_the_runs_and_their_table_has_a_page(tmp_path):
+def test_several_processes_share_the_runs_and_their_table_has_a_page(call, tmp_path):
     flags = ("--launch", "local", "--workers", 2, "--", *DATA, "--epochs")
     words = ("--grid", f"learning-rate=0.1,{FAILS},0.3", "--sweep-dir", tmp_path / "x", *flags)
     status, out, err = call("--seeds", 2, *words, 3)
     assert status == 1
-    assert "6 runs; how long they take is not known before some have ended" in out
+    assert "6 runs; their time is unknown until some have ended" in out
     assert "4 of 6 runs are finished" in out
     assert "error: this learning rate fails" in err
-    assert "2 runs failed; --retry-failed runs them again" in err
-    table = folder.read_table(tmp_path / "x")
+    assert "2 runs failed; their output is in" in err
+    table = results.read_table(tmp_path / "x")
     assert (sorted(table["seed"]), set(table["epochs"])) == ([0, 0, 1, 1], {3})
 
     status, out, _ = call("--retry-failed", "--seeds", 2, *words, 3)
-    assert (status, "2 failed runs are tried again" in out) == (1, True)
+    assert (status, "2 failed runs start again" in out) == (1, True)
     calls = (tmp_path / "x" / "runs").glob("*/calls")
     assert sorted(len(path.read_text().splitlines()) for path in calls) == [1, 1, 1, 1, 2, 2]
 
     status, _, err = call("--seeds", 2, *words, 4)
     assert (status, len(err.splitlines())) == (2, 1)
-    assert "holds another sweep, of other epochs; give the flags that began it" in err
-    assert folder.read_table(tmp_path / "x").equals(table)
+    assert "contains another sweep with a different epochs; repeat the flags" in err
+    assert results.read_table(tmp_path / "x").equals(table)
 
-    done = subprocess.run(
-        [sys.executable, REPORT, tmp_path / "x"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr.strip()) == (0, str(tmp_path / "x" / "report.html"))
-    assert done.stdout.splitlines()[2].startswith("| **0.1** | **2** | **47.")
+    status, out, err = call(tmp_path / "x", main=sweep_report.main, experiment=())
+    assert (status, err.strip()) == (0, str(tmp_path / "x" / "report.html"))
+    assert out.splitlines()[2].startswith("| **0.1** | **2** | **47.")
     page = (tmp_path / "x" / "report.html").read_text()
-    assert "--dataset tfds:fashion_mnist --epochs 3 --learning-rate 0.1" in page
+    assert "python tests/sweep/made_up_experiment.py --dataset tfds:fashion_mnist" in page
 
 
-def under_way(sweep_dir):
-    """The process of each run that has begun: of one that was killed too soon the file may be empty."""
+FILE = """
+seeds = 2
+[grid]
+learning_rate = [0.1]
+[flags]
+dataset = "tfds:fashion_mnist"
+epochs = 3
+[variants]
+whole = {}
+"other, and smaller" = {optimizer = "sgd", learning-rate = 0.2}
+"""
+
+
+def test_a_file_has_variants_that_are_compared_with_the_first_and_the_command_line_has_priority(
+    call, tmp_path
+):
+    file = tmp_path / "sweep.toml"
+    words = ("--file", file, "--sweep-dir", tmp_path / "x")
+    file.write_text(FILE)
+    status, _, err = call(*words)
+    assert (status, "the variant 'other, and smaller' sets the axis learning_rate" in err) == (
+        2,
+        True,
+    )
+    file.write_text(FILE.replace("[grid]\nlearning_rate = [0.1]\n", ""))
+    status, out, err = call(*words, "--seeds", 3, "--", "--epochs", 4, "--learning-rate", 0.1)
+    assert (status, err) == (0, "")
+    assert "  other, and smaller  x 3  \n" in out
+    table = results.read_table(tmp_path / "x")
+    assert (len(table), set(table["epochs"]), set(table["seed"])) == (6, {4}, {0, 1, 2})
+    assert "| **whole** | **3** | **47.72 ± 0.10** | **+0.00 ± 0.00** |" in out
+    assert "| other, and smaller | 3 | 45.55 ± 0.10 | \N{MINUS SIGN}2.16 ± 0.00 |" in out
+
+
+def active(sweep_dir):
+    """Process ids of the runs that have begun. The file of a killed run may be empty."""
     calls = [path.read_text().split() for path in (sweep_dir / "runs").glob("*/calls")]
     return [int(words[0]) for words in calls if words]
 
@@ -87,17 +115,22 @@ def under_way(sweep_dir):
     "launch",
     [(), pytest.param(("--launch", "local", "--workers", "2"), marks=pytest.mark.slow)],
 )
-def test_an_interrupted_sweep_goes_on_by_the_same_command(tmp_path, launch):
+def test_the_same_command_resumes_an_interrupted_sweep(call, tmp_path, launch):
     words = (*GRID, "--sweep-dir", tmp_path / "x", *launch, "--", *DATA)
-    process = start(*words, seconds=30)
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "experiments" / "sweep.py", "--experiment", MADE_UP, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"MADE_UP_SECONDS": "30", "PYTHONPATH": str(ROOT)},
+    )
     deadline = time.monotonic() + 60
-    while not under_way(tmp_path / "x") and time.monotonic() < deadline:
+    while not active(tmp_path / "x") and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "interrupted; the same command goes on\n")
-    # Those that were under way have ended with it.
-    begun = under_way(tmp_path / "x")
+    assert (process.returncode, err) == (130, "interrupted; the same command resumes the sweep\n")
+    begun = active(tmp_path / "x")
     assert begun
     assert not any(map(psutil.pid_exists, begun))
     status, out, err = call(*words)
@@ -105,47 +138,33 @@ def test_an_interrupted_sweep_goes_on_by_the_same_command(tmp_path, launch):
 
 
 @pytest.mark.slow
-def test_a_file_has_the_sweep_and_what_is_typed_goes_before_it(tmp_path):
-    file = tmp_path / "sweep.toml"
-    file.write_text(
-        f"experiment = '{MADE_UP}'\nseeds = 3\nsweep_dir = '{tmp_path / 'x'}'\n"
-        "[grid]\nlearning_rate = [0.1, 0.2]\n[flags]\ndata = 'sample'\nepochs = 3\n"
-    )
-    status, _, err = call("--file", file, "--seeds", 2, "--", "--epochs", 4)
-    assert (status, err) == (0, "")
-    table = folder.read_table(tmp_path / "x")
-    assert (len(table), set(table["epochs"])) == (4, {4})
-
-
-@pytest.mark.slow
-def test_a_random_search_and_a_halving_run(tmp_path):
-    words = ("--grid", "learning-rate=1e-3...1", "--samples", 4)
-    for search, runs in (("random", 4), ("halving", 5)):
-        more = ("--search", search, "--sweep-dir", tmp_path / search, "--", "--data", "sample")
-        status, out, err = call(*words, *more)
-        assert (status, f"{runs} of {runs} runs are finished" in out) == (0, True), err
+def test_a_random_search_runs(call, tmp_path):
+    words = ("--grid", "learning-rate=1e-3...1", "--samples", 4, "--search", "random")
+    status, out, err = call(*words, "--sweep-dir", tmp_path / "x", "--", "--data", "sample")
+    assert (status, "4 of 4 runs are finished" in out) == (0, True), err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "the sweep has no axes; give flags with their values"),
+        ((), "the sweep has no axes; give flags and values"),
         (("--grid", "model="), "the axis model has no values"),
         (("--grid", "modle=cnn"), "unknown flag 'modle'; did you mean model"),
         (("--grid", "model=cnn,v9"), "unknown model 'v9'"),
         (("--grid", "model=cnn,v1", "--", "--dropout", "0.1"), "dropout 0.1 does not fit"),
-        (("--grid", "model=cnn", "--", "--epoch", "3"), "--epochs"),
+        (("--grid", "model=cnn", "--", "--epoch", "3"), "Unrecognized options"),
         (("--grid", "model=cnn", "--grid", "epochs=1"), "--grid is given twice"),
         (("--grid", "dataset=24x24-RBG"), "unknown dataset '24x24-RBG'"),
-        (("--grid", "epochs=1", "--", "--seed", "3"), "--seed is given to every run, but set by"),
-        (("--grid", "model=cnn", "--minutes", "9"), "--minutes is for --launch slurm"),
+        (("--grid", "epochs=1", "--", "--seed", "3"), "--seed cannot be given to every run"),
+        (("--grid", "model=cnn", "--minutes", "9"), "--minutes needs --launch slurm"),
         (("--grid", "model=cnn", "--launch", "slurm", "--minutes", "2"), "expected 5 or more"),
         (("--grid", "model=cnn", "--workers", "2"), "--workers 2 needs --launch local or slurm"),
         (("--grid", "model=cnn", "--experiment", "mnist"), "there is no experiment"),
         (("--grid", "model=cnn", "--experiment", "compare"), "does not train: it has no DEFAULTS"),
+        (("--file", "no/such.toml"), "--file no/such.toml cannot be read"),
     ],
 )
-def test_what_is_wrong_is_named_in_a_line_before_anything_starts(tmp_path, words, message):
+def test_an_error_is_one_line_before_anything_starts(call, tmp_path, words, message):
     status, _, err = call(*("--sweep-dir", tmp_path / "x"), *words)
     assert (status, len(err.splitlines())) == (2, 1), err
     assert err.startswith("error: ")
@@ -153,23 +172,106 @@ def test_what_is_wrong_is_named_in_a_line_before_anything_starts(tmp_path, words
     assert not (tmp_path / "x").exists()
 
 
-def test_a_page_of_no_sweep_or_of_one_without_runs_is_refused(tmp_path):
-    for content in (None, '{"version": 1, "axes": {}, "search": "grid", "experiment": "x"}'):
+def test_the_page_of_a_directory_without_sweep_or_without_runs_is_refused(call, tmp_path):
+    plan = '{"version": 2, "axes": {}, "variants": {}, "search": "grid", "experiment": "x"}'
+    for content in (None, plan):
         if content:
             (tmp_path / "runs").mkdir()
             (tmp_path / "sweep.json").write_text(content)
-        command = [sys.executable, REPORT, tmp_path]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-        assert str(tmp_path) in done.stderr
+        status, _, err = call(tmp_path, main=sweep_report.main, experiment=())
+        assert (status, len(err.splitlines())) == (2, 1)
+        assert str(tmp_path) in err
 
 
-def test_a_notebook_has_the_table_in_three_lines(tmp_path):
-    table = sweep(
-        MADE_UP, {"learning_rate": [0.1, 0.2]}, tmp_path, seeds=2, data="sample", epochs=1
-    )
+def test_a_notebook_gets_the_table_in_three_lines(tmp_path):
+    axes, how = {"learning_rate": [0.1, 0.2]}, {"seeds": 2, "data": "sample", "epochs": 1}
+    table = sweep(MADE_UP, axes, tmp_path, **how)
     assert list(table.groupby("learning_rate")["seed"].apply(list)) == [[0, 1], [0, 1]]
-    again = sweep(
-        MADE_UP, {"learning_rate": [0.1, 0.2]}, tmp_path, seeds=2, data="sample", epochs=1
+    assert sweep(MADE_UP, axes, tmp_path, **how).equals(table)
+
+
+def test_the_ingredients_of_the_recipes_for_traffic_signs_are_a_plan(call, tmp_path):
+    file = ROOT / "experiments" / "gtsrb_ingredients.toml"
+    words = ("--file", file, "--sweep-dir", tmp_path, "--dry-run")
+    status, out, err = call(*words, experiment=())
+    assert (status, err) == (0, "")
+    assert "  without brightness, contrast and colour  x 3  about " in out
+    assert "48 runs; estimated remaining time" in out
+
+
+def test_axes_have_values_of_the_types_of_their_flags():
+    words = ["--batch-size=8,16", "learning_rate=1e-3,2", "model=v1,v2", "dropout=0.2:0.3,0:0"]
+    assert command.parse_axes(words) == {
+        "batch_size": (8, 16),
+        "learning_rate": (0.001, 2.0),
+        "model": ("v1", "v2"),
+        "dropout": ((0.2, 0.3), (0.0, 0.0)),
+    }
+
+
+def test_two_dots_are_a_range_and_three_dots_a_logarithmic_range():
+    found = command.parse_axes(["shift=0..0.2", "learning-rate=1e-4...1e-2", "batch-size=16..64"])
+    assert found["shift"] == Range(0.0, 0.2)
+    assert found["learning_rate"] == Range(1e-4, 1e-2, log=True)
+    assert found["batch_size"] == Range(16, 64)
+    assert isinstance(found["batch_size"].low, int)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model"], "expected FLAG=VALUE,VALUE"),
+        (["modle=v1"], "did you mean model"),
+        (["batch-size=8,x"], "batch-size=x: expected a whole number"),
+        (["learning-rate=fast"], "learning-rate=fast: expected a number"),
+        (["learning-rate=..1"], "expected a number"),
+        (["dropout=0.2:x"], "dropout=x: expected a number"),
+        (["profile=yes"], "profile=yes: expected true or false"),
+        (["model=v1", "model=v2"], "--grid has model twice"),
+    ],
+)
+def test_an_error_in_an_axis_is_named(words, message):
+    with pytest.raises(InputError, match=message):
+        command.parse_axes(words)
+
+
+def test_a_file_has_all_parts_of_a_sweep(tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        "experiment = 'gtsrb_cnn'\nseeds = 3\nsweep_dir = '/tmp/x'\nretry_failed = true\n"
+        "slurm = ['partition=gpu', 'account=me']\n"
+        "[grid]\nmodel = ['v1', 'v2']\ndropout = [[0.2, 0.3], [0, 0]]\nseed = 3\n"
+        "learning-rate = {low = 1e-4, high = 1e-2, log = true}\nshift = {low = 0, high = 0.2}\n"
+        "[flags]\nepochs = 16\nprogress = false\n[variants]\nwhole = {}\n'no warp' = {shift = 0}\n"
     )
-    assert again.equals(table)
+    found = command.read_file(path)
+    assert found.words == [
+        *("--experiment", "gtsrb_cnn", "--seeds", "3", "--sweep-dir", "/tmp/x"),
+        *("--retry-failed", "--slurm", "partition=gpu", "account=me"),
+    ]
+    assert found.axes == {
+        "model": ("v1", "v2"),
+        "dropout": ([0.2, 0.3], [0, 0]),
+        "seed": (3,),
+        "learning_rate": Range(1e-4, 1e-2, log=True),
+        "shift": Range(0, 0.2),
+    }
+    assert found.fixed == {"epochs": 16, "progress": False}
+    assert found.variants == {"whole": {}, "no warp": {"shift": 0}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grid = [", "is not TOML"),
+        ("grid = ['model=v1']", r"expected a table \[grid\]"),
+        ("[variants]\nwhole = 3", r"expected a table \[variants.'whole'\]"),
+        ("variants = 3", r"expected a table \[variants\]"),
+        ("[grid]\nshift = {low = 1}", "expected low, high and optionally log"),
+    ],
+)
+def test_an_error_in_a_file_is_named(tmp_path, text, message):
+    path = tmp_path / "sweep.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        command.read_file(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fidle_jax.sweep.folder import read_table
+from fidle_jax.sweep.results import read_table
 from tests.integration.processes import EXPERIMENT, finish, outcome, start
 
 SCRIPTS = EXPERIMENT.parent / "slurm"

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from fidle_jax.sweep import folder
+from fidle_jax.sweep import results
 from tests.integration.processes import EXPERIMENT, outcome
 
 SWEEP = EXPERIMENT.with_name("sweep.py")
@@ -75,12 +75,12 @@ def test_a_hundred_runs_over_four_workers_survive_ten_kills(tmp_path, cache):
         0,
         True,
     ), out
-    table = folder.read_table(tmp_path / "disturbed")
+    table = results.read_table(tmp_path / "disturbed")
     assert (len(table), len(set(table["run"]))) == (RUNS, RUNS)
 
     sweep = _start(tmp_path / "undisturbed", cache)
     assert sweep.wait() == 0
-    assert list(folder.read_table(tmp_path / "undisturbed")["run"]) == list(table["run"])
+    assert list(results.read_table(tmp_path / "undisturbed")["run"]) == list(table["run"])
     for run in table["run"]:
         found, expected = (
             outcome(tmp_path / d / "runs" / run) for d in ("disturbed", "undisturbed")

@@ -3,14 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from fidle_jax.sweep import folder
-from fidle_jax.sweep.experiment import load_experiment
-from fidle_jax.sweep.plan import Plan, to_json
+from fidle_jax.sweep import results
+from fidle_jax.sweep.plan import Plan, load_experiment
 
 FILE = Path(__file__).with_name("made_up_experiment.py")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made_up():
     """The experiment that trains nothing."""
     return load_experiment(FILE)
@@ -18,12 +17,12 @@ def made_up():
 
 @pytest.fixture
 def begin(tmp_path, made_up):
-    """``begin(axes, **fields of the plan)``: a plan, and the directory of its sweep, which is begun."""
+    """``begin(axes, **fields)`` returns a plan and the directory of its sweep, which has begun."""
 
-    def begin(axes, epochs=2, **settings):
-        plan = Plan(dataclasses.replace(made_up.defaults, epochs=epochs), axes, **settings)
+    def begin(axes, epochs=2, **fields):
+        plan = Plan(dataclasses.replace(made_up.defaults, epochs=epochs), axes, **fields)
         sweep_dir = tmp_path / "sweep"
-        folder.begin(sweep_dir, to_json(plan) | {"experiment": FILE.name})
+        results.begin(sweep_dir, plan.to_json() | {"experiment": FILE.name})
         return plan, sweep_dir
 
     return begin

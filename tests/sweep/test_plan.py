@@ -1,33 +1,38 @@
-"""A sweep's trials: every combination, or some; each under a name of its own, the same for ever."""
-
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fidle_jax.errors import InputError
-from fidle_jax.sweep.plan import (
-    Plan,
-    Range,
-    all_trials,
-    check_plan,
-    first_trials,
-    later_rungs,
-    to_json,
-)
+from fidle_jax.sweep.plan import Plan, Range, make_plan, typed
 from fidle_jax.train.config import Config
+from tests.sweep.conftest import FILE
 
 RATES = (0.1, 0.2, 0.3, 0.4)
+ADAM_OR_SGD = {"optimizer": ("adam", "sgd")}
 
 
-def test_a_grid_is_every_combination_with_every_seed():
-    plan = Plan(Config(), {"learning_rate": RATES, "optimizer": ("adam", "sgd")}, seeds=3)
-    found = [
-        (t.config.learning_rate, t.config.optimizer, t.config.seed) for t in first_trials(plan)
-    ]
+def test_a_grid_contains_all_combinations_with_all_seeds():
+    plan = Plan(Config(), {"learning_rate": RATES, **ADAM_OR_SGD}, seeds=3)
+    found = [(t.config.learning_rate, t.config.optimizer, t.config.seed) for t in plan.trials()]
     assert found == [(r, o, s) for r in RATES for o in ("adam", "sgd") for s in range(3)]
+
+
+def test_each_variant_runs_with_each_setting_and_changes_several_flags():
+    variants = {"whole": {}, "no warp": {"shift": 0.0, "rotation": 0.0}}
+    trials = Plan(Config(shift=0.1), ADAM_OR_SGD, variants).trials()
+    found = [(t.variant, t.config.optimizer, t.config.shift, t.config.rotation) for t in trials]
+    assert found == [
+        *(("whole", optimizer, 0.1, None) for optimizer in ("adam", "sgd")),
+        *(("no warp", optimizer, 0.0, 0.0) for optimizer in ("adam", "sgd")),
+    ]
+    assert len({trial.name for trial in trials}) == 4
+    assert trials[2].name.startswith("no_warp-adam-")
+    names = Plan(Config(shift=0.1), ADAM_OR_SGD, variants).to_json()["variants"]
+    assert names == {trial.setting: trial.variant for trial in trials}
 
 
 @given(
@@ -38,95 +43,56 @@ def test_a_grid_is_every_combination_with_every_seed():
     parallel=st.sampled_from([(), ("jit",), ("jit", "pmap")]),
     seeds=st.integers(1, 3),
 )
-def test_trials_have_names_of_their_own_that_are_file_names(rates, dropout, parallel, seeds):
+def test_trials_have_unique_names_that_are_file_names(rates, dropout, parallel, seeds):
     axes = {"learning_rate": tuple(rates), "dropout": tuple(dropout), "parallel": parallel}
-    trials = first_trials(Plan(Config(), {k: v for k, v in axes.items() if v}, seeds=seeds))
+    trials = Plan(Config(), {k: v for k, v in axes.items() if v}, seeds=seeds).trials()
     names = [trial.name for trial in trials]
     assert len(set(names)) == len(rates) * max(1, len(dropout)) * max(1, len(parallel)) * seeds
     assert all(len(name) < 120 and not set(name) & set("/ \\\0") for name in names)
     assert len({trial.setting for trial in trials}) == len(names) // seeds
 
 
-def test_names_do_not_change_when_the_flags_are_given_in_another_order():
-    axes = {"optimizer": ("adam", "sgd"), "learning_rate": RATES, "shift": (0.0, 0.1)}
+def test_names_do_not_depend_on_the_order_of_the_flags():
+    axes = {**ADAM_OR_SGD, "learning_rate": RATES, "shift": (0.0, 0.1)}
     for how in ({}, {"search": "random", "samples": 9}):
         one, other = (
-            [t.name for t in first_trials(Plan(Config(), each, **how))]
+            [t.name for t in Plan(Config(), each, **how).trials()]
             for each in (axes, dict(reversed(axes.items())))
         )
         assert one == other
 
 
-def test_names_tell_what_every_run_has():
+def test_names_depend_on_the_flags_of_every_run():
     one, other = (Plan(Config(epochs=n), {"learning_rate": RATES}) for n in (1, 2))
-    names = {t.name for t in first_trials(one)} & {t.name for t in first_trials(other)}
-    assert not names
+    assert not {t.name for t in one.trials()} & {t.name for t in other.trials()}
 
 
 @given(low=st.floats(1e-6, 1), factor=st.floats(1.01, 1e4), log=st.booleans())
-def test_drawn_numbers_are_within_their_range(low, factor, log):
+def test_random_numbers_are_within_their_range(low, factor, log):
     axes = {"learning_rate": Range(low, low * factor, log), "batch_size": Range(8, 64)}
     plan = Plan(Config(), axes, search="random", samples=20)
-    configs = [trial.config for trial in first_trials(plan)]
+    configs = [trial.config for trial in plan.trials()]
     assert all(low * 0.999 <= c.learning_rate <= low * factor * 1.001 for c in configs)
     assert all(8 <= c.batch_size <= 64 and isinstance(c.batch_size, int) for c in configs)
-    assert configs == [trial.config for trial in first_trials(plan)]
+    assert configs == [trial.config for trial in plan.trials()]
 
 
-def test_a_range_by_logarithm_is_drawn_evenly_by_logarithm():
-    plan = Plan(Config(), {"learning_rate": Range(1e-4, 1.0, True)}, search="random", samples=400)
-    below = [t.config.learning_rate < 1e-2 for t in first_trials(plan)]
-    assert 0.4 < sum(below) / len(below) < 0.6
+def _random(axes, samples):
+    return Plan(Config(), axes, search="random", samples=samples).trials()
 
 
-def test_more_samples_begin_with_those_of_fewer():
-    def names(samples):
-        axes = {"learning_rate": Range(0.1, 1.0), "optimizer": ("adam", "sgd")}
-        return [
-            t.name for t in first_trials(Plan(Config(), axes, search="random", samples=samples))
-        ]
+def test_a_logarithmic_range_is_log_uniform():
+    trials = _random({"learning_rate": Range(1e-4, 1.0, True)}, 400)
+    assert 0.4 < sum(t.config.learning_rate < 1e-2 for t in trials) / 400 < 0.6
 
-    assert names(9)[:4] == names(4)
+
+def test_a_larger_random_search_contains_the_smaller_one():
+    axes = {"learning_rate": Range(0.1, 1.0), **ADAM_OR_SGD}
+    assert _random(axes, 9)[:4] == _random(axes, 4)
 
 
 def test_a_setting_that_is_drawn_twice_runs_once():
-    plan = Plan(Config(), {"optimizer": ("adam", "sgd")}, search="random", samples=30)
-    assert len(first_trials(plan)) == 2
-
-
-def _halving(samples=9, seeds=1):
-    axes = {"learning_rate": Range(0.1, 1.0)}
-    return Plan(Config(), axes, seeds=seeds, search="halving", samples=samples, first_epochs=2)
-
-
-def test_halving_has_the_best_third_go_on_for_three_times_as_long():
-    plan = _halving(seeds=2)
-    rate = {t.name: t.config.learning_rate for t in first_trials(plan)}
-    known = all_trials(plan, lambda name: -rate[name] if name in rate else None)
-    best = sorted(set(rate.values()))[:3]
-    second = known[len(rate) :]
-    assert sorted({t.config.learning_rate for t in second}) == best
-    assert [(t.config.epochs, t.config.seed) for t in second] == [(6, 0), (6, 1)] * 3
-    rate |= {t.name: t.config.learning_rate for t in second}
-    third = all_trials(plan, lambda name: -rate[name] if name in rate else None)[len(rate) :]
-    assert {(t.config.epochs, t.config.learning_rate) for t in third} == {(18, best[0])}
-
-
-def test_halving_waits_for_all_of_a_rung():
-    plan = _halving()
-    first = first_trials(plan)
-    assert all_trials(plan, lambda name: None if name == first[3].name else 1.0) == first
-
-
-@pytest.mark.parametrize("samples", [1, 2, 3, 8, 9, 28])
-def test_halving_ends_with_one_setting_and_its_rungs_are_known_before(samples):
-    plan = _halving(samples, seeds=2)
-    known = all_trials(plan, lambda name: 1.0)
-    epochs = sorted({t.config.epochs for t in known})
-    runs = [sum(t.config.epochs == each for t in known) for each in epochs]
-    assert runs[-1] == 2
-    assert [(n, e) for n, e in zip(runs, epochs, strict=True)][1:] == later_rungs(plan)
-    assert to_json(plan)["runs"] == len(known)
+    assert len(_random(ADAM_OR_SGD, 30)) == 2
 
 
 @pytest.mark.parametrize(
@@ -136,29 +102,79 @@ def test_halving_ends_with_one_setting_and_its_rungs_are_known_before(samples):
         ({"axes": {"seed": (1,)}}, "unknown axis of a sweep 'seed'"),
         ({"axes": {"dataset": ("mnist", "24x24-RBG")}}, "unknown dataset '24x24-RBG'"),
         ({"axes": {}}, "the sweep has no axes"),
-        ({"defaults": Config(epochs=3), "search": "halving"}, "leave that flag out"),
-        ({"defaults": Config(validation_fraction=0.0), "search": "halving"}, "by validation"),
         ({"axes": {"model": ("cnn", "v9")}}, "unknown model 'v9'"),
         ({"axes": {"model": ()}}, "the axis model has no values"),
         ({"axes": {"model": ("cnn", "cnn")}}, "the axis model has a value twice"),
-        ({"axes": {"learning_rate": (-1.0,)}}, "--learning-rate is -1.0; expected"),
-        ({"axes": {"learning_rate": Range(0.1, 1.0)}}, "is a range; list its values, or"),
+        ({"axes": {"learning_rate": (-1.0,)}}, "--learning-rate is -1.0; "),
+        ({"axes": {"learning_rate": Range(0.1, 1.0)}}, "is a range; list its values or"),
         ({"axes": {"learning_rate": Range(1.0, 0.1)}, "search": "random"}, "a lower and a higher"),
         ({"axes": {"shift": Range(0, 0.1, True)}, "search": "random"}, "a lower and a higher"),
         ({"search": "random", "samples": 0}, "--search random needs --samples"),
         ({"search": "best"}, "unknown value of --search 'best'"),
         ({"seeds": 0}, "--seeds is 0; expected 1 or more"),
-        ({"axes": {"epochs": (1, 2)}, "search": "halving"}, "leave that flag out"),
+        ({"variants": {"a": {"seed": 1}}}, "unknown flag of the variant 'a' 'seed'"),
+        ({"variants": {"a": {"model": "v9"}}}, "unknown model 'v9'"),
+        ({"variants": {"a": {"epoch": 1}}}, "did you mean epochs"),
+        ({"variants": {"a": {"learning_rate": 1}}}, "'a' sets the axis learning_rate"),
+        ({"axes": {"epochs": [1]}, "fixed": {"epochs": 3}}, "--epochs cannot .* it is an axis"),
+        ({"fixed": {"seed": 3}}, "--seed cannot be given to every run: the sweep sets it"),
+        ({"fixed": {"run_dir": "x"}}, "--run-dir cannot be given to every run: the sweep sets it"),
+        ({"fixed": {"epoch": 1}}, "did you mean epochs"),
+        ({"axes": {"epochs": [1.5]}}, "epochs=1.5: expected a whole number"),
     ],
+    ids=str,
 )
-def test_a_plan_that_cannot_be_run_is_refused_by_name(settings, message):
-    usual = {"defaults": Config(), "axes": {"learning_rate": RATES}, "samples": 3}
+def test_an_error_in_a_plan_is_named(settings, message):
+    usual = {"axes": {"learning_rate": RATES}, "fixed": {}, "samples": 3}
     with pytest.raises(InputError, match=message):
-        check_plan(Plan(**usual | settings))
+        make_plan(FILE, **usual | settings)
 
 
-def test_a_plan_as_json_does_not_tell_where_data_lies(tmp_path):
+def test_a_plan_as_json_does_not_depend_on_where_data_is(tmp_path):
     plan = Plan(Config(), {"learning_rate": RATES, "optimizer": ("adam",)})
     elsewhere = dataclasses.replace(plan, defaults=Config(archives=tmp_path, data_dir=tmp_path))
-    assert json.dumps(to_json(plan)) == json.dumps(to_json(elsewhere))
-    assert json.dumps(to_json(plan)) != json.dumps(to_json(dataclasses.replace(plan, seeds=2)))
+    assert json.dumps(plan.to_json()) == json.dumps(elsewhere.to_json())
+    more = dataclasses.replace(plan, seeds=2).to_json()
+    assert json.dumps(plan.to_json()) != json.dumps(more)
+    assert (plan.to_json()["runs"], more["runs"]) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("weight_decay", 0, 0.0),
+        ("batch_size", 8, 8),
+        ("dropout", [0, 0.5], (0.0, 0.5)),
+        ("dropout", 0, (0.0,)),
+        ("model", "cnn", "cnn"),
+        ("archives", "/x", Path("/x")),
+        ("learning_rate", None, None),
+    ],
+)
+def test_a_value_is_converted_to_the_type_of_its_flag(name, value, expected):
+    found = typed(name, value)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", "fast", "learning-rate=fast: expected a number"),
+        ("batch_size", 8.5, "batch-size=8.5: expected a whole number"),
+        ("batch_size", True, "batch-size=True: expected a whole number"),
+        ("model", 3, "model=3: expected text"),
+        ("dropout", ["x"], "dropout=x: expected a number"),
+    ],
+)
+def test_a_value_of_another_type_is_named(name, value, message):
+    with pytest.raises(InputError, match=message):
+        typed(name, value)
+
+
+def test_the_same_sweep_in_other_types_is_the_same_plan():
+    how = {"search": "random", "samples": 3}
+    one = make_plan(FILE, {"shift": Range(0, 1), "weight_decay": [0, 0.1]}, {"width": 1}, **how)
+    other = make_plan(
+        FILE, {"weight_decay": (0.0, 0.1), "shift": Range(0.0, 1.0)}, {"width": 1.0}, **how
+    )
+    assert one == other

@@ -1,0 +1,140 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fidle_jax.report.tables import (
+    TEST,
+    VALIDATION,
+    average_over_seeds,
+    best_in_cells,
+    criterion,
+    importance,
+    rank_settings,
+    settings_markdown,
+)
+
+
+def table(rows):
+    """A table of runs (dataset, model, seed, validation, test)."""
+    frame = pd.DataFrame(rows, columns=["dataset", "model", "seed", VALIDATION, TEST])
+    frame["setting"] = frame["dataset"] + "-" + frame["model"]
+    frame["run"] = frame["setting"] + "-seed" + frame["seed"].astype(str)
+    return frame.assign(train_seconds=[float(k) for k in range(len(frame))], parameters=1234)
+
+
+RUNS = [
+    ("a", "v1", 0, 0.90, 0.99),
+    ("a", "v1", 1, 0.92, 0.99),
+    ("b", "v1", 0, 0.95, 0.80),
+    ("b", "v1", 1, 0.97, 0.82),
+    ("a", "v2", 0, 0.94, 0.90),
+]
+AXES = ["dataset", "model"]
+
+
+def test_settings_have_mean_and_deviation_over_their_seeds_in_the_order_of_the_runs():
+    first, second, third = average_over_seeds(table(RUNS[::-1])).to_dict("records")
+    assert [row["setting"] for row in (first, second, third)] == ["a-v2", "b-v1", "a-v1"]
+    assert second[VALIDATION] == pytest.approx(0.96)
+    assert second[f"{VALIDATION} spread"] == pytest.approx(np.std([0.95, 0.97], ddof=1))
+    assert second[TEST] == pytest.approx(0.81)
+    assert (second["seeds"], second["run"], second["parameters"]) == (2, "b-v1-seed0", 1234)
+    assert second["train_seconds"] == 1.5
+    assert np.isnan(first[f"{TEST} spread"])
+
+
+def test_the_best_setting_on_validation_is_first_and_incomplete_settings_are_last():
+    assert list(rank_settings(table(RUNS), AXES)["setting"]) == ["b-v1", "a-v1", "a-v2"]
+    runs = [*RUNS, ("b", "v2", 0, 0.99, 0.99)]
+    assert list(rank_settings(table(runs), AXES)["model"]) == ["v1", "v1", "v2", "v2"]
+
+
+def test_runs_without_validation_are_ranked_on_the_test_set():
+    runs = [(*run[:3], None, run[4]) for run in RUNS]
+    assert criterion(table(RUNS)) == VALIDATION
+    assert criterion(table(runs)) == TEST
+    assert rank_settings(table(runs), AXES)["dataset"].iloc[0] == "a"
+
+
+def test_variants_are_compared_with_the_baseline_seed_by_seed():
+    rows = [("whole", 0, 0.90, 0.8), ("whole", 1, 0.92, 0.9), ("less", 1, 0.91, 0.9)]
+    rows += [("less", 0, 0.86, 0.8)]
+    frame = table([("a", *row) for row in rows]).rename(columns={"model": "variant"})
+    settings = rank_settings(frame, ["variant"], "whole").set_index("variant")
+    less, whole = settings.loc["less"], settings.loc["whole"]
+    differences = [-0.04, -0.01]
+    assert less[f"{VALIDATION} difference"] == pytest.approx(np.mean(differences))
+    spread = less[f"{VALIDATION} difference spread"]
+    assert spread == pytest.approx(np.std(differences, ddof=1))
+    assert (whole[f"{TEST} difference"], less[f"{TEST} difference"]) == (0, 0)
+    lines = settings_markdown(settings.reset_index(), ["variant"]).splitlines()
+    head = "| variant | seeds | validation, % | difference | test, % | difference | seconds |"
+    assert lines[0].startswith(head)
+    assert lines[3].startswith(
+        "| less | 2 | 88.50 ± 3.54 | \N{MINUS SIGN}2.50 ± 2.12 | 85.00 ± 7.07"
+    )
+
+
+def test_the_markdown_table_has_the_best_setting_in_bold():
+    lines = settings_markdown(rank_settings(table(RUNS), AXES), AXES).splitlines()
+    head = "| dataset | model | seeds | validation, % | test, % | seconds | parameters |"
+    assert lines[0] == head
+    best = "| **b** | **v1** | **2** | **96.00 ± 1.41** | **81.00 ± 1.41** | **2** | **1,234** |"
+    assert lines[2] == best
+    assert lines[4] == "| a | v2 | 1 | 94.00 | 90.00 | 4 | 1,234 |"
+
+
+def test_each_pair_of_values_has_its_best_setting():
+    rows = [(*run, "adam") for run in RUNS]
+    rows += [("a", "v1", seed, 0.99, 0.9, "sgd") for seed in (0, 1)]
+    frame = table([row[:5] for row in rows]).assign(optimizer=[row[5] for row in rows])
+    frame["setting"] += frame["optimizer"]
+    settings = rank_settings(frame, [*AXES, "optimizer"])
+    indices = best_in_cells(settings, *AXES)
+    assert settings.iloc[int(indices.loc["a", "v1"])]["optimizer"] == "sgd"
+    assert np.isnan(indices.loc["b", "v2"])
+
+
+def grid(effect_a, effect_b, noise, seeds=4):
+    random = np.random.default_rng(0)
+    return table(
+        [
+            (f"a{i}", f"b{j}", s, 0.5 + effect_a * i + effect_b * j + noise * random.normal(), 0.5)
+            for i in range(3)
+            for j in range(3)
+            for s in range(seeds)
+        ]
+    )
+
+
+def test_the_flag_with_the_largest_effect_is_the_most_important():
+    shares = importance(grid(0.1, 0.01, 0.001), AXES)
+    assert list(shares) == AXES
+    assert shares["dataset"] == pytest.approx(0.99, abs=0.01)
+    assert 0 < shares["model"] < 0.02
+    assert list(importance(grid(0.01, 0.1, 0.001), AXES)) == AXES[::-1]
+
+
+def test_flags_without_effect_have_almost_no_share():
+    shares = importance(grid(0, 0, 0.01, seeds=40), AXES)
+    assert all(share < 0.03 for share in shares.values())
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+def test_shares_are_between_0_and_1(accuracies):
+    rows = [("ab"[k % 2], f"v{k % 3}", k, x, x) for k, x in enumerate(accuracies)]
+    shares = [share for share in importance(table(rows), AXES).values() if share == share]
+    assert all(0 <= share <= 1 for share in shares)
+
+
+def test_many_numbers_are_grouped_into_quartiles():
+    frame = grid(0.1, 0, 0.001).assign(learning_rate=np.linspace(0.1, 1, 36))
+    assert importance(frame, ["learning_rate"])["learning_rate"] > 0.7
+
+
+def test_the_share_of_an_axis_is_unknown_with_one_value_or_one_run_per_value():
+    one_value, own_value = grid(0.1, 0.1, 0.01).assign(dataset="a"), table(RUNS[3:])
+    assert np.isnan(importance(one_value, ["dataset"])["dataset"])
+    assert np.isnan(importance(own_value, ["dataset"])["dataset"])

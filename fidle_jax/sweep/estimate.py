@@ -109,7 +109,7 @@ def work_of(config: Config) -> Work | None:
     train = examples * config.scale * (1 - held_out)
     validation = tests if config.hold_out == "test" else examples * config.scale * held_out
     # Each parameter is used once at each position of its layer's output.
-    products = sum(row.parameters * math.prod(row.output_shape[1:-1]) for row in rows)
+    products = sum(row.parameters * math.prod(row.output_shape[1:][:-1]) for row in rows)
     return Work(
         examples=config.epochs * (train + validation / PASSES),
         operations=PASSES * 2 * products,

@@ -10,10 +10,10 @@ import fidle_jax
 from fidle_jax.data import Split
 from fidle_jax.data.batches import padded_order
 from fidle_jax.nn import MODELS
+from fidle_jax.train.compiled_steps import compile_steps
 from fidle_jax.train.config import Config, resolve
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
 from fidle_jax.train.parallel import make_mesh
-from fidle_jax.train.program import compile_program
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task, train_chunk
 from peers.case import LEARNING_RATE, Case, Trainer, made_up_images
@@ -25,8 +25,8 @@ def prepare(case: Case, parallel: str = "jit") -> Trainer:
     config = dataclasses.replace(config, parallel=parallel)
     nothing = Split(images.images[:0], images.labels[:0])
     schedule = make_schedule(config, len(images.labels) // case.batch_size)
-    program = compile_program(task, schedule, make_mesh(None), state, images, nothing, config)
-    return _trainer(program.train, program.place(state), program.order(0))
+    program = compile_steps(task, schedule, make_mesh(None), state, images, nothing, config)
+    return _trainer(program.train, program.replicate(state), program.order(0))
 
 
 def prepare_pmap(case: Case) -> Trainer:

@@ -1,23 +1,49 @@
-"""``--launch``: the experiment as a job, here or on a cluster, watched from the terminal where it is here."""
+"""``--launch`` and ``--distributed``: an experiment as a job, or as one of several processes."""
 
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fidle_jax.cli.flags import Flags
+from fidle_jax.cli.terminal import FAILED, INTERRUPTED
 from fidle_jax.errors import InputError
 from fidle_jax.train.run_dir import check_new, default_run_dir, hold
 from fidle_jax.train.words import as_words
 
-A_YEAR = 365 * 24 * 60
-FAILED, INTERRUPTED = 1, 130
 SAVE_SECONDS = 60
+# Flags that may differ between the processes of a run.
+LOCAL_FLAGS = ("process_index", "coordinator", "archives", "data_dir", "progress", "debug")
+
+
+def join_processes(flags: Flags, experiment: str, resume_command: Callable[[], str]) -> None:
+    """Join the other processes of the run, and check that they have the same flags."""
+    import jax
+
+    from fidle_jax.train import distributed
+
+    # This service would replace our handler of SIGTERM.
+    jax.config.update("jax_enable_preemption_service", False)
+    distributed.join(
+        flags.coordinator,
+        flags.processes,
+        flags.process_index,
+        wait_seconds=flags.connect_seconds,
+        resume_command=resume_command,
+        debug=flags.debug,
+    )
+    settings = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in vars(flags).items()
+        if name not in LOCAL_FLAGS
+    }
+    distributed.check_same({"the experiment": experiment, **settings, "JAX": jax.__version__})
 
 
 def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
-    """Submits what ``flags`` ask for, and follows it if it runs here; returns the exit status."""
-    from fidle_jax.train.launch import submit
+    """Submit the run as a job. Follow a local job until it ends. Return the exit status."""
+    from fidle_jax.train.launch import A_YEAR, submit
 
     run_dir = flags.run_dir or default_run_dir(experiment)
     if not flags.resume:
@@ -36,40 +62,39 @@ def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
             timeout_min=flags.minutes or (60 if flags.launch == "slurm" else A_YEAR),
             **({"cpus_per_task": flags.cpus_per_task} if flags.cpus_per_task else {}),
         )
-    # submitit's own, and whatever a cluster answers.
-    except Exception as error:
+    except Exception as error:  # submitit and the cluster raise many types
         reason = " ".join(str(error).split())
-        raise InputError(f"--launch {flags.launch}: the job was not taken: {reason}") from error
-    print(f"job {job.job_id}; run directory: {run_dir}; what it prints: {job.paths.stdout}")
+        raise InputError(f"--launch {flags.launch}: the job was refused: {reason}") from error
+    print(f"job {job.job_id}; run directory: {run_dir}; output: {job.paths.stdout}")
     if flags.launch == "slurm":
-        print(f"to watch: squeue --job {job.job_id}; to end it: scancel {job.job_id}")
+        print(f"to watch: squeue --job {job.job_id}; to cancel: scancel {job.job_id}")
         return 0
     return _follow(job, run_dir)
 
 
 def _follow(job, run_dir: Path) -> int:
-    """Shows what the first process prints, until the job ends; returns the run's exit status."""
+    """Show what the first process prints until the job ends. Return the exit status of the run."""
     shown = {job.paths.stdout: 0, job.paths.stderr: 0}
     try:
         while not job.done():
             time.sleep(0.2)
-            _show_more(shown)
+            _show_new_lines(shown)
     except KeyboardInterrupt:
         job.cancel()
-        _await_release(run_dir)
-        _show_more(shown)
+        _wait_until_saved(run_dir)
+        _show_new_lines(shown)
         return INTERRUPTED
-    _show_more(shown)
+    _show_new_lines(shown)
     try:
         return max(job.results())
-    except Exception as error:  # submitit's own, of many kinds
+    except Exception as error:  # submitit raises many types
         reason = " ".join(str(error).split())[:300]
         print(f"error: the job ended without a result: {reason}", file=sys.stderr)
         return FAILED
 
 
-def _await_release(run_dir: Path) -> None:
-    """Returns when no process writes the run any more: one that was cancelled saves first."""
+def _wait_until_saved(run_dir: Path) -> None:
+    """Wait until no process writes to ``run_dir``, because a cancelled run saves first."""
     deadline = time.monotonic() + SAVE_SECONDS
     while run_dir.exists() and time.monotonic() < deadline:
         try:
@@ -79,13 +104,13 @@ def _await_release(run_dir: Path) -> None:
             time.sleep(0.2)
 
 
-def _show_more(shown: dict[Path, int]) -> None:
-    """The lines that are new in the job's files, without submitit's own."""
+def _show_new_lines(shown: dict[Path, int]) -> None:
+    """Print the complete new lines of the job's files, without those of submitit."""
     for path, stream in zip(shown, (sys.stdout, sys.stderr), strict=True):
         if path.exists():
             text = path.read_bytes()[shown[path] :]
-            whole = text[: text.rfind(b"\n") + 1]
-            shown[path] += len(whole)
-            lines = whole.decode(errors="replace").splitlines(keepends=True)
+            complete = text[: text.rfind(b"\n") + 1]
+            shown[path] += len(complete)
+            lines = complete.decode(errors="replace").splitlines(keepends=True)
             stream.writelines(line for line in lines if not line.startswith("submitit "))
             stream.flush()

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fidle_jax.cli.flags import Flags, check_flags
-from fidle_jax.cli.join import join_others
-from fidle_jax.cli.launch import launch
+from fidle_jax.cli.launch import join_processes, launch
 from fidle_jax.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -69,14 +68,14 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
     import jax
 
     from fidle_jax.report import write_report
-    from fidle_jax.train import processes
+    from fidle_jax.train import distributed
     from fidle_jax.train.loop import Interrupted, NotFinite
     from fidle_jax.train.run import run
 
     run_dir = flags.run_dir or default_run_dir(experiment)
     if flags.distributed:
-        join_others(flags, experiment, lambda: _resume_command(run_dir))
-        run_dir = Path(processes.gather_texts(str(run_dir))[0])
+        join_processes(flags, experiment, lambda: _resume_command(run_dir))
+        run_dir = Path(distributed.gather_texts(str(run_dir))[0])
     _configure(flags.debug)
     config = dataclasses.replace(flags.config(), run_dir=run_dir)
     try:
@@ -84,18 +83,18 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
         if result and not (run_dir / "report.html").exists():
             with hold(run_dir):
                 write_report(run_dir)
-        processes.wait_for_all("the report is written")
-    except (processes.InputErrorOfAll, NotFinite) as error:
+        distributed.barrier("the report is written")
+    except (distributed.SharedInputError, NotFinite) as error:
         return fail(error, FAILED if isinstance(error, NotFinite) else WRONG_INPUT)
     except Interrupted:
-        return _interrupted(run_dir) if processes.is_first() else INTERRUPTED
+        return _interrupted(run_dir) if distributed.is_first() else INTERRUPTED
     except OSError as error:
         hint = f"; once that is mended, go on with: {_resume_command(run_dir)}"
         status = fail(error, FAILED, hint)
         return _leave(status) if flags.distributed else status
     except jax.errors.JaxRuntimeError:
         if flags.distributed:
-            processes.await_verdict()
+            distributed.wait_for_abort()
         raise
     except KeyboardInterrupt:
         if not (run_dir / "config.json").exists():

@@ -16,13 +16,11 @@ import submitit
 from fidle_jax.errors import InputError
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import Experiment, Plan, Trial
-from fidle_jax.train.child import Child
-from fidle_jax.train.launch import SIGNAL_SECONDS, stderr_into
+from fidle_jax.train.launch import A_YEAR, Child, make_executor, redirect_stderr
 
 INTERRUPTED = 130
 # A run that is killed by a signal resumes, but not forever: there may be too little memory for it.
 MOST_STARTS = 3
-A_YEAR = 365 * 24 * 60  # minutes
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 60
 DEVICES = Path("/dev")
@@ -248,12 +246,11 @@ def run_local(
                 reported.add(name)
                 report(f"{name}: {outcome}")
 
-    executor = submitit.AutoExecutor(folder=sweep_dir / "jobs", cluster="local")
-    executor.update_parameters(name=experiment.file.stem, timeout_min=A_YEAR)
+    executor = make_executor(sweep_dir / "jobs", "local", experiment.file.stem, timeout_min=A_YEAR)
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     jobs: list[submitit.Job] = []
     try:
-        with stderr_into(sweep_dir / "jobs" / "controllers.err"):
+        with redirect_stderr(sweep_dir / "jobs" / "controllers.err"):
             for k in range(workers):
                 worker = Worker(
                     sweep_dir, experiment, plan, k, workers, seconds=seconds or {}, gpus=gpus
@@ -302,18 +299,13 @@ def submit_to_slurm(
     Raises:
         RuntimeError, OSError, FailedJobError: There is no such cluster, or it rejects the jobs.
     """
-    executor = submitit.AutoExecutor(
-        folder=sweep_dir / "jobs", cluster="slurm", slurm_max_num_timeout=10_000
-    )
-    if cpus := parameters.get("cpus_per_task"):
-        # srun does not inherit this from sbatch.
-        parameters |= {"slurm_srun_args": [f"--cpus-per-task={cpus}"]}
-    executor.update_parameters(
-        name=experiment.file.stem,
+    executor = make_executor(
+        sweep_dir / "jobs",
+        "slurm",
+        experiment.file.stem,
+        slurm,
         timeout_min=minutes,
         slurm_array_parallelism=workers,
-        slurm_signal_delay_s=SIGNAL_SECONDS,
-        slurm_additional_parameters=slurm,
         **parameters,
     )
     # A waiting job would block its GPU.

@@ -1,28 +1,52 @@
-"""An experiment as a job of submitit: processes on this machine, or a job of Slurm."""
+"""Run an experiment as a submitit job: in processes on this machine, or on a Slurm cluster."""
 
 import contextlib
 import dataclasses
 import os
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import submitit
 
-from fidle_jax.train.child import Child
+SIGNAL_SECONDS = 120  # time to save between the signal and the time limit
+A_YEAR = 365 * 24 * 60  # in minutes, as a time limit
+MAX_REQUEUES = 10_000
 
-# Before a time limit, the time that a run has to save its state.
-SIGNAL_SECONDS = 120
+
+class Child:
+    """A child process that a signal handler may wait for while the program waits for it too."""
+
+    def __init__(self, command: list[str], **options):
+        self._process = subprocess.Popen(command, **options)
+        self._statuses: list[int] = []
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        self._statuses.append(self._process.wait())
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._process.terminate()
+
+    def wait(self) -> int:
+        """Wait without a lock until the process ends. Return its exit status."""
+        while not self._statuses:
+            time.sleep(0.05)
+        return self._statuses[0]
 
 
 @dataclasses.dataclass
 class Experiment:
-    """What each process of the job calls: an experiment's file with its flags, in a process of its own.
+    """The function of a job: it runs an experiment's file in a child process.
 
     Attributes:
-        file: the experiment's file.
-        words: its flags, without ``--run-dir`` and ``--resume``.
-        run_dir: where the run is written; one that is there already goes on.
+        file: The experiment's file.
+        words: Its flags, without ``--run-dir`` and ``--resume``.
+        run_dir: The run directory. A run that exists there is resumed.
     """
 
     file: Path
@@ -30,50 +54,66 @@ class Experiment:
     run_dir: Path
 
     def __call__(self) -> int:
-        """Returns the run's exit status; on a cluster one that is not 0 ends the job with it."""
+        """Return the exit status. On a cluster, exit with it unless it is 0."""
         job = submitit.JobEnvironment()
-        words = [*self.words, "--run-dir", str(self.run_dir), *_where(job)]
+        words = [*self.words, "--run-dir", str(self.run_dir), *_distributed_flags(job)]
         if (self.run_dir / "config.json").exists():
             words.append("--resume")
-        command = [sys.executable, str(self.file), *words]
-        self._process = Child(command, env=os.environ | _devices(job))
+        environment = dict(os.environ)
+        if job.cluster == "local" and job.num_tasks > 1:
+            environment["JAX_LOCAL_DEVICE_IDS"] = str(job.local_rank)  # one GPU per process
+        self._child = Child([sys.executable, str(self.file), *words], env=environment)
         try:
-            status = self._process.wait()
+            status = self._child.wait()
         except KeyboardInterrupt:
-            self._process.terminate()
-            status = self._process.wait()
+            self._child.terminate()
+            status = self._child.wait()
         if status and job.cluster != "local":
             raise SystemExit(status)
         return status
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Called by submitit before the job's time is over: has the run saved, and asks for it again."""
-        if process := getattr(self, "_process", None):
-            process.terminate()
-            process.wait()
-        again = Experiment(self.file, self.words, self.run_dir)
-        return submitit.helpers.DelayedSubmission(again)
+        """Save the run and submit it again. submitit calls this before the time limit."""
+        if child := getattr(self, "_child", None):
+            child.terminate()
+            child.wait()
+        return submitit.helpers.DelayedSubmission(dataclasses.replace(self))
 
 
-def _where(job: submitit.JobEnvironment) -> list[str]:
-    """What the experiment's process has to know of the others."""
+def _distributed_flags(job: submitit.JobEnvironment) -> list[str]:
     if job.num_tasks == 1:
         return []
     if job.cluster == "slurm":
-        return ["--distributed"]  # JAX finds out the rest from Slurm
-    # Below those that Linux gives out by itself.
-    port = 20_000 + int(job.job_id.partition("_")[0]) % 10_000
+        return ["--distributed"]  # JAX takes the rest from Slurm
+    port = 20_000 + int(job.job_id.partition("_")[0]) % 10_000  # below Linux's ephemeral ports
     return [
         *("--distributed", "--coordinator", f"127.0.0.1:{port}"),
         *("--processes", str(job.num_tasks), "--process-index", str(job.global_rank)),
     ]
 
 
-def _devices(job: submitit.JobEnvironment) -> dict[str, str]:
-    """The environment that gives a process of several on this machine its own GPU."""
-    if job.cluster != "local" or job.num_tasks == 1:
-        return {}
-    return {"JAX_LOCAL_DEVICE_IDS": str(job.local_rank)}
+def make_executor(
+    folder: Path, cluster: str, name: str, slurm: dict[str, str] | None = None, **parameters
+) -> submitit.AutoExecutor:
+    """Return an executor whose jobs are signalled and queued again at their time limit.
+
+    Args:
+        folder: Directory of the jobs' files.
+        cluster: "local" or "slurm".
+        name: Name of the jobs.
+        slurm: Further parameters of sbatch.
+        **parameters: Parameters of `submitit.AutoExecutor`: nodes, tasks_per_node, timeout_min, ...
+    """
+    requeues = {f"{cluster}_max_num_timeout": MAX_REQUEUES}
+    executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **requeues)
+    if cluster == "slurm":
+        parameters |= {"slurm_signal_delay_s": SIGNAL_SECONDS}
+        parameters |= {"slurm_additional_parameters": slurm or {}}
+        if cpus := parameters.get("cpus_per_task"):
+            # srun does not inherit this from sbatch.
+            parameters |= {"slurm_srun_args": [f"--cpus-per-task={cpus}"]}
+    executor.update_parameters(name=name, **parameters)
+    return executor
 
 
 def submit(
@@ -84,50 +124,40 @@ def submit(
     slurm: dict[str, str] | None = None,
     **parameters,
 ) -> submitit.Job:
-    """Starts the experiment ``file``, with its flags ``words``, as a job; what it prints goes beside
-    ``run_dir``, into ``RUN_DIR.jobs``.
+    """Start the experiment ``file`` as a job. Its output is written to ``RUN_DIR.jobs``.
 
     Args:
-        file: the experiment's file.
-        words: its flags, without ``--run-dir`` and ``--resume``.
-        run_dir: where the run is written, on a disk that all machines share.
+        file: The experiment's file.
+        words: Its flags, without ``--run-dir`` and ``--resume``.
+        run_dir: The run directory, on a disk that all machines share.
         cluster: "local" or "slurm".
-        slurm: further parameters of sbatch.
-        **parameters: of `submitit.AutoExecutor`: nodes, tasks_per_node, timeout_min, ...
+        slurm: Further parameters of sbatch.
+        **parameters: Parameters of `submitit.AutoExecutor`.
 
     Raises:
-        RuntimeError, OSError, FailedJobError: there is no such cluster, or it refuses the job.
+        RuntimeError, OSError, FailedJobError: The cluster does not exist or refuses the job.
     """
     run_dir = run_dir.absolute()
     folder = run_dir.with_name(f"{run_dir.name}.jobs")
-    # It may run out of time as often as it needs to.
-    often = {f"{cluster}_max_num_timeout": 10_000}
-    executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **often)
-    if cluster == "slurm":
-        parameters |= {"slurm_signal_delay_s": SIGNAL_SECONDS}
-        parameters |= {"slurm_additional_parameters": slurm or {}}
-        if cpus := parameters.get("cpus_per_task"):
-            # What srun does not take over from sbatch.
-            parameters |= {"slurm_srun_args": [f"--cpus-per-task={cpus}"]}
-    executor.update_parameters(name=file.stem, **parameters)
-    with stderr_into(folder / "controller.err"):
+    executor = make_executor(folder, cluster, file.stem, slurm, **parameters)
+    with redirect_stderr(folder / "controller.err"):
         return executor.submit(Experiment(file.absolute(), tuple(words), run_dir))
 
 
 @contextlib.contextmanager
-def stderr_into(file: Path) -> Iterator[None]:
-    """Processes that start within it write their stderr to ``file``.
+def redirect_stderr(file: Path) -> Iterator[None]:
+    """Redirect the stderr of processes started in the block to ``file``.
 
-    submitit's local controller has a traceback for each interrupt; what the job itself prints has files
-    of its own.
+    submitit's local controller prints a traceback for each interrupt. The output of the job itself has
+    files of its own.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     try:
         with file.open("ab") as output:
             os.dup2(output.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)

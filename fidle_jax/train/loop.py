@@ -1,4 +1,4 @@
-"""The loop around the compiled steps: chunks, epochs, validation, and what is written when."""
+"""The loop around the compiled steps: chunks of steps, epochs, validation, and when files are written."""
 
 import dataclasses
 import math
@@ -12,25 +12,25 @@ import numpy as np
 from jaxtyping import PyTree
 
 from fidle_jax.train.checkpoints import Checkpoints
-from fidle_jax.train.measure import PROFILED_STEPS, peak_memory_bytes, trace
-from fidle_jax.train.processes import decide, is_first
-from fidle_jax.train.program import Program
+from fidle_jax.train.compiled_steps import CompiledSteps
+from fidle_jax.train.distributed import gather, is_first
+from fidle_jax.train.resources import PROFILED_STEPS, peak_memory_bytes, trace
+from fidle_jax.train.run_logger import NullLogger, RunLogger
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
-from fidle_jax.train.writers import Journal, Silence
 
-# Long enough that Python costs nothing, short enough that Ctrl-C and the bar answer at once.
+# Long enough to hide Python overhead, short enough to respond to Ctrl-C.
 CHUNK_SECONDS = 0.25
-# From one checkpoint to the next at least so many times as long as one takes, on a CPU of the same cores.
-SAVES_APART = 10
+# The time between two checkpoints is at least this multiple of the time to write one.
+CHECKPOINT_SPACING = 10
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; its state has been saved."""
+    """A signal stopped the run after its state was saved."""
 
 
 class NotFinite(RuntimeError):
-    """The loss, or the weights after a step, are infinite or not a number."""
+    """The loss or the weights are infinite or NaN."""
 
     def __init__(self, what: str, step: int):
         super().__init__(
@@ -41,14 +41,16 @@ class NotFinite(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long a run is, and how it is watched.
+    """Length of a run, and how it is observed.
 
     Attributes:
-        run_dir: where it is written.
-        epochs: times that each of ``examples`` is seen, in ``steps_per_epoch`` steps.
-        checkpoint_seconds: least time between two checkpoints, more where one takes long; 0: none.
-        progress: show a bar, where there is a terminal.
-        profile: write a trace of a few steps, too.
+        run_dir: The run directory.
+        epochs: Number of epochs.
+        steps_per_epoch: Steps per epoch.
+        examples: Training examples.
+        checkpoint_seconds: Minimum time between two checkpoints; 0 saves after every chunk.
+        progress: Show a progress bar if stderr is a terminal.
+        profile: Write a profiler trace of a few steps.
     """
 
     run_dir: Path
@@ -62,16 +64,16 @@ class Plan:
 
 @dataclasses.dataclass
 class Record:
-    """What the host knows of a run so far; saved with each checkpoint.
+    """What the host knows about a run. It is saved with each checkpoint.
 
     Attributes:
-        rows: of metrics.csv, one an epoch.
-        best_accuracy: highest on validation so far; None before the first, and without validation.
-        best_loss: the validation loss that goes with it; the lower decides between equals.
-        best_epoch: the epoch, from 1, whose variables are the best; 0: the initial ones.
-        seconds: of the epoch in hand, with validation and saving, without compilation.
-        step_seconds: of the epoch in hand, the training steps alone.
-        all_step_seconds: the training steps of the whole run.
+        rows: Rows of metrics.csv, one per epoch.
+        best_accuracy: Best validation accuracy so far, or None.
+        best_loss: Validation loss of that epoch, which breaks ties.
+        best_epoch: Epoch with the best variables, starting at 1; 0 means the initial ones.
+        seconds: Time of the current epoch, with validation and saving, without compilation.
+        step_seconds: Time of the training steps of the current epoch.
+        all_step_seconds: Time of the training steps of the whole run.
     """
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -84,15 +86,12 @@ class Record:
 
 
 class Loop:
-    """A run in hand: the state, the best variables so far, and the record of both.
-
-    ``run`` takes it to the last epoch; ``state``, ``best`` and ``record`` then are the result.
-    """
+    """A run in progress. After `run`, ``state``, ``best`` and ``record`` are the result."""
 
     def __init__(
         self,
         plan: Plan,
-        program: Program,
+        compiled: CompiledSteps,
         state: TrainState,
         best: PyTree,
         record: Record,
@@ -100,86 +99,84 @@ class Loop:
         stop: Stop,
     ):
         self.state, self.best, self.record = state, best, record
-        self._plan, self._program, self._checkpoints, self._stop = plan, program, checkpoints, stop
+        self._plan, self._compiled = plan, compiled
+        self._checkpoints, self._stop = checkpoints, stop
         self._chunk_steps, self._chunks = 1, 0
 
     def run(self) -> None:
-        """Trains to the last epoch.
+        """Train up to the last epoch.
 
         Raises:
-            Interrupted: a stop was requested; the state is saved.
-            NotFinite: the loss is not finite; the last good checkpoint is kept.
-            OSError: something could not be written.
+            Interrupted: A stop was requested. The state is saved.
+            NotFinite: The loss is not finite. The last good checkpoint is kept.
+            OSError: A file could not be written.
         """
+        plan = self._plan
         self._time = self._save_time = time.perf_counter()
         self._saving, self._save_seconds = False, 0.0
-        done = int(self.state.step) // self._plan.steps_per_epoch
-        self._journal = self._open_journal(done) if is_first() else Silence()
+        done, position = divmod(int(self.state.step), plan.steps_per_epoch)
+        self._logger = NullLogger()
+        if is_first():
+            seen = done * plan.examples + int(self.state.totals.examples) * (position > 0)
+            self._logger = RunLogger(
+                plan.run_dir,
+                int(self.state.step),
+                self.record.rows,
+                total_images=plan.epochs * plan.examples,
+                seen_images=seen,
+                progress=plan.progress,
+            )
         try:
-            for epoch in range(done, self._plan.epochs):
+            for epoch in range(done, plan.epochs):
                 self._train_epoch(epoch)
                 self._finish_epoch(epoch)
             self._save()
-            self._journal.end()
+            self._logger.finish()
         finally:
-            self._journal.close()
-            # However the run ends, the checkpoint that is being written becomes whole.
+            self._logger.close()
+            # Complete the checkpoint that is being written, however the run ends.
             self._checkpoints.wait()
 
-    def _open_journal(self, done: int) -> Journal:
-        plan = self._plan
-        seen = done * plan.examples + int(self.state.totals.examples) * (self._position() > 0)
-        return Journal(
-            plan.run_dir,
-            int(self.state.step),
-            self.record.rows,
-            plan.epochs * plan.examples,
-            seen,
-            plan.progress,
-        )
-
-    def _position(self) -> int:
-        return int(self.state.step) % self._plan.steps_per_epoch
-
     def _train_epoch(self, epoch: int) -> None:
-        position = self._position()
+        plan = self._plan
+        position = int(self.state.step) % plan.steps_per_epoch
         if position == 0:
-            zeros = self._program.place(jax.device_get(Totals.zeros()))
+            zeros = self._compiled.replicate(jax.device_get(Totals.zeros()))
             self.state = self.state.replace(totals=zeros)
-        order = self._program.order(epoch)
-        while position < self._plan.steps_per_epoch:
+        order = self._compiled.order(epoch)
+        while position < plan.steps_per_epoch:
             self._chunks += 1
-            # The second chunk's: what the first one costs happens once.
-            profiled = self._plan.profile and self._chunks == 2
+            # Profile the second chunk, because the first one includes one-time costs.
+            profiled = plan.profile and self._chunks == 2
             steps = PROFILED_STEPS if profiled else self._chunk_steps
-            until = min(position + steps, self._plan.steps_per_epoch)
-            with trace(self._plan.run_dir / "profile" if profiled and is_first() else None):
+            until = min(position + steps, plan.steps_per_epoch)
+            with trace(plan.run_dir / "profile" if profiled and is_first() else None):
                 self._tick()
-                train = self._each_step if profiled else self._program.train
+                train = self._train_step_by_step if profiled else self._compiled.train
                 self.state = train(self.state, order, position, until)
                 totals = jax.device_get(self.state.totals)
-                self._after_chunk(until - position)
+                self._update_chunk_steps(until - position)
             if totals.bad_step != NO_STEP:
                 raise NotFinite("the loss or its gradient", int(totals.bad_step))
-            self._journal.steps(
-                epoch * self._plan.examples + int(totals.examples),
+            self._logger.log_steps(
+                epoch * plan.examples + int(totals.examples),
                 totals.loss / totals.examples,
                 totals.correct / totals.examples,
             )
             position = until
-            if position < self._plan.steps_per_epoch:
+            if position < plan.steps_per_epoch:
                 self._save_or_stop()
 
-    def _each_step(
+    def _train_step_by_step(
         self, state: TrainState, order: jax.Array | np.ndarray, start: int, stop: int
     ) -> TrainState:
-        """As the program's ``train``, a call a step, which a trace then tells apart."""
+        """Train with one call per step, so that a trace shows separate steps."""
         for step in range(start, stop):
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                state = jax.block_until_ready(self._program.train(state, order, step, step + 1))
+                state = jax.block_until_ready(self._compiled.train(state, order, step, step + 1))
         return state
 
-    def _after_chunk(self, steps: int) -> None:
+    def _update_chunk_steps(self, steps: int) -> None:
         seconds = self._tick()
         self.record.step_seconds += seconds
         self.record.all_step_seconds += seconds
@@ -187,28 +184,35 @@ class Loop:
         self._chunk_steps = max(1, min(wanted, 4 * self._chunk_steps))
 
     def _tick(self) -> float:
-        """The seconds since it was last asked, added to the record."""
+        """Add the time since the last call to the record, and return it."""
         now = time.perf_counter()
         seconds, self._time = now - self._time, now
         self.record.seconds += seconds
         return seconds
 
     def _finish_epoch(self, epoch: int) -> None:
-        """Validates, keeps the best, writes the epoch's row."""
+        """Validate, keep the best variables, and log the epoch."""
+        plan, record = self._plan, self.record
         variables = self.state.variables()
         loss = accuracy = None
-        if self._program.validate is not None:
-            loss, accuracy = self._program.validate(variables)
+        if self._compiled.validate is not None:
+            loss, accuracy = self._compiled.validate(variables)
             if not math.isfinite(loss):
                 raise NotFinite("the validation loss", int(self.state.step))
         if self._is_best(loss, accuracy):
             self.best = jax.device_get(variables)
-            self.record.best_loss, self.record.best_accuracy = loss, accuracy
-            self.record.best_epoch = epoch + 1
+            record.best_loss, record.best_accuracy, record.best_epoch = loss, accuracy, epoch + 1
         self._tick()
-        self.record.rows.append(self._row(epoch, loss, accuracy))
-        self._journal.epoch(self.record.rows, self._plan.epochs, self._measured(), self._params())
-        self.record.seconds = self.record.step_seconds = 0.0
+        record.rows.append(self._row(epoch, loss, accuracy))
+        costs = {
+            "time/step_milliseconds": 1e3 * record.step_seconds / plan.steps_per_epoch,
+            "time/transfer_seconds": self._compiled.transfer_seconds,
+            "time/compile_seconds": self._compiled.compile_seconds,
+            "memory/peak_bytes": peak_memory_bytes(),
+        }
+        params: Any = flax.traverse_util.flatten_dict(jax.device_get(self.state.params), sep="/")
+        self._logger.log_epoch(record.rows, plan.epochs, costs, params)
+        record.seconds = record.step_seconds = 0.0
         self._save_or_stop()
 
     def _is_best(self, loss: float | None, accuracy: float | None) -> bool:
@@ -223,7 +227,7 @@ class Loop:
         return {
             "epoch": epoch + 1,
             "step": step,
-            "learning_rate": float(self._program.learning_rate(step - 1)),
+            "learning_rate": float(self._compiled.learning_rate(step - 1)),
             "train_loss": float(totals.loss / totals.examples),
             "train_accuracy": float(totals.correct / totals.examples),
             "validation_loss": loss,
@@ -232,21 +236,12 @@ class Loop:
             "images_per_second": round(self._plan.examples / self.record.step_seconds, 1),
         }
 
-    def _measured(self) -> dict[str, float]:
-        return {
-            "time/step_milliseconds": 1e3 * self.record.step_seconds / self._plan.steps_per_epoch,
-            "time/transfer_seconds": self._program.transfer_seconds,
-            "time/compile_seconds": self._program.compile_seconds,
-            "memory/peak_bytes": peak_memory_bytes(),
-        }
-
-    def _params(self) -> dict[str, Any]:
-        return flax.traverse_util.flatten_dict(jax.device_get(self.state.params), sep="/")
-
     def _save_or_stop(self) -> None:
-        due = self._is_save_due()
-        # Clocks and signals differ between processes; what follows from them must not.
-        (self._chunk_steps, due), stop = decide((self._chunk_steps, due), self._stop.requested)
+        # Clocks and signals differ between processes. The first process decides about chunks and
+        # saving; a signal to any process stops all.
+        mine = [self._chunk_steps, self._is_save_due(), self._stop.requested]
+        rows = gather(np.array(mine, np.int32))
+        self._chunk_steps, due, stop = int(rows[0, 0]), rows[0, 1], rows[:, 2].any()
         if stop or due:
             self._save_time, self._saving = self._time, True
             self._save()
@@ -254,13 +249,13 @@ class Loop:
             raise Interrupted
 
     def _is_save_due(self) -> bool:
-        apart = self._plan.checkpoint_seconds
+        least = self._plan.checkpoint_seconds
         waited = time.perf_counter() - self._save_time
-        if apart and self._saving:
+        if least and self._saving:
             if self._checkpoints.is_saving():
                 return False
             self._saving, self._save_seconds = False, waited
-        return waited >= (max(apart, SAVES_APART * self._save_seconds) if apart else 0)
+        return waited >= (max(least, CHECKPOINT_SPACING * self._save_seconds) if least else 0)
 
     def _save(self) -> None:
         record = dataclasses.asdict(self.record)

@@ -1,12 +1,11 @@
-"""How training steps are spread over devices: all that "jit" and "pmap" do differently.
+"""Compile training steps for several devices, with jit or with pmap.
 
-Both run `fidle_jax.train.step.train_chunk`, over a state, data and an order of examples that every
-device holds whole, or `train_batch`, over a state and one batch; each device computes its places of
-every batch. With "jit", what belongs to places is an array spread over the devices, and XLA, which lays
-out all that follows from it, inserts the sums over devices. With "pmap", each device runs the program on
-its own places, and `lax.psum` adds up.
+Every device holds the complete state and, unless images are streamed, the complete data. It computes its
+positions of every batch. With jit, the arrays with one entry per position are sharded over the devices; XLA
+derives the layout of everything else and inserts the sums over devices. With pmap, each device runs the
+program on its positions, and `lax.psum` adds the gradients.
 
-Another strategy is another two functions here: what compiles such a step, and what spreads arrays.
+To add a strategy, add a function that compiles a step and one that shards a batch to `STRATEGIES`.
 """
 
 import functools
@@ -26,163 +25,156 @@ AXIS = "batch"
 
 
 def make_mesh(devices: int | None) -> Mesh:
-    """The first so many devices of each process in a row; all of them for None.
+    """Return a mesh of the first ``devices`` devices of each process, or of all of them for None.
 
     Raises:
-        InputError: a process has fewer.
+        InputError: A process has fewer devices.
     """
     found = [jax.local_devices(i) for i in range(jax.process_count())]
     fewest = min(len(local) for local in found)
     if devices is not None and devices > fewest:
         kind = jax.default_backend()
-        where = "here" if len(found) == 1 else "in each process"
-        more = f", or JAX_NUM_CPU_DEVICES={devices} to simulate them" if kind == "cpu" else ""
+        where = "" if len(found) == 1 else " in each process"
+        hint = f"; set JAX_NUM_CPU_DEVICES={devices} to simulate more" if kind == "cpu" else ""
         raise InputError(
-            f"--devices is {devices}; expected at most {fewest}, the {kind} devices that JAX "
-            f"finds {where}{more}"
+            f"--devices is {devices}; it must be at most {fewest}, the number of {kind} devices "
+            f"that JAX finds{where}{hint}"
         )
     return Mesh(np.array([device for local in found for device in local[:devices]]), (AXIS,))
 
 
-def on_all_devices(mesh: Mesh, tree: PyTree) -> PyTree:
-    """The arrays, whole, on each device; each process has the same ones."""
-    return _put(tree, _whole(mesh))
-
-
-def batch_places(batch_size: int, parts: int, devices: int) -> Int[np.ndarray, "part place"]:
-    """The places of a batch, cut into equal parts that divide by the devices; the last may fill up."""
-    size = -(-batch_size // (parts * devices)) * devices
-    return np.arange(parts * size, dtype=np.int32).reshape(parts, size)
-
-
-def compile_chunk(
-    parallel: str, mesh: Mesh, task: Task, arguments: tuple[Any, ...], parts: int
-) -> Callable[..., PyTree]:
-    """`train_chunk` over the devices of ``mesh``, its state given away; called with ``arguments``' like.
-
-    Args:
-        parallel: "jit" or "pmap".
-        mesh: the devices.
-        task: as of `train_chunk`.
-        arguments: its state, images, labels, order, start and stop, all but the last two on all devices.
-        parts: that each batch is computed in, one after the other.
-    """
-    compile_, spread = STRATEGIES[parallel]
-    places = batch_places(arguments[3].shape[1], parts, mesh.size)
-    places = spread(mesh, own_places(places, mesh))
-    compiled = compile_(mesh, task, train_chunk, arguments, (places,))
-    return lambda *arguments: compiled(*arguments, places)
-
-
-def compile_batch(
-    parallel: str, mesh: Mesh, task: Task, state: PyTree, batch: PyTree, places: np.ndarray
-) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
-    """`train_batch` over the devices of ``mesh``, its state given away, and what brings it its batches.
-
-    Args:
-        parallel: as of `compile_chunk`.
-        mesh: the devices.
-        task: as of `train_batch`.
-        state: on all devices.
-        batch: images, labels and weights of this process's places, like those to come.
-        places: this process's.
-
-    Returns:
-        (state, a batch on the devices) -> state; (a batch like ``batch``) -> the same on the devices.
-    """
-    compile_, spread = STRATEGIES[parallel]
-    put = functools.partial(jax.tree.map, functools.partial(spread, mesh))
-    placed = spread(mesh, places)
-    compiled = compile_(mesh, task, train_batch, (state,), (*put(batch), placed))
-    return lambda state, batch: compiled(state, *batch, placed), put
-
-
-def compile_evaluation(model, mesh: Mesh, arguments: tuple[Any, ...]) -> Callable[..., PyTree]:
-    """`evaluate` over the devices of ``mesh``; called with variables, images and labels like those."""
-    batch = min(EVAL_BATCH_SIZE, len(arguments[-1]))
-    places = _put(batch_places(batch, 1, mesh.size)[0], NamedSharding(mesh, PartitionSpec(AXIS)))
-    function = jax.jit(functools.partial(evaluate, model), out_shardings=_whole(mesh))
-    compiled = function.lower(*arguments, places).compile()
-    return lambda *arguments: compiled(*arguments, places)
-
-
-def compile_batch_evaluation(
-    model, mesh: Mesh, variables: PyTree, batch: PyTree
-) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
-    """`evaluate_batch` over the devices of ``mesh``, and what brings it its batches, as `compile_batch`."""
-    put = functools.partial(jax.tree.map, functools.partial(_over_parts, mesh))
-    function = jax.jit(functools.partial(evaluate_batch, model), out_shardings=_whole(mesh))
-    images, labels, _ = put(batch)
-    compiled = function.lower(variables, images, labels).compile()
-    return lambda variables, batch: compiled(variables, batch[0], batch[1]), put
-
-
-def own_places(
-    places: Int[np.ndarray, "part place"], mesh: Mesh
-) -> Int[np.ndarray, "part own_place"]:
-    """The places that this process's devices compute."""
-    each = places.reshape(len(places), mesh.size, -1)
-    own = [device.process_index == jax.process_index() for device in mesh.devices]
-    return each[:, own].reshape(len(places), -1)
-
-
-def _compile_jit(mesh, task, function, whole, spread):
-    function = jax.jit(
-        functools.partial(function, task), donate_argnums=0, out_shardings=_whole(mesh)
-    )
-    return function.lower(*whole, *spread).compile()
-
-
-def _compile_pmap(mesh, task, function, whole, spread):
-    function = jax.pmap(
-        functools.partial(function, task.over_axis(AXIS)),
-        axis_name=AXIS,
-        in_axes=(*[None] * len(whole), *[0] * len(spread)),
-        out_axes=None,
-        devices=list(mesh.devices),
-        donate_argnums=0,
-    )
-    return function.lower(*whole, *spread).compile()
-
-
-def _over_parts(mesh, own):
-    """[part, own place, ...] -> [part, place, ...], each part's places spread over the devices."""
-    pieces = np.split(own, len(mesh.local_devices), axis=1)
-    return _join(mesh, PartitionSpec(None, AXIS), pieces, axis=1)
-
-
-def _by_device(mesh, own):
-    """[part, own place, ...] -> [device, part, place, ...]."""
-    pieces = np.split(own, len(mesh.local_devices), axis=1)
-    return _join(mesh, PartitionSpec(AXIS), [piece[None] for piece in pieces], axis=0)
-
-
-def _join(mesh, spec, pieces, axis):
-    """The array whose equal pieces along ``axis`` are the devices'; given are this process's."""
-    arrays = [
-        jax.device_put(piece, device)
-        for piece, device in zip(pieces, mesh.local_devices, strict=True)
-    ]
-    shape = list(pieces[0].shape)
-    shape[axis] *= mesh.size
-    sharding = NamedSharding(mesh, spec)
-    return jax.make_array_from_single_device_arrays(tuple(shape), sharding, arrays)
-
-
-STRATEGIES = {"jit": (_compile_jit, _over_parts), "pmap": (_compile_pmap, _by_device)}
-
-
-def _whole(mesh):
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def _put(tree, sharding):
+def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
+    """Copy the arrays to every device. Each process must pass the same arrays."""
+    sharding = _replicated(mesh)
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
-    # Of devices that other processes have, `device_put` would compare every array's bytes first.
+    # With several processes, `device_put` would first compare the bytes of every array.
     def put(array):
         array = np.asarray(jax.device_get(array))
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     return jax.tree.map(put, tree)
+
+
+def batch_positions(
+    batch_size: int, micro_batches: int, devices: int
+) -> Int[np.ndarray, "micro_batch position"]:
+    """Return the positions of a batch in micro-batches of one size, a multiple of ``devices``.
+
+    Positions beyond the end of the batch are padding.
+    """
+    size = -(-batch_size // (micro_batches * devices)) * devices
+    return np.arange(micro_batches * size, dtype=np.int32).reshape(micro_batches, size)
+
+
+def local_positions(
+    positions: Int[np.ndarray, "micro_batch position"], mesh: Mesh
+) -> Int[np.ndarray, "micro_batch local_position"]:
+    """Return the positions that the devices of this process compute."""
+    by_device = positions.reshape(len(positions), mesh.size, -1)
+    local = [device.process_index == jax.process_index() for device in mesh.devices]
+    return by_device[:, local].reshape(len(positions), -1)
+
+
+def compile_train_chunk(
+    parallel: str, mesh: Mesh, task: Task, arguments: tuple[Any, ...], micro_batches: int
+) -> Callable[..., PyTree]:
+    """Compile `train_chunk` for the devices of ``mesh``. The compiled function donates the state.
+
+    Args:
+        parallel: "jit" or "pmap".
+        mesh: The devices.
+        task: Task of `train_chunk`.
+        arguments: Example state, images, labels, order, start and stop; the first four replicated.
+        micro_batches: Number of micro-batches per batch.
+    """
+    compile_step, shard = STRATEGIES[parallel]
+    positions = batch_positions(arguments[3].shape[1], micro_batches, mesh.size)
+    positions = shard(mesh, local_positions(positions, mesh))
+    compiled = compile_step(mesh, task, train_chunk, arguments, (positions,))
+    return lambda *arguments: compiled(*arguments, positions)
+
+
+def compile_train_batch(
+    parallel: str, mesh: Mesh, task: Task, state: PyTree, batch: PyTree, positions: np.ndarray
+) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
+    """Compile `train_batch` for the devices of ``mesh``.
+
+    Args:
+        parallel: "jit" or "pmap".
+        mesh: The devices.
+        task: Task of `train_batch`.
+        state: Replicated example state.
+        batch: Example images, labels and weights at the positions of this process.
+        positions: The positions of this process.
+
+    Returns:
+        The compiled function (state, batch) -> state, which donates the state, and a function that
+        moves a batch to the devices.
+    """
+    compile_step, shard = STRATEGIES[parallel]
+    put = functools.partial(jax.tree.map, functools.partial(shard, mesh))
+    positions = shard(mesh, positions)
+    compiled = compile_step(mesh, task, train_batch, (state,), (*put(batch), positions))
+    return lambda state, batch: compiled(state, *batch, positions), put
+
+
+def compile_evaluation(model, mesh: Mesh, arguments: tuple[Any, ...]) -> Callable[..., PyTree]:
+    """Compile `evaluate` for the devices of ``mesh``, given example variables, images and labels."""
+    batch_size = min(EVAL_BATCH_SIZE, len(arguments[-1]))
+    positions = local_positions(batch_positions(batch_size, 1, mesh.size), mesh)[0]
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    positions = jax.make_array_from_process_local_data(sharding, positions)
+    function = jax.jit(functools.partial(evaluate, model), out_shardings=_replicated(mesh))
+    compiled = function.lower(*arguments, positions).compile()
+    return lambda *arguments: compiled(*arguments, positions)
+
+
+def compile_batch_evaluation(
+    model, mesh: Mesh, variables: PyTree, batch: PyTree
+) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
+    """Compile `evaluate_batch` for ``mesh``. Also return a function that moves batches there."""
+    put = functools.partial(jax.tree.map, functools.partial(_shard_jit, mesh))
+    function = jax.jit(functools.partial(evaluate_batch, model), out_shardings=_replicated(mesh))
+    images, labels, _ = put(batch)
+    compiled = function.lower(variables, images, labels).compile()
+    return lambda variables, batch: compiled(variables, batch[0], batch[1]), put
+
+
+def _compile_jit(mesh, task, function, replicated, sharded):
+    function = functools.partial(function, task)
+    function = jax.jit(function, donate_argnums=0, out_shardings=_replicated(mesh))
+    return function.lower(*replicated, *sharded).compile()
+
+
+def _compile_pmap(mesh, task, function, replicated, sharded):
+    function = jax.pmap(
+        functools.partial(function, task.over_axis(AXIS)),
+        axis_name=AXIS,
+        in_axes=(*[None] * len(replicated), *[0] * len(sharded)),
+        out_axes=None,
+        devices=list(mesh.devices),
+        donate_argnums=0,
+    )
+    return function.lower(*replicated, *sharded).compile()
+
+
+def _shard_jit(mesh, local):
+    """Shard the positions of [micro_batch, position, ...]."""
+    sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
+    return jax.make_array_from_process_local_data(sharding, local)
+
+
+def _shard_pmap(mesh, local):
+    """Shard the first axis of [device, micro_batch, position, ...]."""
+    by_device = np.stack(np.split(local, len(mesh.local_devices), axis=1))
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    return jax.make_array_from_process_local_data(sharding, by_device)
+
+
+STRATEGIES = {"jit": (_compile_jit, _shard_jit), "pmap": (_compile_pmap, _shard_pmap)}
+
+
+def _replicated(mesh):
+    return NamedSharding(mesh, PartitionSpec())

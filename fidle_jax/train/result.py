@@ -12,16 +12,16 @@ import fidle_jax
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.nn import Row
+from fidle_jax.train.compiled_steps import CompiledSteps
 from fidle_jax.train.config import Config
 from fidle_jax.train.loop import Loop, Plan
-from fidle_jax.train.measure import peak_memory_bytes
-from fidle_jax.train.program import Program
+from fidle_jax.train.resources import peak_memory_bytes
 
 VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def training_facts(
-    loop: Loop, plan: Plan, program: Program, validation: Split | StoredSplit
+    loop: Loop, plan: Plan, program: CompiledSteps, validation: Split | StoredSplit
 ) -> dict[str, Any]:
     """What result.json says of a training that is done."""
     rows = loop.record.rows

@@ -16,9 +16,10 @@ from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_json
 from fidle_jax.nn import format_table, layer_table, make_model
-from fidle_jax.train import processes
+from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
+from fidle_jax.train.compiled_steps import choose_loader, compile_steps, gather_parts
 from fidle_jax.train.config import (
     Config,
     ResolvedConfig,
@@ -29,16 +30,15 @@ from fidle_jax.train.config import (
     to_json,
 )
 from fidle_jax.train.held_out import hold_out, take_share
-from fidle_jax.train.loader import choose_loader, gather_parts, make_program
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
 from fidle_jax.train.optimizer import make_schedule
 from fidle_jax.train.outcome import evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.result import announce, describe_model, describe_result, training_facts
+from fidle_jax.train.run_logger import write_hparams
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import init_state
 from fidle_jax.train.task import augmentation, make_task
-from fidle_jax.train.writers import write_hparams
 
 
 def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, Any] | None:
@@ -62,10 +62,10 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
     run_dir = config.run_dir
     if run_dir is None:
         raise InputError("config.run_dir is None; set it to the output directory")
-    with processes.all_or_none():
+    with distributed.fail_together():
         if config.resume:
             config = _same_run(config, run_dir, experiment)
-        elif processes.is_first():
+        elif distributed.is_first():
             run_dirs.check_new(run_dir)
         mesh = make_mesh(config.devices)
     finished, result = _finished(config, run_dir)
@@ -73,39 +73,39 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         return result
     config, dataset, model, loader, train, validation = _load(config, mesh)
     table = layer_table(model, dataset.image_shape)
-    if processes.is_first():
+    if distributed.is_first():
         ranges = augmentation(config, dataset)
         announced = announce(config, dataset, train, validation, ranges, loader)
         print(announced, format_table(table), sep="\n\n", end="\n\n")
     described = to_json(config) | {"experiment": experiment, "command": command}
     with _hold(config, run_dir, described, describe_model(model, table)):
         facts, best = _train(config, run_dir, mesh, dataset, model, train, validation, stop)
-        if processes.is_first():
+        if distributed.is_first():
             facts |= evaluate_test(model, best, dataset, run_dir)
             write_augmented(train, augmentation(config, dataset), config.seed, run_dir)
         finite = math.isfinite(facts.get("test_loss", 0))
-        if processes.decide((), not finite)[1]:
+        if distributed.any_process(not finite):
             raise NotFinite("the test loss", facts["steps"])
         facts["parameters"] = sum(row.parameters for row in table)
         result = None
-        if processes.is_first():
+        if distributed.is_first():
             result = describe_result(config, experiment, dataset, mesh.size, facts)
             write_json(run_dir / "result.json", result)
             write_hparams(run_dir / "tensorboard", result["steps"], options(config), result)
-        processes.wait_for_all("written")
+        distributed.barrier("written")
     return result
 
 
 def _finished(config: Config, run_dir: Path) -> tuple[bool, dict[str, Any] | None]:
     """Whether the run has ended before, as the first process sees it; and, there, its result."""
     result = None
-    with processes.all_or_none():
-        if config.resume and processes.is_first():
+    with distributed.fail_together():
+        if config.resume and distributed.is_first():
             result = run_dirs.finished_result(run_dir)
-    (finished,), _ = processes.decide((result is not None,), False)
+    finished = distributed.any_process(result is not None)
     if result:
         print(f"the run in {run_dir} is finished; nothing was changed")
-    return bool(finished), result
+    return finished, result
 
 
 def _load(config: Config, mesh: Mesh):
@@ -114,7 +114,7 @@ def _load(config: Config, mesh: Mesh):
 
     Each process reads its part from disk, and has the others' from them.
     """
-    with processes.all_or_none():
+    with distributed.fail_together():
         # No recipe of the sample's crops: what is cropped is there in full or not at all.
         crop = resolve(config, "full").crop
         dataset = load_dataset(
@@ -132,13 +132,13 @@ def _load(config: Config, mesh: Mesh):
         _check_batch_size(config, dataset.train_examples, mesh.size)
         augmentation(config, dataset)
     streamed, loader = choose_loader(config.loader, dataset, mesh)
-    with processes.all_or_none():
+    with distributed.fail_together():
         get = dataset.open if streamed and dataset.open else dataset.read
         part = get("train", (jax.process_index(), jax.process_count()))
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
-    processes.check_same({"the data set": found})
+    distributed.check_same({"the data set": found})
     whole = gather_parts(part)
-    with processes.all_or_none():
+    with distributed.fail_together():
         if jax.process_count() > 1:
             dataset.check("train", whole)
         whole = take_share(whole, config.scale)
@@ -155,12 +155,12 @@ def _hold(
 ) -> Iterator[None]:
     """Keeps the run directory for these processes, begun if it is new."""
     with contextlib.ExitStack() as held:
-        with processes.all_or_none():
-            if processes.is_first():
+        with distributed.fail_together():
+            if distributed.is_first():
                 held.enter_context(run_dirs.hold(run_dir))
-        processes.check_shared(run_dir)
-        with processes.all_or_none():
-            if processes.is_first() and not config.resume:
+        distributed.check_shared(run_dir)
+        with distributed.fail_together():
+            if distributed.is_first() and not config.resume:
                 run_dirs.begin(run_dir, described, model)
         yield
 
@@ -213,11 +213,11 @@ def _train(
     best, record = jax.device_get(state.variables()), Record()
     if config.resume and (restored := checkpoints.restore(state, best)):
         state, best, record = restored[0], restored[1], Record(**restored[2])
-        if processes.is_first():
+        if distributed.is_first():
             print(f"going on from step {int(state.step):,}")
     # Machines of several kinds may round the initial weights differently.
-    state = processes.from_first(state)
-    program = make_program(task, schedule, mesh, state, train, validation, config)
+    state = distributed.broadcast(state)
+    compiled = compile_steps(task, schedule, mesh, state, train, validation, config)
     plan = Plan(
         run_dir=run_dir,
         epochs=config.epochs,
@@ -227,10 +227,10 @@ def _train(
         progress=config.progress,
         profile=config.profile,
     )
-    loop = Loop(plan, program, program.place(state), best, record, checkpoints, stop)
-    with contextlib.closing(program), stop.defer():
+    loop = Loop(plan, compiled, compiled.replicate(state), best, record, checkpoints, stop)
+    with contextlib.closing(compiled), stop.defer():
         loop.run()
     checkpoints.close()
-    if processes.decide((), stop.requested)[1]:
+    if distributed.any_process(stop.requested):
         raise Interrupted
-    return training_facts(loop, plan, program, validation), loop.best
+    return training_facts(loop, plan, compiled, validation), loop.best

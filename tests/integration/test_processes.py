@@ -72,7 +72,7 @@ def test_a_checkpoint_that_the_first_finds_damaged_is_passed_over_by_both(
         finish(one) for one in start_two(*flags, cache=cache, faults=("checkpoint", "checkpoint"))
     ]
     assert [status for status, _, _ in ends] == [0, 0], ends
-    assert "is damaged (a bad read): taking the one before it" in ends[0][2]
+    assert "is damaged (a bad read); using the previous one" in ends[0][2]
     assert list((run_dir / "checkpoints").glob("damaged_*"))
     check_ends_alike(run_dir, undisturbed, processes=2)
 
@@ -104,7 +104,7 @@ def test_processes_with_other_numbers_of_devices_say_so(tmp_path, cache):
     flags = (*FLAGS, "--run-dir", tmp_path / "run")
     for status, _, err in map(finish, start_two(*flags, cache=cache, devices=(2, 3))):
         assert (status, err.count("\n")) == (2, 1)
-        assert "the processes have 2, 3 devices; expected as many in each" in err
+        assert "the processes have 2, 3 devices; expected the same number in each" in err
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def alone(*flags, index=0, port=None, seconds=1):
 
 @pytest.mark.parametrize(
     ("index", "named"),
-    [(0, "not all of the 2 processes had appeared"), (1, "was not reached within 1 s")],
+    [(0, "not all 2 processes joined"), (1, "was not reached within 1 s")],
 )
 def test_processes_that_do_not_meet_end_with_a_line(tmp_path, cache, index, named):
     flags = alone("--run-dir", tmp_path / "run", index=index)
@@ -147,7 +147,7 @@ def test_a_port_that_is_taken_is_named(tmp_path, cache):
         flags = alone("--run-dir", tmp_path / "run", port=port)
         status, _, err = finish(start(*flags, cache=cache))
     assert (status, err.count("\n")) == (2, 1)
-    assert f"port {port} cannot be had here (Address already in use)" in err
+    assert f"port {port} is not available (Address already in use)" in err
 
 
 def test_processes_that_disagree_or_share_no_folder_say_so_and_leave_nothing(

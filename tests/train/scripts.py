@@ -1,10 +1,15 @@
-"""Scripts beside this file, run in processes that have a number of simulated devices."""
+"""Run the scripts in this directory in processes with a given number of simulated devices.
+
+The number of devices of a process is fixed when JAX starts. A script computes the outcome of cases:
+``python spread.py OUTPUT.npz CASE ...``. Arrays in OUTPUT.npz are named CASE/NAME.
+"""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from tests.integration.processes import free_port
@@ -13,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def start(script, *arguments, devices, **environment):
-    """The script's process."""
+    """Start ``script`` and return its process."""
     environment |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
     environment |= {"PYTHONPATH": str(HERE.parents[1])}
     return subprocess.Popen(
@@ -22,7 +27,7 @@ def start(script, *arguments, devices, **environment):
 
 
 def start_two(script, folder, cases, devices, **environment):
-    """What each of two processes with so many devices writes of the cases."""
+    """Run ``script`` in two processes of one run. Return what each of them writes."""
     coordinator = f"127.0.0.1:{free_port()}"
     outputs = [folder / f"{index}.npz" for index in range(2)]
     started = [
@@ -39,10 +44,26 @@ def start_two(script, folder, cases, devices, **environment):
 
 
 def read(output, cases):
-    """What a script wrote, by case and then by name."""
+    """Return the arrays that a script wrote, by case and then by name."""
     outcomes = {case: {} for case in cases}
     with np.load(output) as arrays:
         for name, array in arrays.items():
             case, what = name.split("/", 1)
             outcomes[case][what] = array
     return outcomes
+
+
+def write_outcomes(compute):
+    """Write what ``compute(*fields of the case)`` returns for each case in sys.argv."""
+    if "SPREAD" in os.environ:
+        coordinator, processes, index = os.environ["SPREAD"].split()
+        jax.distributed.initialize(
+            coordinator, int(processes), int(index), initialization_timeout=60
+        )
+    output, *cases = sys.argv[1:]
+    arrays = {}
+    for case in cases:
+        for what, tree in compute(*case.split(":")).items():
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+                arrays[f"{case}/{what}{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
+    np.savez(output, **arrays)

@@ -1,13 +1,9 @@
-"""One epoch of the MNIST CNN spread over simulated devices, for `test_parallel` to compare.
+"""Train one epoch of the MNIST CNN on simulated devices, for `test_parallel`.
 
-A process's number of devices is settled when JAX starts, so this is one:
-``python spread.py OUTPUT.npz STRATEGY:DEVICES:PARTS ...``. Arrays are named STRATEGY:DEVICES:PARTS/WHAT.
-With SPREAD="HOST:PORT PROCESSES INDEX" in the environment it is one of several, of so many devices each.
+A case is STRATEGY:DEVICES:MICRO_BATCHES, with the devices of each process.
 """
 
 import functools
-import os
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +16,18 @@ from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.data.warp import Warp
 from fidle_jax.nn import BatchNorm, Dropout, make_model
-from fidle_jax.train.parallel import compile_chunk, make_mesh, on_all_devices
+from fidle_jax.train.parallel import compile_train_chunk, make_mesh, replicate
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task
+from tests.train.scripts import write_outcomes
 
-SHAPE, EXAMPLES, BATCH = (28, 28, 1), 1100, 500  # two batches that are full, and one of 100
+SHAPE, EXAMPLES, BATCH = (28, 28, 1), 1100, 500  # two full batches and one of 100
 STEPS = 3
 WARP = Augmentation(Warp(shift=2.0, rotation=15.0, scaling=0.15, shear=0.1, elastic=2.5))
 
 
 class Spy(nn.Module):
-    """Keeps what it is given, and a dropout's mask, as if they were batch statistics."""
+    """A model that stores its input and a dropout mask as batch statistics."""
 
     axis_name: str | None = None
 
@@ -46,7 +43,7 @@ class Spy(nn.Module):
 
 
 class Normed(nn.Module):
-    """A network with batch norm."""
+    """A model with batch normalization."""
 
     axis_name: str | None = None
 
@@ -57,26 +54,11 @@ class Normed(nn.Module):
         return nn.Dense(10)(nn.relu(x))
 
 
-def main(output, *cases):
-    """Writes what each of the cases comes to."""
-    if "SPREAD" in os.environ:
-        coordinator, processes, index = os.environ["SPREAD"].split()
-        jax.distributed.initialize(
-            coordinator, int(processes), int(index), initialization_timeout=60
-        )
-    arrays = {}
-    for case in cases:
-        for what, tree in _outcome(*case.split(":")).items():
-            for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-                arrays[f"{case}/{what}{jax.tree_util.keystr(path)}"] = np.asarray(leaf)
-    np.savez(output, **arrays)
-
-
-def _outcome(strategy, devices, parts):
-    how = strategy, make_mesh(int(devices)), int(parts)
+def _outcome(strategy, devices, micro_batches):
+    how = strategy, make_mesh(int(devices)), int(micro_batches)
     first, *_, last = states = list(_train(how, make_model("cnn", 10, SHAPE)))
     outcome = {
-        # Adam's first moment after one step: a tenth of the gradient.
+        # Adam's first moment after one step is a tenth of the gradient.
         "gradient": jax.tree.map(lambda mu: 10 * mu, first.opt_state[0].mu),
         "params": first.params,
         "losses": [state.totals.loss / state.totals.examples for state in states],
@@ -89,21 +71,21 @@ def _outcome(strategy, devices, parts):
             *_, last = _train(how, Normed(), jnp.float64)
             outcome["epoch, normed"] = last.params, last.batch_stats
     if how[-1] == 1:
-        places = -(-BATCH // how[1].size) * how[1].size
-        *_, last = _train(how, Spy(), seen=jnp.zeros((places, 28 * 28 + 16)))
+        padded = -(-BATCH // how[1].size) * how[1].size
+        *_, last = _train(how, Spy(), seen=jnp.zeros((padded, 28 * 28 + 16)))
         outcome["seen"] = last.batch_stats["seen"][:BATCH]
     return outcome
 
 
 @functools.cache
 def _first_state(model):
-    """On the host, as chunks take over what they are given; to compile it takes longer than all else."""
+    """Return the state on the host, because chunks donate it. Cached, because compiling is slow."""
     return jax.device_get(init_state(model, SHAPE, optax.adam(1e-3), seed=3))
 
 
 def _train(how, model, dtype=jnp.float32, seen=None):
-    """The state after each step of an epoch."""
-    strategy, mesh, parts = how
+    """Yield the state after each step of an epoch."""
+    strategy, mesh, micro_batches = how
     weights = tuple(0.5 + 0.1 * k for k in range(10))
     task = Task(model, optax.adam(1e-3), WARP, class_weights=weights)
     state = _first_state(model)
@@ -116,12 +98,12 @@ def _train(how, model, dtype=jnp.float32, seen=None):
     images = rng.integers(0, 256, (EXAMPLES, *SHAPE), np.uint8)
     labels = rng.integers(0, 10, EXAMPLES).astype(np.int32)
     order = epoch_order(3, 0, EXAMPLES, BATCH)
-    state, *data = on_all_devices(mesh, (state, images, labels, order))
-    chunk = compile_chunk(strategy, mesh, task, (state, *data, 0, 1), parts)
+    state, *data = replicate(mesh, (state, images, labels, order))
+    chunk = compile_train_chunk(strategy, mesh, task, (state, *data, 0, 1), micro_batches)
     for step in range(STEPS):
         state = chunk(state, *data, step, step + 1)
         yield jax.device_get(state)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    write_outcomes(_outcome)

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.checkpoints import KEPT, Checkpoints
+from fidle_jax.train.checkpoints import MAX_TO_KEEP, Checkpoints
 
 BEST = {"params": {"kernel": jnp.arange(3.0)}}
 FACTS = {"rows": [{"epoch": 1, "loss": 0.1 + 0.2}], "best_accuracy": None}
@@ -56,9 +56,9 @@ def test_there_is_nothing_to_restore_at_first(checkpoints):
 
 
 def test_only_the_last_few_are_kept(checkpoints, tmp_path):
-    save(checkpoints, *range(1, KEPT + 4))
+    save(checkpoints, *range(1, MAX_TO_KEEP + 4))
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-    assert kept == list(range(4, KEPT + 4))
+    assert kept == list(range(4, MAX_TO_KEEP + 4))
 
 
 def test_a_damaged_one_is_set_aside_with_a_warning_and_the_one_before_it_taken(
@@ -85,7 +85,7 @@ def test_a_missing_file_is_damage_too(checkpoints, tmp_path):
 def test_where_all_are_damaged_the_error_says_what_to_do(checkpoints, tmp_path):
     save(checkpoints, 3)
     damage(tmp_path / "checkpoints", 3)
-    with pytest.raises(InputError, match=r"every checkpoint .* is damaged; begin again"):
+    with pytest.raises(InputError, match=r"all checkpoints .* are damaged; start again"):
         checkpoints.restore(state(0), BEST)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
 
@@ -98,6 +98,6 @@ def test_a_full_disk_is_an_os_error_and_the_last_whole_one_still_restores(checkp
 
     with monkeypatch.context() as patch:
         patch.setattr(ocp.CheckpointManager, "save", no_space)
-        with pytest.raises(OSError, match=r"could not be written: .*No space left on device$"):
+        with pytest.raises(OSError, match=r"cannot write a checkpoint: .*No space left on device$"):
             checkpoints.save(9, state(9), BEST, FACTS)
     assert checkpoints.restore(state(0), BEST)[0]["step"] == 3

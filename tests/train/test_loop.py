@@ -9,8 +9,8 @@ import pytest
 
 from fidle_jax.train import loop as loop_module
 from fidle_jax.train.checkpoints import Checkpoints
+from fidle_jax.train.compiled_steps import CompiledSteps
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
-from fidle_jax.train.program import Program
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import Totals, TrainState
 
@@ -44,13 +44,13 @@ def make(tmp_path):
     def make(train=count_steps, validate=None, epochs=4, stop=None, checkpoint_seconds=0.0):
         checkpoints = Checkpoints(tmp_path / "checkpoints")
         opened.append(checkpoints)
-        program = Program(jnp.int32, train, validate, lambda step: 0.5, jax.device_put)
+        compiled = CompiledSteps(jnp.int32, train, validate, lambda step: 0.5, jax.device_put)
         plan = Plan(tmp_path, epochs, STEPS, EXAMPLES, checkpoint_seconds, progress=False)
         state, record = first_state(), Record()
         best = jax.device_get(state.variables())
         if restored := checkpoints.restore(state, best):
             state, best, record = restored[0], restored[1], Record(**restored[2])
-        return Loop(plan, program, state, best, record, checkpoints, stop or Stop())
+        return Loop(plan, compiled, state, best, record, checkpoints, stop or Stop())
 
     yield make
     for checkpoints in opened:

@@ -1,4 +1,4 @@
-"""Steps spread over devices by jit and by pmap: the same result on any number of them."""
+"""Tests that any number of devices, with jit or pmap, has the same result."""
 
 import chex
 import jax
@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.parallel import batch_places, make_mesh
+from fidle_jax.train.parallel import batch_positions, make_mesh
 from tests.train.scripts import read, start, start_two
 
 ALONE = "jit:1:1"
-FEW = ("pmap:4:3",)  # strategy, devices, parts of a batch
+FEW = ("pmap:4:3",)  # strategy, devices, micro-batches
 TWO_PROCESSES = ("jit:2:1", "pmap:2:1")  # of four devices in all
 ALL = tuple(
     f"{how}:{n}:{parts}" for how in ("jit", "pmap") for n in (1, 2, 4, 8) for parts in (1, 3)
 )
 
 
-# Each program runs three times: compiling without optimization takes two thirds of the time.
+# Each program runs only three times, so compile without optimization.
 QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 def _spread(folder, cases, **environment):
-    """What `spread.py` writes, by case and then by name."""
+    """Return what `spread.py` writes, by case and then by name."""
     output = folder / "spread.npz"
     devices = max(int(case.split(":")[1]) for case in cases)
     assert start("spread.py", output, *cases, devices=devices, **environment).wait() == 0
@@ -36,7 +36,7 @@ def few(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
-    """What each of two processes with two devices writes."""
+    """Return what each of two processes with two devices writes."""
     return start_two("spread.py", tmp_path_factory.mktemp("two"), TWO_PROCESSES, 2, **QUICK)
 
 
@@ -50,18 +50,18 @@ def _of(outcome, what):
 
 
 def _check(outcomes, case):
-    """All that is promised of a run spread over devices, against the run alone on one."""
+    """Compare a run on several devices with the run on one."""
     _compare(outcomes[case], outcomes[ALONE])
 
 
 def _compare(ours, alone):
     assert ours["examples"] == 1100
     if "seen" in ours:
-        # Which examples make the last batch, augmented, and each one's mask: bit for bit.
+        # The augmented examples and dropout masks of the last batch are the same bits.
         np.testing.assert_array_equal(ours["seen"], alone["seen"])
         assert len(np.unique(alone["seen"][:100, -16:])) == 2
     chex.assert_trees_all_close(_of(ours, "gradient"), _of(alone, "gradient"), atol=1e-6, rtol=0)
-    # Adam makes a step of full length of a gradient that is next to nothing, whatever its sign.
+    # Adam takes a full step even if the gradient is almost zero.
     chex.assert_trees_all_close(_of(ours, "params"), _of(alone, "params"), atol=2e-5, rtol=0)
     chex.assert_trees_all_close(_of(ours, "losses"), _of(alone, "losses"), atol=1e-3, rtol=0)
     for name, array in _of(ours, "epoch").items():
@@ -73,9 +73,11 @@ def test_an_epoch_is_the_same_on_any_number_of_devices(few, case):
     _check(few, case)
 
 
-@pytest.mark.slow  # what is fast of it: a run in two processes, in tests/integration/test_killed.py
+@pytest.mark.slow  # tests/integration/test_killed.py has a fast run in two processes
 @pytest.mark.parametrize("case", TWO_PROCESSES)
-def test_an_epoch_is_the_same_in_two_processes_and_the_bits_in_both(few, two_processes, case):
+def test_an_epoch_is_the_same_in_two_processes_and_both_have_the_same_bits(
+    few, two_processes, case
+):
     first, second = two_processes
     chex.assert_trees_all_equal(first[case], second[case])
     _compare(first[case], few[ALONE])
@@ -83,26 +85,26 @@ def test_an_epoch_is_the_same_in_two_processes_and_the_bits_in_both(few, two_pro
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ALL)
-def test_an_epoch_is_the_same_on_every_number_of_devices_by_either_strategy(every, case):
+def test_an_epoch_is_the_same_on_every_number_of_devices_with_either_strategy(every, case):
     _check(every, case)
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "parts", "devices", "shape"),
+    ("batch_size", "micro_batches", "devices", "shape"),
     [(512, 1, 1, (1, 512)), (500, 1, 8, (1, 504)), (3, 1, 8, (1, 8)), (500, 3, 8, (3, 168))],
 )
-def test_the_places_of_a_batch_divide_by_the_devices_and_hold_all_of_it(
-    batch_size, parts, devices, shape
+def test_the_positions_of_a_batch_are_a_multiple_of_the_devices(
+    batch_size, micro_batches, devices, shape
 ):
-    places = batch_places(batch_size, parts, devices)
-    assert places.shape == shape
-    np.testing.assert_array_equal(places.ravel(), np.arange(places.size))
+    positions = batch_positions(batch_size, micro_batches, devices)
+    assert positions.shape == shape
+    np.testing.assert_array_equal(positions.ravel(), np.arange(positions.size))
 
 
-def test_devices_that_are_not_there_are_refused():
+def test_more_devices_than_exist_are_refused():
     count = jax.device_count()
     assert make_mesh(None).size == count
     with pytest.raises(
-        InputError, match=f"--devices is {count + 1}; expected at most {count}, the"
+        InputError, match=f"--devices is {count + 1}; it must be at most {count}, the"
     ):
         make_mesh(count + 1)

@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from fidle_jax.train.writers import COLUMNS, Journal, TensorBoard, write_hparams, write_metrics
+from fidle_jax.train.run_logger import COLUMNS, RunLogger, write_hparams, write_metrics
 
 ROW = dict.fromkeys(COLUMNS, 1) | {"validation_loss": None, "validation_accuracy": None}
 
@@ -15,15 +15,6 @@ def test_metrics_have_a_row_an_epoch_and_empty_cells_without_validation(tmp_path
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert tuple(rows[0]) == COLUMNS
     assert rows[0]["validation_loss"] == ""
-
-
-def test_tensorboard_events_can_be_read_back(tmp_path):
-    board = TensorBoard(tmp_path / "tensorboard", 6)
-    board.write(7, {"train/loss": 0.5}, {"conv_1/kernel": np.arange(10.0)})
-    board.close()
-    found = {value.tag: value for value in _values(tmp_path / "tensorboard")}
-    assert found["train/loss"].simple_value == 0.5
-    assert found["conv_1/kernel"].histo.num == 10
 
 
 OPTIONS = {"model": "cnn", "learning_rate": 1e-3, "dropout": None, "flips": True}
@@ -75,15 +66,12 @@ def test_options_left_open_are_compared_too(tmp_path):
 
 
 def test_options_written_again_take_the_place_of_those_before_and_of_nothing_else(tmp_path):
-    board = TensorBoard(tmp_path, 6)
-    board.close()
-    events = set(tmp_path.iterdir())
+    other = tmp_path / "events.out.tfevents.1"
+    other.touch()
     write_hparams(tmp_path, 7, OPTIONS, RESULT)
     write_hparams(tmp_path, 7, OPTIONS, RESULT | {"test_loss": 0.25})
-    (added,) = set(tmp_path.iterdir()) - events
-    assert events < set(tmp_path.iterdir())
-    for path in events:
-        path.unlink()
+    (added,) = set(tmp_path.iterdir()) - {other}
+    other.unlink()
     assert added.name.startswith("events.out.tfevents.")
     assert _hparams(tmp_path)[1]["test/loss"] == 0.25
 
@@ -101,22 +89,25 @@ def _values(directory):
         data = data[16 + length :]
 
 
-def test_a_journal_tells_of_an_epoch_everywhere_and_draws_no_bar_where_there_is_no_terminal(
+def test_an_epoch_is_logged_everywhere_and_without_a_terminal_there_is_no_progress_bar(
     tmp_path, capsys
 ):
-    journal = Journal(tmp_path, 6, [], images=100, seen=0, progress=True)
-    journal.steps(50, 0.5, 0.75)
+    logger = RunLogger(tmp_path, 6, [], total_images=100, seen_images=0, progress=True)
+    logger.log_steps(50, 0.5, 0.75)
     row = ROW | {"epoch": 1, "step": 7, "train_loss": 0.5, "images_per_second": 1234.5}
     measured = {"time/step_milliseconds": 8.0}
-    journal.epoch([row], 3, measured, {"conv_1/kernel": np.arange(10.0)})
-    journal.end()
-    journal.close()
+    logger.log_epoch([row], 3, measured, {"conv_1/kernel": np.arange(10.0)})
+    logger.finish()
+    logger.close()
     assert capsys.readouterr() == (
         "epoch 1/3  loss 0.5000  accuracy 100.00 %  1,234 images/s\n",
         "",
     )
     with (tmp_path / "metrics.csv").open() as file:
         assert [row["train_loss"] for row in csv.DictReader(file)] == ["0.5"]
-    tags = {value.tag for value in _values(tmp_path / "tensorboard")}
+    found = {value.tag: value for value in _values(tmp_path / "tensorboard")}
+    assert found["train/loss"].simple_value == 0.5
+    assert found["conv_1/kernel"].histo.num == 10
+    tags = set(found)
     assert tags >= {"train/loss", "train/accuracy", "time/step_milliseconds", "conv_1/kernel"}
     assert "validation/loss" not in tags

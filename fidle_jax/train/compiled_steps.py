@@ -1,0 +1,243 @@
+"""The compiled functions of a run, with images in device memory or streamed from disk."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Int, PyTree
+
+from fidle_jax.data import Dataset, Split, StoredSplit
+from fidle_jax.data.batches import epoch_order, padded_order
+from fidle_jax.errors import InputError
+from fidle_jax.train import distributed, parallel
+from fidle_jax.train.config import ResolvedConfig
+from fidle_jax.train.evaluation import EVAL_BATCH_SIZE
+from fidle_jax.train.resources import free_memory_bytes
+from fidle_jax.train.state import TrainState
+from fidle_jax.train.step import Task
+
+MEMORY_SHARE = 0.5  # share of the free memory that `--loader auto` may fill with images
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledSteps:
+    """The compiled functions of a run.
+
+    Attributes:
+        order: (epoch) -> the examples of each batch, an argument of ``train``.
+        train: (state, order, start, stop) -> state. Donates the state.
+        validate: (variables) -> (loss, accuracy), or None without validation data.
+        learning_rate: (step) -> learning rate.
+        replicate: (state) -> the state on all devices, an argument of ``train``.
+        close: Stops the threads that read ahead.
+        transfer_seconds: Time to move the data to the devices.
+        compile_seconds: Time to compile.
+    """
+
+    order: Callable[[int], Any]
+    train: Callable[[TrainState, Any, int, int], TrainState]
+    validate: Callable[[PyTree], tuple[float, float]] | None
+    learning_rate: Callable[[int], Any]
+    replicate: Callable[[TrainState], TrainState]
+    close: Callable[[], None] = lambda: None
+    transfer_seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+
+def choose_loader(loader: str, dataset: Dataset, mesh: Mesh) -> tuple[bool, str]:
+    """Decide whether to stream the images. All processes make the same decision.
+
+    Args:
+        loader: "memory", "stream", or "auto": memory if the uint8 training images fill at most
+            `MEMORY_SHARE` of the free memory of each device of every process.
+        dataset: The data set. It can be streamed if it has ``open``.
+        mesh: The devices.
+
+    Returns:
+        The decision, and a description of it for the user.
+
+    Raises:
+        SharedInputError: ``loader`` is "stream" and the data set cannot be streamed.
+    """
+    needed = dataset.train_examples * math.prod(dataset.image_shape)
+    free = free_memory_bytes(mesh.local_devices)
+    with distributed.fail_together():
+        if loader == "stream" and dataset.open is None:
+            raise InputError(
+                f"--loader is stream, but {dataset.name} ({dataset.variant}) cannot be streamed; "
+                "give --loader memory"
+            )
+    too_large = distributed.any_process(needed > MEMORY_SHARE * free)
+    streamed = loader == "stream" or (loader == "auto" and too_large and dataset.open is not None)
+    sizes = f"{needed / 1e6:,.1f} MB of images, {free / 1e6:,.0f} MB of free memory"
+    return streamed, f"{'stream' if streamed else 'memory'} ({sizes})"
+
+
+def gather_parts(part: Split | StoredSplit) -> Split | StoredSplit:
+    """Join the parts of a split that the processes have read. Streamed images stay on disk."""
+    groups = None if part.groups is None else distributed.gather_rows(part.groups)
+    labels = distributed.gather_rows(part.labels)
+    if isinstance(part, Split):
+        return Split(distributed.gather_rows(part.images), labels, groups)
+    return dataclasses.replace(part, labels=labels, groups=groups)
+
+
+def compile_steps(
+    task: Task,
+    schedule: optax.Schedule,
+    mesh: Mesh,
+    state: TrainState,
+    train: Split | StoredSplit,
+    validation: Split | StoredSplit,
+    config: ResolvedConfig,
+) -> CompiledSteps:
+    """Compile the steps of the run that ``config`` describes.
+
+    With a `Split`, all images move to the devices. With a `StoredSplit`, images are read from disk ahead
+    of each step; each process reads only what its devices compute. Both have the same result.
+
+    Args:
+        task: The training task.
+        schedule: The learning rate of each step.
+        mesh: The devices.
+        state: Example state.
+        train: The training data.
+        validation: The validation data, of the same type; may be empty.
+        config: The configuration.
+    """
+    shuffle = jax.jit(
+        lambda epoch: epoch_order(config.seed, epoch, len(train.labels), config.batch_size)
+    )
+    started = time.perf_counter()
+    data, compile_ = (train, validation), _compile_streamed
+    if isinstance(train, Split) and isinstance(validation, Split):
+        arrays = (train.images, train.labels), (validation.images, validation.labels)
+        data = jax.block_until_ready(parallel.replicate(mesh, arrays))
+        compile_ = _compile_in_memory
+    transferred = time.perf_counter()
+    steps = compile_(task, mesh, parallel.replicate(mesh, state), data, shuffle, config)
+    return CompiledSteps(
+        **steps,
+        learning_rate=schedule,
+        replicate=functools.partial(parallel.replicate, mesh),
+        transfer_seconds=transferred - started,
+        compile_seconds=time.perf_counter() - transferred,
+    )
+
+
+def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
+    train, validation = data
+    shuffle = shuffle.lower(0).compile()
+
+    def order(epoch: int):
+        return parallel.replicate(mesh, shuffle(epoch))
+
+    arguments = state, *train, order(0), 0, 1
+    chunk = parallel.compile_train_chunk(config.parallel, mesh, task, arguments, config.accumulate)
+    validate: Callable[[PyTree], tuple[float, float]] | None = None
+    if examples := len(validation[1]):
+        evaluate = parallel.compile_evaluation(task.model, mesh, (state.variables(), *validation))
+
+        def run_validation(variables: PyTree) -> tuple[float, float]:
+            loss, correct = evaluate(variables, *validation)
+            return float(loss), int(correct) / examples
+
+        validate = run_validation
+
+    return {
+        "order": order,
+        "train": lambda state, order, start, stop: chunk(state, *train, order, start, stop),
+        "validate": validate,
+    }
+
+
+def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
+    from fidle_jax.data.stream import Batches, stream  # imports grain, which is slow
+
+    train, validation = data
+    positions = parallel.batch_positions(config.batch_size, config.accumulate, mesh.size)
+    positions = parallel.local_positions(positions, mesh)
+    batch = _example_batch(train, positions)
+    step, put = parallel.compile_train_batch(config.parallel, mesh, task, state, batch, positions)
+    reader = _BatchReader(lambda order, start: stream(Batches(train, order, positions), put, start))
+
+    def train_steps(state: TrainState, order: np.ndarray, start: int, stop: int) -> TrainState:
+        for number in range(start, stop):
+            batch = reader.read(order, number)
+            # Steps that are dispatched but have not started would each keep their batch in memory.
+            state = step(jax.block_until_ready(state), batch)
+        return state
+
+    validate = None
+    if len(validation.labels):
+        validate = _compile_streamed_validation(task.model, mesh, state.variables(), validation)
+    return {
+        "order": lambda epoch: np.asarray(shuffle(epoch)),
+        "train": train_steps,
+        "validate": validate,
+        "close": reader.close,
+    }
+
+
+def _example_batch(split: StoredSplit, positions: Int[np.ndarray, "micro_batch position"]):
+    from fidle_jax.data.stream import Batches
+
+    return Batches(split, np.zeros((1, 1), np.int32), positions)[0]
+
+
+def _compile_streamed_validation(
+    model, mesh: Mesh, variables: PyTree, split: StoredSplit
+) -> Callable[[PyTree], tuple[float, float]]:
+    from fidle_jax.data.stream import Batches, stream
+
+    examples = len(split.labels)
+    order = np.asarray(padded_order(np.arange(examples), min(EVAL_BATCH_SIZE, examples)))
+    batch_size = order.shape[1]
+    positions = parallel.batch_positions(batch_size, 1, mesh.size)
+    positions = parallel.local_positions(positions, mesh)
+    batch = _example_batch(split, positions)
+    evaluate, put = parallel.compile_batch_evaluation(model, mesh, variables, batch)
+
+    def validate(variables: PyTree) -> tuple[float, float]:
+        batches = stream(Batches(split, order, positions), put)
+        try:
+            found = [jax.device_get(evaluate(variables, batch)) for batch in batches]
+        finally:
+            batches.close()
+        losses, correct = (
+            np.concatenate([array[:batch_size] for array in arrays])[:examples]
+            for arrays in zip(*found, strict=True)
+        )
+        return float(jnp.mean(losses)), int(correct.sum()) / examples
+
+    return validate
+
+
+class _BatchReader:
+    """Batches by step. Consecutive steps share one iterator, which reads ahead."""
+
+    def __init__(self, open_iterator: Callable[[np.ndarray, int], Any]):
+        self._open = open_iterator
+        self._order: np.ndarray | None = None
+        self._next: int | None = None
+        self._batches: Any = None
+
+    def read(self, order: Int[np.ndarray, "step batch"], step: int) -> Any:
+        if order is not self._order or step != self._next:
+            self.close()
+            self._order, self._batches = order, self._open(order, step)
+        self._next = step + 1
+        return next(self._batches)
+
+    def close(self) -> None:
+        if self._batches is not None:
+            self._batches.close()
+        self._order = self._next = self._batches = None

@@ -1,0 +1,177 @@
+"""What a run writes while it trains: metrics.csv, TensorBoard events, and lines on the terminal."""
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tqdm import tqdm
+
+from fidle_jax.files import write_atomically
+
+COLUMNS: tuple[str, ...] = (
+    "epoch",
+    "step",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "seconds",
+    "images_per_second",
+)
+
+# Map tags in TensorBoard's tab HPARAMS to names in result.json.
+MEASURES = {
+    "test/accuracy": "test_accuracy",
+    "test/loss": "test_loss",
+    "validation/best_accuracy": "best_validation_accuracy",
+    "time/train_seconds": "train_seconds",
+    "parameters": "parameters",
+}
+HPARAMS_SUFFIX = ".hparams"
+
+
+class RunLogger:
+    """Logs a run to its directory and to the terminal.
+
+    Args:
+        run_dir: The run directory.
+        step: Step from which the run continues.
+        rows: Rows of metrics.csv so far.
+        total_images: Images of the whole run.
+        seen_images: Images seen so far.
+        progress: Show a progress bar if stderr is a terminal.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        step: int,
+        rows: list[dict[str, Any]],
+        total_images: int,
+        seen_images: int,
+        progress: bool,
+    ):
+        self._metrics = run_dir / "metrics.csv"
+        write_metrics(self._metrics, rows)
+        # The usual writer of tensorboardX uses a thread. If the disk is full, the thread dies and the run
+        # waits for it forever. This one writes synchronously.
+        (run_dir / "tensorboard").mkdir(exist_ok=True)
+        self._events = EventsWriter(str(run_dir / "tensorboard" / "events"))
+        # Make TensorBoard discard the events after the step from which the run continues.
+        start = SessionLog(status=SessionLog.START)
+        self._events.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
+        self._bar = tqdm(
+            total=total_images,
+            initial=seen_images,
+            disable=not (progress and sys.stderr.isatty()),
+            unit=" images",
+            unit_scale=True,
+            smoothing=0.1,
+            dynamic_ncols=True,
+            mininterval=0.2,
+        )
+
+    def log_steps(
+        self, seen_images: int, loss: float | np.floating, accuracy: float | np.floating
+    ) -> None:
+        """Update the progress bar with the mean loss and accuracy of the current epoch."""
+        text = f"loss {loss:.4f}, accuracy {100 * accuracy:.2f} %"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(seen_images - self._bar.n)
+
+    def log_epoch(
+        self,
+        rows: list[dict[str, Any]],
+        epochs: int,
+        costs: dict[str, float],
+        params: dict[str, np.ndarray],
+    ) -> None:
+        """Log the last of ``rows``, further scalars by their tag, and histograms of ``params``."""
+        row = rows[-1]
+        self._bar.write(_format_epoch(row, epochs))
+        write_metrics(self._metrics, rows)
+        tags = {
+            name: name.replace("_", "/", 1) for name in row if name.startswith(("train", "val"))
+        }
+        tags |= {"learning_rate": "learning_rate", "images_per_second": "images_per_second"}
+        scalars = {tag: row[name] for name, tag in tags.items() if row[name] is not None} | costs
+        values = [summary.scalar(name, value) for name, value in scalars.items()]
+        values += [summary.histogram(name, array, "auto") for name, array in params.items()]
+        _write_events(self._events, row["step"], values)
+        self._events.flush()
+
+    def finish(self) -> None:
+        """Close the files at the end of a complete run."""
+        self._events.close()
+
+    def close(self) -> None:
+        """Remove the progress bar, however the run ended."""
+        self._bar.close()
+
+
+class NullLogger:
+    """A logger that does nothing, for all processes but the first."""
+
+    def log_steps(self, *_) -> None:
+        """Do nothing."""
+
+    log_epoch = finish = close = log_steps
+
+
+def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the CSV file of all epochs so far."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
+
+
+def write_hparams(
+    directory: Path, step: int, options: dict[str, Any], result: dict[str, Any]
+) -> None:
+    """Write the options and results that TensorBoard compares in its tab HPARAMS.
+
+    They have a separate events file, which replaces one from an earlier call.
+    """
+    for earlier in directory.glob(f"*{HPARAMS_SUFFIX}"):
+        earlier.unlink()
+    options = {name: _hparam(value) for name, value in options.items()}
+    measures = {tag: result[name] for tag, name in MEASURES.items() if result[name] is not None}
+    values = [*summary.hparams(options, MEASURES)]
+    values += [summary.scalar(tag, value) for tag, value in measures.items()]
+    events = EventsWriter(str(directory / "events"), HPARAMS_SUFFIX)
+    _write_events(events, step, values)
+    events.close()
+
+
+def _write_events(events: EventsWriter, step: int, values: list[Any]) -> None:
+    for value in values:
+        events.write_event(Event(wall_time=time.time(), step=step, summary=value))
+
+
+def _hparam(value: Any) -> bool | float | str:
+    if isinstance(value, bool | int | float | str):
+        return value
+    return "default" if value is None else " ".join(map(str, value))
+
+
+def _format_epoch(row: dict[str, Any], epochs: int) -> str:
+    text = (
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['train_loss']:.4f}  "
+        f"accuracy {100 * row['train_accuracy']:.2f} %"
+    )
+    if row["validation_accuracy"] is not None:
+        text += (
+            f"  validation loss {row['validation_loss']:.4f}  "
+            f"accuracy {100 * row['validation_accuracy']:.2f} %"
+        )
+    return f"{text}  {row['images_per_second']:,.0f} images/s"

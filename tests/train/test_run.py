@@ -231,7 +231,7 @@ def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypat
         ({"batch_size": 82}, "--batch-size is 82; expected at most 81"),
         ({"dropout": (0.1,)}, "expected 3 rates"),
         ({"optimizer": "adm"}, "did you mean adam"),
-        ({"devices": 1000}, "--devices is 1000; expected at most"),
+        ({"devices": 1000}, "--devices is 1000; it must be at most"),
         ({"accumulate": 17}, "expected at least 17, an example for each of 1 devices times --acc"),
     ],
 )

@@ -1,6 +1,6 @@
 """The table of measured problems that "auto" goes by: text to rows and back.
 
-The package keeps it as `auto.tsv`, which `python experiments/bench_kernels.py --write-table` measures
+The package keeps it as `auto.tsv`, which `python experiments/bench/bench_kernels.py --write-table` measures
 and writes.
 """
 

@@ -1,29 +1,19 @@
-import importlib
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import bench_kernels
 import pytest
+import timing
 
 from fidle_jax.kernels import measured
 from fidle_jax.kernels.measured import kept_rows, read_rows
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
-
-def call(*arguments):
-    command = [sys.executable, EXPERIMENTS / "bench_kernels.py", *map(str, arguments)]
-    # Nothing is said of the times here: compiled without optimization it is there sooner.
-    quick = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    return subprocess.run(command, capture_output=True, text=True, env=quick)
-
-
-def test_one_small_shape_is_measured_by_every_method_and_judged(tmp_path):
+def test_a_small_shape_is_measured_with_every_method_and_compared_with_auto(
+    run_main, tmp_path, capsys
+):
     only = "^conv 1x13x13x8 |^max_pool 1x26"
-    done = call("--only", only, "--rounds", 2, "--seconds", 0.1, "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
+    flags = ("--only", only, "--rounds", 2, "--seconds", 0.1, "--output", tmp_path)
+    assert run_main(bench_kernels, *flags) == 0
     record = json.loads((tmp_path / "kernels.json").read_text())
     assert record["matmul_gflops"] > 0
     pool, conv = record["results"]
@@ -40,69 +30,78 @@ def test_one_small_shape_is_measured_by_every_method_and_judged(tmp_path):
         times = {method: each["milliseconds"] for method, each in result["training"].items()}
         assert result["auto_over_best"] == times[result["auto"]] / min(times.values())
     assert (tmp_path / "kernels.png").read_bytes().startswith(b"\x89PNG")
-    assert "conv 1x13x13x8 -> 16, 3x3" in done.stdout
-    assert "auto is within 10 % of the best on" in done.stdout
+    output = capsys.readouterr().out
+    assert "conv 1x13x13x8 -> 16, 3x3" in output
+    assert "auto is within 10 % of the best on" in output
 
 
-@pytest.fixture
-def bench_kernels(monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    return importlib.import_module("bench_kernels")
-
-
-def test_a_table_is_written_with_new_rows_in_place_of_those_of_the_same_problems(
-    bench_kernels, tmp_path, monkeypatch
+def test_the_table_is_written_with_the_new_rows_replacing_the_rows_of_the_same_problems(
+    run_main, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(measured, "__file__", str(tmp_path / "measured.py"))
-    bench_kernels.main(
-        bench_kernels.Config(
-            "^avg_pool 1x26", rounds=1, seconds=0.1, output=tmp_path, write_table=True
-        )
-    )
+    flags = ("--only", "^avg_pool 1x26", "--rounds", 1, "--seconds", 0.1, "--write-table")
+    assert run_main(bench_kernels, *flags, "--output", tmp_path) == 0
     kept, written = kept_rows(), read_rows((tmp_path / "auto.tsv").read_text())
+    assert [row.problem for row in written] == [row.problem for row in kept]
     (new,) = [row for row in written if row not in kept]
     assert (new.problem.kind, new.problem.spatial) == ("avg_pool", (26, 26))
     assert set(new.milliseconds) == {"tiles", "xla"}
-    others = {row.problem for row in kept} - {new.problem}
-    assert {row.problem for row in written} == others | {new.problem}
+
+
+def test_list_prints_one_distinct_line_per_problem(run_main, capsys):
+    assert run_main(bench_kernels, "--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(set(lines)) == len(kept_rows()) + 6
+    assert "conv 64x32x32x16 -> 16, 3x3, same, dilation 2x2" in lines
+    assert "conv_pool 16x64x64x3 -> 32, 7x7, same, stride 2x2, pool 3x3, stride 2x2" in lines
 
 
 @pytest.mark.parametrize(
-    ("flags", "named"),
+    ("flags", "message"),
     [
-        ({"only": "no such problem"}, "found in no problem's line"),
-        ({"only": "("}, "no regular expression"),
-        ({"rounds": 0}, "--rounds 0"),
+        (("--only", "no such problem"), "matches no problem"),
+        (("--only", "("), "is not a regular expression"),
+        (("--rounds", 0), "--rounds is 0; it must be positive"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_2(flags, named, bench_kernels, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        bench_kernels.main(bench_kernels.Config(**flags))
+def test_wrong_input_is_one_line_and_status_2(flags, message, run_main, capsys):
+    assert run_main(bench_kernels, *flags) == 2
     error = capsys.readouterr().err
-    assert named in error
+    assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
 
 
-def test_turns_go_round_and_those_far_behind_take_few(monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    import _bench_turns
+def test_turns_alternate_and_runs_far_behind_get_fewer(monkeypatch):
+    calls, clock = [], [0.0]
+    seconds = {"quick": 0.004, "slow": 0.1, "slowest": 2.0}
 
-    calls = []
-    seconds = {"quick": 0.001, "slow": 0.1, "hopeless": 2.0}
-
-    def prepare(name):
+    def make_run(name):
         def run(times):
-            calls.append(name)
+            calls.append((name, times))
             clock[0] += times * seconds[name]
 
         return run
 
-    clock = [0.0]
-    monkeypatch.setattr(_bench_turns.time, "perf_counter", lambda: clock[0])
-    turns = _bench_turns.time_by_turns({name: prepare(name) for name in seconds}, 6, seconds=10)
-    assert turns["quick"] == pytest.approx([1.0] * 6)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    runs = {name: make_run(name) for name in seconds}
+    turns = timing.time_in_turns(runs, rounds=6, turn=0.01, total=10)
+    assert turns["quick"] == pytest.approx([4.0] * 6)
     assert turns["slow"] == pytest.approx([100.0] * 3)
-    assert turns["hopeless"] == pytest.approx([2000.0])
-    assert calls[:5] == ["quick", "quick", "slow", "slow", "hopeless"]
-    assert calls[5:9] == ["quick", "slow", "slow", "quick"]
+    assert turns["slowest"] == pytest.approx([2000.0])
+    first, again = ["quick", "slow", "slowest"], ["quick", "slow"]
+    assert calls[:5] == [(name, 1) for name in first + again]
+    quick = [("quick", 1), ("quick", 3)]  # the single call fills the caches
+    assert calls[5:11] == [*quick, ("slow", 1), ("slow", 1), *quick]
+
+
+def test_the_limit_of_time_reduces_the_turns_but_not_below_three(monkeypatch):
+    clock = [0.0]
+
+    def run(times):
+        clock[0] += times
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    for total, expected in [(0, 3), (7, 7), (100, 9)]:
+        (turns,) = timing.time_in_turns({"one": run}, rounds=9, turn=1, total=total).values()
+        assert len(turns) == expected

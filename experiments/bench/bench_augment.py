@@ -1,0 +1,111 @@
+"""Time training steps of the compact network with augmentation, by our warp and by dm-pix.
+
+All train on 32x32 colour images in one process, in turns: without augmentation, with the warp alone,
+with all of the recipe "fast", and, if dm-pix is installed, with its affine map instead of our warp.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import statistics
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from timing import check_positive, machine, run, save, time_in_turns
+
+from fidle_jax.data import augment
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
+from fidle_jax.data.signs import mirror_table
+from fidle_jax.data.warp import Warp
+from fidle_jax.nn import make_model
+from fidle_jax.train.config import Config, resolve
+from fidle_jax.train.optimizer import make_optimizer, make_schedule
+from fidle_jax.train.state import init_state
+from fidle_jax.train.step import Task, train_chunk
+
+SHAPE, CLASSES, STEPS = (32, 32, 3), 43, 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Settings of the benchmark."""
+
+    batch_size: int = 128
+    """Images per step."""
+    rounds: int = 15
+    """Turns of each variant."""
+    output: Path = Path("runs/bench_augment/bench_augment.json")
+    """JSON file of the measurements."""
+
+
+def main(options: Options) -> None:
+    """Measure, print a table, and write the numbers."""
+    check_positive(options, "batch_size", "rounds")
+    config = resolve(Config(dataset="32x32-RGB", model="compact", recipe="fast"), "full")
+    warp = Augmentation(Warp(32 * config.shift, config.rotation, config.scaling, config.shear))
+    names = "brightness", "contrast", "colour", "shadow", "cutout", "flips"
+    light = {name: getattr(config, name) for name in names}
+    full = dataclasses.replace(warp, **light, mirrored=mirror_table())
+    runs = {
+        "plain": _compile_steps(config, NO_AUGMENTATION, options.batch_size),
+        "warp": _compile_steps(config, warp, options.batch_size),
+        "all of the recipe": _compile_steps(config, full, options.batch_size),
+    }
+    if importlib.util.find_spec("dm_pix"):
+        with mock.patch.object(augment, "random_warp", warp_with_dm_pix):
+            runs["dm-pix's affine map"] = _compile_steps(config, warp, options.batch_size)
+    turns = time_in_turns(runs, options.rounds, turn=0.01)
+    print(f"{'':<24}{'ms per step':>12}{'added':>9}   {machine()}")
+    for name, times in turns.items():
+        added = statistics.median(a / b - 1 for a, b in zip(times, turns["plain"], strict=False))
+        print(f"{name:<24}{statistics.median(times):>12.1f}{added:>9.1%}")
+    save(options.output, {"machine": machine(), "turns": turns})
+
+
+def _compile_steps(config, augmentation, batch_size):
+    model, optimizer = (
+        make_model("compact", CLASSES, SHAPE),
+        make_optimizer(config, make_schedule(config, 300)),
+    )
+    averages = {"label_smoothing": config.label_smoothing, "ema_decay": config.ema_decay}
+    task = Task(model, optimizer, augmentation, **averages)
+    state = init_state(model, SHAPE, optimizer, 0, average=True)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(0, 256, (batch_size, *SHAPE), np.uint8))
+    labels = jnp.asarray(rng.integers(0, CLASSES, batch_size, np.int32))
+    order = jnp.arange(batch_size)[None].repeat(STEPS, 0)
+    chunk = jax.jit(functools.partial(train_chunk, task), donate_argnums=0)
+    compiled = chunk.lower(state, images, labels, order, 0, 1).compile()
+
+    def run(calls):
+        nonlocal state
+        for start in range(0, calls, STEPS):
+            state = compiled(state, images, labels, order, 0, min(STEPS, calls - start))
+        jax.block_until_ready(state)
+
+    return run
+
+
+def warp_with_dm_pix(images, key, example_index, warp):
+    """Replace `fidle_jax.data.warp.random_warp`: a bilinear affine map with zeros outside the image."""
+    import dm_pix
+
+    def warp_one(image, index):
+        a, b, c, d, e = jax.random.uniform(jax.random.fold_in(key, index), (5,), minval=-1)
+        angle = a * jnp.deg2rad(warp.rotation)
+        zoom, stretch = (1 + warp.scaling) ** b, (1 + warp.shear) ** c
+        turn = jnp.array([[jnp.cos(angle), jnp.sin(angle)], [-jnp.sin(angle), jnp.cos(angle)]])
+        matrix = jnp.diag(jnp.stack([zoom / stretch, zoom * stretch])) @ turn
+        centre = jnp.array([15.5, 15.5])
+        offset = centre + warp.shift * jnp.stack([d, e]) - matrix @ centre
+        matrix, offset = jnp.pad(matrix, ((0, 1), (0, 1))).at[2, 2].set(1), jnp.pad(offset, (0, 1))
+        return dm_pix.affine_transform(image / 255, matrix, offset=offset, order=1, mode="constant")
+
+    return jax.vmap(warp_one)(images.astype(jnp.float32), example_index)
+
+
+if __name__ == "__main__":
+    run(main, Options(), __doc__)

@@ -1,0 +1,238 @@
+"""Time whole training steps of the course's networks: ours, Flax, Keras and PyTorch.
+
+All train the same network with the same batch size, dropout, Adam and images. Each framework runs in
+its fastest configuration, in its own process, in turns. The competitors need the extra "bench". A
+competitor that is not installed or fails is left out.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import statistics
+from pathlib import Path
+from typing import Any, Literal
+
+from peers import (
+    Case,
+    Peer,
+    RunFailed,
+    Worker,
+    compile_seconds,
+    train_fidle,
+    train_flax,
+    train_keras_jax,
+    train_keras_tf,
+    train_torch,
+)
+from timing import check_positive, machine, run, save, time_in_turns
+
+# By default, XLA runs matrix products, reductions and all convolutions but those of the input gradient
+# in YNNPACK. oneDNN receives only what YNNPACK leaves. Which is fastest depends on the network.
+ONEDNN = "--xla_cpu_experimental_onednn_custom_call=true"
+ONLY_ONEDNN = f"{ONEDNN} --xla_cpu_experimental_ynn_fusion_type="
+YNNPACK = (
+    "--xla_cpu_experimental_ynn_fusion_type="
+    "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+)
+ON_TF, ON_JAX = {"KERAS_BACKEND": "tensorflow"}, {"KERAS_BACKEND": "jax"}
+OURS = Peer("fidle-jax", train_fidle)
+PEERS = {
+    "keras": Peer("Keras on TensorFlow", train_keras_tf, ("keras", "tensorflow"), ON_TF),
+    "keras-jax": Peer("Keras on JAX", train_keras_jax, ("keras",), ON_JAX),
+    "keras-jax-only-onednn": Peer(
+        "Keras on JAX, only oneDNN",
+        train_keras_jax,
+        ("keras",),
+        {**ON_JAX, "XLA_FLAGS": ONLY_ONEDNN},
+    ),
+    "torch": Peer("PyTorch", train_torch, ("torch",)),
+    "torch-compile": Peer(
+        "PyTorch, compiled", functools.partial(train_torch, compiled=True), ("torch",)
+    ),
+    "flax": Peer("Flax, XLA", train_flax),
+    "flax-onednn": Peer("Flax, XLA and oneDNN", train_flax, (), {"XLA_FLAGS": ONEDNN}),
+    "flax-only-onednn": Peer("Flax, only oneDNN", train_flax, (), {"XLA_FLAGS": ONLY_ONEDNN}),
+    "flax-ynnpack": Peer("Flax, YNNPACK, no reductions", train_flax, (), {"XLA_FLAGS": YNNPACK}),
+    "scan": Peer("Flax, XLA in lax.scan", functools.partial(train_flax, steps_per_scan=2)),
+}
+# Title, model, image shape, batch size of the course, classes.
+NETWORKS = {
+    "mnist": ("MNIST CNN", "cnn", (28, 28, 1), 512, 10),
+    "v1": ("GTSRB v1", "v1", (24, 24, 1), 64, 43),
+    "v2": ("GTSRB v2", "v2", (48, 48, 3), 64, 43),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the benchmark."""
+
+    cases: tuple[Literal["mnist", "v1", "v2", "batches", "compile"], ...] = (
+        *NETWORKS,
+        "batches",
+        "compile",
+    )
+    """Networks; "batches": the MNIST CNN at several batch sizes, ours and Flax; "compile": compile time."""
+    peers: tuple[Literal[tuple(PEERS)], ...] = tuple(PEERS)
+    """Competitors."""
+    batch_sizes: tuple[int, ...] = tuple(2**i for i in range(13))
+    """Batch sizes of the case "batches"."""
+    rounds: int = 7
+    """Turns of each framework."""
+    seconds: float = 2.0
+    """Minimum length of a turn. (Costs per call, such as memory allocation, matter less in an epoch.)"""
+    output: Path = Path("runs/bench_training")
+    """Directory for bench_training.json and bench_training.png."""
+
+
+def main(config: Config) -> None:
+    """Measure, print the tables, and write the numbers and the figure."""
+    check_positive(config, "rounds", "batch_sizes", "seconds")
+    chosen, left_out = find_installed(config.peers)
+    for title, reason in left_out.items():
+        print(f"{title}: left out, {reason}")
+    workers = [Worker(peer) for peer in (OURS, *chosen)]
+
+    def timed(name, workers, batch_size=None):
+        steps = time_steps(make_case(name, batch_size), workers, config.rounds, config.seconds)
+        result = {"title": NETWORKS[name][0], "result": compare(steps["rows"]), **steps}
+        for failure in steps["failed"].values():
+            print(f"left out: {failure}")
+        print(format_table(result), end="\n\n", flush=True)
+        return result
+
+    results: dict[str, Any] = {"networks": [], "batches": [], "compile_seconds": {}}
+    for name in config.cases:
+        if name == "compile":
+            results["compile_seconds"] = time_compilation(workers[0], config.rounds)
+        elif name == "batches":
+            pair = [worker for worker in workers if worker.peer in (OURS, PEERS["flax"])]
+            results["batches"] = [timed("mnist", pair, size) for size in config.batch_sizes]
+        else:
+            results["networks"].append(timed(name, workers))
+    from figures import draw_training  # imports matplotlib
+
+    packages = ("jax", "flax", "keras", "tensorflow", "torch")
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in packages
+        if importlib.util.find_spec(name)
+    }
+    about = {"machine": machine(), "versions": versions, "seconds_per_turn": config.seconds}
+    save(config.output / "bench_training.json", {**about, "left_out": left_out, **results})
+    (config.output / "bench_training.png").write_bytes(draw_training(results))
+
+
+def find_installed(names: tuple[str, ...]) -> tuple[list[Peer], dict[str, str]]:
+    """Return the installed competitors, and map the titles of the others to the reason."""
+    chosen, left_out = [], {}
+    for peer in map(PEERS.__getitem__, names):
+        missing = [package for package in peer.needs if not importlib.util.find_spec(package)]
+        if missing:
+            left_out[peer.title] = f"{' and '.join(missing)} not installed"
+        else:
+            chosen.append(peer)
+    return chosen, left_out
+
+
+def make_case(name: str, batch_size: int | None = None) -> Case:
+    """Return the case of a network. The default batch size is the course's."""
+    from fidle_jax.nn import MODELS  # imports JAX
+
+    _, model, image_shape, course_batch_size, classes = NETWORKS[name]
+    ours = MODELS[model]
+    numbers = ours.blocks, ours.hidden, ours.dropout
+    return Case(model, image_shape, batch_size or course_batch_size, classes, *numbers)
+
+
+def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure the milliseconds per step of each framework in each of its turns.
+
+    Args:
+        case: The network to train.
+        workers: The frameworks, ours first. A competitor that fails is left out.
+        rounds: Number of turns of each framework.
+        seconds: Minimum length of a turn.
+
+    Returns:
+        The case, a row for each framework, and under "failed" the failures by title.
+
+    Raises:
+        RunFailed: Our own framework failed.
+        RuntimeError: The networks differ in their number of parameters.
+    """
+    trainers = {}
+    for worker in workers:
+        worker.failure = ""
+        try:
+            trainers[worker] = worker.start(case)
+        except RunFailed as error:
+            if worker is workers[0]:
+                raise
+            worker.failure = str(error)
+    sizes = {worker.peer.title: each["parameters"] for worker, each in trainers.items()}
+    if len(set(sizes.values())) > 1:
+        raise RuntimeError(f"the numbers of parameters differ: {sizes}")
+    turns = time_in_turns({each.peer.title: each.train for each in trainers}, rounds, seconds)
+    if workers[0].failure:
+        raise RunFailed(workers[0].failure)
+    rows: list[dict[str, Any]] = []
+    for worker, trainer in trainers.items():
+        if not worker.failure:
+            title = worker.peer.title
+            times = [time / trainer["at_once"] for time in turns[title]]
+            row = {"framework": title, "setting": trainer["setting"], "ms_per_step": times}
+            row["median"] = statistics.median(times)
+            rows.append({**row, "times_ours": row["median"] / (rows or [row])[0]["median"]})
+    return {
+        "model": case.model,
+        "batch_size": case.batch_size,
+        "image_shape": case.image_shape,
+        "parameters": trainers[workers[0]]["parameters"],
+        "failed": {each.peer.title: each.failure for each in workers if each.failure},
+        "rows": rows,
+    }
+
+
+def time_compilation(ours: Worker, rounds: int) -> dict[str, list[float]]:
+    """Measure the seconds to compile our chunk of steps, with our and with XLA's convolutions."""
+    case, seconds = make_case("mnist"), {"auto": [], "xla": []}
+    ours.ask(compile_seconds, case, "auto")  # the first in a process also loads the compiler
+    for _ in range(rounds):
+        for method, values in seconds.items():
+            values.append(ours.ask(compile_seconds, case, method))
+    auto, xla = map(statistics.median, seconds.values())
+    print(f"compiling the MNIST CNN's chunk of steps: {auto:.2f} s, with XLA's ", end="")
+    print(f"convolutions {xla:.2f} s: {auto / xla:.2f} times as long\n", flush=True)
+    return seconds
+
+
+def compare(rows: list[dict[str, Any]]) -> str:
+    """Compare our framework, the first row, with the fastest competitor."""
+    if len(rows) == 1:
+        return "no competitor"
+    fastest = min(rows[1:], key=lambda row: row["median"])
+    ratio = f"{fastest['times_ours']:.2f} times as fast"
+    return f"{ratio} as the fastest competitor, {fastest['framework']}"
+
+
+def format_table(result: dict[str, Any]) -> str:
+    """Format a result of `time_steps` as aligned text."""
+    size = "x".join(map(str, result["image_shape"]))
+    lines = [
+        f"{result['title']}, {size}, batch {result['batch_size']}, {result['parameters']:,} parameters",
+        f"{'':<30}{'ms per step':>12}{'fastest to slowest turn':>26}{'times ours':>12}",
+    ]
+    for row in result["rows"]:
+        turns = f"{min(row['ms_per_step']):.2f} to {max(row['ms_per_step']):.2f}"
+        lines.append(
+            f"{row['framework']:<30}{row['median']:>12.2f}{turns:>26}{row['times_ours']:>12.2f}"
+            f"  {row['setting']}".rstrip()
+        )
+    lines.append(f"fidle-jax: {result['result']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main, Config(), __doc__)

@@ -1,0 +1,216 @@
+"""Problems of the kernels' benchmark: every method of a layer, and other parts of a training step."""
+
+import dataclasses
+import functools
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from timing import matmul_gflops, time_in_turns
+
+from fidle_jax import kernels
+from fidle_jax.data.batches import gather_batch
+from fidle_jax.kernels.choice import fastest
+from fidle_jax.kernels.measured import Problem, Row
+from fidle_jax.kernels.windows import times
+
+FFT_FROM = 25  # kernel elements; for smaller kernels FFT is slow and takes long to compile
+FEW_CHANNELS = 3  # such a layer is the first of a network, and needs no input gradient
+TURN = 0.01  # seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Functions of the same arrays, one per method. The first one is XLA's or JAX's own.
+
+    Attributes:
+        name: One-line description.
+        methods: Functions by method name.
+        make_arrays: Function that creates the arguments.
+        gradients: Names of the last arguments, which the backward pass differentiates. If empty, only
+            the forward pass is timed.
+        flops: Floating-point operations of the forward pass, by the definition; 0 without products.
+    """
+
+    name: str
+    methods: dict[str, Callable[..., Any]]
+    make_arrays: Callable[[], tuple]
+    gradients: tuple[str, ...] = ()
+    flops: int = 0
+
+
+def layer_case(problem: Problem, rows: Sequence[Row]) -> Case:
+    """Return the case of a convolution or pooling layer.
+
+    Args:
+        problem: The layer.
+        rows: Measurements that select the method of the convolution in the method "apart".
+    """
+    windows, groups = problem.windows, problem.groups
+    products = math.prod(windows.size) * problem.channels // groups
+    shapes = {
+        "x": (problem.batch, *problem.spatial, problem.channels),
+        "w": (*windows.size, problem.channels // groups, problem.features),
+        "b": (problem.features,),
+    }
+    names = {"conv": "xw", "conv_pool": "xwb"}.get(problem.kind, "x")
+
+    def make_arrays():
+        random = np.random.default_rng(0)
+        return tuple(jnp.asarray(random.normal(size=shapes[name]), jnp.float32) for name in names)
+
+    is_conv = "w" in names
+    return Case(
+        describe(problem),
+        _layer_methods(problem, rows),
+        make_arrays,
+        tuple(names[1:] if is_conv and problem.channels <= FEW_CHANNELS else names),
+        2 * problem.batch * math.prod(windows.count) * problem.features * products * is_conv,
+    )
+
+
+def _layer_methods(problem, rows):
+    windows, pool = problem.windows, problem.pool
+    if problem.kind not in ("conv", "conv_pool"):
+        function, methods = getattr(kernels, problem.kind), {"xla": "xla", "tiles": "tiles"}
+        arguments = {"window": windows.size}
+    else:
+        function, arguments = kernels.conv, {"dilation": windows.dilation, "groups": problem.groups}
+        methods = {
+            name: name
+            for name, method in kernels.conv_methods().items()
+            if name != "reference"
+            and method.supports(windows.size, windows.strides, windows.dilation)
+            and (name != "fft" or math.prod(windows.size) >= FFT_FROM)
+        }
+    if pool:
+        function = kernels.conv_pool
+        arguments |= {"window": pool.size, "pool_strides": pool.strides}
+        conv_alone = fastest(rows, dataclasses.replace(problem, kind="conv", pool=None))
+        methods = {"xla": "xla", "apart": conv_alone} | {
+            name: name
+            for name, method in kernels.conv_pool_methods().items()
+            if method.supports(windows, pool)
+        }
+    arguments |= {"strides": windows.strides, "padding": windows.padding}
+    return {
+        name: functools.partial(function, **arguments, method=method)
+        for name, method in methods.items()
+    }
+
+
+def describe(problem: Problem) -> str:
+    """Describe the problem on one line: ``conv 64x23x23x64 -> 128, 3x3, same``."""
+    windows, pool = problem.windows, problem.pool
+    is_pool = problem.kind in ("max_pool", "avg_pool")
+    parts = [times(windows.size)]
+    if any(map(any, windows.padding)):
+        parts.append("same")
+    if set(windows.strides) != {1}:
+        parts.append(f"stride {times(windows.strides)}")
+    if set(windows.dilation) != {1}:
+        parts.append(f"dilation {times(windows.dilation)}")
+    if problem.groups > 1 and not is_pool:
+        depthwise = problem.groups == problem.channels
+        parts.append("depthwise" if depthwise else f"{problem.groups} groups")
+    if pool:
+        parts.append(f"pool {times(pool.size)}")
+        if pool.strides != pool.size:
+            parts.append(f"stride {times(pool.strides)}")
+    image = times((problem.batch, *problem.spatial, problem.channels))
+    features = "" if is_pool else f" -> {problem.features}"
+    return f"{problem.kind} {image}{features}, {', '.join(parts)}"
+
+
+def other_cases() -> list[Case]:
+    """Return the other expensive parts of a training step: dropout and gathering a batch."""
+    shapes = [(512, 13, 13, 8), (512, 5, 5, 16), (512, 100), (64, 23, 23, 64)]
+    return [*map(_dropout_case, shapes), _gather_case(64), _gather_case(512)]
+
+
+def _dropout_case(shape):
+    def threefry(seed, index, x):
+        return jnp.where(jax.random.bernoulli(jax.random.key(seed), 0.8, x.shape), x / 0.8, 0)
+
+    def hashed(seed, index, x):
+        return kernels.dropout(x, 0.2, jax.random.key(seed), index)
+
+    def make_arrays():
+        return jnp.uint32(3), jnp.arange(shape[0]), jnp.ones(shape)
+
+    return Case(
+        f"dropout {times(shape)}", {"threefry": threefry, "hash": hashed}, make_arrays, ("x",)
+    )
+
+
+def _gather_case(batch):
+    def indexed(images, labels, rows):
+        return images[rows], labels[rows]
+
+    def in_bounds(images, labels, rows):
+        return tuple(a.at[rows].get(mode="promise_in_bounds") for a in (images, labels))
+
+    def make_arrays():
+        random = np.random.default_rng(0)
+        images = jnp.asarray(random.integers(0, 256, (60_000, 28, 28, 1)), jnp.uint8)
+        labels = jnp.asarray(random.integers(0, 10, 60_000), jnp.int32)
+        return images, labels, jnp.asarray(random.permutation(60_000)[:batch], jnp.int32)
+
+    methods = {"images[rows]": indexed, "in bounds": in_bounds, "gather_batch": gather_batch}
+    return Case(f"gather {batch} of 60000x28x28x1", methods, make_arrays)
+
+
+def measure(case: Case, prepare: Callable, rounds: int, seconds: float) -> dict[str, Any]:
+    """Time each method of a case, "forward" and, with gradients, "training": forward and backward.
+
+    Args:
+        case: The case.
+        prepare: `timing.call_by_call` or `timing.in_a_loop`.
+        rounds: Maximum number of turns.
+        seconds: Approximate limit for all turns together.
+
+    Returns:
+        For each phase and method the milliseconds, as median and all turns, and the share of the rate
+        of a matrix product that was measured just before.
+    """
+    arrays, peak = case.make_arrays(), matmul_gflops()
+
+    def time(functions, arrays, flops):
+        runs = {name: prepare(function, arrays) for name, function in functions.items()}
+        summaries = {}
+        for name, turns in time_in_turns(runs, rounds, TURN, seconds).items():
+            median = statistics.median(turns)
+            summaries[name] = {"milliseconds": median, "turns": turns}
+            if flops:
+                summaries[name]["share_of_peak"] = flops / (1e6 * median) / peak
+        return summaries
+
+    result: dict[str, Any] = {"name": case.name, "matmul_gflops": peak}
+    result["forward"] = time(case.methods, arrays, case.flops)
+    if case.gradients:
+        result["gradients"] = case.gradients
+        shape = jax.eval_shape(next(iter(case.methods.values())), *arrays)
+        cotangent = jax.random.normal(jax.random.key(1), shape.shape, shape.dtype)
+        fixed = len(arrays) - len(case.gradients)
+        functions = {
+            name: functools.partial(_value_and_gradients, function, fixed)
+            for name, function in case.methods.items()
+        }
+        # Each of the gradients with respect to x and w needs as many products as the forward pass.
+        passes = 1 + sum(name in "xw" for name in case.gradients)
+        result["training"] = time(functions, (cotangent, *arrays), passes * case.flops)
+    return result
+
+
+def _value_and_gradients(function, fixed, cotangent, *arrays):
+    value, pullback = jax.vjp(functools.partial(function, *arrays[:fixed]), *arrays[fixed:])
+    return value, pullback(cotangent)
+
+
+def medians(result: dict[str, Any], phase: str) -> dict[str, float]:
+    """Map each method to its milliseconds."""
+    return {name: summary["milliseconds"] for name, summary in result[phase].items()}

@@ -1,0 +1,450 @@
+"""The course's networks in several frameworks, each in its fastest configuration and its own process.
+
+A function per framework builds the network and returns a `Trainer`. It imports its framework, so
+that one that is not installed can be left out. In one shared process, the thread pools of one
+framework would keep spinning while another one is timed.
+"""
+
+import dataclasses
+import functools
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import numpy as np
+from timing import time_in_turns
+
+LEARNING_RATE = 1e-3
+EXAMPLES = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Network to train, described by numbers that any framework can build it from.
+
+    Attributes:
+        model: Name in `fidle_jax.nn.MODELS`.
+        image_shape: Height, width, channels.
+        batch_size: Images per step.
+        classes: Units of the last layer.
+        blocks: Number of kernels of each 3x3 convolution, block by block. All convolutions but the
+            last of a block are padded. A 2x2 max pooling ends the block.
+        hidden: Units of the hidden dense layer.
+        dropout: Rates after each block and after the hidden layer.
+    """
+
+    model: str
+    image_shape: tuple[int, int, int]
+    batch_size: int
+    classes: int
+    blocks: tuple[tuple[int, ...], ...]
+    hidden: int
+    dropout: tuple[float, ...]
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return uint8 images and int32 labels, always the same."""
+        examples = max(EXAMPLES, 2 * self.batch_size)
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (examples, *self.image_shape), dtype=np.uint8)
+        return images, rng.integers(0, self.classes, examples, dtype=np.int32)
+
+    def batches(self, examples: int) -> Iterator[np.ndarray]:
+        """Yield the row indices of batches without end, in a new order for each epoch."""
+        rng = np.random.default_rng(0)
+        while True:
+            order = rng.permutation(examples).astype(np.int32)
+            yield from order[: examples - examples % self.batch_size].reshape(-1, self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Network in training.
+
+    Attributes:
+        train: Function that trains for a number of steps, waits, and returns the last or mean loss.
+        parameters: Number of parameters of the network.
+        setting: Chosen configuration, if the framework leaves a choice.
+        at_once: The number of steps is a multiple of this.
+    """
+
+    train: Callable[[int], float]
+    parameters: int
+    setting: str = ""
+    at_once: int = 1
+
+
+def pick_fastest(trainers: list[Trainer]) -> Trainer:
+    """Time the trainers in turns and return the one with the fastest turn."""
+
+    def seconds_per_step(trainer, calls):
+        return trainer.train(calls * trainer.at_once)
+
+    for trainer in trainers:
+        trainer.train(trainer.at_once)  # compile
+    runs = {each.setting: functools.partial(seconds_per_step, each) for each in trainers}
+    turns = time_in_turns(runs, rounds=3, turn=0.3)
+    return min(trainers, key=lambda each: min(turns[each.setting]) / each.at_once)
+
+
+def train_fidle(case: Case, parallel: str = "jit") -> Trainer:
+    """Run the compiled loop of this project on all devices; "plain" supports only one."""
+    import jax
+
+    from fidle_jax.data import Split
+    from fidle_jax.train.compiled_steps import compile_steps
+    from fidle_jax.train.optimizer import make_schedule
+    from fidle_jax.train.parallel import make_mesh
+
+    if parallel == "plain":
+        lowered, (state, *data, order) = _lower_chunk(case)
+        compiled, data = lowered.compile(), jax.device_put(data)
+
+        def chunk(state, *arguments):
+            return compiled(state, *data, *arguments)
+    else:
+        task, config, state = _begin_fidle(case)
+        config = dataclasses.replace(config, parallel=parallel)
+        images, labels = case.images()
+        schedule = make_schedule(config, len(labels) // case.batch_size)
+        splits = Split(images, labels), Split(images[:0], labels[:0])
+        program = compile_steps(task, schedule, make_mesh(None), state, *splits, config)
+        chunk, state, order = program.train, program.replicate(state), program.order(0)
+
+    def train(steps):
+        nonlocal state
+        for start in range(0, steps, len(order)):
+            state = chunk(state, order, 0, min(steps - start, len(order)))
+        totals = jax.block_until_ready(state).totals
+        return float(totals.loss / totals.examples)
+
+    return Trainer(train, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
+
+
+def compile_seconds(case: Case, method: str) -> float:
+    """Measure the seconds to trace and compile a chunk of steps with a method of convolution."""
+    import jax
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    jax.clear_caches()
+    began = time.perf_counter()
+    _lower_chunk(case, method)[0].compile()
+    return time.perf_counter() - began
+
+
+def _begin_fidle(case, method="auto"):
+    from fidle_jax.nn import MODELS
+    from fidle_jax.train.config import Config, resolve
+    from fidle_jax.train.optimizer import make_optimizer, make_schedule
+    from fidle_jax.train.state import init_state
+    from fidle_jax.train.step import Task
+
+    config = Config(recipe="course", batch_size=case.batch_size, learning_rate=LEARNING_RATE)
+    config = resolve(config, "full")
+    model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout, method=method)
+    optimizer = make_optimizer(config, make_schedule(config, 1))
+    state = init_state(model, case.image_shape, optimizer, config.seed)
+    return Task(model, optimizer), config, state
+
+
+def _lower_chunk(case, method="auto"):
+    import jax
+    import jax.numpy as jnp
+
+    from fidle_jax.data.batches import padded_order
+    from fidle_jax.train.step import train_chunk
+
+    task, _, state = _begin_fidle(case, method)
+    images, labels = case.images()
+    arrays = state, images, labels, padded_order(jnp.arange(len(labels)), case.batch_size)
+    chunk = jax.jit(lambda *arguments: train_chunk(task, *arguments), donate_argnums=0)
+    return chunk.lower(*arrays, 0, 1), arrays
+
+
+def make_flax_network(case: Case):
+    """Return the network of Flax's own layers, in training mode."""
+    from flax import linen as nn
+
+    pool = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
+    dropout = functools.partial(nn.Dropout, deterministic=False)
+    layers = []
+    for (*inner, last), rate in zip(case.blocks, case.dropout[:-1], strict=True):
+        for features in inner:
+            layers += [nn.Conv(features, (3, 3), padding="SAME"), nn.relu]
+        layers += [nn.Conv(last, (3, 3), padding="VALID"), nn.relu, pool, dropout(rate)]
+    layers += [lambda x: x.reshape(len(x), -1), nn.Dense(case.hidden), nn.relu]
+    return nn.Sequential([*layers, dropout(case.dropout[-1]), nn.Dense(case.classes)])
+
+
+def train_flax(case: Case, steps_per_scan: int = 0) -> Trainer:
+    """Call a jitted step, or several steps in `lax.scan`, with XLA's convolutions and pooling."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax.training.train_state import TrainState
+
+    images, labels = jax.device_put(case.images())
+    network = make_flax_network(case)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    params = network.init(keys, jnp.zeros((1, *case.image_shape)))["params"]
+    optimizer = optax.adam(LEARNING_RATE)
+    state = TrainState.create(apply_fn=network.apply, params=params, tx=optimizer)
+    batches, at_once = case.batches(len(labels)), steps_per_scan or 1
+
+    def step(state, rows, images, labels):
+        x, y = images[rows].astype(jnp.float32) / 255, labels[rows]
+        key = jax.random.fold_in(jax.random.key(0), state.step)
+
+        def loss_fn(params):
+            logits = state.apply_fn({"params": params}, x, rngs={"dropout": key})
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+        loss, grads = jax.value_and_grad(loss_fn)(state.params)
+        return state.apply_gradients(grads=grads), loss
+
+    def scan(state, rows, images, labels):
+        return jax.lax.scan(lambda state, rows: step(state, rows, images, labels), state, rows)
+
+    compiled = jax.jit(scan if steps_per_scan else step, donate_argnums=0)
+
+    def train(steps):
+        nonlocal state
+        for _ in range(0, steps, at_once):
+            rows = np.stack([next(batches) for _ in range(at_once)])
+            rows = rows if steps_per_scan else rows[0]
+            state, loss = compiled(state, rows, images, labels)
+        return float(jnp.ravel(jax.block_until_ready((state, loss))[1])[-1])
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    setting = f"{at_once} steps per scan" if steps_per_scan else ""
+    return Trainer(train, parameters, setting, at_once)
+
+
+def make_keras_network(case: Case):
+    """Return the Keras network, from the images to the logits."""
+    import keras
+
+    layers = keras.layers
+    network = [layers.Input(case.image_shape)]
+    for (*inner, last), rate in zip(case.blocks, case.dropout[:-1], strict=True):
+        for features in inner:
+            network.append(layers.Conv2D(features, 3, padding="same", activation="relu"))
+        network.append(layers.Conv2D(last, 3, activation="relu"))
+        network += [layers.MaxPooling2D(2), layers.Dropout(rate)]
+    network += [layers.Flatten(), layers.Dense(case.hidden, activation="relu")]
+    network += [layers.Dropout(case.dropout[-1]), layers.Dense(case.classes)]
+    return keras.Sequential(network)
+
+
+def _compile_keras(case, **settings):
+    import keras
+
+    model = make_keras_network(case)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(LEARNING_RATE), loss, **settings)
+    model.make_train_function()
+    return model
+
+
+def train_keras_tf(case: Case) -> Trainer:
+    """Call the compiled step of `fit`, fed as `fit` feeds it from arrays, without the callbacks.
+
+    Keras can run several steps in one execution. The faster number is chosen. `jit_compile` is off
+    because TensorFlow's XLA is many times slower on a CPU. oneDNN is on by default, and faster.
+    """
+    import tensorflow as tf
+
+    images, labels = case.images()
+    images, labels = tf.constant(images / np.float32(255)), tf.constant(labels)
+    steps = len(labels) // case.batch_size
+
+    def shuffle(_):
+        rows = tf.random.shuffle(tf.range(len(labels)))[: steps * case.batch_size]
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(rows, (steps, case.batch_size)))
+
+    def make_trainer(at_once):
+        model = _compile_keras(case, jit_compile=False, steps_per_execution=at_once)
+        batches = tf.data.Dataset.range(1).repeat().flat_map(shuffle)
+        batches = batches.map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows)))
+        batches = iter(batches.prefetch(tf.data.AUTOTUNE))
+
+        def train(steps):
+            for _ in range(0, steps, at_once):
+                logs = model.train_function(batches)
+            return float(logs["loss"])
+
+        return Trainer(train, model.count_params(), f"steps_per_execution={at_once}", at_once)
+
+    return pick_fastest([make_trainer(1), make_trainer(4)])
+
+
+def train_keras_jax(case: Case) -> Trainer:
+    """Call the compiled step of `fit`, fed with JAX arrays, without the callbacks.
+
+    Keras calls several steps one by one on this backend, so `steps_per_execution` saves nothing.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    model = _compile_keras(case)
+    model.optimizer.build(model.trainable_variables)
+    kinds = ("trainable", "non_trainable", "optimizer", "metrics")
+    state = model._get_jax_state(**{f"{kind}_variables": True for kind in kinds})
+    images, labels = jax.device_put(case.images())
+    gather = jax.jit(lambda rows: (images[rows].astype(jnp.float32) / 255, labels[rows]))
+    batches = map(gather, case.batches(len(labels)))
+
+    def train(steps):
+        nonlocal state
+        for _ in range(steps):
+            logs, state = model.train_function(state, batches)
+        return float(jax.block_until_ready(logs)["loss"])
+
+    return Trainer(train, model.count_params())
+
+
+def make_torch_network(case: Case):
+    """Return the PyTorch network, from images (batch, channel, height, width) to the logits."""
+    from torch import nn
+
+    layers, (height, width, channels) = [], case.image_shape
+    for block, rate in zip(case.blocks, case.dropout[:-1], strict=True):
+        for number, features in enumerate(block, start=1):
+            padding = "valid" if number == len(block) else "same"
+            layers += [nn.Conv2d(channels, features, 3, padding=padding), nn.ReLU()]
+            channels = features
+        layers += [nn.MaxPool2d(2), nn.Dropout(rate)]
+        height, width = (height - 2) // 2, (width - 2) // 2
+    layers += [nn.Flatten(), nn.Linear(height * width * channels, case.hidden), nn.ReLU()]
+    layers += [nn.Dropout(case.dropout[-1]), nn.Linear(case.hidden, case.classes)]
+    return nn.Sequential(*layers)
+
+
+def train_torch(case: Case, compiled: bool = False) -> Trainer:
+    """Run the usual training loop in the faster memory format, optionally with `torch.compile`."""
+    import torch
+
+    def make_trainer(memory_format):
+        order = getattr(torch, memory_format)
+        images, labels = map(torch.from_numpy, case.images())
+        images = images.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=order)
+        labels = labels.long()
+        model = make_torch_network(case).to(memory_format=order)
+        # By default, Adam on a CPU updates one array after the other with several operations each.
+        optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
+        cross_entropy = torch.nn.CrossEntropyLoss()
+
+        def compute_loss(x, y):
+            return cross_entropy(model(x), y)
+
+        if compiled:
+            compute_loss = torch.compile(compute_loss)
+
+        def train(steps):
+            done = 0
+            while done < steps:
+                for rows in torch.randperm(len(labels)).split(case.batch_size)[: steps - done]:
+                    loss = compute_loss(images[rows], labels[rows])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    done += 1
+            return loss.item()
+
+        return Trainer(train, sum(each.numel() for each in model.parameters()), memory_format)
+
+    return pick_fastest([make_trainer(name) for name in ("contiguous_format", "channels_last")])
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A framework in one configuration.
+
+    Attributes:
+        title: Name in the tables.
+        start: Function that builds the network and returns its trainer.
+        needs: Required packages beyond this project's dependencies.
+        environment: Environment variables of the process. XLA_FLAGS are appended.
+    """
+
+    title: str
+    start: Callable[[Case], Trainer]
+    needs: tuple[str, ...] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class RunFailed(RuntimeError):
+    """A framework raised an exception, or its process ended. The message is one line."""
+
+
+class Worker:
+    """A process for a framework, which computes only on request.
+
+    Attributes:
+        failure: Message of a failed training; further training is skipped.
+    """
+
+    def __init__(self, peer: Peer):
+        self.peer, self.failure = peer, ""
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, _set_environment, (dict(peer.environment),))
+
+    def ask(self, function: Callable[..., Any], *args) -> Any:
+        """Call ``function`` in the process and return its result.
+
+        Raises:
+            RunFailed: The function raised an exception, or the process ended.
+        """
+        try:
+            answer, failure = self._pool.submit(_call, function, *args).result()
+        except BrokenProcessPool:
+            failure = "the process ended; its last output is on stderr"
+        if failure:
+            raise RunFailed(f"{self.peer.title}: {failure}")
+        return answer
+
+    def start(self, case: Case) -> dict[str, Any]:
+        """Build the network, compile its step, and return the other attributes of the trainer."""
+        return self.ask(_start, self.peer.start, case)
+
+    def train(self, calls: int) -> None:
+        """Train for ``calls`` times the trainer's smallest number of steps."""
+        if not self.failure:
+            try:
+                self.ask(_train, calls)
+            except RunFailed as error:
+                self.failure = str(error)
+
+
+def _set_environment(variables):
+    # XLA and Keras read their settings from the environment when they are imported.
+    flags = (os.environ.get("XLA_FLAGS", ""), variables.pop("XLA_FLAGS", ""))
+    os.environ |= {**variables, "XLA_FLAGS": " ".join(filter(None, flags))}
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _call(function, *args):
+    # Return the exception as text, because some exceptions cannot be unpickled.
+    try:
+        return function(*args), ""
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ["no message"]
+        return None, f"{type(error).__name__}: {lines[0][:200]}"
+
+
+def _start(start, case):
+    global _trainer
+    _trainer = None  # free the memory of the previous network
+    _trainer = start(case)
+    _trainer.train(_trainer.at_once)  # compile
+    return {key: value for key, value in vars(_trainer).items() if key != "train"}
+
+
+def _train(calls):
+    _trainer.train(calls * _trainer.at_once)
+
+
+_trainer: Trainer | None = None

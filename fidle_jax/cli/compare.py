@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _main(argv: list[str] | None) -> int:
-    flags = parse_flags(__doc__, Flags(()), argv)
+    flags = parse_flags(__doc__ or "", Flags(()), argv)
     if not flags.runs:
         raise InputError("no runs are given; give one or more run directories")
     from fidle_jax.report.tables import TEST, average_over_seeds, percent, to_markdown

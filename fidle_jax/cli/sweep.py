@@ -92,10 +92,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _main(stop: Stop, argv: list[str]) -> int:
     end = argv.index("--") if "--" in argv else len(argv)
     words, fixed = argv[:end], argv[end + 1 :]
-    flags = parse_flags(__doc__, Flags(), words)
+    flags = parse_flags(__doc__ or "", Flags(), words)
     file = SweepFile([], {}, {}, {}) if flags.file is None else read_file(flags.file)
     # The command line has priority over the file.
-    flags = parse_flags(__doc__, Flags(), [*file.words, *words])
+    flags = parse_flags(__doc__ or "", Flags(), [*file.words, *words])
     _check(flags, words)
     path = Path(flags.experiment)
     path = path if path.suffix else EXPERIMENTS / f"{path}.py"

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _main(stop: Stop, argv: list[str] | None) -> int:
-    flags = parse_flags(__doc__, Flags(), argv)
+    flags = parse_flags(__doc__ or "", Flags(), argv)
     with stop.defer():
         import pandas as pd
 

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,14 +16,14 @@ def test_products_of_grey_copies_are_correlations():
     np.testing.assert_allclose(copies @ copies.T, np.corrcoef(grey), atol=1e-5)
 
 
-def test_light_and_contrast_do_not_matter_and_one_grey_alone_is_like_nothing():
+def test_brightness_and_contrast_do_not_matter_and_a_single_grey_level_has_correlation_0():
     dark, bright = noise(1) // 4, noise(1) // 4 * 3 + 20
     copies = likeness.grey_copies(np.concatenate([dark, bright, np.full_like(dark, 7)]))
     np.testing.assert_allclose(copies @ copies.T, [[1, 1, 0], [1, 1, 0], [0, 0, 0]], atol=1e-5)
 
 
-def test_the_most_similar_photograph_is_found_and_the_one_of_another_track():
-    # Three tracks of nearly the same frames; the third is like the first.
+def test_the_nearest_photographs_in_all_tracks_and_in_other_tracks_are_found():
+    # Three tracks of similar frames. The third track is similar to the first.
     scenes = noise(2).astype(int)
     frames = np.concatenate([scenes[[k]] + noise(4, seed) % 20 for seed, k in enumerate((0, 1, 0))])
     train = likeness.grey_copies(np.clip(frames, 0, 255).astype(np.uint8))
@@ -41,38 +40,31 @@ def test_the_most_similar_photograph_is_found_and_the_one_of_another_track():
     np.testing.assert_allclose(nearest.correlation, expected, atol=1e-5)
 
 
-def test_successive_frames_are_those_of_one_track():
+def test_successive_frames_belong_to_one_track():
     copies = likeness.grey_copies(noise(5))
-    found = likeness.of_successive_frames(copies, np.array([0, 0, 1, 1, 1]))
+    found = likeness.successive_correlations(copies, np.array([0, 0, 1, 1, 1]))
     pairs = [(0, 1), (2, 3), (3, 4)]
     np.testing.assert_allclose(found, [copies[i] @ copies[j] for i, j in pairs], atol=1e-6)
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1), st.lists(st.sampled_from("abc"), min_size=1))
-def test_repeats_and_first_places_are_those_of_a_search_one_by_one(these, among):
+def test_repeats_and_first_indices_equal_those_of_a_linear_search(these, among):
     assert likeness.repeats(np.array(these)).tolist() == [
         x in these[:i] for i, x in enumerate(these)
     ]
-    assert likeness.where_first(np.array(these), np.array(among)).tolist() == [
+    assert likeness.first_index(np.array(these), np.array(among)).tolist() == [
         among.index(x) if x in among else -1 for x in these
     ]
 
 
-def test_the_first_of_each_group_comes_in_the_given_order():
+def test_the_first_of_each_group_keeps_the_given_order():
     groups, order = np.array([0, 0, 1, 1, 2]), np.array([3, 1, 2, 4, 0])
     assert likeness.first_of_each(groups, order).tolist() == [3, 1, 4]
 
 
-def test_the_clearest_is_most_like_its_class_among_the_better_half():
+def test_the_clearest_photograph_is_nearest_to_its_class_mean_among_the_better_half():
     scenes = noise(2)
     images = np.concatenate([scenes[[0]], scenes[[0]], noise(1, 5), scenes[[1]]])
     copies = likeness.grey_copies(images)
     labels = np.array([0, 0, 0, 1])
     assert likeness.clearest(copies, labels, np.array([1.0, 9.0, 5.0, 0.0]), 2).tolist() == [1, 3]
-
-
-@pytest.mark.parametrize("classes", [1, 3])
-def test_class_means_have_length_one(classes):
-    copies = likeness.grey_copies(noise(6))
-    means = likeness.class_means(copies, np.arange(6) % classes, classes)
-    np.testing.assert_allclose(np.linalg.norm(means, axis=1), 1, atol=1e-5)

@@ -1,0 +1,219 @@
+"""Prepare the course's data sets of traffic signs (GTSRB), and draw a page about them."""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from fidle_jax.cli.settings import as_flags, read_settings
+from fidle_jax.cli.terminal import exit_with, parse_flags, set_up_output
+from fidle_jax.data import CROPS, SIGN_SETS
+from fidle_jax.data.load import archives_folder
+from fidle_jax.data.treatments import SET_NAMES, parse_name
+from fidle_jax.errors import InputError, check_name
+from fidle_jax.files import write_atomically
+from fidle_jax.train.signals import Stop
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fidle_jax.report.signs import Photographs
+
+COURSE = tuple(
+    f"{size}x{size}-{treatment}"
+    for treatments in (("L", "RGB"), ("L-LHE", "RGB-HE"))
+    for size in (24, 48)
+    for treatment in treatments
+)
+SIDE = 32  # pixels of the photographs on the page
+TREATED = 8  # signs that the page shows in each treatment
+COMMANDS = """\
+for seed in 0 1 2; do for way in examples groups; do
+  python experiments/gtsrb_cnn.py --model v1 --dataset 24x24-L \\
+    --hold-out $way --seed $seed --run-dir runs/hold-out/$way-$seed
+done; done
+python experiments/gtsrb_prepare.py --runs runs/hold-out/*"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The data sets, their source, and the page."""
+
+    datasets: tuple[str, ...] = COURSE
+    """Data sets SIZExSIZE-TREATMENT with 24, 32 or 48 pixels. Without any, only the page is drawn."""
+    crop: str = "full"
+    """full: whole photographs; roi: only the sign."""
+    archives: Path | None = None
+    """Folder of the three official archives, for machines without network (or FIDLE_JAX_ARCHIVES)."""
+    data_dir: Path | None = None
+    """Folder of prepared data (default: that of TFDS, ~/tensorflow_datasets)."""
+    report: Path = Path("runs/gtsrb.html")
+    """File of the page."""
+    runs: tuple[Path, ...] = ()
+    """Finished runs of gtsrb_cnn.py. The page compares their validation and test accuracy."""
+    progress: bool = True
+    """Show progress bars if stderr is a terminal."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Prepare the missing data sets, print one line for each, write the page, and exit."""
+    exit_with(
+        lambda stop: _main(stop, argv),
+        "interrupted; the same command resumes with the interrupted data set",
+    )
+
+
+def _main(stop: Stop, argv: list[str] | None) -> int:
+    flags = parse_flags(__doc__ or "", Flags(), argv)
+    for name in flags.datasets:
+        parse_name(name)
+    check_name("value of --crop", flags.crop, CROPS)
+    set_up_output()
+    # Interrupts during an import can get lost.
+    with stop.defer():
+        gtsrb = importlib.import_module("fidle_jax.data.gtsrb")
+        importlib.import_module("fidle_jax.report.signs")
+    stop.check()
+    runs = _read_runs(flags.runs)
+    _check_writable(flags.report)
+    folder = gtsrb.find_archives(archives_folder("gtsrb", flags.archives), flags.data_dir)
+    for name in flags.datasets:
+        print(_prepare(name, folder, flags))
+        stop.check()
+    start = time.monotonic()
+    with _output_errors(flags.report):
+        write_atomically(flags.report, _draw(folder, runs, flags.progress))
+    print(f"page: {flags.report} ({time.monotonic() - start:.0f} s)")
+    return 0
+
+
+def _read_runs(run_dirs: tuple[Path, ...]) -> "pd.DataFrame":
+    """Return a table of the runs. Check that runs of one setting differ only in their seed."""
+    from fidle_jax.report.validation_gap import read_runs
+
+    first: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for run_dir in run_dirs:
+        setting = read_runs((run_dir,))["setting"].iloc[0]
+        settings = read_settings(run_dir)
+        if (dataset := settings["dataset"]) not in SIGN_SETS:
+            raise InputError(f"{run_dir} is a run on {dataset}; give --runs on traffic signs")
+        other, expected = first.setdefault(setting, (run_dir, settings))
+        if n := [name for name in settings if settings[name] != expected[name]]:
+            raise InputError(
+                f"{run_dir} ({as_flags(settings, n)}) and {other} ({as_flags(expected, n)}) belong to "
+                "one row; give --runs that differ only in seed, model, data set, crop, epochs or hold-out"
+            )
+    return read_runs(run_dirs)
+
+
+def _prepare(name: str, folder: Path, flags: Flags) -> str:
+    """Prepare a data set, read it, and return a line about it."""
+    from fidle_jax.data import gtsrb
+
+    place = flags.data_dir, flags.crop
+    done = "already prepared"
+    if not gtsrb.is_prepared(name, *place):
+        start = time.monotonic()
+        gtsrb.prepare_from(folder, name, *place, progress=flags.progress)
+        done = f"prepared in {time.monotonic() - start:.1f} s"
+    size = sum(path.stat().st_size for path in gtsrb.prepared_folder(name, *place).iterdir()) / 1e6
+    start = time.monotonic()
+    signs = gtsrb.load_gtsrb(name, flags.data_dir, folder, flags.crop)
+    for split in ("train", "test"):
+        signs.read(split)
+    return f"{name}: {done}, {size:.0f} MB, read in {time.monotonic() - start:.1f} s"
+
+
+def _check_writable(report: Path) -> None:
+    """Check the output file before the long work."""
+    with _output_errors(report):
+        report.parent.mkdir(parents=True, exist_ok=True)
+        if report.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(report.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@contextlib.contextmanager
+def _output_errors(report: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the page {report} cannot be written ({error.strerror}); choose another --report"
+        ) from error
+
+
+def _draw(folder: Path, runs: "pd.DataFrame", progress: bool) -> str:
+    """Read all photographs once, and return the page about them."""
+    from fidle_jax.data import signs
+    from fidle_jax.report.signs import Signs, render_signs
+
+    (train, groups), (test, _) = (_read(folder, split, progress) for split in ("train", "test"))
+    return render_signs(
+        Signs(
+            names=signs.NAMES,
+            mirrored=signs.mirror_table(),
+            train=train,
+            groups=groups,
+            test=test,
+            treated=_treat(folder, train),
+            runs=runs,
+            commands=COMMANDS,
+        )
+    )
+
+
+def _read(folder: Path, split: str, progress: bool) -> tuple["Photographs", np.ndarray]:
+    """Return the photographs of a split, and their tracks."""
+    from fidle_jax.data.gtsrb_photos import each_photo
+    from fidle_jax.report.signs import Photographs
+
+    title = f"reading {split}"
+    iterator = each_photo(folder, split, _shrink, title=title, progress=progress)
+    with contextlib.closing(iterator):
+        photos, found = zip(*iterator, strict=True)
+    tracks = [(photo.label, photo.track if split == "train" else 0) for photo in photos]
+    photographs = Photographs(
+        images=np.stack([image for image, _ in found]),
+        labels=np.array([photo.label for photo in photos]),
+        sizes=np.array([photo.size for photo in photos]),
+        digests=np.array([digest for _, digest in found]),
+    )
+    return photographs, np.unique(tracks, axis=0, return_inverse=True)[1]
+
+
+def _shrink(pixels: np.ndarray) -> tuple[np.ndarray, str]:
+    """Scale a photograph to the size of the page. Return it with a digest of the original pixels."""
+    from fidle_jax.data.treatments import treat
+
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    return treat(pixels, SIDE, "RGB"), digest
+
+
+def _treat(folder: Path, train: "Photographs") -> dict[str, np.ndarray]:
+    """Return large signs, from bright to dark, in every size and treatment."""
+    from fidle_jax.data import gtsrb_archives
+    from fidle_jax.data.treatments import treat
+    from fidle_jax.data.zip_archives import open_archive
+    from fidle_jax.report.sign_figures import evenly_spaced
+
+    order = np.argsort(-train.brightness, kind="stable")
+    side = train.sizes.min(axis=1)[order]
+    chosen = evenly_spaced(order[side >= np.percentile(side, 75)], TREATED)
+    photos = gtsrb_archives.read_photos(folder, "train")
+    with open_archive(folder / gtsrb_archives.TRAIN_IMAGES) as archive:
+        pixels = [gtsrb_archives.read_image(archive, photos[k], crop=False) for k in chosen]
+    return {
+        name: np.stack([treat(image, *parse_name(name)) for image in pixels]) for name in SET_NAMES
+    }

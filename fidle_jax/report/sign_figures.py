@@ -1,0 +1,171 @@
+"""Charts and sheets of traffic signs."""
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.figure import Figure
+
+from fidle_jax.report.style import (
+    BLUE,
+    GREY,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    WIDTH,
+    legend_below,
+    new_figure,
+    short,
+    tidy,
+)
+from fidle_jax.report.tiles import LETTER, LINE, letters_of, place, sheet, write
+
+FRAMES_PER_LINE = 15
+GAP = 0.3  # between blocks, in cells
+
+
+Panel = tuple[str, tuple[np.ndarray, np.ndarray], np.ndarray]
+
+
+def histograms(panels: list[Panel], mark: float | None = None) -> Figure:
+    """Draw histograms of training and test photographs in percent.
+
+    Args:
+        panels: Axis label, training and test values, and bin edges of each panel. The first and the last
+            bin include all values outside of the edges.
+        mark: Threshold of near-duplicates to mark, or None.
+    """
+    figure = new_figure(height=3.2)
+    styles = (
+        {"color": BLUE, "label": "training", "fill": True, "alpha": 0.35, "lw": 0},
+        {"color": VERMILLION, "label": "test", "lw": 1.8},
+    )
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (label, both, edges) in zip(all_axes, panels, strict=True):
+        for values, style in zip(both, styles, strict=True):
+            counts, _ = np.histogram(np.clip(values, edges[0], edges[-1] - 1e-6), edges)
+            axes.stairs(100 * counts / len(values), edges, **style)
+        if mark is not None:
+            axes.axvline(
+                mark, color=GREY, linestyle=":", label=f"near-duplicates: {mark:.2f} or more"
+            )
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel(label, fontsize=TEXT)
+        axes.set_ylabel("% of the photographs", fontsize=TEXT)
+        tidy(axes, "y")
+    legend_below(figure, columns=3)
+    return figure
+
+
+def class_counts(
+    train: Int[np.ndarray, " train"], test: Int[np.ndarray, " test"], names: tuple[str, ...]
+) -> Figure:
+    """Draw the number of training and test photographs of each class, the largest class first."""
+    counts = np.stack([np.bincount(labels, minlength=len(names)) for labels in (train, test)])
+    order = np.argsort(-counts[0], kind="stable")
+    figure = new_figure(height=0.6 + 0.24 * len(names))
+    axes = figure.subplots()
+    rows = np.arange(len(names))
+    bars = axes.barh(rows - 0.2, counts[0, order], 0.4, color=BLUE, label="training")
+    axes.barh(rows + 0.2, counts[1, order], 0.4, color=VERMILLION, label="test")
+    both = [f"{a:,} / {b:,}" for a, b in counts[:, order].T]
+    axes.bar_label(bars, both, fontsize=SMALL - 1, padding=3, color=GREY)
+    axes.set_yticks(rows, [f"{names[k]}  {k}" for k in order])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, counts[0].max() * 1.2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    tidy(axes, "x")
+    axes.tick_params(axis="y", length=0)
+    axes.legend(loc="lower right", fontsize=TEXT, frameon=False)
+    return figure
+
+
+def growth(widths: Int[np.ndarray, "track frame"]) -> Figure:
+    """Draw quantiles of the width of the photographs for each frame of their tracks."""
+    figure = new_figure(height=3.1)
+    axes = figure.subplots()
+    frame = np.arange(1, widths.shape[1] + 1)
+    for low, high, alpha, label in (
+        (5, 95, 0.15, "90 % of the tracks"),
+        (25, 75, 0.3, "50 % of the tracks"),
+    ):
+        band = np.percentile(widths, (low, high), axis=0)
+        axes.fill_between(frame, *band, color=BLUE, alpha=alpha, linewidth=0, label=label)
+    axes.plot(frame, np.median(widths, axis=0), color=BLUE, label="median")
+    axes.set_xlabel("frame of the track", fontsize=TEXT)
+    axes.set_ylabel("width in pixels", fontsize=TEXT)
+    axes.set_xlim(1, frame[-1])
+    axes.set_ylim(bottom=0)
+    tidy(axes)
+    axes.legend(loc="upper left", fontsize=TEXT, frameon=False)
+    return figure
+
+
+def blocks(
+    pictures: list[list[np.ndarray]], texts: list[str], across: int, lines: int = 2
+) -> Figure:
+    """Draw blocks of pictures, ``across`` in a row, each above its text.
+
+    Args:
+        pictures: Pictures of each block, the same number for all.
+        texts: Text of each block. Text without line breaks is split into two lines if it is long.
+        across: Number of blocks in a row.
+        lines: Largest number of lines of a text.
+    """
+    width = len(pictures[0]) + (GAP if len(pictures[0]) > 1 else 0)
+    columns = across * width
+    cell = WIDTH / columns
+    height = 1 + (lines * LINE + 0.12) / cell
+    figure, axes = sheet(columns, -(-len(pictures) // across) * height, cell)
+    for number, (block, text) in enumerate(zip(pictures, texts, strict=True)):
+        top, left = number // across * height, number % across * width
+        for column, image in enumerate(block):
+            place(axes, image, left + column, top)
+        text = text if "\n" in text else two_lines(text, across)
+        write(axes, left + len(block) / 2, top + 1, text, size=SMALL)
+    return figure
+
+
+def two_lines(text: str, across: int) -> str:
+    """Split a text that is too long for a block into two lines of similar length."""
+    most = letters_of(across)
+    if len(text) <= most or " " not in text:
+        return text
+    spaces = [i for i, letter in enumerate(text) if letter == " "]
+    middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
+    # Most letters are narrower than `letters_of` assumes.
+    return "\n".join(short(line, 11 * most // 10) for line in (text[:middle], text[middle + 1 :]))
+
+
+def filmstrips(
+    tracks: list[UInt8[np.ndarray, "_ height width channel"]], titles: list[str]
+) -> Figure:
+    """Draw all frames of some tracks, each below its title."""
+    strips = [-(-len(track) // FRAMES_PER_LINE) for track in tracks]
+    title, space = 0.62, 0.3  # above and below a strip, in cells
+    height = sum(strips) + (title + space) * len(tracks)
+    figure, axes = sheet(FRAMES_PER_LINE, height, WIDTH / FRAMES_PER_LINE)
+    top = 0.0
+    for track, text, lines in zip(tracks, titles, strips, strict=True):
+        axes.text(0.05, top + 0.15, text, va="top", fontsize=LETTER)
+        for number, frame in enumerate(track):
+            line, column = divmod(number, FRAMES_PER_LINE)
+            place(axes, frame, column, top + title + line)
+        top += title + lines + space
+    return figure
+
+
+def treatments_sheet(treated: dict[str, UInt8[np.ndarray, "sign _ _ channel"]]) -> Figure:
+    """Draw a row for each data set and a column for each sign."""
+    columns = len(next(iter(treated.values()))) + 2
+    figure, axes = sheet(columns, len(treated), WIDTH / columns)
+    for row, (name, images) in enumerate(treated.items()):
+        axes.text(1.9, row + 0.5, name, ha="right", va="center", fontsize=LETTER)
+        for column, image in enumerate(images):
+            place(axes, image, column + 2, row)
+    return figure
+
+
+def evenly_spaced(
+    members: Int[np.ndarray, " n"] | Float[np.ndarray, " n"], most: int
+) -> np.ndarray:
+    """Return ``most`` evenly spaced elements, the first and last not at the ends."""
+    return members[((np.arange(most) + 0.5) * len(members) / most).astype(int)]

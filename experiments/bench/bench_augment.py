@@ -17,9 +17,8 @@ import numpy as np
 from timing import check_positive, machine, run, save, time_in_turns
 
 from fidle_jax.data import augment
-from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, Warp
 from fidle_jax.data.signs import mirror_table
-from fidle_jax.data.warp import Warp
 from fidle_jax.nn import make_model
 from fidle_jax.train.config import Config, resolve
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
@@ -90,7 +89,7 @@ def _compile_steps(config, augmentation, batch_size):
 
 
 def warp_with_dm_pix(images, key, example_index, warp):
-    """Replace `fidle_jax.data.warp.random_warp`: a bilinear affine map with zeros outside the image."""
+    """Replace `fidle_jax.data.augment.random_warp`: a bilinear affine map with zeros outside the image."""
     import dm_pix
 
     def warp_one(image, index):

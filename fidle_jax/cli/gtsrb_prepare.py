@@ -17,7 +17,7 @@ from fidle_jax.cli.settings import as_flags, read_settings
 from fidle_jax.cli.terminal import exit_with, parse_flags, set_up_output
 from fidle_jax.data import CROPS, SIGN_SETS
 from fidle_jax.data.load import archives_folder
-from fidle_jax.data.treatments import SET_NAMES, parse_name
+from fidle_jax.data.signs import SET_NAMES, parse_name
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import write_atomically
 from fidle_jax.train.signals import Stop
@@ -176,11 +176,11 @@ def _draw(folder: Path, runs: "pd.DataFrame", progress: bool) -> str:
 
 def _read(folder: Path, split: str, progress: bool) -> tuple["Photographs", np.ndarray]:
     """Return the photographs of a split, and their tracks."""
-    from fidle_jax.data.gtsrb_photos import each_photo
+    from fidle_jax.data.gtsrb_archives import process_photos
     from fidle_jax.report.signs import Photographs
 
     title = f"reading {split}"
-    iterator = each_photo(folder, split, _shrink, title=title, progress=progress)
+    iterator = process_photos(folder, split, _shrink, title=title, progress=progress)
     with contextlib.closing(iterator):
         photos, found = zip(*iterator, strict=True)
     tracks = [(photo.label, photo.track if split == "train" else 0) for photo in photos]
@@ -195,7 +195,7 @@ def _read(folder: Path, split: str, progress: bool) -> tuple["Photographs", np.n
 
 def _shrink(pixels: np.ndarray) -> tuple[np.ndarray, str]:
     """Scale a photograph to the size of the page. Return it with a digest of the original pixels."""
-    from fidle_jax.data.treatments import treat
+    from fidle_jax.data.signs import treat
 
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     return treat(pixels, SIDE, "RGB"), digest
@@ -204,8 +204,8 @@ def _shrink(pixels: np.ndarray) -> tuple[np.ndarray, str]:
 def _treat(folder: Path, train: "Photographs") -> dict[str, np.ndarray]:
     """Return large signs, from bright to dark, in every size and treatment."""
     from fidle_jax.data import gtsrb_archives
-    from fidle_jax.data.treatments import treat
-    from fidle_jax.data.zip_archives import open_archive
+    from fidle_jax.data.gtsrb_archives import open_archive
+    from fidle_jax.data.signs import treat
     from fidle_jax.report.sign_figures import evenly_spaced
 
     order = np.argsort(-train.brightness, kind="stable")

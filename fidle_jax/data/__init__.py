@@ -1,9 +1,9 @@
-"""Data sets as uint8 arrays in host memory, and how they are split."""
+"""Data sets as uint8 arrays in host memory or on disk, their splits, batches and augmentation."""
 
 from fidle_jax.data.dataset import Dataset, Split, StoredSplit
 from fidle_jax.data.load import CROPS, DATA_CHOICES, TFDS_PREFIX, load_dataset, mnist_variant
+from fidle_jax.data.signs import SET_NAMES as SIGN_SETS
 from fidle_jax.data.splits import grouped_split, stratified_split
-from fidle_jax.data.treatments import SET_NAMES as SIGN_SETS
 
 __all__ = [
     "CROPS",

@@ -1,25 +1,33 @@
-"""The three official archives of GTSRB, read in place, and what can be wrong with a copy of them.
+"""The three official archives of GTSRB: read in place, check, and process on all cores.
 
-The benchmark: Stallkamp, Schlipsing, Salmen and Igel, "Man vs. computer: Benchmarking machine learning
-algorithms for traffic sign recognition", Neural Networks 32 (2012). Nothing is ever unpacked.
+References:
+    Stallkamp, Schlipsing, Salmen and Igel, "Man vs. computer: Benchmarking machine learning algorithms for
+    traffic sign recognition", Neural Networks 32 (2012).
 """
 
+import contextlib
 import csv
+import functools
 import io
-import itertools
+import os
 import re
+import threading
+import time
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import joblib
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+from tqdm import tqdm
 
-from fidle_jax.data.zip_archives import open_archive, read_member
 from fidle_jax.errors import InputError
 
 CLASSES = 43
@@ -28,11 +36,11 @@ TEST_IMAGES = "GTSRB_Final_Test_Images.zip"
 TEST_LABELS = "GTSRB_Final_Test_GT.zip"
 COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
 
-# A photograph of the benchmark has 250 pixels a side at most; a file of more is no such photograph.
+# The photographs of the benchmark have sides of at most 250 pixels.
 LARGEST_SIDE = 1000
 LARGEST_BYTES = 3 * LARGEST_SIDE**2 + 1000
 
-# Tracks of each class in the training set, and images of each in the test set.
+# Tracks per class in the training set, and images per class in the test set.
 # fmt: off
 TRACKS = (7, 74, 75, 47, 66, 62, 14, 48, 47, 49, 67, 44, 70, 72, 26, 21, 14, 37, 40, 7, 12, 11, 13, 17, 9, 50,
           20, 8, 18, 9, 15, 26, 8, 23, 14, 40, 13, 7, 69, 10, 12, 8, 8)
@@ -41,19 +49,29 @@ TEST_COUNTS = (60, 720, 750, 450, 660, 630, 150, 450, 450, 480, 660, 420, 690, 7
                90, 60, 90)
 # fmt: on
 FRAMES = 30
-SHORT_TRACK = (33, 19)  # the one track of 29 frames
+SHORT_TRACK = (33, 19)  # (class, track) of the only track with 29 frames
+
+CHUNK = 256  # photographs per task of a worker process
+IDLE_SECONDS = 10  # a worker ends after this time without a task
+WATCH_SECONDS = 1  # interval at which a worker checks that its parent is alive
+
+# Python decompresses the other methods without a limit, whatever size a member claims to have.
+_BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ADVICE = "use the official file"
+
+Work = Callable[[UInt8[np.ndarray, "height width 3"]], Any]
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph: where it is, and what its CSV says of it.
+    """Location and annotation of a photograph.
 
     Attributes:
-      member: its name in the archive.
-      label: its class, 0 to 42.
-      track: number of its track within the class; None in the test set, which has single frames.
-      size: width and height, in pixels, of the original; a copy may have been scaled.
-      region: first column, first row, last column and last row of the sign in the original.
+        member: Name in the archive.
+        label: Class, 0 to 42.
+        track: Index of the track within the class. None in the test set, which has single frames.
+        size: Width and height of the original in pixels. A copy may have been resized.
+        region: First column, first row, last column and last row of the sign in the original.
     """
 
     member: str
@@ -63,127 +81,147 @@ class Photo:
     region: tuple[int, int, int, int]
 
 
-def read_photos(folder: Path, split: str) -> list[Photo]:
-    """All photographs of the split ``"train"`` or ``"test"``, by class and then by name.
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive after checking that no member name leads out of it.
 
     Raises:
-      InputError: an archive is missing or damaged, has unsafe names or lacks a photograph, a row is
-        wrong, or the classes and tracks are not those of the benchmark.
+        InputError: The archive is missing, truncated or unsafe.
     """
-    if not folder.is_dir():
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; put the official {path.name} there") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # a damaged list of members raises many types
+        raise InputError(f"{path} is truncated or not a zip file; copy it again") from error
+    for name in archive.namelist():
+        member = PurePosixPath(name)
+        if member.is_absolute() or ".." in member.parts or "\\" in name:
+            archive.close()
+            raise InputError(f"{path} contains the unsafe name {name!r}; {_ADVICE}")
+    return archive
+
+
+def read_member(archive: zipfile.ZipFile, member: str, limit: int = LARGEST_BYTES) -> bytes:
+    """Read a member of at most ``limit`` bytes. Untrusted archives cannot exhaust the memory.
+
+    Raises:
+        InputError: The member is missing, damaged, too large, or compressed by a method without a limit.
+    """
+    where = f"{archive.filename}: {member}"
+    try:
+        info = archive.getinfo(member)
+    except KeyError:
+        raise InputError(f"{where} is missing; {_ADVICE}") from None
+    if info.file_size > limit:
         raise InputError(
-            f"archives folder {folder} does not exist or is no folder; give the folder that holds "
-            f"{TRAIN_IMAGES}, {TEST_IMAGES} and {TEST_LABELS}"
+            f"{where} has {info.file_size:,} bytes, expected at most {limit:,}; {_ADVICE}"
         )
-    photos = sorted(
-        (_train_photos if split == "train" else _test_photos)(folder),
-        key=lambda photo: (photo.label, photo.member),
-    )
-    check_counts(photos, split, folder)
-    for photo, following in itertools.pairwise(photos):
-        if photo.member == following.member:
-            raise InputError(
-                f"{_label_archive(folder, split)}: {photo.member} has two rows; get the official file"
-            )
-    return photos
+    if info.compress_type not in _BOUNDED_METHODS:
+        raise InputError(
+            f"{where} has compression method {info.compress_type}, expected {zipfile.ZIP_DEFLATED} "
+            f"(deflate) or none; {_ADVICE}"
+        )
+    try:
+        with archive.open(info) as file:
+            # Without a limit here, Python decompresses up to 1 GiB of a member that claims to be small.
+            return file.read(limit + 1)
+    except Exception as error:  # zipfile and the decompressors raise many types
+        raise InputError(f"{where} is damaged ({error}); copy the file again") from error
 
 
 def image_archive(split: str) -> str:
-    """The name of the archive that has the split's photographs."""
+    """Return the name of the archive that contains the images of a split."""
     return TRAIN_IMAGES if split == "train" else TEST_IMAGES
 
 
-def _label_archive(folder: Path, split: str) -> Path:
-    return folder / (TRAIN_IMAGES if split == "train" else TEST_LABELS)
+def read_photos(folder: Path, split: str) -> list[Photo]:
+    """List the photographs of the split ``"train"`` or ``"test"``, sorted by class and name.
+
+    Raises:
+        InputError: An archive is missing, damaged or unsafe, an annotation is wrong, or the classes and
+            tracks are not those of the benchmark.
+    """
+    images = folder / image_archive(split)
+    tables = folder / (TRAIN_IMAGES if split == "train" else TEST_LABELS)
+    photos = []
+    with (
+        open_archive(images) as image_zip,
+        # Opening the training archive takes a second.
+        contextlib.nullcontext(image_zip)
+        if images == tables
+        else open_archive(tables) as table_zip,
+    ):
+        members = frozenset(image_zip.namelist())
+        by_filename = {PurePosixPath(name).name: name for name in members}
+        for table in sorted(name for name in table_zip.namelist() if name.endswith(".csv")):
+            for row in _read_table(table_zip, table):
+                name = row["Filename"]
+                folder_member = str(PurePosixPath(table).parent / name)
+                member = folder_member if split == "train" else by_filename.get(name, name)
+                photos.append(_parse_row(f"{tables}: {table}", row, member))
+                if member not in members:
+                    raise InputError(f"{images}: {member} is missing; {_ADVICE}")
+    photos.sort(key=lambda photo: (photo.label, photo.member))
+    _check_counts(photos, split, tables)
+    for member, rows in Counter(photo.member for photo in photos).items():
+        if rows > 1:
+            raise InputError(f"{tables}: {member} has {rows} rows, expected one; {_ADVICE}")
+    return photos
 
 
-def _train_photos(folder: Path) -> Iterator[Photo]:
-    path = folder / TRAIN_IMAGES
-    with open_archive(path) as archive:
-        names = frozenset(archive.namelist())
-        for table in (name for name in sorted(names) if name.endswith(".csv")):
-            for row in _rows(archive, table):
-                member = str(PurePosixPath(table).parent / row["Filename"])
-                yield _photo(f"{path}: {table}", row, path, member, names)
-
-
-def _test_photos(folder: Path) -> Iterator[Photo]:
-    path, labels = folder / TEST_IMAGES, folder / TEST_LABELS
-    with open_archive(path) as images, open_archive(labels) as tables:
-        names = frozenset(images.namelist())
-        where = {PurePosixPath(name).name: name for name in names}
-        for table in (name for name in tables.namelist() if name.endswith(".csv")):
-            for row in _rows(tables, table):
-                member = where.get(row["Filename"], row["Filename"])
-                yield _photo(f"{labels}: {table}", row, path, member, names)
-
-
-def _rows(archive: zipfile.ZipFile, table: str) -> list[dict[str, str]]:
+def _read_table(archive: zipfile.ZipFile, table: str) -> list[dict[str, str]]:
     where = f"{archive.filename}: {table}"
-    content = read_member(archive, table, LARGEST_BYTES)
+    content = read_member(archive, table)
     try:
         text = io.StringIO(content.decode("ascii"))
         reader = csv.DictReader(text, delimiter=";", quoting=csv.QUOTE_NONE)
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{where} is no CSV ({error}); get the official file") from None
+        raise InputError(f"{where} is not a CSV file ({error}); {_ADVICE}") from None
     if missing:
-        raise InputError(f"{where} lacks the columns {', '.join(missing)}; get the official file")
-    for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():
-            raise InputError(
-                f"{where}: row {number} has not as many values as there are columns; "
-                "get the official file"
-            )
+        raise InputError(f"{where} lacks the columns {', '.join(missing)}; {_ADVICE}")
     return rows
 
 
-def _photo(
-    where: str, row: dict[str, str], images: Path, member: str, names: frozenset[str]
-) -> Photo:
-    """The photograph of a row of the table ``where``; ``member`` has to be among the names of ``images``."""
+def _parse_row(where: str, row: dict[str, str], member: str) -> Photo:
     name = row["Filename"]
     try:
         width, height, x1, y1, x2, y2, label = (int(row[column]) for column in COLUMNS[1:])
-    except ValueError:
+    except (TypeError, ValueError):  # csv fills short rows with None
         raise InputError(
-            f"{where}: the row of {name} is not of whole numbers; get the official file"
+            f"{where}: the row of {name} must have an integer per column; {_ADVICE}"
         ) from None
+    if None in row:
+        raise InputError(f"{where}: the row of {name} has too many values; {_ADVICE}")
     if not 0 <= label < CLASSES:
         raise InputError(
-            f"{where}: {name} is of class {label}, expected 0 to {CLASSES - 1}; get the official file"
+            f"{where}: {name} has class {label}, expected 0 to {CLASSES - 1}; {_ADVICE}"
         )
     if not (0 <= x1 <= x2 < width <= LARGEST_SIDE and 0 <= y1 <= y2 < height <= LARGEST_SIDE):
         raise InputError(
-            f"{where}: {name} has the region {x1}, {y1} to {x2}, {y2} of {width} x {height} pixels, "
-            f"expected one inside of at most {LARGEST_SIDE} a side; get the official file"
+            f"{where}: {name} has the region {x1}, {y1} to {x2}, {y2} in {width} x {height} pixels; "
+            f"expected a region inside the image and sides of at most {LARGEST_SIDE}; {_ADVICE}"
         )
-    if member not in names:
-        raise InputError(f"{images}: {member} is not there; get the official file")
     track = re.fullmatch(r"(\d{5})_\d{5}\.ppm", PurePosixPath(member).name)
     return Photo(member, label, int(track[1]) if track else None, (width, height), (x1, y1, x2, y2))
 
 
-def check_counts(photos: list[Photo], split: str, folder: Path) -> None:
-    """Raises InputError where there are not as many photographs of each class and track as there were."""
+def _check_counts(photos: list[Photo], split: str, tables: Path) -> None:
     expected = expected_counts(split)
-    if split == "test":
-        found = Counter(photo.label for photo in photos)
-        what = "class {}"
-    else:
-        found = Counter((photo.label, photo.track) for photo in photos)
-        what = "class {0[0]}, track {0[1]}"
+    found = Counter(p.label if split == "test" else (p.label, p.track) for p in photos)
+    kind = "class {}" if split == "test" else "class {0[0]}, track {0[1]}"
     for key in [*expected, *found]:
         if found[key] != expected[key]:
             raise InputError(
-                f"{_label_archive(folder, split)}: {found[key]} images of {what.format(key)}, "
-                f"expected {expected[key]}; get the official file"
+                f"{tables}: {found[key]} images of {kind.format(key)}, expected {expected[key]}; {_ADVICE}"
             )
 
 
 def expected_counts(split: str) -> Counter:
-    """How many photographs each class of the test set has, or each (class, track) of the training set."""
+    """Count the photographs of each class of the test set, or each (class, track) of the training set."""
     if split == "test":
         return Counter(dict(enumerate(TEST_COUNTS)))
     counts = Counter({(c, t): FRAMES for c in range(CLASSES) for t in range(TRACKS[c])})
@@ -192,60 +230,121 @@ def expected_counts(split: str) -> Counter:
 
 
 def read_image(
-    archive: zipfile.ZipFile, photo: Photo, crop: bool
+    archive: zipfile.ZipFile, photo: Photo, crop: bool = False
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The photograph, or with ``crop`` its region of interest alone, scaled as the copy is.
+    """Read a photograph, or with ``crop`` only its region of interest.
 
     Raises:
-      InputError: it is not there, damaged, too large, or no PPM of three channels.
+        InputError: The image is missing, damaged, too large, or not a PPM image with three channels.
     """
-    return decode(read_photo(archive, photo), photo, crop, str(archive.filename))
+    return _decode(read_member(archive, photo.member), photo, crop, str(archive.filename))
 
 
-def read_photo(archive: zipfile.ZipFile, photo: Photo) -> bytes:
-    """The bytes of the photograph's file.
-
-    Raises:
-      InputError: it is not there, damaged, or larger than a photograph can be.
-    """
-    return read_member(archive, photo.member, LARGEST_BYTES)
-
-
-def decode(
-    content: bytes, photo: Photo, crop: bool, archive: str
-) -> UInt8[np.ndarray, "height width 3"]:
-    """As `read_image`, of the bytes of the photograph's member in the file ``archive``."""
+def _decode(content: bytes, photo: Photo, crop: bool, archive: str) -> np.ndarray:
     where = f"{archive}: {photo.member}"
     try:
         with warnings.catch_warnings():
-            # Of a size that Pillow warns of: the limit here is lower, and says more.
+            # Our own limit is lower than the one of which Pillow warns.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=["PPM"]) as image:
                 size, mode = image.size, image.mode
                 pixels = np.array(image) if max(size) <= LARGEST_SIDE else None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{where} is no whole PPM image ({error}); copy the file again") from error
+        raise InputError(
+            f"{where} is not a complete PPM image ({error}); copy the file again"
+        ) from error
     if pixels is None:
         raise InputError(
-            f"{where} has {size[0]} x {size[1]} pixels, expected at most {LARGEST_SIDE} a side; "
-            "get the official file"
+            f"{where} has {size[0]} x {size[1]} pixels, expected sides of at most {LARGEST_SIDE}; "
+            f"{_ADVICE}"
         )
     if mode != "RGB":
-        raise InputError(f"{where} is {mode}, expected RGB; get the official file")
-    return _cropped(pixels, photo) if crop else pixels
+        raise InputError(f"{where} has mode {mode}, expected RGB; {_ADVICE}")
+    return _crop(pixels, photo) if crop else pixels
 
 
-def _cropped(pixels: np.ndarray, photo: Photo) -> np.ndarray:
-    """The region, both ends of which the CSV counts in."""
+def _crop(pixels: np.ndarray, photo: Photo) -> np.ndarray:
+    """Crop to the region, whose last row and column are inclusive and refer to the original size."""
     height, width, _ = pixels.shape
     across, down = width / photo.size[0], height / photo.size[1]
     x1, y1, x2, y2 = photo.region
-    columns = _span(x1 * across, (x2 + 1) * across, width)
-    rows = _span(y1 * down, (y2 + 1) * down, height)
+    columns = _nearest_pixels(x1 * across, (x2 + 1) * across, width)
+    rows = _nearest_pixels(y1 * down, (y2 + 1) * down, height)
     return pixels[rows, columns]
 
 
-def _span(start: float, stop: float, size: int) -> slice:
-    """The whole pixels nearest to it, one at least."""
+def _nearest_pixels(start: float, stop: float, size: int) -> slice:
+    """Round to whole pixels within the image, at least one."""
     first = min(max(round(start), 0), size - 1)
     return slice(first, min(max(round(stop), first + 1), size))
+
+
+def process_photos(
+    folder: Path, split: str, work: Work, *, crop: bool = False, title: str, progress: bool = True
+) -> Generator[tuple[Photo, Any], None, None]:
+    """Yield each photograph of a split with the result of ``work``, computed by one process per core.
+
+    Args:
+        folder: Folder of the archives.
+        split: "train" or "test".
+        work: Picklable function of the pixels.
+        crop: Pass only the region of interest to ``work``.
+        title: Title of the progress bar.
+        progress: Show a progress bar if stderr is a terminal.
+
+    Raises:
+        InputError: The archives are wrong (see `read_photos` and `read_image`), or a process was killed.
+    """
+    photos = read_photos(folder, split)
+    chunks = [photos[start : start + CHUNK] for start in range(0, len(photos), CHUNK)]
+    run = joblib.Parallel(
+        n_jobs=joblib.cpu_count(), return_as="generator", idle_worker_timeout=IDLE_SECONDS
+    )
+    bar = tqdm(total=len(photos), desc=title, unit="image", disable=None if progress else True)
+    path = folder / image_archive(split)
+    with open_archive(path) as archive, bar:
+        done = run(_task(archive, chunk, crop, work) for chunk in chunks)
+        try:
+            for chunk, results in zip(chunks, done, strict=True):
+                yield from zip(chunk, results, strict=True)
+                bar.update(len(chunk))
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"a process that read {path} was killed, possibly for lack of memory; run again"
+            ) from error
+        finally:
+            with warnings.catch_warnings():
+                # joblib warns about unfinished tasks.
+                warnings.simplefilter("ignore", UserWarning)
+                done.close()
+
+
+def _task(archive: zipfile.ZipFile, photos: list[Photo], crop: bool, work: Work):
+    # Workers receive bytes because opening the archive takes a second.
+    contents = [read_member(archive, photo.member) for photo in photos]
+    return joblib.delayed(_process)(
+        contents, photos, str(archive.filename), crop, work, os.getpid()
+    )
+
+
+def _process(
+    contents: list[bytes], photos: list[Photo], archive: str, crop: bool, work: Work, parent: int
+) -> list[Any]:
+    if os.getpid() != parent:
+        _exit_after(parent)
+    return [
+        work(_decode(content, photo, crop, archive))
+        for content, photo in zip(contents, photos, strict=True)
+    ]
+
+
+@functools.cache
+def _exit_after(parent: int) -> None:
+    """Exit this process soon after its parent. joblib's workers survive a parent that is killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,143 +1,136 @@
-"""MNIST in full: a TFDS builder that needs no TensorFlow."""
+"""MNIST: check and read the official archives, and prepare them as a TFDS data set."""
 
+import gzip
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import requests
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-from tensorflow_datasets.core.download.util import DownloadError
+from jaxtyping import UInt8
 
 from fidle_jax.data import prepared
-from fidle_jax.data.archives import CLASSES, official_archives, read_archive
-from fidle_jax.data.dataset import Dataset, Split, StoredSplit, checked
+from fidle_jax.data.dataset import Dataset, Split, StoredSplit
 from fidle_jax.errors import InputError
 
-TITLE = "MNIST"
 EXAMPLES = {"train": 60_000, "test": 10_000}
-# Of the images followed by the labels, one byte each, in the order of the archives.
-_SHA256 = {
+URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+# Checksums of the images followed by the labels, one byte each, in archive order.
+SPLIT_SHA256 = {
     "train": "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b",
     "test": "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b",
 }
 
 
-class FidleMnist(tfds.core.GeneratorBasedBuilder):
-    """MNIST in the order of its archives, as raw bytes: writing them takes no TensorFlow.
-
-    Not called ``mnist``, so that it can lie beside TFDS's own.
-    """
-
-    VERSION = tfds.core.Version("1.0.0")
+class FidleMnist(prepared.RawBuilder):
+    """MNIST in archive order. The name differs from TFDS's own ``mnist``, so both can share a folder."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "image": tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8, encoding="bytes"),
-            "label": tfds.features.ClassLabel(num_classes=CLASSES),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="The MNIST database of handwritten digits.",
-            homepage="http://yann.lecun.com/exdb/mnist/",
-            features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"),
-            disable_shuffling=True,
-        )
+        return self.raw_info((28, 28, 1), classes=10)
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        archives = official_archives()
-        paths = dl_manager.download({name: archive.url for name, archive in archives.items()})
-        arrays = {
-            name: read_archive(Path(path), archives[name].dimensions)
-            for name, path in paths.items()
-        }
-        return {
-            split: self._generate_examples(
-                arrays[f"{prefix}-images-idx3-ubyte.gz"], arrays[f"{prefix}-labels-idx1-ubyte.gz"]
+
+def check_archives(folder: Path) -> None:
+    """Check that ``folder`` contains the four official archives.
+
+    Raises:
+        InputError: An archive is missing, cannot be read, or is not the official file.
+    """
+    for name, expected in SHA256.items():
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing; download it from {URL}{name}") from None
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read: {error.strerror}; expected a .gz file"
+            ) from None
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise InputError(
+                f"{path} has {len(content):,} bytes with sha256 {found}; expected the official file with "
+                f"sha256 {expected}; download it from {URL}{name}"
             )
-            for split, prefix in (("train", "train"), ("test", "t10k"))
-        }
 
-    def _generate_examples(self, images: np.ndarray, labels: np.ndarray) -> Iterator:
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield index, {"image": image[..., None], "label": int(label)}
+
+def read_archive(path: Path) -> UInt8[np.ndarray, "example *image"]:
+    """Read the images or labels from an official archive, a gzipped idx file.
+
+    References:
+        File format: http://yann.lecun.com/exdb/mnist/
+    """
+    content = gzip.decompress(path.read_bytes())
+    axes = content[3]
+    shape = np.frombuffer(content, ">i4", count=axes, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
 def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
-    """The full set in ``data_dir`` (default: TFDS's own folder), prepared there when first read.
+    """Return the full set in ``data_dir`` (default: TFDS's own folder), prepared at the first read.
 
-    Reading raises what `prepare` raises, and InputError where the prepared data is damaged.
+    Reading raises InputError if the set cannot be prepared (see `prepare`) or is damaged.
     """
 
-    def builder() -> FidleMnist:
-        if not is_prepared(data_dir):
-            prepare(data_dir, archives)
+    def prepared_builder() -> FidleMnist:
+        prepare(data_dir, archives)
         return _builder(data_dir)
 
-    def read(split: str, part: tuple[int, int]) -> Split:
-        images, numbers = prepared.read(builder(), TITLE, split, part)
-        return Split(images, numbers["label"])
-
-    def open_(split: str, part: tuple[int, int]) -> StoredSplit:
-        numbers, read_images = prepared.open_split(builder(), TITLE, split, part)
-        return StoredSplit(numbers["label"], None, read_images)
-
-    def check(split: str, content: Split | StoredSplit) -> None:
-        if _digest(content) != _SHA256[split]:
-            raise prepared.damaged(TITLE, _builder(data_dir).data_path)
-
-    return Dataset(
+    return prepared.make_dataset(
+        prepared_builder,
+        "MNIST",
+        is_intact=lambda split, content: _digest(content) == SPLIT_SHA256[split],
         name="mnist",
-        variant="full",
         class_names=tuple("0123456789"),
         image_shape=(28, 28, 1),
         train_examples=EXAMPLES["train"],
         test_examples=EXAMPLES["test"],
-        read=checked(read, check),
-        open=checked(open_, check),
-        check=check,
     )
 
 
 def is_prepared(data_dir: Path | None) -> bool:
-    """Whether ``data_dir`` holds the whole set; what a killed preparation left does not count."""
+    """Return True if ``data_dir`` contains the complete set."""
     return prepared.is_prepared(_builder(data_dir))
 
 
 def prepare(data_dir: Path | None, archives: Path | None) -> None:
-    """Writes the full set to ``data_dir``, at once: it appears there whole, or not at all.
+    """Write the full set to ``data_dir`` atomically, unless it is there.
 
     Args:
-      data_dir: the folder of all TFDS data.
-      archives: the folder with the official archives, checked before; None downloads them.
+        data_dir: Folder of all TFDS data.
+        archives: Folder of the official archives (see `check_archives`). None downloads them.
 
     Raises:
-      InputError: where the folder cannot be written, or the download fails.
+        InputError: The folder cannot be written, or the download failed.
     """
-    try:
-        prepared.prepare(
-            lambda: _builder(data_dir),
-            TITLE,
-            tfds.download.DownloadConfig(
-                manual_dir=archives, force_checksums_validation=True, try_download_gcs=False
-            ),
-        )
-    except (DownloadError, NonMatchingChecksumError, requests.RequestException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"MNIST could not be downloaded ({reason}); try again, or give --archives DIR"
-        ) from error
+    if is_prepared(data_dir):
+        return
+    checksums = {name: f"sha256:{checksum}" for name, checksum in SHA256.items()}
+    folder = archives or prepared.download("MNIST", FidleMnist.name, URL, checksums, data_dir)
+
+    def examples(split: str) -> Iterator[dict[str, Any]]:
+        prefix = "train" if split == "train" else "t10k"
+        images = read_archive(folder / f"{prefix}-images-idx3-ubyte.gz")
+        labels = read_archive(folder / f"{prefix}-labels-idx1-ubyte.gz")
+        for image, label in zip(images, labels, strict=True):
+            yield {"image": image[..., None], "label": int(label)}
+
+    prepared.prepare(lambda: _builder(data_dir), "MNIST", examples)
 
 
 def _builder(data_dir: Path | None) -> FidleMnist:
-    return prepared.open_builder(FidleMnist, TITLE, data_dir)
+    return prepared.open_builder(FidleMnist, "MNIST", data_dir)
 
 
 def _digest(content: Split | StoredSplit) -> str:
-    digest, rows = hashlib.sha256(), np.arange(len(content.labels))
-    for start in range(0, len(rows), prepared.AT_ONCE):
-        digest.update(content.read_images(rows[start : start + prepared.AT_ONCE]))
+    digest = hashlib.sha256()
+    for rows in np.array_split(np.arange(len(content.labels)), 64):
+        digest.update(content.read_images(rows))
     digest.update(content.labels.astype(np.uint8))
     return digest.hexdigest()

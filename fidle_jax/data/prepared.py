@@ -1,90 +1,178 @@
-"""Data sets that our own TFDS builders write, whole or not at all, without TensorFlow; read back fast."""
+"""Prepare data sets in TFDS's ArrayRecord format and read them back, both without TensorFlow."""
 
 import contextlib
 import fcntl
 import io
 import os
+import queue
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import pooch
 import requests
 import tensorflow_datasets as tfds
-from jaxtyping import Int, Int32, UInt8
+from jaxtyping import Int32, UInt8
+from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from fidle_jax.data.dataset import part_rows
+from fidle_jax.data.dataset import WHOLE, Dataset, Split, StoredSplit, part_rows
 from fidle_jax.errors import InputError
 
-AT_ONCE = 256  # records whose numbers are read together
+PROBE_SECONDS = 3.0
+CHUNK = 256  # records that are in memory at a time while labels are read
 
-Builder: TypeAlias = tfds.core.GeneratorBasedBuilder
+Builder: TypeAlias = tfds.core.DatasetBuilder
 
 
-def open_builder(kind: type[Builder], title: str, data_dir: Path | None, config=None) -> Builder:
-    """The builder of class ``kind`` over ``data_dir`` (default: TFDS's own folder); nothing is written.
+def reachable(url: str, seconds: float = PROBE_SECONDS) -> bool:
+    """Return True if ``url`` answers within ``seconds``, including name lookup, proxy and TLS."""
+    answer: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    # Socket time limits do not cover the name lookup, so the request runs in its own thread.
+    threading.Thread(target=lambda: answer.put(_answers(url, seconds)), daemon=True).start()
+    try:
+        return answer.get(timeout=seconds)
+    except queue.Empty:
+        return False
+
+
+def _answers(url: str, seconds: float) -> bool:
+    try:
+        return requests.head(url, timeout=seconds).ok
+    except requests.RequestException:
+        return False
+
+
+def download(
+    title: str, folder_name: str, url: str, checksums: Mapping[str, str], data_dir: Path | None
+) -> Path:
+    """Download files into ``data_dir``/downloads and return their folder. Existing files are kept.
+
+    Args:
+        title: Name of the data set in error messages.
+        folder_name: Name of the folder in ``data_dir``/downloads.
+        url: Address to which the file names are appended.
+        checksums: File names and their checksums as pooch expects them, e.g. "md5:...".
+        data_dir: Folder of all TFDS data (default: TFDS's own).
 
     Raises:
-      InputError: the folder cannot be read, or what is prepared there of the set ``title`` is damaged.
+        InputError: The download failed or a checksum does not match.
     """
-    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    how = {} if config is None else {"config": config}
+    folder = data_root(data_dir) / "downloads" / folder_name
+    pooch.get_logger().setLevel("WARNING")
     try:
-        return kind(data_dir=root, file_format=tfds.core.FileFormat.ARRAY_RECORD, **how)
+        for name, checksum in checksums.items():
+            bar = sys.stderr.isatty()
+            pooch.retrieve(url + name, checksum, name, folder, progressbar=bar)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{title} could not be downloaded ({first_line(error)}); try again, or give --archives DIR"
+        ) from error
+    return folder
+
+
+def data_root(data_dir: Path | None) -> Path:
+    """Return the folder of all TFDS data."""
+    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+
+
+class RawBuilder(tfds.core.GeneratorBasedBuilder):
+    """Writes raw uint8 images with labels. Encoded images would require TensorFlow.
+
+    Attributes:
+        examples: ``examples(split)`` yields the feature values of each example.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    examples: Callable[[str], Iterator[dict[str, Any]]]
+
+    def raw_info(self, shape: tuple[int, int, int], classes: int, *numbers: str):
+        """Describe images of ``shape``, labels, and further integer features ``numbers``."""
+        features = {
+            "image": tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes"),
+            "label": tfds.features.ClassLabel(num_classes=classes),
+            **{name: tfds.features.Scalar(dtype=np.int64) for name in numbers},
+        }
+        features = tfds.features.FeaturesDict(features)
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        return {split: self._generate_examples(split) for split in ("train", "test")}
+
+    def _generate_examples(self, split: str) -> Iterator:
+        yield from enumerate(self.examples(split))
+
+
+def open_builder(
+    kind: type[Builder], title: str, data_dir: Path | None, config: str | None = None
+) -> Any:
+    """Return a builder of class ``kind`` for ``data_dir``, without writing anything.
+
+    Raises:
+        InputError: The folder cannot be read, or the prepared data set is damaged.
+    """
+    root = data_root(data_dir)
+    options = {} if config is None else {"config": config}
+    try:
+        return kind(data_dir=root, file_format=tfds.core.FileFormat.ARRAY_RECORD, **options)
     except OSError as error:
         raise InputError(
             f"{root} cannot be read ({error.strerror or error}); "
-            "name another folder with --data-dir"
+            "choose another folder with --data-dir"
         ) from error
-    except Exception as error:  # whatever TFDS makes of a damaged dataset_info.json
+    except Exception as error:  # TFDS raises many types for a damaged dataset_info.json
         raise damaged(title, root / kind.name / (config or "") / str(kind.VERSION)) from error
 
 
 def is_prepared(builder: Builder) -> bool:
-    """Whether its folder holds the whole set; what a killed preparation left does not count."""
+    """Return True if the complete set exists. Remains of a killed preparation do not count."""
     return builder.data_path.exists() and builder.is_prepared()
 
 
 def prepare(
-    open_: Callable[[], Builder],
+    open_: Callable[[], RawBuilder],
     title: str,
-    config: tfds.download.DownloadConfig,
+    examples: Callable[[str], Iterator[dict[str, Any]]],
     progress: bool = True,
 ) -> None:
-    """Has the builder that ``open_`` gives write its set at once: it is there whole, or not at all.
+    """Write ``examples(split)`` of both splits atomically: the set appears as a whole or not at all.
 
-    With ``progress``, TFDS's own bars on a terminal tell how far it is. Processes that prepare at the
-    same time wait for the first of them.
+    Concurrent processes wait for the first one. ``progress`` shows TFDS's bars on a terminal.
 
     Raises:
-      InputError: the folder cannot be written.
+        InputError: The folder cannot be written.
     """
     folder = Path(open_().data_path)
     try:
         with _locked(folder.parent):
-            if is_prepared(builder := open_()):
-                return
-            _remove_leftovers(builder)
-            # TFDS shows each shard a bar, and announces itself on stdout, which belongs to results.
-            tfds.display_progress_bar(progress and sys.stderr.isatty())
-            with contextlib.redirect_stdout(io.StringIO()):
-                builder.download_and_prepare(download_config=config)
-    except requests.RequestException:  # an OSError, too, but of a download
-        raise
-    except (OSError, RuntimeError) as error:  # array_record's own, where the disk is full
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            builder = open_()
+            if not is_prepared(builder):
+                for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
+                    shutil.rmtree(remains)
+                builder.examples = examples
+                write(builder, progress)
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError if the disk is full
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise InputError(
             f"{title} cannot be prepared in {folder.parent} ({reason}); "
-            "make room there, or name another folder with --data-dir"
+            "free some space, or choose another folder with --data-dir"
         ) from error
+
+
+def write(builder: Builder, progress: bool = True) -> None:
+    """Run the builder's preparation without its output on stdout, which is reserved for results."""
+    tfds.display_progress_bar(progress and sys.stderr.isatty())
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(file_format=tfds.core.FileFormat.ARRAY_RECORD)
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Waits until no other process holds ``folder``; a process that dies lets go of it."""
+    """Hold an exclusive lock on ``folder``. The system releases it if the process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -94,111 +182,124 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _remove_leftovers(builder: Builder) -> None:
-    folder = Path(builder.data_path)
-    downloads = Path(builder.data_dir_root) / "downloads" / builder.name
-    for leftover in (
-        *folder.parent.glob(f"incomplete.*_{folder.name}"),
-        *downloads.glob("**/*.tmp.*"),
-    ):
-        shutil.rmtree(leftover)
+def make_dataset(
+    prepared_builder: Callable[[], Builder],
+    title: str,
+    *,
+    is_intact: Callable[[str, Split | StoredSplit], bool] = lambda split, content: True,
+    image: str = "image",
+    label: str = "label",
+    group: str | None = None,
+    tfds_splits: Mapping[str, str] | None = None,
+    **attributes: Any,
+) -> Dataset:
+    """Return the `Dataset` of a full set in TFDS's format.
 
-
-def read(
-    builder: Builder, title: str, split: str, part: tuple[int, int]
-) -> tuple[
-    UInt8[np.ndarray, "example height width channel"], dict[str, Int32[np.ndarray, "example"]]
-]:
-    """Images and numbers of a part of a split: of its feature "image", and of the others by name.
-
-    Raises:
-      InputError: what was prepared is damaged, or does not fit into memory.
+    Args:
+        prepared_builder: Returns the builder of the set, and prepares the set first if necessary.
+        title: Name of the data set in error messages.
+        is_intact: Compares a complete split with what was prepared.
+        image: Name of the image feature.
+        label: Name of the label feature.
+        group: Name of the feature with the groups of the training examples.
+        tfds_splits: TFDS's name of each split that it names differently.
+        attributes: Remaining attributes of `Dataset`.
     """
-    with _reading(builder, title):
-        source = raw_source(builder, split)
-        records = source.__getitems__(part_rows(len(source), part))
-        pixels, numbers = _decode(records, _names_of_numbers(builder))
-        return pixels.reshape(-1, *builder.info.features["image"].shape), numbers
+
+    def check(split: str, content: Split | StoredSplit) -> None:
+        if not is_intact(split, content):
+            raise damaged(title, prepared_builder().data_path)
+
+    def load(split: str, part: tuple[int, int], in_memory: bool) -> Any:
+        builder, tfds_split = prepared_builder(), (tfds_splits or {}).get(split, split)
+        names = [label, group] if group and split == "train" else [label]
+        with _named_errors(builder, title):
+            records = _Records(builder, tfds_split, image)
+            rows = part_rows(len(records), part)
+            images, numbers = records.read(rows, names, with_images=in_memory)
+        if numbers[0].min(initial=0) < 0:
+            raise InputError(
+                f"the {tfds_split} split in {builder.data_path} contains images without labels; "
+                "choose another data set"
+            )
+
+        def read_images(rows: np.ndarray) -> np.ndarray:
+            with _named_errors(builder, title):
+                return records.read(rows.tolist(), [])[0]
+
+        groups = numbers[1] if len(numbers) > 1 else None
+        if in_memory:
+            content = Split(images, numbers[0], groups)
+        else:
+            content = StoredSplit(numbers[0], groups, read_images)
+        if part == WHOLE:
+            check(split, content)
+        return content
+
+    return Dataset(
+        variant="full",
+        read=lambda split, part=WHOLE: load(split, part, in_memory=True),
+        open=lambda split, part=WHOLE: load(split, part, in_memory=False),
+        check=check,
+        **attributes,
+    )
 
 
-def open_split(
-    builder: Builder, title: str, split: str, part: tuple[int, int]
-) -> tuple[
-    dict[str, Int32[np.ndarray, "example"]],
-    Callable[[Int[np.ndarray, "row"]], UInt8[np.ndarray, "row height width channel"]],
-]:
-    """The numbers that `read` gives, and what reads the images of any examples of the whole split.
+class _Records:
+    """The records of a prepared split. TFDS's own decoding takes several times as long."""
 
-    Raises:
-      InputError: what was prepared is damaged; so does reading images.
-    """
-    shape = builder.info.features["image"].shape
-    with _reading(builder, title):
-        source = raw_source(builder, split)
-        rows = part_rows(len(source), part)
-        numbers = read_numbers(source, rows, _names_of_numbers(builder))
+    def __init__(self, builder: Builder, split: str, image: str):
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._source = builder.as_data_source(split, deserialize_method=raw)
+        self._image, self._feature = image, builder.info.features[image]
 
-    def read_images(rows: np.ndarray) -> np.ndarray:
-        with _reading(builder, title):
-            return _decode(source.__getitems__(rows.tolist()), [])[0].reshape(-1, *shape)
+    def __len__(self) -> int:
+        return len(self._source)
 
-    return numbers, read_images
+    def read(
+        self, rows: Sequence[int], names: list[str], with_images: bool = True
+    ) -> tuple[UInt8[np.ndarray, "image height width channel"], Int32[np.ndarray, "name row"]]:
+        """Return images, or none without ``with_images``, and the integer features ``names``."""
+        images = np.empty((len(rows) if with_images else 0, *self._feature.shape), np.uint8)
+        numbers = np.empty((len(names), len(rows)), np.int32)
+        for start in range(0, len(rows), CHUNK):
+            records = self._source.__getitems__(rows[start : start + CHUNK])
+            for i, record in enumerate(records, start):
+                values = tf_example_pb2.Example.FromString(record).features.feature
+                if with_images:
+                    images[i] = self._decode(values[self._image].bytes_list.value[0])
+                for j, name in enumerate(names):
+                    numbers[j, i] = values[name].int64_list.value[0]
+        return images, numbers
 
-
-def raw_source(builder: tfds.core.DatasetBuilder, split: str):
-    """The records of a split as bytes, by index."""
-    return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-
-
-def read_numbers(source, rows: range, names: list[str]) -> dict[str, Int32[np.ndarray, "example"]]:
-    """The features ``names``, one number each, of those records; no more than a few are held at once."""
-    numbers = {name: np.empty(len(rows), np.int32) for name in names}
-    for start in range(0, len(rows), AT_ONCE):
-        some = slice(start, start + AT_ONCE)
-        for place, record in enumerate(source.__getitems__(rows[some]), start):
-            feature = tf_example_pb2.Example.FromString(record).features.feature
-            for name in names:
-                numbers[name][place] = feature[name].int64_list.value[0]
-    return numbers
+    def _decode(self, content: bytes) -> np.ndarray:
+        if isinstance(self._feature, tfds.features.Image):
+            with Image.open(io.BytesIO(content)) as image:
+                return np.asarray(image, np.uint8).reshape(self._feature.shape)
+        return np.frombuffer(content, np.uint8).reshape(self._feature.shape)
 
 
 @contextlib.contextmanager
-def _reading(builder: Builder, title: str) -> Iterator[None]:
+def _named_errors(builder: Builder, title: str) -> Iterator[None]:
+    """Turn whatever a reader raises for damaged files into an InputError that names the folder."""
     try:
         yield
-    except Exception as error:  # whatever a reader makes of damaged files
-        if is_lack_of_memory(error):
-            raise does_not_fit(title) from error
+    except Exception as error:
+        # ArrayRecord reports lack of memory as a RuntimeError.
+        if isinstance(error, MemoryError) or "Could not allocate" in str(error):
+            raise InputError(
+                f"{title} does not fit into the memory of this machine; use --loader stream"
+            ) from error
         raise damaged(title, builder.data_path) from error
 
 
-def _names_of_numbers(builder: Builder) -> list[str]:
-    return [name for name in builder.info.features if name != "image"]
-
-
-def _decode(records: list[bytes], names: list[str]):
-    """Pixels, and each feature of one number; TFDS's own decoding takes several times as long."""
-    pixels, numbers = bytearray(), {name: [] for name in names}
-    for record in records:
-        feature = tf_example_pb2.Example.FromString(record).features.feature
-        pixels += feature["image"].bytes_list.value[0]
-        for name in names:
-            numbers[name].append(feature[name].int64_list.value[0])
-    return np.frombuffer(pixels, np.uint8), {k: np.array(v, np.int32) for k, v in numbers.items()}
-
-
-def is_lack_of_memory(error: Exception) -> bool:
-    """Whether it is no fault of the files; array_record raises a kind of its own."""
-    return isinstance(error, MemoryError) or "Could not allocate" in str(error)
-
-
-def does_not_fit(title: str) -> InputError:
-    """What is raised where a set is larger than memory."""
-    return InputError(f"{title} does not fit into this machine's memory; give --loader stream")
-
-
 def damaged(title: str, folder: os.PathLike) -> InputError:
-    """What is raised where a prepared set is not what was written."""
+    """Return the error for prepared data that is not what was written."""
     return InputError(
         f"{title} as prepared in {folder} is damaged; delete that folder and run again"
     )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of the error's message, or its type if it has no message."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

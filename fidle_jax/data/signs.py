@@ -1,6 +1,15 @@
-"""What the 43 signs of GTSRB are: their names, the groups they form, and which are mirror images."""
+"""The 43 traffic signs of GTSRB, and the sizes and treatments in which the course uses their images."""
 
-# Of the benchmark's classes 0 to 42, after the German road traffic regulations (StVO).
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from fidle_jax.errors import check_name
+
+# Names of the classes 0 to 42, after the German road traffic regulations (StVO).
 NAMES = (
     "20 km/h",
     "30 km/h",
@@ -47,8 +56,7 @@ NAMES = (
     "end of no overtaking by trucks",
 )
 
-# The benchmark's own six in its order, by which its results are compared (Stallkamp et al., 2012,
-# table 4).
+# The six groups by which the benchmark compares results (Stallkamp et al., 2012, table 4), in its order.
 GROUPS: dict[str, tuple[int, ...]] = {
     "speed limits": (0, 1, 2, 3, 4, 5, 7, 8),
     "other prohibitions": (9, 10, 15, 16),
@@ -58,9 +66,8 @@ GROUPS: dict[str, tuple[int, ...]] = {
     "unique": (12, 13, 14, 17),
 }
 
-# The class that a sign belongs to once left and right are swapped. Looked at one by one, in the
-# figure that `experiments/gtsrb_prepare.py` draws: signs that are not quite their own mirror image
-# (the lorry of a truck sign, the worker, the arrows of the roundabout) are left out.
+# Class of each sign's mirror image, checked by eye in the figure of `experiments/gtsrb_prepare.py`.
+# Signs that are almost their own mirror image (trucks, road works, roundabout) are left out.
 MIRRORED: dict[int, int] = {
     **{label: label for label in (11, 12, 13, 15, 17, 18, 22, 26, 30, 35)},
     **{19: 20, 20: 19, 33: 34, 34: 33, 36: 37, 37: 36, 38: 39, 39: 38},
@@ -68,5 +75,92 @@ MIRRORED: dict[int, int] = {
 
 
 def mirror_table() -> tuple[int, ...]:
-    """`MIRRORED` by label; -1 where the mirror image is no sign of the benchmark."""
+    """Return `MIRRORED` as a table by label, with -1 for signs without a mirror image."""
     return tuple(MIRRORED.get(label, -1) for label in range(len(NAMES)))
+
+
+SIZES = (24, 32, 48)
+LOCAL_RADIUS = 10  # of the disk over which "L-LHE" equalises the histogram, in pixels
+
+Pixels = UInt8[np.ndarray, "height width channel"]
+Grey = UInt8[np.ndarray, "height width 1"]
+
+
+def parse_name(name: str) -> tuple[int, str]:
+    """Return the size and treatment of a set, e.g. 24 and "L-CLAHE" for ``"24x24-L-CLAHE"``.
+
+    Raises:
+        InputError: The name is unknown.
+    """
+    check_name("data set", name, SET_NAMES)
+    size, _, treatment = name.partition("-")
+    return int(size.partition("x")[0]), treatment
+
+
+def treat(
+    pixels: UInt8[np.ndarray, "height width 3"], size: int, treatment: str
+) -> UInt8[np.ndarray, "{size} {size} channel"]:
+    """Resize a photograph to ``size`` x ``size`` pixels and apply one of `TREATMENTS`.
+
+    Pillow's bilinear filter averages all pixels that an output pixel covers.
+    """
+    scaled = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+    return TREATMENTS[treatment](np.asarray(scaled))
+
+
+# scikit-image takes a while to import, so commands that only need names do not import it.
+
+
+def _equalize_value(pixels: Pixels) -> Pixels:
+    """Equalise the histogram of the value channel (HSV)."""
+    from skimage import color, exposure
+
+    hsv = color.rgb2hsv(pixels)
+    hsv[..., 2] = exposure.equalize_hist(hsv[..., 2])
+    return _to_bytes(color.hsv2rgb(hsv))
+
+
+def _gray(pixels: Pixels) -> np.ndarray:
+    from skimage import color
+
+    return color.rgb2gray(pixels)
+
+
+def _equalize_gray(pixels: Pixels) -> Grey:
+    from skimage import exposure
+
+    return _to_bytes(exposure.equalize_hist(_gray(pixels)))[..., None]
+
+
+def _equalize_locally(pixels: Pixels) -> Grey:
+    """Equalise the histogram of each pixel's neighbourhood."""
+    from skimage.filters import rank
+    from skimage.morphology import disk
+
+    return rank.equalize(_to_bytes(_gray(pixels)), disk(LOCAL_RADIUS))[..., None]
+
+
+def _equalize_adaptively(pixels: Pixels) -> Grey:
+    """Apply contrast-limited adaptive histogram equalisation."""
+    from skimage import exposure
+
+    with warnings.catch_warnings():
+        # An image of a single grey has no contrast and stays unchanged.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return _to_bytes(exposure.equalize_adapthist(_gray(pixels)))[..., None]
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    return np.rint(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
+
+
+# Names and treatments are those of the course (notebook GTSRB1).
+TREATMENTS: dict[str, Callable[[Pixels], Pixels]] = {
+    "RGB": lambda pixels: pixels,
+    "RGB-HE": _equalize_value,
+    "L": lambda pixels: _to_bytes(_gray(pixels))[..., None],
+    "L-HE": _equalize_gray,
+    "L-LHE": _equalize_locally,
+    "L-CLAHE": _equalize_adaptively,
+}
+SET_NAMES = tuple(f"{size}x{size}-{treatment}" for size in SIZES for treatment in TREATMENTS)

@@ -1,39 +1,29 @@
-"""Splits that keep the share of every class."""
+"""Stratified and grouped splits, and class weights."""
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Float, Int, Integer
 
 from fidle_jax.errors import InputError
+
+BETA = 0.999  # of the effective number of samples, which limits it to 1,000
 
 
 def stratified_split(
     labels: Integer[np.ndarray, "example"], fraction: float, seed: int
 ) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
-    """Holds ``fraction`` of every class out, chosen by (labels, fraction, seed) alone.
+    """Hold out ``fraction`` of every class. At least one example of each class remains for training.
 
-    Each class gives its share, rounded, and keeps at least one example.
+    The split depends only on the arguments, not on the version of NumPy.
 
     Returns:
-      The indices of the training and of the validation examples, each in ascending order;
-      for a fraction of 0 the second is empty.
+        The indices of the training and validation examples in ascending order.
 
     Raises:
-      InputError: for a fraction outside [0, 1), or so small that it would hold nothing out, and
-        for a negative seed.
+        InputError: The fraction is not in [0, 1) or too small to hold out an example, or the seed is
+            not a natural number.
     """
-    check_seed(seed)
-    _check_fraction(fraction)
-    held_out = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = min(round(fraction * len(members)), len(members) - 1)
-        held_out[_shuffled(members, seed, int(label))[:count]] = True
-    if fraction > 0 and not held_out.any():
-        raise InputError(
-            f"validation fraction {fraction} of {len(labels)} examples holds none out; "
-            "give a larger fraction, or 0"
-        )
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    each_alone = np.arange(len(labels))
+    return _split(labels, each_alone, fraction, seed, least=0)
 
 
 def grouped_split(
@@ -42,51 +32,68 @@ def grouped_split(
     fraction: float,
     seed: int,
 ) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
-    """Holds whole groups out, ``fraction`` of every class's, chosen by (labels, groups, fraction, seed).
+    """Hold out ``fraction`` of the groups of every class, at least one, as whole groups.
 
-    For examples that come in groups of near-identical ones, as the frames of a track: one on each
-    side would make validation a test of memory. Groups with the same number in two classes are two
-    groups. Each class gives its share of groups, rounded, one at least, and keeps one at least.
+    Use this for groups of nearly identical examples, such as the frames of a track. If a group were on
+    both sides, validation would measure memorization. Equal group indices in two classes are two groups.
 
     Returns:
-      The indices of the training and of the validation examples, each in ascending order;
-      for a fraction of 0 the second is empty.
+        The indices of the training and validation examples in ascending order.
 
     Raises:
-      InputError: for a fraction outside [0, 1), or where no class has two groups, and for a negative
-        seed.
+        InputError: The fraction is not in [0, 1), no class has two groups, or the seed is not a natural
+            number.
     """
+    return _split(labels, groups, fraction, seed, least=1)
+
+
+def _split(labels, groups, fraction: float, seed: int, least: int):
+    """Hold out ``fraction`` of the groups of each class, ``least`` or more, and keep at least one."""
     check_seed(seed)
-    _check_fraction(fraction)
+    if not 0 <= fraction < 1:
+        raise InputError(f"validation fraction {fraction} is not in [0, 1); use e.g. 0.1, or 0")
     held_out = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
+    for label in np.unique(labels) if fraction else ():
         of_class = labels == label
         members = np.unique(groups[of_class])
-        count = min(max(round(fraction * len(members)), fraction > 0), len(members) - 1)
-        chosen = _shuffled(members, seed, int(label))[:count]
+        count = min(max(round(fraction * len(members)), least), len(members) - 1)
+        # NumPy guarantees stable raw bits across versions, but not stable permutations.
+        bits = np.random.PCG64([int(seed), int(label)]).random_raw(len(members))
+        chosen = members[np.argsort(bits, kind="stable")][:count]
         held_out |= of_class & np.isin(groups, chosen)
-    if fraction > 0 and not held_out.any():
+    if fraction and not held_out.any():
+        advice = "no class has two groups; use 0" if least else "use a larger fraction, or 0"
         raise InputError(
-            f"validation fraction {fraction}: no class has two groups, one to hold out and one to keep; "
-            "give 0"
+            f"validation fraction {fraction} of {len(labels)} examples holds out no example; {advice}"
         )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _check_fraction(fraction: float) -> None:
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation fraction {fraction} is not in [0, 1); give e.g. 0.1, or 0")
-
-
 def check_seed(seed: object) -> None:
-    """Raises InputError where ``seed`` is not a whole number of at least 0."""
+    """Raise InputError unless ``seed`` is an integer of at least 0."""
     if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed {seed!r} is not a whole number of at least 0; give e.g. 0")
+        raise InputError(f"seed is {seed!r}; it must be an integer of at least 0")
 
 
-def _shuffled(
-    members: Int[np.ndarray, "member"], seed: int, label: int
-) -> Int[np.ndarray, "member"]:
-    # NumPy promises that raw bits never change between its versions, but not so permutations.
-    bits = np.random.PCG64([int(seed), label]).random_raw(len(members))
-    return members[np.argsort(bits, kind="stable")]
+def class_weights(
+    kind: str, labels: Integer[np.ndarray, "example"], classes: int
+) -> Float[np.ndarray, "class"]:
+    """Return loss weights that emphasize rare classes. Their mean over the examples is 1.
+
+    A class without examples is weighted as one with a single example, because flips may create some.
+
+    Args:
+        kind: "inverse" weights by 1 / n, where n is the number of examples of the class. "effective"
+            weights by the inverse of the effective number (1 - beta^n) / (1 - beta) with beta = 0.999.
+        labels: Labels of the training examples.
+        classes: Number of classes.
+
+    References:
+        Cui et al., "Class-Balanced Loss Based on Effective Number of Samples" (2019).
+    """
+    counts = np.bincount(labels, minlength=classes)
+    numbers = np.maximum(counts, 1)
+    if kind == "effective":
+        numbers = (1 - BETA**numbers) / (1 - BETA)
+    weights = 1 / numbers
+    return weights * len(labels) / (weights * counts).sum()

@@ -1,4 +1,4 @@
-"""Tables of numbers that scikit-learn and mlxtend carry within them: nothing is downloaded."""
+"""Tables of numbers that scikit-learn and mlxtend contain. Nothing is downloaded."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,16 @@ from fidle_jax.errors import check_name
 
 
 class DataTable(NamedTuple):
-    """Examples that are rows of numbers, and what is to be told of each.
+    """Rows of features with a target each.
 
     Attributes:
-        rows: what one row is, in the plural.
-        features: in their own units.
-        feature_names: of the columns, with their units.
-        targets: float32 numbers, or int32 places in ``class_names``.
-        target_name: what the targets are.
-        unit: of targets that are numbers, short; else empty.
-        class_names: of targets that are classes; else empty.
+        rows: Plural noun for the rows, e.g. "cars".
+        features: Features in their own units.
+        feature_names: Names of the columns, with units.
+        targets: float32 numbers, or int32 class indices.
+        target_name: Name of the target.
+        unit: Short unit of a numeric target, otherwise empty.
+        class_names: Names of the classes, empty for a numeric target.
     """
 
     rows: str
@@ -32,7 +32,7 @@ class DataTable(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Rows to train on, to choose by, and to test with: places in the table, in ascending order."""
+    """Row indices of the training, validation and test sets, in ascending order."""
 
     train: Int[np.ndarray, " train"]
     validation: Int[np.ndarray, " validation"]
@@ -40,20 +40,20 @@ class Parts(NamedTuple):
 
 
 def load_table(name: str) -> DataTable:
-    """The table of that name, whole; raises InputError where it is none of `TABLES`."""
+    """Load one of `TABLES`. Raise InputError for an unknown name."""
     check_name("table", name, TABLES)
     return TABLES[name]()
 
 
 def three_parts(table: DataTable, seed: int) -> Parts:
-    """Three fifths, a fifth and a fifth of the rows, chosen by ``seed``; of each class as much.
+    """Split the rows 60:20:20, stratified by class.
 
     Raises:
-        InputError: a negative seed.
+        InputError: The seed is negative.
     """
     strata = table.targets if table.class_names else np.zeros(len(table.targets), int)
     train, held_out = stratified_split(strata, 0.4, seed)
-    # Another seed: the same one's bits would sort what they have sorted out already.
+    # With the same seed, the second split would sort by the random bits of the first.
     validation, test = stratified_split(strata[held_out], 0.5, seed + 1)
     return Parts(train, held_out[validation], held_out[test])
 
@@ -62,9 +62,9 @@ def _autompg() -> DataTable:
     from mlxtend.data import autompg_data
 
     table, economy = autompg_data()
-    # The eighth column is the car's name, which mlxtend reads as "no number"; the seventh a code.
-    numbers, origin = table[:, :6], table[:, 6]
-    features = np.column_stack([numbers, *(origin == code for code in (1, 2, 3))])
+    # The seventh column is a code of the origin, the eighth the name of the car, which mlxtend reads as NaN.
+    origins = [table[:, 6] == code for code in (1, 2, 3)]
+    features = np.column_stack([table[:, :6], *origins])
     known = np.isfinite(features).all(axis=1) & np.isfinite(economy)
     return DataTable(
         rows="cars",
@@ -106,7 +106,7 @@ def _diabetes() -> DataTable:
             "blood sugar (mg/dl)",
         ),
         targets=table.target.astype(np.float32),
-        target_name="progress of the illness after a year, in points",
+        target_name="progression of the disease after a year, in points",
         unit="points",
     )
 
@@ -119,7 +119,7 @@ def _cancer() -> DataTable:
         rows="tumours",
         features=table.data.astype(np.float32),
         feature_names=tuple(map(str, table.feature_names)),
-        # scikit-learn calls malignant 0; what a test is to find is the positive class, 1.
+        # In scikit-learn malignant is 0. The positive class, 1, should be what a test looks for.
         targets=(1 - table.target).astype(np.int32),
         target_name="kind of tumour",
         class_names=("benign", "malignant"),

@@ -3,7 +3,7 @@
 import pprint
 
 from fidle_jax.data import SIGN_SETS
-from fidle_jax.data.treatments import parse_name
+from fidle_jax.data.signs import parse_name
 from fidle_jax.inference.load import Trained
 from fidle_jax.inference.model_card import kind_of, template
 from fidle_jax.nn import layer_table

@@ -11,14 +11,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from fidle_jax.data import SIGN_SETS, TFDS_PREFIX
-from fidle_jax.data.treatments import parse_name
+from fidle_jax.data.signs import parse_name
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained
 from fidle_jax.nn import format_table, layer_table
 from fidle_jax.train.config import Config, options
 from fidle_jax.train.recipes import NEUTRAL
 
-# What `fidle_jax.data.treatments` does to a photograph, in words.
+# What `fidle_jax.data.signs` does to a photograph, in words.
 _TREATMENTS = {
     "RGB": "in colour",
     "RGB-HE": "in colour, the histogram of its value (of hue, saturation and value) equalised",

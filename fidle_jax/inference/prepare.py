@@ -5,7 +5,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fidle_jax.data import SIGN_SETS, TFDS_PREFIX
-from fidle_jax.data.treatments import parse_name, treat
+from fidle_jax.data.signs import parse_name, treat
 from fidle_jax.inference.digits import normalise_digit
 from fidle_jax.inference.load import Trained
 

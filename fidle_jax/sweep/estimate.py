@@ -14,8 +14,7 @@ from typing import NamedTuple
 from fidle_jax.data import SIGN_SETS, mnist_variant
 from fidle_jax.data.gtsrb import EXAMPLES as SIGNS
 from fidle_jax.data.mnist import EXAMPLES as DIGITS
-from fidle_jax.data.signs import NAMES
-from fidle_jax.data.treatments import parse_name
+from fidle_jax.data.signs import NAMES, parse_name
 from fidle_jax.nn import layer_table, make_model
 from fidle_jax.sweep.plan import Trial
 from fidle_jax.train.config import Config, resolve

@@ -160,7 +160,7 @@ def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, An
 
 
 def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
-    from fidle_jax.data.stream import Batches, stream  # imports grain, which is slow
+    from fidle_jax.data.batches import Batches, stream  # imports grain, which is slow
 
     train, validation = data
     positions = parallel.batch_positions(config.batch_size, config.accumulate, mesh.size)
@@ -188,7 +188,7 @@ def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any
 
 
 def _example_batch(split: StoredSplit, positions: Int[np.ndarray, "micro_batch position"]):
-    from fidle_jax.data.stream import Batches
+    from fidle_jax.data.batches import Batches
 
     return Batches(split, np.zeros((1, 1), np.int32), positions)[0]
 
@@ -196,7 +196,7 @@ def _example_batch(split: StoredSplit, positions: Int[np.ndarray, "micro_batch p
 def _compile_streamed_validation(
     model, mesh: Mesh, variables: PyTree, split: StoredSplit
 ) -> Callable[[PyTree], tuple[float, float]]:
-    from fidle_jax.data.stream import Batches, stream
+    from fidle_jax.data.batches import Batches, stream
 
     examples = len(split.labels)
     order = np.asarray(padded_order(np.arange(examples), min(EVAL_BATCH_SIZE, examples)))

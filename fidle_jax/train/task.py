@@ -6,9 +6,8 @@ from flax import linen as nn
 from jaxtyping import Integer
 
 from fidle_jax.data import Dataset
-from fidle_jax.data.augment import Augmentation
-from fidle_jax.data.class_weights import class_weights
-from fidle_jax.data.warp import Warp
+from fidle_jax.data.augment import Augmentation, Warp
+from fidle_jax.data.splits import class_weights
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.optimizer import make_optimizer

@@ -6,27 +6,27 @@ import signal
 import pytest
 
 from fidle_jax.cli.gtsrb_prepare import main
-from fidle_jax.data import gtsrb, gtsrb_photos, signs
-from tests.data import made_up_gtsrb
+from fidle_jax.data import gtsrb, gtsrb_archives, signs
+from tests.data import small_gtsrb
 
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
     with pytest.MonkeyPatch.context() as patch:
-        made_up_gtsrb.install(patch)
-        made_up_gtsrb.write(folder, made_up_gtsrb.members())
+        small_gtsrb.install(patch)
+        small_gtsrb.write(folder, small_gtsrb.members())
     return folder
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Expect the small archives of ``made_up_gtsrb``, with two classes."""
-    made_up_gtsrb.install(monkeypatch)
-    monkeypatch.setattr(gtsrb, "EXAMPLES", made_up_gtsrb.EXAMPLES)
+    """Expect the small archives of ``small_gtsrb``, with two classes."""
+    small_gtsrb.install(monkeypatch)
+    monkeypatch.setattr(gtsrb, "EXAMPLES", small_gtsrb.EXAMPLES)
     monkeypatch.setattr(signs, "NAMES", signs.NAMES[:2])
     monkeypatch.setattr(signs, "MIRRORED", {0: 1, 1: 0})
-    monkeypatch.setattr(gtsrb_photos, "CHUNK", 8)
+    monkeypatch.setattr(gtsrb_archives, "CHUNK", 8)
 
 
 @pytest.fixture
@@ -81,15 +81,15 @@ def test_each_data_set_has_a_line_and_the_page_is_written(call, archives, tmp_pa
 def test_an_interrupt_has_status_130_and_leaves_no_incomplete_data_set(
     call, archives, tmp_path, monkeypatch
 ):
-    each_photo = gtsrb.each_photo
+    process_photos = gtsrb.process_photos
 
     def interrupted(*args, **settings):
-        for number, photo in enumerate(each_photo(*args, **settings)):
+        for number, photo in enumerate(process_photos(*args, **settings)):
             if number == 10:
                 os.kill(os.getpid(), signal.SIGINT)
             yield photo
 
-    monkeypatch.setattr(gtsrb, "each_photo", interrupted)
+    monkeypatch.setattr(gtsrb, "process_photos", interrupted)
     data_dir = tmp_path / "data"
     flags = ("--archives", archives, "--data-dir", data_dir, "--report", tmp_path / "p.html")
     status, out, err = call(*flags, "--datasets", "24x24-L")

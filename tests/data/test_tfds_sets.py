@@ -1,3 +1,5 @@
+"""Sets of TFDS are read without TensorFlow, and unsuitable ones are refused in one line."""
+
 import contextlib
 import io
 import subprocess
@@ -9,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from fidle_jax.data import load_dataset, tfds_sets
+from fidle_jax.data import load_dataset, prepared, tfds_sets
 from fidle_jax.errors import InputError
 
 NAMES = ["circle", "square", "star"]
@@ -24,13 +26,13 @@ def _images(split):
 
 
 def _png(image):
-    # Bytes, since TFDS encodes arrays with TensorFlow.
+    # TFDS would encode an array with TensorFlow.
     file = io.BytesIO()
     Image.fromarray(image).save(file, format="PNG")
     return file.getvalue()
 
 
-class _MadeUp(tfds.core.GeneratorBasedBuilder):
+class _Shapes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     SPLITS = ("train", "test")
     FEATURES = LABELED_IMAGE
@@ -53,41 +55,40 @@ class _MadeUp(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": _png(image), "label": label}
 
 
-class MadeUpShapes(_MadeUp):
+class Shapes(_Shapes):
     pass
 
 
-class MadeUpValidated(_MadeUp):
+class Validated(_Shapes):
     SPLITS = ("train", "validation")
 
 
-class MadeUpUntested(_MadeUp):
+class Untested(_Shapes):
     SPLITS = ("train", "extra")
 
 
-class MadeUpUnlabeled(_MadeUp):
+class Unlabeled(_Shapes):
     UNLABELED = True
 
 
-class MadeUpTwoSizes(_MadeUp):
+class TwoSizes(_Shapes):
     FEATURES = LABELED_IMAGE | {"image": tfds.features.Image(shape=(None, None, 3))}
 
 
-class MadeUpDeep(_MadeUp):
+class Deep(_Shapes):
     FEATURES = LABELED_IMAGE | {"image": tfds.features.Image(shape=(6, 5, 1), dtype=np.uint16)}
 
 
-class MadeUpRegression(_MadeUp):
+class Regression(_Shapes):
     FEATURES = LABELED_IMAGE | {"label": tfds.features.Scalar(dtype=np.int64)}
 
 
 @pytest.fixture
-def prepared(tmp_path):
-    """Prepares a made-up set, and gives the folder it lies in."""
+def prepare(tmp_path):
+    """``prepare(builder_class)`` prepares a set and returns the data folder."""
 
     def prepare(builder_class):
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder_class(data_dir=tmp_path).download_and_prepare(file_format="array_record")
+        prepared.write(builder_class(data_dir=tmp_path))
         return tmp_path
 
     return prepare
@@ -95,7 +96,7 @@ def prepared(tmp_path):
 
 @pytest.fixture
 def tensorflow(monkeypatch):
-    """Sets whether TensorFlow seems to be installed."""
+    """``tensorflow(there)`` determines whether TensorFlow seems to be installed."""
 
     def install(there):
         monkeypatch.setattr(
@@ -105,10 +106,10 @@ def tensorflow(monkeypatch):
     return install
 
 
-def test_a_prepared_set_is_read_without_tensorflow(prepared, tensorflow):
+def test_a_prepared_set_is_read_without_tensorflow(prepare, tensorflow):
     tensorflow(False)
-    shapes = load_dataset("tfds:made_up_shapes", data_dir=prepared(MadeUpShapes))
-    assert (shapes.name, shapes.variant) == ("tfds:made_up_shapes", "full")
+    shapes = load_dataset("tfds:shapes", data_dir=prepare(Shapes))
+    assert (shapes.name, shapes.variant) == ("tfds:shapes", "full")
     assert (shapes.class_names, shapes.image_shape) == (tuple(NAMES), (6, 5, 3))
     assert (shapes.train_examples, shapes.test_examples) == (9, 9)
     for split in "train", "test":
@@ -125,47 +126,47 @@ def test_a_prepared_set_is_read_without_tensorflow(prepared, tensorflow):
 
 
 @pytest.mark.parametrize("get", ["read('train')", "open('train').read_images(numpy.arange(3))"])
-def test_a_set_that_only_its_files_know_is_read_without_a_word(prepared, get):
+def test_a_set_whose_builder_is_unknown_is_read_silently(prepare, get):
     code = (
         "import numpy; from pathlib import Path; from fidle_jax.data import load_dataset; "
-        f"load_dataset('tfds:made_up_shapes', data_dir=Path({str(prepared(MadeUpShapes))!r})).{get}"
+        f"load_dataset('tfds:shapes', data_dir=Path({str(prepare(Shapes))!r})).{get}"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_validation_stands_in_for_a_missing_test_split(prepared):
-    shapes = load_dataset("tfds:made_up_validated", data_dir=prepared(MadeUpValidated))
+def test_validation_replaces_a_missing_test_split(prepare):
+    shapes = load_dataset("tfds:validated", data_dir=prepare(Validated))
     assert (shapes.read("test").images == _images("validation")).all()
 
 
-def test_a_set_without_a_test_split_is_refused(prepared):
-    data_dir = prepared(MadeUpUntested)
+def test_a_set_without_a_test_split_is_refused(prepare):
+    data_dir = prepare(Untested)
     with pytest.raises(InputError, match=r"has the splits .*extra.*; expected train, and test or"):
-        load_dataset("tfds:made_up_untested", data_dir=data_dir)
+        load_dataset("tfds:untested", data_dir=data_dir)
 
 
-def test_images_without_a_label_are_refused(prepared):
-    unlabeled = load_dataset("tfds:made_up_unlabeled", data_dir=prepared(MadeUpUnlabeled))
-    with pytest.raises(InputError, match=r"the test split in .* has images without a label"):
+def test_images_without_a_label_are_refused(prepare):
+    unlabeled = load_dataset("tfds:unlabeled", data_dir=prepare(Unlabeled))
+    with pytest.raises(InputError, match=r"the test split in .* contains images without labels"):
         unlabeled.read("test")
-    with pytest.raises(InputError, match=r"the test split in .* has images without a label"):
+    with pytest.raises(InputError, match=r"the test split in .* contains images without labels"):
         unlabeled.open("test")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("made_up_two_sizes", r"images of shape \(None, None, 3\) and type uint8, expected one"),
-        ("made_up_deep", r"images of shape \(6, 5, 1\) and type uint16, expected one"),
-        ("made_up_regression", "is no image classification set"),
+        ("two_sizes", r"images of shape \(None, None, 3\) and type uint8; expected one"),
+        ("deep", r"images of shape \(6, 5, 1\) and type uint16; expected one"),
+        ("regression", "is not an image classification set"),
         ("fashion_mnits", "unknown TFDS data set 'fashion_mnits'; did you mean fashion_mnist"),
-        ("qqqqqqqq", "unknown TFDS data set 'qqqqqqqq'; tfds.list_builders"),
-        ("emnist/letter", "cannot be built: .*BuilderConfig letter not found"),
-        ("", "tfds: cannot be built"),
+        ("qqqqqqqq", "unknown TFDS data set 'qqqqqqqq'; see tfds.list_builders"),
+        ("emnist/letter", "cannot be loaded: .*BuilderConfig letter not found"),
+        ("", "tfds: cannot be loaded"),
     ],
 )
-def test_what_is_no_set_of_labeled_images_is_named_in_one_line(name, message, tmp_path):
+def test_unsuitable_sets_are_named_in_one_line(name, message, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         load_dataset(f"tfds:{name}", data_dir=tmp_path / "data")
     assert "\n" not in str(caught.value)
@@ -175,7 +176,7 @@ def test_what_is_no_set_of_labeled_images_is_named_in_one_line(name, message, tm
 def test_preparing_without_tensorflow_is_refused_with_the_command(tensorflow, tmp_path, capfd):
     tensorflow(False)
     data_dir = tmp_path / "data"
-    with pytest.raises(InputError, match="preparing it needs TensorFlow") as caught:
+    with pytest.raises(InputError, match="preparing it requires TensorFlow") as caught:
         load_dataset("tfds:fashion_mnist", data_dir=data_dir)
     command = str(caught.value).partition("run once: ")[2]
     assert command == (
@@ -187,52 +188,54 @@ def test_preparing_without_tensorflow_is_refused_with_the_command(tensorflow, tm
     assert not data_dir.exists()
 
 
-def test_the_command_given_prepares_what_is_then_read(tmp_path):
-    code = tfds_sets._prepare_command("made_up_shapes", tmp_path).partition('"')[2].rstrip('"')
+def test_the_printed_command_prepares_the_set(tmp_path):
+    code = tfds_sets._prepare_command("shapes", tmp_path).partition('"')[2].rstrip('"')
     with contextlib.redirect_stdout(io.StringIO()):
         exec(code, {})
-    assert len(load_dataset("tfds:made_up_shapes", data_dir=tmp_path).read("train").labels) == 9
+    assert len(load_dataset("tfds:shapes", data_dir=tmp_path).read("train").labels) == 9
 
 
-def test_without_a_network_preparing_is_refused_soon(tensorflow, tmp_path, monkeypatch):
+def test_preparing_without_a_network_is_refused_in_time(tensorflow, tmp_path, monkeypatch):
     tensorflow(True)
-    monkeypatch.setattr("fidle_jax.data.network._answers", lambda url, seconds: time.sleep(30))
+    monkeypatch.setattr(prepared, "_answers", lambda url, seconds: time.sleep(30))
     start = time.monotonic()
-    with pytest.raises(InputError, match=r"http\S+ does not answer; where there is a network, run"):
+    with pytest.raises(
+        InputError, match=r"http\S+ does not answer; on a machine with a network, run"
+    ):
         load_dataset("tfds:fashion_mnist", data_dir=tmp_path / "data")
     assert time.monotonic() - start < 6
     assert not (tmp_path / "data").exists()
 
 
-def test_a_set_is_prepared_where_tensorflow_is_there(tensorflow, tmp_path):
+def test_a_set_is_prepared_if_tensorflow_is_installed(tensorflow, tmp_path):
     tensorflow(True)
-    shapes = load_dataset("tfds:made_up_shapes", data_dir=tmp_path)
+    shapes = load_dataset("tfds:shapes", data_dir=tmp_path)
     assert shapes.read("train").labels.tolist() == [0, 1, 2] * 3
 
 
 def test_a_preparation_that_fails_is_reported_in_one_line(tensorflow, tmp_path):
     tensorflow(True)
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"made_up_shapes cannot be prepared in .*file") as caught:
-        load_dataset("tfds:made_up_shapes", data_dir=tmp_path / "file" / "data")
+    with pytest.raises(InputError, match=r"shapes cannot be prepared in .*file") as caught:
+        load_dataset("tfds:shapes", data_dir=tmp_path / "file" / "data")
     assert "\n" not in str(caught.value)
 
 
-def test_a_set_prepared_in_another_format_is_refused_with_the_command(prepared):
-    data_dir = prepared(MadeUpShapes)
-    info = data_dir / "made_up_shapes" / "1.0.0" / "dataset_info.json"
+def test_a_set_prepared_in_another_format_is_refused_with_the_command(prepare):
+    data_dir = prepare(Shapes)
+    info = data_dir / "shapes" / "1.0.0" / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     for path in info.parent.glob("*array_record*"):
         path.rename(path.with_name(path.name.replace("array_record", "tfrecord")))
     with pytest.raises(InputError, match=r"but not as array_record; delete that folder and run"):
-        load_dataset("tfds:made_up_shapes", data_dir=data_dir)
+        load_dataset("tfds:shapes", data_dir=data_dir)
 
 
-def test_damaged_prepared_data_is_named(prepared):
-    data_dir = prepared(MadeUpShapes)
-    shapes = load_dataset("tfds:made_up_shapes", data_dir=data_dir)
-    for path in (data_dir / "made_up_shapes" / "1.0.0").glob("*train*"):
+def test_damaged_prepared_data_is_named(prepare):
+    data_dir = prepare(Shapes)
+    shapes = load_dataset("tfds:shapes", data_dir=data_dir)
+    for path in (data_dir / "shapes" / "1.0.0").glob("*train*"):
         path.write_bytes(b"damaged")
     for get in shapes.read, shapes.open:
-        with pytest.raises(InputError, match=r"1\.0\.0 cannot be read .*; delete that folder"):
+        with pytest.raises(InputError, match=r"1\.0\.0 is damaged; delete that folder"):
             get("train")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fidle_jax.data.treatments import treat
+from fidle_jax.data.signs import treat
 from fidle_jax.inference.example import example_program
 from tests.inference.random_networks import random_network
 

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from fidle_jax.data.sample import load_sample
-from fidle_jax.data.treatments import treat
+from fidle_jax.data.signs import treat
 from fidle_jax.errors import InputError
 from fidle_jax.inference.classify import classify
 from fidle_jax.inference.files import read_image

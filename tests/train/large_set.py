@@ -4,16 +4,14 @@
 on it, once the same on a few of its images has taken the memory that any run does, and a limit is set.
 """
 
-import contextlib
-import io
+import dataclasses
 import resource
 import sys
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from fidle_jax.data import Dataset, Split, StoredSplit, prepared
+from fidle_jax.data import prepared
 from fidle_jax.data.dataset import WHOLE
 
 SHAPE = (64, 64, 3)
@@ -22,46 +20,39 @@ EXAMPLES = {"train": 32_768, "test": 32}
 ROOM_BYTES = 330_000_000
 
 
-class LargeSet(tfds.core.GeneratorBasedBuilder):
+class LargeSet(prepared.RawBuilder):
     """Two classes, dark images and bright ones."""
 
-    VERSION = tfds.core.Version("1.0.0")
-
     def _info(self):
-        features = {
-            "image": tfds.features.Tensor(shape=SHAPE, dtype=np.uint8, encoding="bytes"),
-            "label": tfds.features.ClassLabel(num_classes=2),
-        }
-        features = tfds.features.FeaturesDict(features)
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in EXAMPLES}
-
-    def _generate_examples(self, split):
-        for index in range(EXAMPLES[split]):
-            label = index % 2
-            yield index, {"image": np.full(SHAPE, 50 + 100 * label, np.uint8), "label": label}
+        return self.raw_info(SHAPE, classes=2)
 
 
 def _builder(data_dir):
     return prepared.open_builder(LargeSet, "the large set", data_dir)
 
 
+def _examples(split):
+    for index in range(EXAMPLES[split]):
+        label = index % 2
+        yield {"image": np.full(SHAPE, 50 + 100 * label, np.uint8), "label": label}
+
+
 def _load(data_dir, examples):
     """The set, or so many of its images to train on."""
-    title = "the large set"
-
-    def read(split, part=WHOLE):
-        images, numbers = prepared.read(_builder(data_dir), title, split, part)
-        return Split(images, numbers["label"])
+    large = prepared.make_dataset(
+        lambda: _builder(data_dir),
+        "the large set",
+        name="large",
+        class_names=("dark", "bright"),
+        image_shape=SHAPE,
+        train_examples=examples,
+        test_examples=EXAMPLES["test"],
+    )
 
     def open_(split, part=WHOLE):
-        numbers, read_images = prepared.open_split(_builder(data_dir), title, split, part)
-        return StoredSplit(numbers["label"], None, read_images).take(np.arange(examples))
+        return large.open(split, part).take(np.arange(examples))
 
-    few = {"train_examples": examples, "test_examples": EXAMPLES["test"]}
-    return Dataset("large", "full", ("dark", "bright"), SHAPE, **few, read=read, open=open_)
+    return dataclasses.replace(large, open=open_)
 
 
 def _data_bytes():
@@ -93,8 +84,7 @@ def _train(data_dir, loader, run_dir, examples):
 def main(data_dir, loader=None, run_dir=None):
     """Prepares, or trains, which InputError may end."""
     if loader is None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            _builder(data_dir).download_and_prepare()
+        prepared.prepare(lambda: _builder(data_dir), "the large set", _examples)
         return
     _train(data_dir, "stream", run_dir / "few", 1024)
     limit = _data_bytes() + ROOM_BYTES

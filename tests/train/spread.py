@@ -12,9 +12,8 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from fidle_jax.data.augment import Augmentation
+from fidle_jax.data.augment import Augmentation, Warp
 from fidle_jax.data.batches import epoch_order
-from fidle_jax.data.warp import Warp
 from fidle_jax.nn import BatchNorm, Dropout, make_model
 from fidle_jax.train.parallel import compile_train_chunk, make_mesh, replicate
 from fidle_jax.train.state import init_state

@@ -8,8 +8,7 @@ import numpy as np
 import optax
 
 from fidle_jax.data import Split, StoredSplit
-from fidle_jax.data.augment import Augmentation
-from fidle_jax.data.warp import Warp
+from fidle_jax.data.augment import Augmentation, Warp
 from fidle_jax.nn import make_model
 from fidle_jax.train.compiled_steps import compile_steps
 from fidle_jax.train.config import ResolvedConfig

@@ -10,8 +10,7 @@ import pytest
 from flax import linen as nn
 
 from fidle_jax.data import Split
-from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, scale
-from fidle_jax.data.warp import Warp
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, Warp, scale
 from fidle_jax.nn import CNN, DNN, Conv
 from fidle_jax.train.outcome import evaluate_test, write_augmented
 from fidle_jax.train.state import init_state

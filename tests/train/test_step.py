@@ -11,9 +11,8 @@ import optax
 import pytest
 from flax import linen as nn
 
-from fidle_jax.data.augment import Augmentation
+from fidle_jax.data.augment import Augmentation, Warp
 from fidle_jax.data.batches import epoch_order, padded_order
-from fidle_jax.data.warp import Warp
 from fidle_jax.nn import CNN
 from fidle_jax.train.state import NO_STEP, init_state
 from fidle_jax.train.step import Task, once_known, train_chunk, train_step

@@ -1,4 +1,4 @@
-"""Archives in the layout of GTSRB's, small: two classes, three tracks, and three images to test with."""
+"""Small archives in GTSRB's format: two classes, three tracks, and three test images."""
 
 import io
 import zipfile
@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from fidle_jax.data import gtsrb_archives as gtsrb
+from fidle_jax.data import gtsrb, gtsrb_archives
 
 TRACKS = (1, 2) + (0,) * 41
 TEST_COUNTS = (2, 1) + (0,) * 41
@@ -17,31 +17,32 @@ SIZE = (20, 16)  # width and height of each image
 
 
 def install(monkeypatch):
-    """Has `gtsrb_archives` expect these archives."""
+    """Make `fidle_jax.data` expect these archives."""
     for name in ("TRACKS", "TEST_COUNTS", "SHORT_TRACK"):
-        monkeypatch.setattr(gtsrb, name, globals()[name])
+        monkeypatch.setattr(gtsrb_archives, name, globals()[name])
+    monkeypatch.setattr(gtsrb, "EXAMPLES", EXAMPLES)
 
 
 def image(seed, size=SIZE):
-    """Noise, as the pixels of an image of that width and height."""
+    """Return random pixels."""
     width, height = size
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def ppm(pixels):
-    """The bytes of a PPM file."""
+    """Encode pixels as a PPM file."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PPM")
     return file.getvalue()
 
 
 def row(name, label):
-    """A line of a CSV; the original was twice as large as the copy here."""
+    """Return a line of a CSV file. The original is twice as large as the copy here."""
     return f"{name};40;32;4;2;35;29;{label}"
 
 
 def members():
-    """Archive to member to bytes."""
+    """Map archives to members to bytes."""
     train, test = {}, {}
     for label, tracks in enumerate(TRACKS[:2]):
         folder, lines = f"GTSRB/Final_Training/Images/{label:05d}", [HEADER]
@@ -56,11 +57,15 @@ def members():
         test[f"GTSRB/Final_Test/Images/{number:05d}.ppm"] = ppm(image((9, number)))
         lines.append(row(f"{number:05d}.ppm", label))
     labels = {"GT-final_test.csv": "\r\n".join(lines).encode()}
-    return {gtsrb.TRAIN_IMAGES: train, gtsrb.TEST_IMAGES: test, gtsrb.TEST_LABELS: labels}
+    return {
+        gtsrb_archives.TRAIN_IMAGES: train,
+        gtsrb_archives.TEST_IMAGES: test,
+        gtsrb_archives.TEST_LABELS: labels,
+    }
 
 
 def write(folder, archives):
-    """The archives in ``folder``."""
+    """Write the archives to ``folder``."""
     for name, content in archives.items():
         with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
             for member, data in content.items():

@@ -12,8 +12,8 @@ from fidle_jax.data import SIGN_SETS, Split, StoredSplit, load_dataset
 from fidle_jax.errors import InputError
 from fidle_jax.inference.evaluation import count_seen, make_forward, training_parts
 from fidle_jax.inference.load import Trained, load
-from fidle_jax.report.run_files import read_run
 from fidle_jax.train.config import Config, check
+from fidle_jax.train.run_dir import read_run
 
 
 class ExampleSet(NamedTuple):

@@ -121,7 +121,7 @@ def _prepared(path: Path, image: "Image.Image", trained: "Trained") -> Example:
 
 
 def _test_example(run: Path, number: int) -> Example:
-    from fidle_jax.report.run_files import read_run
+    from fidle_jax.train.run_dir import read_run
 
     test = read_run(run).evaluation
     if not 0 <= number < (examples := len(test.labels)):

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,7 +56,10 @@ def load(run_dir: str | Path) -> Trained:
     """
     run_dir = Path(run_dir).expanduser()
     config, result = _read(run_dir)
-    class_names, image_shape = _classes_and_shape(run_dir)
+    described = run_dirs.read_model(run_dir)
+    class_names = tuple(described["class_names"])
+    height, width, channels = described["image_shape"]
+    image_shape = (height, width, channels)
     model = make_model(config.model, len(class_names), image_shape, config.dropout, config.width)
     variables = _variables(run_dir, config, model, image_shape)
 
@@ -100,18 +101,6 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
             f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
         )
     return config, result
-
-
-def _classes_and_shape(run_dir: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:
-    try:
-        with np.load(run_dir / "evaluation.npz") as evaluation:
-            names = tuple(map(str, evaluation["class_names"]))
-        with np.load(run_dir / "layers.npz") as layers:
-            return names, layers["map/00 input"].shape
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"the run in {run_dir} lacks what its test left, or it is damaged ({error}); run it again"
-        ) from error
 
 
 def _variables(run_dir: Path, config: ResolvedConfig, model: nn.Module, image_shape) -> PyTree:

@@ -14,8 +14,8 @@ def write_report(run_dir: Path) -> Path:
     # Matplotlib and scikit-learn take seconds to import: a run pays for them once, at its end.
     from fidle_jax.report.contents import draw_pictures
     from fidle_jax.report.page import render
-    from fidle_jax.report.run_files import read_run
     from fidle_jax.report.scores import class_scores, group_scores
+    from fidle_jax.train.run_dir import read_run
 
     run = read_run(run_dir)
     evaluation = run.evaluation

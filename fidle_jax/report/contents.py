@@ -5,7 +5,6 @@ from fidle_jax.report.curves import training_curves
 from fidle_jax.report.html import Picture
 from fidle_jax.report.network import feature_maps, learned_kernels
 from fidle_jax.report.pictures import augmented, predictions, worst_errors
-from fidle_jax.report.run_data import Run
 from fidle_jax.report.scores import (
     commonest_confusions,
     confusion_counts,
@@ -13,6 +12,7 @@ from fidle_jax.report.scores import (
     worst_errors_of,
 )
 from fidle_jax.report.style import png
+from fidle_jax.train.run_dir import Run
 
 MOST_ERRORS = 20
 

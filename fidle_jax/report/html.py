@@ -31,6 +31,8 @@ def page_template(name: str) -> Template:
     environment.filters |= {
         "percent": percent,
         "number": _number,
+        "milliseconds": lambda value: "–" if value is None else f"{value:,.1f}{SPACE}ms",
+        "whole": lambda value: _number(None if value is None else round(value)),
         "duration": duration,
         "base64": lambda png: base64.b64encode(png).decode("ascii"),
         "setting": _setting,

@@ -1,8 +1,8 @@
 """The page of a run: one HTML file that needs nothing else."""
 
 from fidle_jax.report.html import Picture, page_template
-from fidle_jax.report.run_data import Run
 from fidle_jax.report.scores import ClassScore, GroupScore
+from fidle_jax.train.run_dir import Run
 
 
 def render(

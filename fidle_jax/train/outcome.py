@@ -1,6 +1,5 @@
 """The test, once, at the end of a run, and what the report needs besides."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from flax import linen as nn
 
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
-from fidle_jax.files import write_atomically
 from fidle_jax.nn.inside import look_inside
 from fidle_jax.train.evaluation import predict
 from fidle_jax.train.objectives import example_losses
+from fidle_jax.train.run_dir import save_arrays
 from fidle_jax.train.step import step_keys
 
 VERSIONS = 32  # that are kept of an augmented image
@@ -26,40 +25,28 @@ def evaluate_test(
 ) -> dict[str, Any]:
     """Tests ``variables``, once; writes evaluation.npz and layers.npz; returns loss and accuracy.
 
-    evaluation.npz holds the test images (uint8), labels, the probabilities of each class and the
-    classes' names; the names of their groups and the place of each class's among these, where there
-    are such; layers.npz the convolutions' kernels, and each layer's output for one image.
+    evaluation.npz contains the test images (uint8), the labels, and the probability of each class.
+    layers.npz contains the kernels of the convolutions, and the output of each layer for one image.
     """
     split = dataset.read("test")
     logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
     losses = example_losses(logits, split.labels)
     right = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
     probabilities = np.asarray(jax.nn.softmax(logits))
-    _save_arrays(
+    save_arrays(
         run_dir / "evaluation.npz",
         images=split.images,
         labels=split.labels,
         probabilities=probabilities,
-        class_names=np.array(dataset.class_names),
-        **_groups(dataset),
     )
     inside = look_inside(model, variables, scale(split.images[0]))
-    _save_arrays(
+    save_arrays(
         run_dir / "layers.npz",
         digit=np.array(0),
         **{f"kernel/{name}": kernel for name, kernel in inside.kernels.items()},
         **{f"map/{name}": values for name, values in inside.maps.items()},
     )
     return {"test_loss": float(losses.mean()), "test_accuracy": right / len(split.labels)}
-
-
-def _groups(dataset: Dataset) -> dict[str, np.ndarray]:
-    if dataset.class_groups is None:
-        return {}
-    group_of_class = np.full(len(dataset.class_names), -1)
-    for place, classes in enumerate(dataset.class_groups.values()):
-        group_of_class[list(classes)] = place
-    return {"group_names": np.array(list(dataset.class_groups)), "class_groups": group_of_class}
 
 
 def write_augmented(
@@ -78,7 +65,7 @@ def write_augmented(
     versions, labels = jax.jit(augment, static_argnames="ranges")(
         images, train.labels[chosen], key, jnp.arange(VERSIONS), ranges=ranges
     )
-    _save_arrays(
+    save_arrays(
         run_dir / "augmented.npz",
         image=images[0],
         label=np.asarray(train.labels[chosen[0]]),
@@ -109,10 +96,3 @@ def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
     bright = brightness >= np.quantile(brightness, 0.75)
     clear = bright & (sharpness >= np.quantile(sharpness[bright], 0.75))
     return int(rows[np.argmax(np.where(clear, middle.std(axis=(1, 2, 3)), -1))])
-
-
-def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    # No array is named allow_pickle.
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, buffer.getvalue())

@@ -76,10 +76,14 @@ def describe_result(
     }
 
 
-def describe_model(model: nn.Module, table: list[Row]) -> dict[str, Any]:
-    """What model.json holds."""
+def describe_model(model: nn.Module, dataset: Dataset, table: list[Row]) -> dict[str, Any]:
+    """Return the content of model.json."""
+    groups = dataset.class_groups
     return {
         "name": type(model).__name__,
+        "class_names": list(dataset.class_names),
+        "class_groups": groups and {name: list(classes) for name, classes in groups.items()},
+        "image_shape": list(dataset.image_shape),
         "layers": [dataclasses.asdict(row) for row in table],
         "parameters": sum(row.parameters for row in table),
     }

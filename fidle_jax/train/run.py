@@ -78,7 +78,7 @@ def run(config: Config, experiment: str, command: str, stop: Stop) -> dict[str, 
         announced = announce(config, dataset, train, validation, ranges, loader)
         print(announced, format_table(table), sep="\n\n", end="\n\n")
     described = to_json(config) | {"experiment": experiment, "command": command}
-    with _hold(config, run_dir, described, describe_model(model, table)):
+    with _hold(config, run_dir, described, describe_model(model, dataset, table)):
         facts, best = _train(config, run_dir, mesh, dataset, model, train, validation, stop)
         if distributed.is_first():
             facts |= evaluate_test(model, best, dataset, run_dir)

@@ -1,48 +1,159 @@
-"""The directory of a run: made once, never overwritten, read back to go on. Light to import."""
+"""Run directories: creating, locking, reading and writing. Imports neither JAX nor Flax.
+
+config.json      the configuration, the experiment and the command
+model.json       class names, image shape and the table of layers
+metrics.csv      one row per epoch
+checkpoints/     written by `fidle_jax.train.checkpoints`
+tensorboard/     events for TensorBoard
+evaluation.npz   test images, labels and probabilities
+layers.npz       kernels of the convolutions, and feature maps of one test image
+augmented.npz    an augmented training image, if the run augments
+result.json      the results
+figures/ report.html   written last; they mark a run as finished
+"""
 
 import contextlib
+import csv
 import dataclasses
 import datetime
 import errno
 import fcntl
+import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float, Integer, UInt8, jaxtyped
+
 from fidle_jax.errors import InputError
-from fidle_jax.files import write_json
+from fidle_jax.files import write_atomically, write_json
 from fidle_jax.train.config import Config, check, from_json
 
 LOCK = ".lock"
 
+METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+RESULT: dict[str, Any] = {
+    **dict.fromkeys(("experiment", "dataset", "variant", "recipe", "platform"), str),
+    **dict.fromkeys(("train_examples", "validation_examples", "test_examples"), int),
+    **dict.fromkeys(("parameters", "epochs", "seed", "devices", "processes"), int),
+    # null if the run has no validation or no epochs
+    **dict.fromkeys(("test_loss", "best_validation_accuracy", "best_epoch"), int | float | None),
+    **dict.fromkeys(("compile_seconds", "transfer_seconds", "train_seconds"), int | float | None),
+    **dict.fromkeys(("images_per_second", "step_milliseconds"), int | float | None),
+    "peak_memory_bytes": int | float | None,
+    "test_accuracy": int | float,
+    "versions": dict,
+}
+MODEL: dict[str, Any] = {
+    **dict.fromkeys(("class_names", "image_shape", "layers"), list),
+    **{"name": str, "class_groups": dict | None, "parameters": int},
+}
+LAYER = {"layer": str, "output_shape": list, "parameters": int, "formula": str}
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Groups of similar classes: their names, and the index of the group of each class."""
+
+    names: list[str]
+    of_class: Integer[np.ndarray, "class"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The test split, and the probabilities that the model assigns to each class.
+
+    ``groups`` is None if the data set has no groups of classes.
+    """
+
+    images: UInt8[np.ndarray, "example height width channel"]
+    labels: Integer[np.ndarray, "example"]
+    probabilities: Float[np.ndarray, "example class"]
+    class_names: list[str]
+    groups: Groups | None = None
+
+    @property
+    def predicted(self) -> Integer[np.ndarray, "example"]:
+        """Most probable class of each example."""
+        return self.probabilities.argmax(axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmented:
+    """A training image and its augmented versions, with their labels."""
+
+    image: UInt8[np.ndarray, "height width channel"]
+    label: int
+    versions: UInt8[np.ndarray, "version height width channel"]
+    labels: Integer[np.ndarray, "version"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The content of a run directory.
+
+    Attributes:
+        config: Content of config.json.
+        result: Content of result.json.
+        model: Content of model.json.
+        metrics: Columns of metrics.csv by name, with NaN for empty cells.
+        evaluation: Content of evaluation.npz.
+        kernels: Kernels of the convolutions by layer, in the order of the network.
+        maps: Feature maps by number and layer ("01 conv_1"), in the order of the network.
+        digit: Index of the test example of ``maps``.
+        augmented: Content of augmented.npz, or None.
+    """
+
+    config: dict
+    result: dict
+    model: dict
+    metrics: dict[str, Float[np.ndarray, "epoch"]]
+    evaluation: Evaluation
+    kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]
+    maps: dict[str, np.ndarray]
+    digit: int
+    augmented: Augmented | None = None
+
+    @property
+    def chosen_epoch(self) -> int | None:
+        """Epoch with the best validation result, or None without validation."""
+        validated = self.result["best_validation_accuracy"] is not None
+        return self.result["best_epoch"] if validated else None
+
+    @property
+    def chosen_on_test(self) -> bool:
+        """True if the test set was used for validation."""
+        return self.config.get("hold_out") == "test"
+
 
 def default_run_dir(experiment: str) -> Path:
-    """``runs/EXPERIMENT/UTC time``, to the millisecond: runs are begun by scripts, side by side."""
+    """Return ``runs/EXPERIMENT/UTC time`` with milliseconds, because scripts start many runs."""
     now = datetime.datetime.now(datetime.UTC)
     time = now.strftime("%Y-%m-%dT%H-%M-%S") + f".{now.microsecond // 1000:03d}Z"
     return Path("runs") / experiment / time
 
 
 def check_new(run_dir: Path) -> None:
-    """Raises InputError where a new run cannot be written in ``run_dir``; touches nothing."""
+    """Raise InputError if a new run cannot be written to ``run_dir``. Write nothing."""
     with _as_input_error(run_dir):
         if run_dir.is_dir() and not all(_is_leftover(path) for path in run_dir.iterdir()):
             what = "another run" if (run_dir / "config.json").exists() else "other files"
             raise InputError(
                 f"the run directory {run_dir} holds {what}; "
-                "give --resume to go on with a run, or another --run-dir"
+                "give --resume to resume a run, or choose another --run-dir"
             )
         ancestor = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
         if not ancestor.is_dir():
-            raise InputError(f"the run directory {run_dir} cannot be made: {ancestor} is a file")
+            raise InputError(f"cannot create the run directory {run_dir}: {ancestor} is a file")
         if not os.access(ancestor, os.W_OK):
             raise PermissionError(errno.EACCES, f"no permission in {ancestor}")
 
 
 def _is_leftover(path: Path) -> bool:
-    """What a run leaves that was killed before its config.json, which makes it a run, was there."""
+    """Return whether a run that was killed before it wrote config.json may have left ``path``."""
     return path.name in (LOCK, "model.json") or path.suffix == ".part"
 
 
@@ -52,16 +163,16 @@ def _as_input_error(run_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"the run directory {run_dir} cannot be used: {error.strerror}; take another --run-dir"
+            f"the run directory {run_dir} cannot be used: {error.strerror}; choose another --run-dir"
         ) from error
 
 
 @contextlib.contextmanager
 def hold(run_dir: Path) -> Iterator[None]:
-    """Makes ``run_dir`` where it is not, and keeps it to this process for as long as it is held.
+    """Create ``run_dir`` if necessary, and lock it for this process.
 
     Raises:
-        InputError: another process holds it, or it cannot be made or written.
+        InputError: Another process holds the lock, or the directory cannot be created or written.
     """
     with _as_input_error(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -71,7 +182,8 @@ def hold(run_dir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"another process is writing the run in {run_dir}; wait for it, or take another --run-dir"
+                f"another process is writing the run in {run_dir}; wait for it, or choose another "
+                "--run-dir"
             ) from None
         for leftover in run_dir.glob(".*.part"):
             leftover.unlink()
@@ -79,10 +191,10 @@ def hold(run_dir: Path) -> Iterator[None]:
 
 
 def begin(run_dir: Path, config: dict[str, Any], model: dict[str, Any]) -> None:
-    """Writes model.json and config.json of a new run in ``run_dir``, which must be held.
+    """Write model.json and config.json of a new run. The caller must `hold` the directory.
 
     Raises:
-        InputError: they cannot be written, or another run was begun there in the meantime.
+        InputError: The files cannot be written, or another run has started there since.
     """
     check_new(run_dir)
     with _as_input_error(run_dir):
@@ -90,45 +202,234 @@ def begin(run_dir: Path, config: dict[str, Any], model: dict[str, Any]) -> None:
         write_json(run_dir / "config.json", config)
 
 
-def read_config(run_dir: Path, experiment: str) -> Config:
-    """The config of the run of ``experiment`` in ``run_dir``.
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write a compressed npz file atomically."""
+    buffer = io.BytesIO()
+    # No array is named allow_pickle.
+    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    write_atomically(path, buffer.getvalue())
 
-    The archives are not taken over: once the data is prepared, nobody needs them.
+
+def read_config(run_dir: Path, experiment: str) -> Config:
+    """Return the config of a run of ``experiment``, without the archives, to resume it.
 
     Raises:
-        InputError: there is no such run, or its config.json cannot be read.
+        InputError: There is no such run, or its config.json is invalid.
     """
     path = run_dir / "config.json"
     with _as_input_error(run_dir):
         if not path.exists():
-            raise InputError(f"no run to go on with in {run_dir}: it has no config.json")
+            raise InputError(f"there is no run to resume in {run_dir}: it has no config.json")
         text = path.read_text()
     try:
         fields = json.loads(text)
         config = dataclasses.replace(from_json(fields), archives=None)
         check(config)
-        begun_by = fields.get("experiment", experiment)
+        started_by = fields.get("experiment", experiment)
     except (ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} cannot be read as a run's config: {reason}") from error
-    if begun_by != experiment:
+    if started_by != experiment:
         raise InputError(
-            f"the run in {run_dir} is one of {begun_by}.py; go on with it by that file"
+            f"the run in {run_dir} belongs to {started_by}.py; resume it with that file"
         )
     return config
 
 
 def finished_result(run_dir: Path) -> dict[str, Any] | None:
-    """The result of a finished run: its report, written last, is there; else None.
+    """Return the result of a finished run, which has a report, or None.
 
     Raises:
-        InputError: its result.json cannot be read.
+        InputError: result.json is invalid.
     """
-    if not (run_dir / "report.html").exists() or not (run_dir / "result.json").exists():
+    path = run_dir / "result.json"
+    if not (run_dir / "report.html").exists() or not path.exists():
         return None
     try:
-        return json.loads((run_dir / "result.json").read_text())
+        return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{run_dir / 'result.json'} cannot be read ({error}); delete it to have it made again"
+            f"{path} cannot be read ({error}); delete it and resume the run to write it again"
         ) from error
+
+
+def read_run(run_dir: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        InputError: A file is missing, damaged or inconsistent. The message names it.
+    """
+    model = read_model(run_dir)
+    result = _read_json(run_dir / "result.json", RESULT)
+    accuracy = result["test_accuracy"]
+    in_range = 0 <= accuracy <= 1
+    _require(in_range, run_dir / "result.json", f"test_accuracy is {accuracy}, not in [0, 1]")
+    evaluation = read_evaluation(run_dir)
+    kernels, maps, digit = _read_layers(run_dir / "layers.npz", len(evaluation.labels))
+    order = [row["layer"].split(" ")[0] for row in model["layers"]]
+    return Run(
+        config=_read_json(run_dir / "config.json", {"command": str}),
+        result=result,
+        model=model,
+        metrics=_read_metrics(run_dir / "metrics.csv"),
+        evaluation=evaluation,
+        kernels={name: kernels[name] for name in order if name in kernels},
+        maps=maps,
+        digit=digit,
+        augmented=_read_augmented(run_dir / "augmented.npz", len(evaluation.class_names)),
+    )
+
+
+def read_model(run_dir: Path) -> dict[str, Any]:
+    """Return the content of model.json. Raise InputError if it is missing or invalid."""
+    path = run_dir / "model.json"
+    model = _read_json(path, MODEL)
+    for row in model["layers"]:
+        _require(isinstance(row, dict), path, "layers are not a list of objects")
+        _check_types(path, row, LAYER)
+    shape, names, groups = model["image_shape"], model["class_names"], model["class_groups"] or {}
+    _require(_all_are(str, names) and names, path, "class_names are not text")
+    _require(_all_are(int, shape) and len(shape) == 3, path, "image_shape is not (h, w, c)")
+    members = [index for group in groups.values() for index in _as_list(group)]
+    _require(
+        not groups or (_all_are(int, members) and sorted(members) == list(range(len(names)))),
+        path,
+        "class_groups do not contain every class once",
+    )
+    return model
+
+
+def read_evaluation(run_dir: Path) -> Evaluation:
+    """Return the content of evaluation.npz, with the names of model.json.
+
+    Raises:
+        InputError: A file is missing, damaged or inconsistent. The message names it.
+    """
+    model, path = read_model(run_dir), run_dir / "evaluation.npz"
+    names, groups = model["class_names"], model["class_groups"]
+    arrays = _read_npz(
+        path,
+        images=UInt8[np.ndarray, "example height width channel"],
+        labels=Integer[np.ndarray, "example"],
+        probabilities=Float[np.ndarray, f"example {len(names)}"],
+    )
+    _check_images(path, arrays["images"])
+    _check_range(path, "labels", arrays["labels"], len(names))
+    _require(np.isfinite(arrays["probabilities"]).all(), path, "probabilities are not finite")
+    if groups is not None:
+        of_class = np.empty(len(names), int)
+        for index, members in enumerate(groups.values()):
+            of_class[members] = index
+        groups = Groups(list(groups), of_class)
+    return Evaluation(**arrays, class_names=names, groups=groups)
+
+
+def _read_augmented(path: Path, classes: int) -> Augmented | None:
+    if not path.exists():
+        return None
+    arrays = _read_npz(
+        path,
+        image=UInt8[np.ndarray, "height width channel"],
+        label=Integer[np.ndarray, ""],
+        versions=UInt8[np.ndarray, "version height width channel"],
+        labels=Integer[np.ndarray, "version"],
+    )
+    _check_images(path, arrays["versions"])
+    _check_range(path, "labels", np.append(arrays["labels"], arrays["label"]), classes)
+    label = int(arrays["label"])
+    return Augmented(arrays["image"], label, arrays["versions"], arrays["labels"])
+
+
+def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
+    arrays = _read_npz(path, digit=Integer[np.ndarray, ""])
+    kernels = {k.removeprefix("kernel/"): a for k, a in arrays.items() if k.startswith("kernel/")}
+    maps = {k.removeprefix("map/"): arrays[k] for k in sorted(arrays) if k.startswith("map/")}
+    for name, kernel in kernels.items():
+        _require(kernel.ndim == 4, path, f"the kernel of {name} is not (k, k, c_in, c_out)")
+    for name, values in maps.items():
+        _require(values.ndim in (1, 3), path, f"the map of {name} is not (h, w, c) or (n,)")
+    _require(maps, path, "the feature maps are missing")
+    _check_range(path, "digit", arrays["digit"], examples)
+    return kernels, maps, int(arrays["digit"])
+
+
+def _read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epoch"]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames or ()
+        values = {name: [float(row.get(name) or "nan") for row in rows] for name in METRICS}
+    except OSError as error:
+        raise _damaged(path, error.strerror or "cannot be read") from error
+    except (ValueError, csv.Error) as error:
+        raise _damaged(path, f"not a table of numbers ({error})") from error
+    missing = [name for name in METRICS if name not in columns]
+    _require(not missing, path, f"{', '.join(missing)} missing")
+    return {name: np.array(column) for name, column in values.items()}
+
+
+def _read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
+    try:
+        # NaN and Infinity become None.
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except OSError as error:
+        raise _damaged(path, error.strerror or "cannot be read") from error
+    except ValueError as error:
+        raise _damaged(path, f"not JSON ({error})") from error
+    _require(isinstance(content, dict), path, "not a JSON object")
+    _check_types(path, content, types)
+    return content
+
+
+def _read_npz(path: Path, **types: Any) -> dict[str, np.ndarray]:
+    """Return all arrays of the file, after checking those in ``types``."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except OSError as error:
+        raise _damaged(path, error.strerror or "cannot be read") from error
+    # Damage raises errors of zipfile, of its decompressors, or of NumPy's parser.
+    except Exception as error:
+        raise _damaged(path, f"not an archive of arrays ({error})") from error
+    with jaxtyped("context"):  # axes of the same name must have the same size
+        _check_types(path, arrays, types)
+    return arrays
+
+
+def _damaged(path: Path, problem: str) -> InputError:
+    return InputError(
+        f"{path}: {' '.join(problem.split())}; restore the file that the run wrote, or run again"
+    )
+
+
+def _require(condition: Any, path: Path, problem: str) -> None:
+    if not condition:
+        raise _damaged(path, problem)
+
+
+def _check_types(path: Path, content: dict[str, Any], types: dict[str, Any]) -> None:
+    missing = [name for name in types if name not in content]
+    _require(not missing, path, f"{', '.join(missing)} missing")
+    for name, kind in types.items():
+        value = content[name]
+        if not isinstance(value, kind):
+            shown = f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else repr(value)
+            raise _damaged(path, f"{name} is {shown}; expected {getattr(kind, '__name__', kind)}")
+
+
+def _all_are(kind: type, values: list) -> bool:
+    return all(isinstance(value, kind) for value in values)
+
+
+def _as_list(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _check_images(path: Path, images: np.ndarray) -> None:
+    valid = images.size > 0 and images.shape[-1] in (1, 3)
+    _require(valid, path, f"images of shape {images.shape} are empty or have not 1 or 3 channels")
+
+
+def _check_range(path: Path, name: str, values: np.ndarray, end: int) -> None:
+    valid = values.min() >= 0 and values.max() < end
+    _require(valid, path, f"{name} outside the range from 0 to {end - 1}")

@@ -111,15 +111,13 @@ def test_a_run_without_checkpoints_is_told(copied):
     assert told(copied) == f"the run in {copied} has no checkpoint any more; run it again"
 
 
-@pytest.mark.parametrize("file", ["evaluation.npz", "layers.npz"])
-def test_what_the_test_left_is_missed_where_it_is_gone_or_damaged(copied, file):
-    content = (copied / file).read_bytes()
-    for harm in (content[:100], b"", None):
-        (copied / file).unlink()
-        if harm is not None:
-            (copied / file).write_bytes(harm)
-        assert told(copied).startswith(f"the run in {copied} lacks what its test left")
-        (copied / file).touch()
+def test_a_missing_or_damaged_model_json_is_named(copied):
+    path = copied / "model.json"
+    for content in (path.read_bytes()[:100], b""):
+        path.write_bytes(content)
+        assert told(copied).startswith(f"{path}: not JSON")
+    path.unlink()
+    assert told(copied).startswith(f"{path}: No such file or directory")
 
 
 @pytest.mark.parametrize(

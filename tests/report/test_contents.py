@@ -1,7 +1,7 @@
 import json
 
 from fidle_jax.report.contents import draw_pictures
-from fidle_jax.report.run_files import read_run
+from fidle_jax.train.run_dir import read_run
 
 
 def pictures_of(run_dir):

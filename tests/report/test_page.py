@@ -5,8 +5,8 @@ import pytest
 
 from fidle_jax.report.html import Picture
 from fidle_jax.report.page import render
-from fidle_jax.report.run_files import read_run
 from fidle_jax.report.scores import ClassScore, GroupScore
+from fidle_jax.train.run_dir import read_run
 
 SCORES = [ClassScore("a", 1.0, 0.5, 2 / 3, 1234), ClassScore("b", 0.9, 0.9, 0.9, 10)]
 PICTURES = [

@@ -1,7 +1,5 @@
 """What the report needs is left on disk, right and readable by NumPy alone."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,19 +38,6 @@ def test_images_labels_and_probabilities_are_saved(outcome):
         np.testing.assert_array_equal(arrays["images"], split.images)
         np.testing.assert_array_equal(arrays["labels"], split.labels)
         np.testing.assert_allclose(arrays["probabilities"], jax.nn.softmax(logits), atol=1e-6)
-        assert list(arrays["class_names"]) == ["left", "right", "below"]
-
-
-def test_groups_are_saved_in_their_order_where_the_data_set_has_them(outcome, squares):
-    _, directory, _, _, variables = outcome
-    with np.load(directory / "evaluation.npz", allow_pickle=False) as arrays:
-        assert "class_groups" not in arrays
-    model = CNN(classes=3) if "conv_1" in variables["params"] else DNN(classes=3)
-    grouped = dataclasses.replace(squares, class_groups={"low": (2,), "high": (1, 0)})
-    evaluate_test(model, variables, grouped, directory)
-    with np.load(directory / "evaluation.npz", allow_pickle=False) as arrays:
-        assert arrays["group_names"].tolist() == ["low", "high"]
-        assert arrays["class_groups"].tolist() == [1, 1, 0]
 
 
 def test_maps_go_from_the_image_to_the_logits_layer_by_layer(outcome):

@@ -5,7 +5,6 @@ with all of the recipe "fast", and, if dm-pix is installed, with its affine map 
 """
 
 import dataclasses
-import functools
 import importlib.util
 import statistics
 from pathlib import Path
@@ -14,7 +13,8 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import check_positive, machine, run, save, time_in_turns
+from peers import compile_chunk
+from timing import TURN, check_positive, machine, run, save, time_in_turns
 
 from fidle_jax.data import augment
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, Warp
@@ -23,9 +23,9 @@ from fidle_jax.nn import make_model
 from fidle_jax.train.config import Config, resolve
 from fidle_jax.train.optimizer import make_optimizer, make_schedule
 from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task, train_chunk
+from fidle_jax.train.step import Task
 
-SHAPE, CLASSES, STEPS = (32, 32, 3), 43, 64
+SHAPE, CLASSES, STEPS = (32, 32, 3), 43, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def main(options: Options) -> None:
     if importlib.util.find_spec("dm_pix"):
         with mock.patch.object(augment, "random_warp", warp_with_dm_pix):
             runs["dm-pix's affine map"] = _compile_steps(config, warp, options.batch_size)
-    turns = time_in_turns(runs, options.rounds, turn=0.01)
+    turns = time_in_turns(runs, options.rounds, turn=TURN)
     print(f"{'':<24}{'ms per step':>12}{'added':>9}   {machine()}")
     for name, times in turns.items():
         added = statistics.median(a / b - 1 for a, b in zip(times, turns["plain"], strict=False))
@@ -65,24 +65,20 @@ def main(options: Options) -> None:
 
 
 def _compile_steps(config, augmentation, batch_size):
-    model, optimizer = (
-        make_model("compact", CLASSES, SHAPE),
-        make_optimizer(config, make_schedule(config, 300)),
-    )
+    model = make_model("compact", CLASSES, SHAPE)
+    optimizer = make_optimizer(config, make_schedule(config, 300))
     averages = {"label_smoothing": config.label_smoothing, "ema_decay": config.ema_decay}
     task = Task(model, optimizer, augmentation, **averages)
     state = init_state(model, SHAPE, optimizer, 0, average=True)
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (batch_size, *SHAPE), np.uint8))
-    labels = jnp.asarray(rng.integers(0, CLASSES, batch_size, np.int32))
-    order = jnp.arange(batch_size)[None].repeat(STEPS, 0)
-    chunk = jax.jit(functools.partial(train_chunk, task), donate_argnums=0)
-    compiled = chunk.lower(state, images, labels, order, 0, 1).compile()
+    images = rng.integers(0, 256, (STEPS * batch_size, *SHAPE), np.uint8)
+    labels = rng.integers(0, CLASSES, STEPS * batch_size, np.int32)
+    chunk, order = compile_chunk(task, state, images, labels, batch_size)
 
     def run(calls):
         nonlocal state
         for start in range(0, calls, STEPS):
-            state = compiled(state, images, labels, order, 0, min(STEPS, calls - start))
+            state = chunk(state, order, 0, min(STEPS, calls - start))
         jax.block_until_ready(state)
 
     return run

@@ -6,8 +6,6 @@ of `jax.lax.conv_general_dilated` can be plugged in.
 
 import dataclasses
 import functools
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from timing import call_by_call, check_positive, in_a_loop, machine, run, save, time_in_turns
+from timing import check_positive, machine, run, save, time_functions
 
 from fidle_jax import kernels
 from fidle_jax.train.run_dir import default_run_dir
@@ -180,26 +178,19 @@ def measure(name: str, config: Config) -> dict[str, Any]:
     x_key, label_key, init_key = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(x_key, (problem.batch, *problem.image))
     labels = jax.random.randint(label_key, (problem.batch,), 0, 10)
-    runs, compile_seconds = {}, {}
-    for label, conv in CONVOLUTIONS.items():
-        init, logits = problem.build(conv)
-        arrays, structure = jax.tree.flatten((jax.jit(init)(init_key), x, labels))
-        loss = functools.partial(compute_loss, logits)
+    parameters = jax.jit(problem.build(jax.lax.conv_general_dilated)[0])(init_key)
+    arrays, structure = jax.tree.flatten((parameters, x, labels))
 
-        def step(*arrays, loss=loss, structure=structure):
-            return jax.value_and_grad(loss)(*structure.unflatten(arrays))
+    def step(conv, *arrays):
+        loss = functools.partial(compute_loss, problem.build(conv)[1])
+        return jax.value_and_grad(loss)(*structure.unflatten(arrays))
 
-        began = time.perf_counter()
-        runs[label] = (in_a_loop if config.loop else call_by_call)(step, tuple(arrays))
-        compile_seconds[label] = time.perf_counter() - began
-    turns = time_in_turns(runs, config.rounds, 0.01, config.seconds)
-    xla, drop_in = map(statistics.median, turns.values())
+    steps = {label: functools.partial(step, conv) for label, conv in CONVOLUTIONS.items()}
+    result = time_functions(steps, tuple(arrays), config.rounds, config.seconds, config.loop)
+    xla, drop_in = (result[label]["milliseconds"] for label in CONVOLUTIONS)
     print(f"{name:15} {problem.batch:5} {xla:9.2f} {drop_in:9.2f} {xla / drop_in:8.2f}", flush=True)
-    about = {"name": name, "image": problem.image, "batch": problem.batch, "speedup": xla / drop_in}
-    for label, times in turns.items():
-        summary = {"milliseconds": statistics.median(times), "turns": times}
-        about[label] = {**summary, "compile_seconds": compile_seconds[label]}
-    return about
+    about = {"name": name, "image": problem.image, "batch": problem.batch}
+    return {**about, **result, "speedup": xla / drop_in}
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import statistics
 from pathlib import Path
 
 import jax
-from cases import describe, layer_case, measure, medians, other_cases
+from cases import describe, layer_case, measure, other_cases
 from figures import draw_kernels
-from timing import call_by_call, check_positive, in_a_loop, machine, run, save
+from timing import check_positive, machine, run, save
 
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically
@@ -66,23 +66,20 @@ def main(config: Config) -> None:
     where = f"{machine(jax.devices()[0].device_kind)}, {calls}"
     print(f"{where}; percentages of the rate of a float32 matrix product, 2048 x 2048", flush=True)
 
-    def timed(case):
-        # Gathering a batch only reads constant images, so a loop has nothing to carry.
-        prepare = in_a_loop if config.loop and case.gradients else call_by_call
-        return measure(case, prepare, config.rounds, config.seconds)
-
+    settings = config.loop, config.rounds, config.seconds
     today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     results = []
     for problem in problems:
-        result = timed(layer_case(problem, list(rows.values())))
-        times, auto = medians(result, "training"), choose(problem)
+        result = measure(layer_case(problem, list(rows.values())), *settings)
+        times = {name: each["milliseconds"] for name, each in result["training"].items()}
+        auto = choose(problem)
         result["problem"] = dataclasses.asdict(problem)
         result |= {"auto": auto, "auto_over_best": times[auto] / min(times.values())}
         rows[problem] = measured.Row(problem, times, f"{today}, {where}")
         results.append(result)
         print(format_result(result), flush=True)
     for case in others:
-        results.append(timed(case))
+        results.append(measure(case, *settings))
         print(format_result(results[-1]), flush=True)
     output = config.output or default_run_dir("bench_kernels")
     peak = statistics.median(result["matmul_gflops"] for result in results)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peers import (
+    STEPS,
     Case,
     Peer,
     RunFailed,
@@ -54,7 +55,7 @@ PEERS = {
     "flax-onednn": Peer("Flax, XLA and oneDNN", train_flax, (), {"XLA_FLAGS": ONEDNN}),
     "flax-only-onednn": Peer("Flax, only oneDNN", train_flax, (), {"XLA_FLAGS": ONLY_ONEDNN}),
     "flax-ynnpack": Peer("Flax, YNNPACK, no reductions", train_flax, (), {"XLA_FLAGS": YNNPACK}),
-    "scan": Peer("Flax, XLA in lax.scan", functools.partial(train_flax, steps_per_scan=2)),
+    "scan": Peer("Flax, XLA in lax.scan", functools.partial(train_flax, scan=True)),
 }
 # Title, model, image shape, batch size of the course, classes.
 NETWORKS = {
@@ -164,13 +165,11 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
     """
     trainers = {}
     for worker in workers:
-        worker.failure = ""
         try:
             trainers[worker] = worker.start(case)
-        except RunFailed as error:
+        except RunFailed:
             if worker is workers[0]:
                 raise
-            worker.failure = str(error)
     sizes = {worker.peer.title: each["parameters"] for worker, each in trainers.items()}
     if len(set(sizes.values())) > 1:
         raise RuntimeError(f"the numbers of parameters differ: {sizes}")
@@ -181,7 +180,7 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
     for worker, trainer in trainers.items():
         if not worker.failure:
             title = worker.peer.title
-            times = [time / trainer["at_once"] for time in turns[title]]
+            times = [time / STEPS for time in turns[title]]
             row = {"framework": title, "setting": trainer["setting"], "ms_per_step": times}
             row["median"] = statistics.median(times)
             rows.append({**row, "times_ours": row["median"] / (rows or [row])[0]["median"]})

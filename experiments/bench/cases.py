@@ -3,14 +3,13 @@
 import dataclasses
 import functools
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import matmul_gflops, time_in_turns
+from timing import time_functions
 
 from fidle_jax import kernels
 from fidle_jax.data.batches import gather_batch
@@ -20,7 +19,7 @@ from fidle_jax.kernels.windows import times
 
 FFT_FROM = 25  # kernel elements; for smaller kernels FFT is slow and takes long to compile
 FEW_CHANNELS = 3  # such a layer is the first of a network, and needs no input gradient
-TURN = 0.01  # seconds
+SIDE = 2048  # of the matrix product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,25 +104,23 @@ def _layer_methods(problem, rows):
 
 def describe(problem: Problem) -> str:
     """Describe the problem on one line: ``conv 64x23x23x64 -> 128, 3x3, same``."""
-    windows, pool = problem.windows, problem.pool
+    windows, pool, groups = problem.windows, problem.pool, problem.groups
     is_pool = problem.kind in ("max_pool", "avg_pool")
-    parts = [times(windows.size)]
-    if any(map(any, windows.padding)):
-        parts.append("same")
-    if set(windows.strides) != {1}:
-        parts.append(f"stride {times(windows.strides)}")
-    if set(windows.dilation) != {1}:
-        parts.append(f"dilation {times(windows.dilation)}")
-    if problem.groups > 1 and not is_pool:
-        depthwise = problem.groups == problem.channels
-        parts.append("depthwise" if depthwise else f"{problem.groups} groups")
-    if pool:
-        parts.append(f"pool {times(pool.size)}")
-        if pool.strides != pool.size:
-            parts.append(f"stride {times(pool.strides)}")
     image = times((problem.batch, *problem.spatial, problem.channels))
     features = "" if is_pool else f" -> {problem.features}"
-    return f"{problem.kind} {image}{features}, {', '.join(parts)}"
+    parts = {
+        f"{problem.kind} {image}{features}": True,
+        times(windows.size): True,
+        "same": any(map(any, windows.padding)),
+        f"stride {times(windows.strides)}": set(windows.strides) != {1},
+        f"dilation {times(windows.dilation)}": set(windows.dilation) != {1},
+        "depthwise": groups == problem.channels > 1 and not is_pool,
+        f"{groups} groups": 1 < groups < problem.channels,
+    }
+    if pool:
+        parts[f"pool {times(pool.size)}"] = True
+        parts[f"pool stride {times(pool.strides)}"] = pool.strides != pool.size
+    return ", ".join(part for part, is_shown in parts.items() if is_shown)
 
 
 def other_cases() -> list[Case]:
@@ -164,35 +161,21 @@ def _gather_case(batch):
     return Case(f"gather {batch} of 60000x28x28x1", methods, make_arrays)
 
 
-def measure(case: Case, prepare: Callable, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(case: Case, loop: bool, rounds: int, seconds: float) -> dict[str, Any]:
     """Time each method of a case, "forward" and, with gradients, "training": forward and backward.
 
-    Args:
-        case: The case.
-        prepare: `timing.call_by_call` or `timing.in_a_loop`.
-        rounds: Maximum number of turns.
-        seconds: Approximate limit for all turns together.
-
-    Returns:
-        For each phase and method the milliseconds, as median and all turns, and the share of the rate
-        of a matrix product that was measured just before.
+    Each phase maps each method to the result of `timing.time_functions` and its share of the rate of a
+    large matrix product, which is measured just before.
     """
-    arrays, peak = case.make_arrays(), matmul_gflops()
-
-    def time(functions, arrays, flops):
-        runs = {name: prepare(function, arrays) for name, function in functions.items()}
-        summaries = {}
-        for name, turns in time_in_turns(runs, rounds, TURN, seconds).items():
-            median = statistics.median(turns)
-            summaries[name] = {"milliseconds": median, "turns": turns}
-            if flops:
-                summaries[name]["share_of_peak"] = flops / (1e6 * median) / peak
-        return summaries
-
+    arrays, matrix = case.make_arrays(), jnp.ones((SIDE, SIDE), jnp.float32)
+    product = time_functions({"": jnp.matmul}, (matrix, matrix), rounds=3, seconds=1)
+    peak = 2e-6 * SIDE**3 / product[""]["milliseconds"]
     result: dict[str, Any] = {"name": case.name, "matmul_gflops": peak}
-    result["forward"] = time(case.methods, arrays, case.flops)
+    # Gathering a batch only reads constant images, so a loop has nothing to carry.
+    settings = (rounds, seconds, loop and bool(case.gradients))
+    result["forward"] = time_functions(case.methods, arrays, *settings)
+    passes = {"forward": 1}
     if case.gradients:
-        result["gradients"] = case.gradients
         shape = jax.eval_shape(next(iter(case.methods.values())), *arrays)
         cotangent = jax.random.normal(jax.random.key(1), shape.shape, shape.dtype)
         fixed = len(arrays) - len(case.gradients)
@@ -200,17 +183,17 @@ def measure(case: Case, prepare: Callable, rounds: int, seconds: float) -> dict[
             name: functools.partial(_value_and_gradients, function, fixed)
             for name, function in case.methods.items()
         }
+        result["gradients"] = case.gradients
+        result["training"] = time_functions(functions, (cotangent, *arrays), *settings)
         # Each of the gradients with respect to x and w needs as many products as the forward pass.
-        passes = 1 + sum(name in "xw" for name in case.gradients)
-        result["training"] = time(functions, (cotangent, *arrays), passes * case.flops)
+        passes["training"] = 1 + sum(name in "xw" for name in case.gradients)
+    for phase, number in passes.items():
+        for summary in result[phase].values() if case.flops else ():
+            gflops = 1e-6 * number * case.flops / summary["milliseconds"]
+            summary["share_of_peak"] = gflops / peak
     return result
 
 
 def _value_and_gradients(function, fixed, cotangent, *arrays):
     value, pullback = jax.vjp(functools.partial(function, *arrays[:fixed]), *arrays[fixed:])
     return value, pullback(cotangent)
-
-
-def medians(result: dict[str, Any], phase: str) -> dict[str, float]:
-    """Map each method to its milliseconds."""
-    return {name: summary["milliseconds"] for name, summary in result[phase].items()}

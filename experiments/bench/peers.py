@@ -5,8 +5,10 @@ that one that is not installed can be left out. In one shared process, the threa
 framework would keep spinning while another one is timed.
 """
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import multiprocessing
 import os
 import time
@@ -20,30 +22,22 @@ from timing import time_in_turns
 
 LEARNING_RATE = 1e-3
 EXAMPLES = 8192
+STEPS = 4  # steps per call, for all frameworks, because some can run several steps at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Network to train, described by numbers that any framework can build it from.
+    """Network to train, described by numbers that any framework can build it from."""
 
-    Attributes:
-        model: Name in `fidle_jax.nn.MODELS`.
-        image_shape: Height, width, channels.
-        batch_size: Images per step.
-        classes: Units of the last layer.
-        blocks: Number of kernels of each 3x3 convolution, block by block. All convolutions but the
-            last of a block are padded. A 2x2 max pooling ends the block.
-        hidden: Units of the hidden dense layer.
-        dropout: Rates after each block and after the hidden layer.
-    """
-
-    model: str
-    image_shape: tuple[int, int, int]
+    model: str  # name in `fidle_jax.nn.MODELS`
+    image_shape: tuple[int, int, int]  # height, width, channels
     batch_size: int
     classes: int
+    # Kernels of each 3x3 convolution, block by block. All convolutions but the last of a block are
+    # padded. Max pooling over 2x2 and dropout end a block.
     blocks: tuple[tuple[int, ...], ...]
-    hidden: int
-    dropout: tuple[float, ...]
+    hidden: int  # units of the dense layer before the last one
+    dropout: tuple[float, ...]  # rates after each block and after the hidden layer
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """Return uint8 images and int32 labels, always the same."""
@@ -62,32 +56,20 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Network in training.
+    """Network in training."""
 
-    Attributes:
-        train: Function that trains for a number of steps, waits, and returns the last or mean loss.
-        parameters: Number of parameters of the network.
-        setting: Chosen configuration, if the framework leaves a choice.
-        at_once: The number of steps is a multiple of this.
-    """
-
-    train: Callable[[int], float]
+    train: Callable[[int], Any]  # trains for a number of calls and waits for the result
     parameters: int
-    setting: str = ""
-    at_once: int = 1
+    setting: str = ""  # chosen configuration, if the framework leaves a choice
 
 
 def pick_fastest(trainers: list[Trainer]) -> Trainer:
     """Time the trainers in turns and return the one with the fastest turn."""
-
-    def seconds_per_step(trainer, calls):
-        return trainer.train(calls * trainer.at_once)
-
     for trainer in trainers:
-        trainer.train(trainer.at_once)  # compile
-    runs = {each.setting: functools.partial(seconds_per_step, each) for each in trainers}
+        trainer.train(1)  # compile
+    runs = {trainer.setting: trainer.train for trainer in trainers}
     turns = time_in_turns(runs, rounds=3, turn=0.3)
-    return min(trainers, key=lambda each: min(turns[each.setting]) / each.at_once)
+    return min(trainers, key=lambda trainer: min(turns[trainer.setting]))
 
 
 def train_fidle(case: Case, parallel: str = "jit") -> Trainer:
@@ -99,27 +81,22 @@ def train_fidle(case: Case, parallel: str = "jit") -> Trainer:
     from fidle_jax.train.optimizer import make_schedule
     from fidle_jax.train.parallel import make_mesh
 
+    task, config, state = _begin_fidle(case)
+    images, labels = case.images()
     if parallel == "plain":
-        lowered, (state, *data, order) = _lower_chunk(case)
-        compiled, data = lowered.compile(), jax.device_put(data)
-
-        def chunk(state, *arguments):
-            return compiled(state, *data, *arguments)
+        chunk, order = compile_chunk(task, state, images, labels, case.batch_size)
     else:
-        task, config, state = _begin_fidle(case)
         config = dataclasses.replace(config, parallel=parallel)
-        images, labels = case.images()
         schedule = make_schedule(config, len(labels) // case.batch_size)
         splits = Split(images, labels), Split(images[:0], labels[:0])
         program = compile_steps(task, schedule, make_mesh(None), state, *splits, config)
         chunk, state, order = program.train, program.replicate(state), program.order(0)
 
-    def train(steps):
+    def train(calls):
         nonlocal state
-        for start in range(0, steps, len(order)):
-            state = chunk(state, order, 0, min(steps - start, len(order)))
-        totals = jax.block_until_ready(state).totals
-        return float(totals.loss / totals.examples)
+        for start in range(0, calls * STEPS, len(order)):
+            state = chunk(state, order, 0, min(calls * STEPS - start, len(order)))
+        jax.block_until_ready(state)
 
     return Trainer(train, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
 
@@ -128,11 +105,27 @@ def compile_seconds(case: Case, method: str) -> float:
     """Measure the seconds to trace and compile a chunk of steps with a method of convolution."""
     import jax
 
+    task, _, state = _begin_fidle(case, method)
     jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
     began = time.perf_counter()
-    _lower_chunk(case, method)[0].compile()
+    compile_chunk(task, state, *case.images(), case.batch_size)
     return time.perf_counter() - began
+
+
+def compile_chunk(task, state, images, labels, batch_size: int):
+    """Compile steps on one device. Return the function (state, order, start, stop) and the order."""
+    import jax
+    import jax.numpy as jnp
+
+    from fidle_jax.data.batches import padded_order
+    from fidle_jax.train.step import train_chunk
+
+    data = jax.device_put((images, labels))
+    order = padded_order(jnp.arange(len(labels)), batch_size)
+    chunk = jax.jit(lambda *arguments: train_chunk(task, *arguments), donate_argnums=0)
+    compiled = chunk.lower(state, *data, order, 0, 1).compile()
+    return lambda state, *arguments: compiled(state, *data, *arguments), order
 
 
 def _begin_fidle(case, method="auto"):
@@ -150,20 +143,6 @@ def _begin_fidle(case, method="auto"):
     return Task(model, optimizer), config, state
 
 
-def _lower_chunk(case, method="auto"):
-    import jax
-    import jax.numpy as jnp
-
-    from fidle_jax.data.batches import padded_order
-    from fidle_jax.train.step import train_chunk
-
-    task, _, state = _begin_fidle(case, method)
-    images, labels = case.images()
-    arrays = state, images, labels, padded_order(jnp.arange(len(labels)), case.batch_size)
-    chunk = jax.jit(lambda *arguments: train_chunk(task, *arguments), donate_argnums=0)
-    return chunk.lower(*arrays, 0, 1), arrays
-
-
 def make_flax_network(case: Case):
     """Return the network of Flax's own layers, in training mode."""
     from flax import linen as nn
@@ -179,7 +158,7 @@ def make_flax_network(case: Case):
     return nn.Sequential([*layers, dropout(case.dropout[-1]), nn.Dense(case.classes)])
 
 
-def train_flax(case: Case, steps_per_scan: int = 0) -> Trainer:
+def train_flax(case: Case, scan: bool = False) -> Trainer:
     """Call a jitted step, or several steps in `lax.scan`, with XLA's convolutions and pooling."""
     import jax
     import jax.numpy as jnp
@@ -187,15 +166,14 @@ def train_flax(case: Case, steps_per_scan: int = 0) -> Trainer:
     from flax.training.train_state import TrainState
 
     images, labels = jax.device_put(case.images())
-    network = make_flax_network(case)
+    network, batches = make_flax_network(case), case.batches(len(labels))
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     params = network.init(keys, jnp.zeros((1, *case.image_shape)))["params"]
     optimizer = optax.adam(LEARNING_RATE)
     state = TrainState.create(apply_fn=network.apply, params=params, tx=optimizer)
-    batches, at_once = case.batches(len(labels)), steps_per_scan or 1
 
-    def step(state, rows, images, labels):
-        x, y = images[rows].astype(jnp.float32) / 255, labels[rows]
+    def step(data, state, rows):
+        x, y = data[0][rows].astype(jnp.float32) / 255, data[1][rows]
         key = jax.random.fold_in(jax.random.key(0), state.step)
 
         def loss_fn(params):
@@ -205,22 +183,20 @@ def train_flax(case: Case, steps_per_scan: int = 0) -> Trainer:
         loss, grads = jax.value_and_grad(loss_fn)(state.params)
         return state.apply_gradients(grads=grads), loss
 
-    def scan(state, rows, images, labels):
-        return jax.lax.scan(lambda state, rows: step(state, rows, images, labels), state, rows)
+    def scan_steps(data, state, rows):
+        return jax.lax.scan(functools.partial(step, data), state, rows)
 
-    compiled = jax.jit(scan if steps_per_scan else step, donate_argnums=0)
+    compiled = jax.jit(scan_steps if scan else step, donate_argnums=1)
 
-    def train(steps):
+    def train(calls):
         nonlocal state
-        for _ in range(0, steps, at_once):
-            rows = np.stack([next(batches) for _ in range(at_once)])
-            rows = rows if steps_per_scan else rows[0]
-            state, loss = compiled(state, rows, images, labels)
-        return float(jnp.ravel(jax.block_until_ready((state, loss))[1])[-1])
+        rows = list(itertools.islice(batches, calls * STEPS))
+        for each in np.stack(rows).reshape(calls, STEPS, -1) if scan else rows:
+            state, loss = compiled((images, labels), state, each)
+        jax.block_until_ready((state, loss))
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-    setting = f"{at_once} steps per scan" if steps_per_scan else ""
-    return Trainer(train, parameters, setting, at_once)
+    return Trainer(train, parameters, f"{STEPS} steps per scan" if scan else "")
 
 
 def make_keras_network(case: Case):
@@ -265,20 +241,21 @@ def train_keras_tf(case: Case) -> Trainer:
         rows = tf.random.shuffle(tf.range(len(labels)))[: steps * case.batch_size]
         return tf.data.Dataset.from_tensor_slices(tf.reshape(rows, (steps, case.batch_size)))
 
-    def make_trainer(at_once):
-        model = _compile_keras(case, jit_compile=False, steps_per_execution=at_once)
+    def make_trainer(steps_per_execution):
+        setting = {"steps_per_execution": steps_per_execution}
+        model = _compile_keras(case, jit_compile=False, **setting)
         batches = tf.data.Dataset.range(1).repeat().flat_map(shuffle)
         batches = batches.map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows)))
         batches = iter(batches.prefetch(tf.data.AUTOTUNE))
 
-        def train(steps):
-            for _ in range(0, steps, at_once):
+        def train(calls):
+            for _ in range(0, calls * STEPS, steps_per_execution):
                 logs = model.train_function(batches)
             return float(logs["loss"])
 
-        return Trainer(train, model.count_params(), f"steps_per_execution={at_once}", at_once)
+        return Trainer(train, model.count_params(), f"{steps_per_execution} steps per execution")
 
-    return pick_fastest([make_trainer(1), make_trainer(4)])
+    return pick_fastest([make_trainer(1), make_trainer(STEPS)])
 
 
 def train_keras_jax(case: Case) -> Trainer:
@@ -297,11 +274,11 @@ def train_keras_jax(case: Case) -> Trainer:
     gather = jax.jit(lambda rows: (images[rows].astype(jnp.float32) / 255, labels[rows]))
     batches = map(gather, case.batches(len(labels)))
 
-    def train(steps):
+    def train(calls):
         nonlocal state
-        for _ in range(steps):
+        for _ in range(calls * STEPS):
             logs, state = model.train_function(state, batches)
-        return float(jax.block_until_ready(logs)["loss"])
+        jax.block_until_ready((logs, state))
 
     return Trainer(train, model.count_params())
 
@@ -331,7 +308,7 @@ def train_torch(case: Case, compiled: bool = False) -> Trainer:
         order = getattr(torch, memory_format)
         images, labels = map(torch.from_numpy, case.images())
         images = images.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=order)
-        labels = labels.long()
+        labels, batches = labels.long(), map(torch.from_numpy, case.batches(len(labels)))
         model = make_torch_network(case).to(memory_format=order)
         # By default, Adam on a CPU updates one array after the other with several operations each.
         optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
@@ -343,16 +320,12 @@ def train_torch(case: Case, compiled: bool = False) -> Trainer:
         if compiled:
             compute_loss = torch.compile(compute_loss)
 
-        def train(steps):
-            done = 0
-            while done < steps:
-                for rows in torch.randperm(len(labels)).split(case.batch_size)[: steps - done]:
-                    loss = compute_loss(images[rows], labels[rows])
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    done += 1
-            return loss.item()
+        def train(calls):
+            for rows in itertools.islice(batches, calls * STEPS):
+                loss = compute_loss(images[rows], labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
 
         return Trainer(train, sum(each.numel() for each in model.parameters()), memory_format)
 
@@ -361,19 +334,12 @@ def train_torch(case: Case, compiled: bool = False) -> Trainer:
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """A framework in one configuration.
-
-    Attributes:
-        title: Name in the tables.
-        start: Function that builds the network and returns its trainer.
-        needs: Required packages beyond this project's dependencies.
-        environment: Environment variables of the process. XLA_FLAGS are appended.
-    """
+    """A framework in one configuration."""
 
     title: str
-    start: Callable[[Case], Trainer]
-    needs: tuple[str, ...] = ()
-    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    start: Callable[[Case], Trainer]  # builds the network
+    needs: tuple[str, ...] = ()  # required packages beyond this project's dependencies
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)  # extends XLA_FLAGS
 
 
 class RunFailed(RuntimeError):
@@ -393,30 +359,29 @@ class Worker:
         self._pool = ProcessPoolExecutor(1, context, _set_environment, (dict(peer.environment),))
 
     def ask(self, function: Callable[..., Any], *args) -> Any:
-        """Call ``function`` in the process and return its result.
-
-        Raises:
-            RunFailed: The function raised an exception, or the process ended.
-        """
+        """Call ``function`` in the process and return its result. Raise RunFailed if it fails."""
         try:
             answer, failure = self._pool.submit(_call, function, *args).result()
         except BrokenProcessPool:
             failure = "the process ended; its last output is on stderr"
         if failure:
-            raise RunFailed(f"{self.peer.title}: {failure}")
+            self.failure = f"{self.peer.title}: {failure}"
+            raise RunFailed(self.failure)
         return answer
 
     def start(self, case: Case) -> dict[str, Any]:
-        """Build the network, compile its step, and return the other attributes of the trainer."""
+        """Build the network, compile its step, and return the parameters and the setting."""
+        self.failure = ""
         return self.ask(_start, self.peer.start, case)
 
     def train(self, calls: int) -> None:
-        """Train for ``calls`` times the trainer's smallest number of steps."""
+        """Train for ``calls`` times `STEPS` steps, unless it failed before."""
         if not self.failure:
-            try:
+            with contextlib.suppress(RunFailed):
                 self.ask(_train, calls)
-            except RunFailed as error:
-                self.failure = str(error)
+
+
+_trainer: Trainer | None = None  # of this process
 
 
 def _set_environment(variables):
@@ -439,12 +404,9 @@ def _start(start, case):
     global _trainer
     _trainer = None  # free the memory of the previous network
     _trainer = start(case)
-    _trainer.train(_trainer.at_once)  # compile
-    return {key: value for key, value in vars(_trainer).items() if key != "train"}
+    _trainer.train(1)  # compile
+    return {"parameters": _trainer.parameters, "setting": _trainer.setting}
 
 
 def _train(calls):
-    _trainer.train(calls * _trainer.at_once)
-
-
-_trainer: Trainer | None = None
+    _trainer.train(calls)

@@ -16,6 +16,7 @@ from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_json
 
+TURN = 0.01  # seconds
 FAR_BEHIND = 5.0  # times the fastest
 LONG_TURN = 3.0  # times the requested length
 LONG_CALL = 1.0  # seconds
@@ -66,8 +67,41 @@ def time_in_turns(
     return {name: times or [1e3 * first[name]] for name, times in turns.items()}
 
 
-def call_by_call(function: Callable[..., Any], arrays: tuple) -> Callable[[int], None]:
-    """Compile ``function`` and return a run that calls it from Python."""
+def time_functions(
+    functions: Mapping[str, Callable[..., Any]],
+    arrays: tuple,
+    rounds: int,
+    seconds: float,
+    loop: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Compile functions of the same arrays and time them in turns of `TURN`.
+
+    Args:
+        functions: Functions by name.
+        arrays: Their arguments.
+        rounds: Maximum number of turns of each function.
+        seconds: Approximate limit for the turns of all functions.
+        loop: Call each function in a compiled loop, as a chunk of steps does, and not from Python.
+
+    Returns:
+        For each function the milliseconds (median), all turns, and the seconds to compile.
+    """
+    runs, compile_seconds = {}, {}
+    for name, function in functions.items():
+        began = time.perf_counter()
+        runs[name] = (_compile_loop if loop else _compile_call)(function, arrays)
+        compile_seconds[name] = time.perf_counter() - began
+    return {
+        name: {
+            "milliseconds": statistics.median(turns),
+            "turns": turns,
+            "compile_seconds": compile_seconds[name],
+        }
+        for name, turns in time_in_turns(runs, rounds, TURN, seconds).items()
+    }
+
+
+def _compile_call(function, arrays):
     import jax
 
     compiled = jax.jit(function).lower(*arrays).compile()
@@ -79,8 +113,7 @@ def call_by_call(function: Callable[..., Any], arrays: tuple) -> Callable[[int],
     return run
 
 
-def in_a_loop(function: Callable[..., Any], arrays: tuple) -> Callable[[int], None]:
-    """Compile ``function`` and return a run that calls it in one loop, as a chunk of steps does."""
+def _compile_loop(function, arrays):
     import jax
     import jax.numpy as jnp
 
@@ -105,15 +138,6 @@ def in_a_loop(function: Callable[..., Any], arrays: tuple) -> Callable[[int], No
         jax.block_until_ready(result)
 
     return run
-
-
-def matmul_gflops(side: int = 2048) -> float:
-    """Measure the rate of a large float32 matrix product, in GFLOP/s."""
-    import jax.numpy as jnp
-
-    matrix = jnp.ones((side, side), jnp.float32)
-    turns = time_in_turns({"": call_by_call(jnp.matmul, (matrix, matrix))}, rounds=3, turn=0)
-    return 2e-6 * side**3 / statistics.median(turns[""])
 
 
 def machine(device_kind: str = "cpu") -> str:

@@ -104,16 +104,16 @@ import os, time
 from peers import Trainer
 
 def sleep(milliseconds):
-    return Trainer(lambda steps: time.sleep(1e-3 * milliseconds * steps), 42)
+    return Trainer(lambda calls: time.sleep(1e-3 * milliseconds * calls), 42)
 
-def ours(case): return sleep(1)
-def slower(case): return sleep(4)
+def ours(case): return sleep(2)
+def slower(case): return sleep(8)
 def raises(case): raise ValueError("no compiler\\nmore")
 def raises_later(case):
     calls = iter([0, 0])
-    return Trainer(lambda steps: next(calls), 42)
+    return Trainer(lambda count: next(calls), 42)
 def ends(case): os._exit(3)
-def larger(case): return Trainer(lambda steps: None, 43)
+def larger(case): return Trainer(lambda calls: None, 43)
 def environment(): return os.environ["XLA_FLAGS"], os.environ["KERAS_BACKEND"]
 """
     )
@@ -175,10 +175,10 @@ def test_jax_accepts_the_flags_of_the_convolution_libraries():
 
 
 def test_the_fastest_of_several_trainers_is_picked():
-    def trainer(seconds, at_once):
-        return peers.Trainer(lambda steps: time.sleep(seconds * steps), 42, str(seconds), at_once)
-
-    trainers = [trainer(0.003, 1), trainer(0.001, 8), trainer(0.005, 2)]
+    trainers = [
+        peers.Trainer(lambda calls, seconds=seconds: time.sleep(seconds * calls), 42, str(seconds))
+        for seconds in (0.03, 0.01, 0.05)
+    ]
     assert peers.pick_fastest(trainers) is trainers[1]
 
 

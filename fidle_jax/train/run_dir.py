@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8, jaxtyped
+from jaxtyping import Float, Integer, UInt8
 
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically, write_json
@@ -307,12 +307,14 @@ def read_evaluation(run_dir: Path) -> Evaluation:
     """
     model, path = read_model(run_dir), run_dir / "evaluation.npz"
     names, groups = model["class_names"], model["class_groups"]
-    arrays = _read_npz(
-        path,
-        images=UInt8[np.ndarray, "example height width channel"],
-        labels=Integer[np.ndarray, "example"],
-        probabilities=Float[np.ndarray, f"example {len(names)}"],
-    )
+    arrays = _read_npz(path)
+    examples = np.size(arrays.get("labels", ()))
+    types = {
+        "images": UInt8[np.ndarray, f"{examples} height width channel"],
+        "labels": Integer[np.ndarray, f"{examples}"],
+        "probabilities": Float[np.ndarray, f"{examples} {len(names)}"],
+    }
+    _check_types(path, arrays, types)
     _check_images(path, arrays["images"])
     _check_range(path, "labels", arrays["labels"], len(names))
     _require(np.isfinite(arrays["probabilities"]).all(), path, "probabilities are not finite")
@@ -327,13 +329,16 @@ def read_evaluation(run_dir: Path) -> Evaluation:
 def _read_augmented(path: Path, classes: int) -> Augmented | None:
     if not path.exists():
         return None
-    arrays = _read_npz(
-        path,
-        image=UInt8[np.ndarray, "height width channel"],
-        label=Integer[np.ndarray, ""],
-        versions=UInt8[np.ndarray, "version height width channel"],
-        labels=Integer[np.ndarray, "version"],
-    )
+    arrays = _read_npz(path)
+    shape = " ".join(map(str, np.shape(arrays.get("image", ()))))
+    versions = np.size(arrays.get("labels", ()))
+    types = {
+        "image": UInt8[np.ndarray, "height width channel"],
+        "label": Integer[np.ndarray, ""],
+        "versions": UInt8[np.ndarray, f"{versions} {shape}"],
+        "labels": Integer[np.ndarray, f"{versions}"],
+    }
+    _check_types(path, arrays, types)
     _check_images(path, arrays["versions"])
     _check_range(path, "labels", np.append(arrays["labels"], arrays["label"]), classes)
     label = int(arrays["label"])
@@ -341,7 +346,8 @@ def _read_augmented(path: Path, classes: int) -> Augmented | None:
 
 
 def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
-    arrays = _read_npz(path, digit=Integer[np.ndarray, ""])
+    arrays = _read_npz(path)
+    _check_types(path, arrays, {"digit": Integer[np.ndarray, ""]})
     kernels = {k.removeprefix("kernel/"): a for k, a in arrays.items() if k.startswith("kernel/")}
     maps = {k.removeprefix("map/"): arrays[k] for k in sorted(arrays) if k.startswith("map/")}
     for name, kernel in kernels.items():
@@ -381,19 +387,15 @@ def _read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _read_npz(path: Path, **types: Any) -> dict[str, np.ndarray]:
-    """Return all arrays of the file, after checking those in ``types``."""
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+            return dict(file)
     except OSError as error:
         raise _damaged(path, error.strerror or "cannot be read") from error
     # Damage raises errors of zipfile, of its decompressors, or of NumPy's parser.
     except Exception as error:
         raise _damaged(path, f"not an archive of arrays ({error})") from error
-    with jaxtyped("context"):  # axes of the same name must have the same size
-        _check_types(path, arrays, types)
-    return arrays
 
 
 def _damaged(path: Path, problem: str) -> InputError:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
 
 from fidle_jax.data import Dataset, Split, StoredSplit
-from fidle_jax.data.batches import epoch_order, padded_order
+from fidle_jax.data.batches import Batches, epoch_order, padded_order, stream
 from fidle_jax.errors import InputError
 from fidle_jax.train import distributed, parallel
 from fidle_jax.train.config import ResolvedConfig
@@ -160,8 +160,6 @@ def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, An
 
 
 def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
-    from fidle_jax.data.batches import Batches, stream  # imports grain, which is slow
-
     train, validation = data
     positions = parallel.batch_positions(config.batch_size, config.accumulate, mesh.size)
     positions = parallel.local_positions(positions, mesh)
@@ -188,16 +186,12 @@ def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any
 
 
 def _example_batch(split: StoredSplit, positions: Int[np.ndarray, "micro_batch position"]):
-    from fidle_jax.data.batches import Batches
-
     return Batches(split, np.zeros((1, 1), np.int32), positions)[0]
 
 
 def _compile_streamed_validation(
     model, mesh: Mesh, variables: PyTree, split: StoredSplit
 ) -> Callable[[PyTree], tuple[float, float]]:
-    from fidle_jax.data.batches import Batches, stream
-
     examples = len(split.labels)
     order = np.asarray(padded_order(np.arange(examples), min(EVAL_BATCH_SIZE, examples)))
     batch_size = order.shape[1]

@@ -1,4 +1,4 @@
-"""Small networks on arrays in memory, without a file: the steps of a run, as one compiled program."""
+"""Train small networks on arrays in memory, in one compiled program and without files."""
 
 import functools
 from typing import Any, NamedTuple
@@ -26,14 +26,13 @@ Validation = tuple[
 
 
 class Fit(NamedTuple):
-    """A network that was trained.
+    """A trained network.
 
     Attributes:
-        state: after the last step.
-        best: the variables after the epoch of the least validation loss; without validation, the last.
-        history: of each epoch "loss" and "score", means over the training examples as they were met, as of
-            `fidle_jax.train.objectives.Objective`; and "validation_loss" and "validation_score" after it,
-            where there is validation.
+        state: The state after the last step.
+        best: The variables with the lowest validation loss, or the last ones without validation.
+        history: "loss" and "score" of each epoch, which are means over the training examples, and with
+            validation "validation_loss" and "validation_score".
     """
 
     state: TrainState
@@ -50,17 +49,15 @@ def fit(
     seed: int = 0,
     validation: Validation | None = None,
 ) -> Fit:
-    """Trains the task's network from its initial weights, of ``seed``, and says how it went.
-
-    Where the loss is no number any more the history has NaN from there on.
+    """Train a network from its initial weights. If the loss diverges, the history contains NaN.
 
     Args:
-        task: the network, its optimizer and its objective.
-        train: inputs, uint8 images or float32 numbers, and their targets.
-        epochs: times that each example is seen; 1 or more.
-        batch_size: examples a step; at most all of them.
-        seed: of the initial weights, the order of the examples and dropout.
-        validation: examples that are tried after each epoch.
+        task: The network, its optimizer and its objective.
+        train: Inputs (uint8 images or float32 features) and targets.
+        epochs: Number of epochs, at least 1.
+        batch_size: Examples per step.
+        seed: Seed for the initial weights, the shuffling and dropout.
+        validation: Examples to evaluate after each epoch.
     """
     inputs, targets = map(jnp.asarray, train)
     held_out = None if validation is None else tuple(map(jnp.asarray, validation))
@@ -106,11 +103,15 @@ def trajectory(
     seed: int = 0,
     params: PyTree = None,
 ) -> PyTree:
-    """The parameters before the first step and after each, along a new first axis.
+    """Return the parameters before the first step and after each step, along a new first axis.
 
     Args:
-        task: as of `fit`, as are ``train``, ``epochs``, ``batch_size`` and ``seed``.
-        params: those to start from; by default the network's initial ones, of ``seed``.
+        task: The network, its optimizer and its objective.
+        train: Inputs and targets, as in `fit`.
+        epochs: Number of epochs.
+        batch_size: Examples per step.
+        seed: Seed, as in `fit`.
+        params: Initial parameters, instead of those that ``seed`` determines.
     """
     inputs, targets = map(jnp.asarray, train)
     state = init_state(task.model, inputs.shape[1:], task.optimizer, seed)

@@ -1,4 +1,4 @@
-"""The state of a training run, one pytree."""
+"""The state of a training run: one pytree."""
 
 from typing import Any, no_type_check
 
@@ -12,17 +12,17 @@ from jaxtyping import Array, Float, Int, PyTree, UInt32
 NO_STEP = 2**31 - 1
 
 
-# JAX also unflattens this class with leaves that are not arrays, so the fields are not checked.
+# JAX also unflattens these classes with leaves that are not arrays, so fields are not checked.
 @no_type_check
 class Totals(flax.struct.PyTreeNode):
-    """Sums over the examples of the epoch so far.
+    """Sums over the examples of the current epoch.
 
     Attributes:
-        loss: sum of the examples' losses.
-        correct: sum of their scores, as the network was when it met them: of classes, those classified right.
-        examples: examples met.
-        bad_step: first step whose loss was not finite, or the last of a chunk if the weights are not
-            after it; else `NO_STEP`.
+        loss: Sum of the losses, each from the step that used the example.
+        correct: Sum of the scores: for classification, the number of correct predictions.
+        examples: Number of examples.
+        bad_step: First step with a loss that is not finite, or the last step of a chunk that ends with
+            weights that are not finite, or `NO_STEP`.
     """
 
     loss: Float[Array, ""]
@@ -32,7 +32,7 @@ class Totals(flax.struct.PyTreeNode):
 
     @classmethod
     def zeros(cls) -> "Totals":
-        """No examples met."""
+        """Return totals of no examples."""
         return cls(
             loss=jnp.float32(0),
             correct=jnp.float32(0),
@@ -41,19 +41,18 @@ class Totals(flax.struct.PyTreeNode):
         )
 
 
-# JAX also unflattens this class with leaves that are not arrays, so the fields are not checked.
 @no_type_check
 class TrainState(flax.struct.PyTreeNode):
-    """All that a run needs to go on.
+    """Everything that is needed to continue a run.
 
     Attributes:
-        params: the network's weights.
-        batch_stats: the statistics of its batch norms; empty where it has none.
-        average: moving average of ``params``; None where evaluation takes ``params`` themselves.
-        opt_state: the optimizer's state.
-        step: steps done.
-        seed: what everything random comes from, with the step and the example's index.
-        totals: sums over the epoch so far.
+        params: Weights of the network.
+        batch_stats: Statistics of batch normalization; may be empty.
+        average: Moving average of ``params`` for evaluation, or None.
+        opt_state: State of the optimizer.
+        step: Number of steps done.
+        seed: Source of all randomness, together with the step and the index of an example.
+        totals: Sums over the current epoch.
     """
 
     params: PyTree
@@ -65,7 +64,7 @@ class TrainState(flax.struct.PyTreeNode):
     totals: Totals
 
     def variables(self) -> dict[str, PyTree]:
-        """What the network is evaluated with."""
+        """Return the variables for evaluation."""
         params = self.params if self.average is None else self.average
         return {"params": params, "batch_stats": self.batch_stats}
 
@@ -78,9 +77,9 @@ def init_state(
     *,
     average: bool = False,
 ) -> TrainState:
-    """The state before the first step, from ``seed`` alone."""
+    """Return the state before the first step, which depends only on ``seed``."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    # Compiled, as otherwise the network runs on the images, one operation after the other, for nothing.
+    # Without jit, the network would run on the images, operation by operation.
     variables = jax.jit(model.init)(jax.random.key(seed), images)
     params = variables["params"]
     return TrainState(

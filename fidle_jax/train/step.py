@@ -1,4 +1,4 @@
-"""One training step, and many of them in one compiled loop: pure functions."""
+"""The training step, and a compiled loop of steps, as pure functions."""
 
 import dataclasses
 import functools
@@ -18,18 +18,18 @@ from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a training step needs to know besides the state and the batch.
+    """Everything a training step needs besides the state and the batch.
 
     Attributes:
-        model: the network.
-        optimizer: gradients to updates.
-        ranges: of the augmentation.
-        label_smoothing: share of each target that is spread over all classes.
-        class_weights: by which each class's examples count in the gradient; empty: all alike.
-        ema_decay: of the moving average of the weights, where the state has one.
-        compute_dtype: of the network's arithmetic; the state is float32 whatever it is.
-        axis_name: of the mapped axis that batches are spread over; None where arrays are whole.
-        objective: what the network's outputs are held against.
+        model: The network.
+        optimizer: The optimizer.
+        ranges: Ranges of the augmentation.
+        label_smoothing: Share of each target that is spread over all classes.
+        class_weights: Weight of each class in the gradient; empty for equal weights.
+        ema_decay: Decay of the moving average of the weights, if the state has one.
+        compute_dtype: Type of the network's arithmetic. The state is always float32.
+        axis_name: Name of the pmap axis that shards the batch, or None without pmap.
+        objective: Loss and score of the network's outputs.
     """
 
     model: nn.Module
@@ -43,7 +43,7 @@ class Task:
     objective: Objective = CLASSES
 
     def over_axis(self, axis_name: str) -> "Task":
-        """The same over a mapped axis; a network with batch norms has to know of it."""
+        """Return the task for a pmap axis, which models with batch normalization must know."""
         model = self.model
         if hasattr(model, "axis_name"):
             model = model.clone(axis_name=axis_name)
@@ -53,91 +53,92 @@ class Task:
 def train_step(
     task: Task,
     state: TrainState,
-    images: UInt8[Array, "part batch *shape"] | Float[Array, "part batch *shape"],
-    labels: Int[Array, "part batch"] | Float[Array, "part batch"],
-    weights: Float[Array, "part batch"],
-    example_index: Int[Array, "part batch"],
+    images: UInt8[Array, "micro_batch batch *shape"] | Float[Array, "micro_batch batch *shape"],
+    labels: Int[Array, "micro_batch batch"] | Float[Array, "micro_batch batch"],
+    weights: Float[Array, "micro_batch batch"],
+    example_index: Int[Array, "micro_batch batch"],
 ) -> TrainState:
-    """The state after one step on a batch, whose parts are computed one after the other.
+    """Return the state after one step on a batch, computed one micro-batch after the other.
 
-    The loss is the mean over the examples of weight 1, those of all parts and devices; those of
-    weight 0 fill a batch up and count for nothing. The gradient is that of this mean with each loss
-    multiplied by the weight of its class, the one after augmentation; the totals are of plain losses.
-    ``example_index`` is each example's place in the whole batch: with the state's seed and step, all
-    that augmentation and dropout depend on.
+    The loss is the mean over all examples of weight 1, on all devices. Examples of weight 0 are padding.
+    In the gradient, each loss is multiplied by the weight of its class after augmentation. The totals
+    are sums of plain losses.
+
+    Args:
+        task: The training task.
+        state: The state before the step.
+        images: Images or features.
+        labels: Class indices or regression targets.
+        weights: 1 for examples, 0 for padding.
+        example_index: Position of each example in the whole batch. Augmentation and dropout depend
+            only on it, and on the seed and the step of the state.
     """
-    count = _over_devices(task, jnp.sum(weights))
-    sums, batch_stats = _over_parts(
+    count = _sum_over_devices(task, jnp.sum(weights))
+    sums, batch_stats = _sum_over_micro_batches(
         functools.partial(_gradients, task, state, count=count),
         state.batch_stats,
         (images, labels, weights, example_index),
     )
-    grads, loss, score = _over_devices(task, sums)
+    grads, loss, score = _sum_over_devices(task, sums)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, once_known(grads, updates))
-    step_now = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
+    params = optax.apply_updates(state.params, wait_for(grads, updates))
+    bad_step = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
     return state.replace(
         params=params,
         batch_stats=batch_stats,
-        average=_move_average(state, params, task.ema_decay),
+        average=_update_average(state, params, task.ema_decay),
         opt_state=opt_state,
         step=state.step + 1,
         totals=Totals(
             loss=state.totals.loss + jnp.float32(loss * count),
             correct=state.totals.correct + score,
             examples=state.totals.examples + count,
-            bad_step=jnp.minimum(state.totals.bad_step, step_now),
+            bad_step=jnp.minimum(state.totals.bad_step, bad_step),
         ),
     )
 
 
-def _over_devices(task: Task, sums: PyTree) -> PyTree:
-    """The sums over all devices, of those over each one's examples."""
+def _sum_over_devices(task: Task, sums: PyTree) -> PyTree:
     return sums if task.axis_name is None else lax.psum(sums, task.axis_name)
 
 
-def _over_parts(gradients, batch_stats: PyTree, parts: PyTree) -> tuple[PyTree, PyTree]:
-    """The sums of what ``gradients`` gives for each part, and the statistics after the last."""
-    first = jax.tree.map(lambda array: array[0], parts)
-    if len(parts[0]) == 1:
+def _sum_over_micro_batches(gradients, batch_stats: PyTree, batch: PyTree) -> tuple[PyTree, PyTree]:
+    """Return the sums over all micro-batches, and the batch statistics after the last one."""
+    first = jax.tree.map(lambda array: array[0], batch)
+    if len(batch[0]) == 1:
         return gradients(batch_stats, first)
 
-    def add(carry, part):
+    def add(carry, micro_batch):
         sums, batch_stats = carry
-        more, batch_stats = gradients(batch_stats, part)
+        more, batch_stats = gradients(batch_stats, micro_batch)
         return (jax.tree.map(jnp.add, sums, more), batch_stats), None
 
     like, _ = jax.eval_shape(gradients, batch_stats, first)
     zeros = jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype), like)
-    return lax.scan(add, (zeros, batch_stats), parts)[0]
+    return lax.scan(add, (zeros, batch_stats), batch)[0]
 
 
-def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
-    """Of one part: its shares of the gradient and the loss, the sum of scores; and the statistics.
+def _gradients(task: Task, state: TrainState, batch_stats: PyTree, micro_batch, count):
+    """Return the gradient, loss and sum of scores of a micro-batch, and the new statistics.
 
-    Args:
-        task: as of `train_step`.
-        state: as of `train_step`.
-        batch_stats: before this part.
-        part: images, labels, weights and indices.
-        count: examples of the whole batch.
+    Gradient and loss are divided by ``count``, the number of examples of the whole batch.
     """
-    images, labels, weights, example_index = part
-    # What fills up has no place in the batch: a batch norm leaves it out.
+    images, labels, weights, example_index = micro_batch
+    # Batch normalization ignores examples with index -1.
     example_index = jnp.where(weights > 0, example_index, -1)
     augment_key, dropout_key = step_keys(state.seed, state.step)
     x, labels = augment(images, labels, augment_key, example_index, task.ranges)
 
     def loss_fn(params):
         logits, changed = task.model.apply(
-            {"params": _as_type(params, task.compute_dtype), "batch_stats": batch_stats},
-            _as_type(x, task.compute_dtype),
+            {"params": _cast(params, task.compute_dtype), "batch_stats": batch_stats},
+            _cast(x, task.compute_dtype),
             train=True,
             example_index=example_index,
             rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )
-        logits = _as_type(logits, "float32")
+        logits = _cast(logits, "float32")
         losses = task.objective.losses(logits, labels, task.label_smoothing) * weights
         loss = objective = jnp.sum(losses) / count
         if task.class_weights:
@@ -154,41 +155,41 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, part, count):
 def step_keys(
     seed: UInt32[Array, ""], step: Int[Array, ""]
 ) -> tuple[Key[Array, ""], Key[Array, ""]]:
-    """What augmentation and dropout of a step get from a run's seed."""
+    """Return the keys of a step for augmentation and for dropout."""
     _, stepping = jax.random.split(jax.random.key(seed))
     augmentation, dropout = jax.random.split(jax.random.fold_in(stepping, step))
     return augmentation, dropout
 
 
-def _as_type(tree: PyTree, dtype: str) -> PyTree:
-    """Arrays of half precision from single, and back; others, of double precision, as they are."""
+def _cast(tree: PyTree, dtype: str) -> PyTree:
+    """Cast between bfloat16 and float32. Leave other types, such as float64, unchanged."""
     kinds = jnp.bfloat16, jnp.float32
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype in kinds else leaf, tree)
 
 
-def once_known(grads: PyTree, updates: PyTree) -> PyTree:
-    """``updates``, bit for bit, for XLA to compute once all of ``grads`` are; NaN if it meets one in them.
+def wait_for(grads: PyTree, updates: PyTree) -> PyTree:
+    """Return the same bits as ``updates``, but make XLA compute them after all of ``grads``.
 
-    The backward pass reads the weights. Where nothing says that new ones come after it, XLA copies the
-    old ones at each step, which takes a twentieth of it.
+    The backward pass reads the weights. Without this dependency, XLA copies the old weights in each
+    step, which takes 5 % of its time. The result is NaN if a gradient is NaN.
     """
     firsts = [leaf.reshape(-1)[0] for leaf in jax.tree.leaves(grads) if leaf.size]
     if not firsts:
         return updates
-    # Their sum may overflow, and stays itself; that of infinities of both signs is NaN, as is the step.
+    # The sum may overflow to infinity, which equals itself. The sum of +inf and -inf is NaN, as the step is.
     known = functools.reduce(jnp.add, firsts)
     one = jnp.where(known == known, 1.0, jnp.nan)
     return jax.tree.map(lambda update: update * one.astype(update.dtype), updates)
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    # A finite number times 0 is 0, any other NaN. Sums are fast on a CPU, a logical "all" is not, and
-    # its maximum passes over NaN.
+    # A finite number times 0 is 0; other values give NaN. On a CPU a sum is faster than a logical "all",
+    # and a maximum would skip NaN.
     return jnp.stack([jnp.sum(leaf * 0) == 0 for leaf in jax.tree.leaves(tree)]).all()
 
 
-def _move_average(state: TrainState, params: PyTree, decay: float) -> PyTree | None:
-    """The average, faster at first so that the initial weights are soon forgotten."""
+def _update_average(state: TrainState, params: PyTree, decay: float) -> PyTree | None:
+    """Update the moving average, with a smaller decay in the first steps."""
     if state.average is None:
         return None
     reached = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
@@ -203,39 +204,46 @@ def train_chunk(
     order: Int[Array, "step batch"],
     start: Int[Array, ""] | int,
     stop: Int[Array, ""] | int,
-    places: Int[Array, "part place"] | None = None,
+    positions: Int[Array, "micro_batch position"] | None = None,
 ) -> TrainState:
-    """The state after the epoch's steps ``start ... stop - 1``, as one loop of the compiled program.
+    """Return the state after the steps ``start ... stop - 1`` of an epoch, in one compiled loop.
 
-    The bounds are arrays, so that one compilation serves chunks of every length. ``places`` are those
-    of a batch that are computed here, part by part; by default all of them at once. Places past the
-    batch's end fill up.
+    Args:
+        task: The training task.
+        state: The state before the steps.
+        images: All images or features.
+        labels: All labels.
+        order: The examples of each batch, as returned by `epoch_order`.
+        start: First step. The bounds are arrays, so that one compilation serves all chunks.
+        stop: End of the steps, exclusive.
+        positions: Positions of each batch to compute, by micro-batch; by default all at once.
+            Positions beyond the end of the batch are padding.
     """
-    if places is None:
-        places = jnp.arange(order.shape[1])[None]
+    if positions is None:
+        positions = jnp.arange(order.shape[1])[None]
 
     def body(i, state):
-        batch = gather_batch(images, labels, rows_at(order[i], places))
-        return train_step(task, state, *batch, places)
+        batch = gather_batch(images, labels, rows_at(order[i], positions))
+        return train_step(task, state, *batch, positions)
 
-    return _look_at_weights(lax.fori_loop(start, stop, body, state))
+    return _check_weights(lax.fori_loop(start, stop, body, state))
 
 
 def train_batch(
     task: Task,
     state: TrainState,
-    images: UInt8[Array, "part place height width channel"],
-    labels: Int[Array, "part place"],
-    weights: Float[Array, "part place"],
-    places: Int[Array, "part place"],
+    images: UInt8[Array, "micro_batch position height width channel"],
+    labels: Int[Array, "micro_batch position"],
+    weights: Float[Array, "micro_batch position"],
+    positions: Int[Array, "micro_batch position"],
 ) -> TrainState:
-    """The state after one step, as of `train_chunk`, on a batch that is brought to it."""
-    return _look_at_weights(train_step(task, state, images, labels, weights, places))
+    """Return the state after one step of `train_chunk` on a given batch."""
+    return _check_weights(train_step(task, state, images, labels, weights, positions))
 
 
-def _look_at_weights(state: TrainState) -> TrainState:
-    # What a step makes of the weights shows in the next one's loss; here, for the last: to read all
-    # weights at each step takes a twentieth of it.
+def _check_weights(state: TrainState) -> TrainState:
+    # Bad weights show in the next step's loss, so check them only after the last step. Checking them in
+    # every step would take 5 % of its time.
     last_bad = jnp.where(_all_finite(state.params), NO_STEP, state.step)
     bad_step = jnp.minimum(state.totals.bad_step, last_bad)
     return state.replace(totals=state.totals.replace(bad_step=bad_step))

@@ -18,7 +18,7 @@ def test_within_defer_a_signal_is_a_request_and_a_person_s_later_one_an_interrup
     with catch_stop() as stop, stop.defer():
         os.kill(os.getpid(), number)
         assert stop.requested
-        monkeypatch.setattr(signals, "SAME_NEWS_SECONDS", 0)
+        monkeypatch.setattr(signals, "REPEAT_SECONDS", 0)
         for again in (signal.SIGUSR1, signal.SIGUSR2):
             os.kill(os.getpid(), again)
         for again in (signal.SIGINT, signal.SIGTERM):

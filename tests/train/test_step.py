@@ -15,7 +15,7 @@ from fidle_jax.data.augment import Augmentation, Warp
 from fidle_jax.data.batches import epoch_order, padded_order
 from fidle_jax.nn import CNN
 from fidle_jax.train.state import NO_STEP, init_state
-from fidle_jax.train.step import Task, once_known, train_chunk, train_step
+from fidle_jax.train.step import Task, train_chunk, train_step, wait_for
 
 SHAPE = (12, 12, 1)
 EXAMPLES = 37
@@ -186,13 +186,13 @@ def test_weights_that_are_not_finite_after_the_last_step_are_noticed(data):
 def test_updates_are_the_same_bits_once_gradients_are_known():
     updates = {"a": jnp.array([1e-30, -0.0, np.inf, 3e38]), "b": jnp.ones((0, 2))}
     for grads in ([jnp.array([1.0, np.nan])], [jnp.array(3e38), jnp.array([3e38])], []):
-        known = jax.jit(once_known)(grads, updates)
+        known = jax.jit(wait_for)(grads, updates)
         chex.assert_trees_all_equal(known, updates)
         assert np.signbit(known["a"][1])
 
 
 def test_a_gradient_of_nan_is_no_step_that_looks_well():
-    known = once_known([jnp.zeros(2), jnp.array([np.nan])], {"a": jnp.ones(3)})
+    known = wait_for([jnp.zeros(2), jnp.array([np.nan])], {"a": jnp.ones(3)})
     assert np.isnan(known["a"]).all()
 
 

@@ -11,9 +11,10 @@ METRICS = (
 )
 
 
-def _layer(name, shape, parameters=0, formula=""):
+def _layer(name, kind, shape, parameters=0, formula=""):
     return {
-        "layer": name,
+        "name": name,
+        "kind": kind,
         "output_shape": [None, *shape],
         "parameters": parameters,
         "formula": formula,
@@ -108,9 +109,9 @@ def write_run(
         {"dataset": "mnist", "batch_size": 512, "command": "python experiments/mnist_cnn.py"},
     )
     layers = [
-        _layer("conv_1 (Conv)", (6, 6, 4), 40, "4·(1·3·3 + 1) = 40"),
-        _layer("flatten (Flatten)", (144,)),
-        _layer("dense_1 (Dense)", (classes,), 145 * classes),
+        _layer("conv_1", "Conv", (6, 6, 4), 40, "4·(1·3·3 + 1) = 40"),
+        _layer("flatten", "Flatten", (144,)),
+        _layer("dense_1", "Dense", (classes,), 145 * classes),
     ]
     write_json(
         path / "model.json",

@@ -17,7 +17,14 @@ from jaxtyping import Array, Float, UInt8
 from fidle_jax.data.augment import scale
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained
-from fidle_jax.nn.inside import Inside, cells_of, enlarge, last_maps, look_inside, plain
+from fidle_jax.nn.intermediates import (
+    Intermediates,
+    compute_intermediates,
+    feature_grid,
+    last_feature_maps,
+    resize_map,
+    unfused,
+)
 
 BATCH_SIZE = 64
 STEPS = 2 * BATCH_SIZE  # of integrated gradients
@@ -67,7 +74,7 @@ class Explanation(NamedTuple):
     cam: Float[np.ndarray, "height width"] | None
     side: int
     occluded: Float[np.ndarray, "row column class"]
-    inside: Inside
+    inside: Intermediates
 
 
 def explain(
@@ -80,9 +87,9 @@ def explain(
     Raises:
         InputError: the logits are no finite numbers.
     """
-    model, variables = plain(trained.model), trained.variables
+    model, variables = unfused(trained.model), trained.variables
     x = np.asarray(scale(image))
-    inside = look_inside(model, variables, x)
+    inside = compute_intermediates(model, variables, x)
     logits = inside.maps[list(inside.maps)[-1]]
     if not np.isfinite(logits).all():
         raise InputError(
@@ -92,11 +99,11 @@ def explain(
     start = background(x)
     size = min(x.shape[:2])
     side = size // 4 | 1
-    layer = last_maps(model, variables, x.shape)
+    layer = last_feature_maps(model, variables, x.shape)
     cam = None
     if layer is not None:
         maps = grad_cam(model, variables, x, target, layer)
-        cam = np.asarray(enlarge(maps, cells_of(model, x.shape, layer), x.shape))
+        cam = np.asarray(resize_map(maps, feature_grid(model, x.shape, layer), x.shape))
     return Explanation(
         logits=logits,
         target=target,

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from fidle_jax.inference.load import Trained
-from fidle_jax.nn.inside import plain
+from fidle_jax.nn.intermediates import unfused
 from fidle_jax.train.evaluation import apply_model
 
 LARGEST_BATCH = 256
@@ -18,7 +18,7 @@ def classify(
 
     XLA's own convolutions, unfused, are slower than this project's, and compiled in a fraction of the time.
     """
-    model = plain(trained.model)
+    model = unfused(trained.model)
 
     @jax.jit
     def probabilities(variables, batch):

@@ -22,5 +22,5 @@ def example_program(trained: Trained, format_: str, file: str) -> str:
         grey=grey if trained.image_shape[-1] == 1 else "",
         treated=dataset if dataset in SIGN_SETS and parse_name(dataset)[1] not in _AS_HERE else "",
         classes=pprint.pformat(trained.class_names, width=100, compact=True),
-        last=layer_table(trained.model, trained.image_shape)[-1].layer.split(" ")[0],
+        last=layer_table(trained.model, trained.image_shape)[-1].name,
     )

@@ -14,7 +14,7 @@ from fidle_jax.inference.load import Trained
 from fidle_jax.inference.metadata import metadata
 from fidle_jax.inference.onnx_nodes import Graph
 from fidle_jax.nn import BatchNorm, Compact, Conv, Dense, Dropout, Flatten, MaxPool
-from fidle_jax.nn.contrast import EPSILON, WINDOW
+from fidle_jax.nn.layers import CONTRAST_EPSILON, CONTRAST_WINDOW
 
 # Those of ONNX 1.12 (2022), which all later software reads.
 OPSET, IR_VERSION = 17, 8
@@ -136,7 +136,7 @@ def _add_compact(graph: Graph, x: str, model: Compact) -> str:
 
 def _add_contrast(graph: Graph, x: str) -> str:
     """The image by `normalize_contrast`, halved, and its grey copy, as `Compact` sees them."""
-    window, epsilon = WINDOW, EPSILON
+    window, epsilon = CONTRAST_WINDOW, CONTRAST_EPSILON
     half, two = graph.constant("half", 0.5), graph.constant("two", 2.0)
 
     def local_mean(x, name):

@@ -14,7 +14,7 @@ from fidle_jax.data.augment import scale
 from fidle_jax.inference.files import read_image
 from fidle_jax.inference.load import Trained
 from fidle_jax.inference.prepare import prepare
-from fidle_jax.nn.inside import plain
+from fidle_jax.nn.intermediates import unfused
 from fidle_jax.nn.layers import Conv, Dense, MaxPool
 from fidle_jax.nn.table import layer_table
 
@@ -54,9 +54,8 @@ def answered_layers(trained: Trained) -> list[Layer]:
     kinds = {kind.__name__ for kind in SHOWN}
     layers = []
     for row in layer_table(trained.model, trained.image_shape):
-        name, kind = row.layer.removesuffix(")").split(" (")
-        if kind in kinds:
-            layers.append(Layer(name, row.output_shape[1:]))
+        if row.kind in kinds:
+            layers.append(Layer(row.name, row.output_shape[1:]))
     return layers[:-1]
 
 
@@ -65,7 +64,7 @@ def compile_answer(trained: Trained) -> Callable[[bytes], Answer]:
 
     It raises InputError, in one line, where the bytes are no image that can be used.
     """
-    model = plain(trained.model)
+    model = unfused(trained.model)
     image = jax.ShapeDtypeStruct((1, *trained.image_shape), jnp.uint8)
     forward = jax.jit(_forward, static_argnums=0).lower(model, trained.variables, image).compile()
 

@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 
 from fidle_jax.inference.agreement import Predict
 from fidle_jax.inference.load import Trained
-from fidle_jax.nn.inside import plain
+from fidle_jax.nn.intermediates import unfused
 from fidle_jax.train.evaluation import apply_model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -35,7 +35,7 @@ def plain_predict(model: nn.Module, variables: PyTree) -> jax.stages.Wrapped:
     A method that "auto" takes is the fastest to train with on the machine it is taken on. The file is for
     others too, and is not trained with.
     """
-    model = plain(model)
+    model = unfused(model)
     return jax.jit(lambda images: jax.nn.softmax(apply_model(model, variables, images)))
 
 

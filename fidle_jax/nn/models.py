@@ -1,33 +1,46 @@
-"""The networks, and the names that the command line knows them by."""
+"""The networks, from images to logits, and their names on the command line.
+
+All models have these attributes:
+
+- classes: Number of classes, or of other outputs.
+- dropout: Rate of each dropout layer.
+- fuse: Compute a convolution and its max pooling with one kernel. The result is the same. Tables and
+  intermediates need separate layers.
+- method: Method of the convolutions (see `fidle_jax.nn.layers.Conv`).
+- axis_name: Name of the pmap axis that shards the batch, for batch norms. None without pmap.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from fidle_jax.errors import InputError, check_name
-from fidle_jax.nn.compact import Compact
-from fidle_jax.nn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
+from fidle_jax.nn import ModelName
+from fidle_jax.nn.layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+    normalize_contrast,
+)
 
 
 class CNN(nn.Module):
-    """The course's convolutional networks (Fidle, sequence 2): blocks of 3x3 convolutions, two dense layers.
+    """The course's convolutional networks: blocks of 3x3 convolutions, then two dense layers.
 
-    A block ends in a valid convolution, max pooling over 2x2 and dropout; the convolutions before
-    its last keep the image's size. As it stands it is the network for digits: on images of 28x28x1
-    and ten classes 80 + 1,168 + 40,100 + 1,010 = 42,358 parameters. Those for traffic signs are
-    "v1" and "v2" of `MODELS`.
+    The last convolution of a block has valid padding and is followed by 2x2 max pooling and dropout. The
+    others keep the image size. The default is the network for digits. On 28x28x1 images it has
+    80 + 1,168 + 40,100 + 1,010 = 42,358 parameters. "v1" and "v2" in `MODELS` are for traffic signs.
 
     Attributes:
-        classes: number of classes.
-        blocks: kernels of each convolution, block by block.
-        hidden: neurons of the hidden dense layer.
-        dropout: rates after each block and after the hidden dense layer.
-        fuse: compute a block's last convolution and its pooling by one kernel. The result is the
-            same; without it each layer is a call of its own, which a table or a look inside needs.
-        method: how convolutions are computed (see `Conv`).
+        blocks: Output channels of each convolution, by block.
+        hidden: Neurons of the hidden dense layer.
     """
 
     classes: int = 10
@@ -45,13 +58,17 @@ class CNN(nn.Module):
         train: bool = False,
         example_index: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch class"]:
-        """The logits."""
+        """Return the logits."""
         numbers = itertools.count(1)
+
+        def conv(features, padding):
+            name = f"conv_{next(numbers)}"
+            return Conv(features, padding=padding, method=self.method, name=name)
+
         for i, (*inner, last) in enumerate(self.blocks, start=1):
             for features in inner:
-                x = _conv(self, next(numbers), features, "same")(x)
-            conv, pool = _conv(self, next(numbers), last, "valid"), MaxPool(name=f"pool_{i}")
-            x = conv(x, pool=pool.window) if self.fuse else pool(conv(x))
+                x = conv(features, "same")(x)
+            x = _conv_pool(conv(last, "valid"), MaxPool(name=f"pool_{i}"), x, self.fuse)
             x = _dropout(self, i)(x, train=train, example_index=example_index)
         x = Flatten(name="flatten")(x)
         x = Dense(self.hidden, jax.nn.relu, name="dense_1")(x)
@@ -59,7 +76,7 @@ class CNN(nn.Module):
         return Dense(self.classes, name="dense_2")(x)
 
     def smallest_image(self) -> int:
-        """Height and width of the smallest images that leave something after the last pooling."""
+        """Return the smallest height and width that the poolings allow."""
         side = 1
         for _ in self.blocks:
             side = 2 * side + 2
@@ -67,15 +84,12 @@ class CNN(nn.Module):
 
 
 class DNN(nn.Module):
-    """A network without convolutions; as it stands the course's baseline on digits: 784-100-100-10.
+    """A dense network. The default is the course's baseline for digits: 784-100-100-10.
 
     Attributes:
-        classes: number of classes, or of other outputs.
-        hidden: neurons of each hidden layer.
-        activation: of the hidden layers.
-        dropout: rates after the hidden layers, from the first on; 0 where there are fewer. The course has
-            none.
-        fuse: nothing to fuse here; there so that every model is made alike.
+        hidden: Neurons of each hidden layer.
+        activation: Activation of the hidden layers.
+        dropout: Rates after the first hidden layers. The course uses none.
     """
 
     classes: int = 10
@@ -92,7 +106,7 @@ class DNN(nn.Module):
         train: bool = False,
         example_index: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch class"]:
-        """The logits, or for another objective what it takes."""
+        """Return the logits, or the predictions of a regression."""
         x = Flatten(name="flatten")(x)
         for i, features in enumerate(self.hidden, start=1):
             x = Dense(features, self.activation, name=f"dense_{i}")(x)
@@ -101,24 +115,76 @@ class DNN(nn.Module):
         return Dense(self.classes, name=f"dense_{len(self.hidden) + 1}")(x)
 
     def smallest_image(self) -> int:
-        """Height and width of the smallest images: there is no convolution that would need more."""
+        """Return the smallest height and width."""
         return 1
 
 
 class NormedCNN(nn.Module):
-    """The course's third network for traffic signs: convolutions of 5x5 with batch norms after their ReLU.
-
-    Attributes:
-        classes: number of classes.
-        dropout: rates after the two poolings and after the hidden dense layer.
-        fuse: nothing to fuse here, as a batch norm stands before each pooling; there so that every model
-            is made alike.
-        method: how convolutions are computed (see `Conv`).
-        axis_name: of the mapped axis that batches are spread over, if there is one.
-    """
+    """The course's third network for traffic signs: 5x5 convolutions with batch norms after the ReLU."""
 
     classes: int = 43
     dropout: tuple[float, ...] = (0.2, 0.2, 0.4)
+    fuse: bool = True  # without effect, because a batch norm precedes each pooling
+    method: str = "auto"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch height width channel"],
+        *,
+        train: bool = False,
+        example_index: Int[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch class"]:
+        """Return the logits."""
+        mode = {"train": train, "example_index": example_index}
+
+        def normalized(x, number):
+            # Constants of Keras, with which the course's results were obtained.
+            norm = BatchNorm(self.axis_name, momentum=0.99, epsilon=1e-3, name=f"norm_{number}")
+            return norm(x, **mode)
+
+        for number, features in enumerate((32, 64, 128), start=1):
+            conv = Conv(features, (5, 5), padding="same", method=self.method, name=f"conv_{number}")
+            x = normalized(conv(x), number)
+            if number != 2:
+                pooling = (number + 1) // 2
+                x = MaxPool(name=f"pool_{pooling}")(x)
+                x = _dropout(self, pooling)(x, **mode)
+        x = Flatten(name="flatten")(x)
+        x = normalized(Dense(512, jax.nn.relu, name="dense_1")(x), 4)
+        x = _dropout(self, 3)(x, **mode)
+        return Dense(self.classes, name="dense_2")(x)
+
+    def smallest_image(self) -> int:
+        """Return the smallest height and width that the poolings allow."""
+        return 4
+
+
+class Compact(nn.Module):
+    """A network for small colour images that two CPU cores train in minutes.
+
+    On a CPU, a convolution of few pixels with many channels runs at up to twice the rate of one of many
+    pixels with few channels. So each block starts with the pooled convolution, which one kernel computes.
+    The others follow on a quarter of the pixels, and are residual (He et al., 2016) if they keep the number
+    of channels. Pooling precedes the batch norm and the ReLU, which then have a quarter of the work. The
+    input is the image with normalized local contrast, and its grey copy.
+
+    Attributes:
+        blocks: Output channels of each convolution, by block.
+        stem: Kernel size of the first convolution.
+        hidden: Neurons of the hidden dense layer.
+        width: Factor for all numbers of channels and neurons.
+        momentum: Momentum of the batch norms.
+    """
+
+    classes: int = 43
+    blocks: tuple[tuple[int, ...], ...] = ((32,), (64, 96), (128, 128))
+    stem: int = 5
+    hidden: int = 256
+    width: float = 1.0
+    dropout: tuple[float, ...] = (0.3, 0.5)
+    momentum: float = 0.95
     fuse: bool = True
     method: str = "auto"
     axis_name: str | None = None
@@ -131,43 +197,62 @@ class NormedCNN(nn.Module):
         train: bool = False,
         example_index: Int[Array, " batch"] | None = None,
     ) -> Float[Array, "batch class"]:
-        """The logits."""
-        how = {"train": train, "example_index": example_index}
+        """Return the logits."""
+        mode = {"train": train, "example_index": example_index}
+        numbers = itertools.count(1)
 
-        def normalized(x, number):
-            # Keras's constants, with which the course's figures were had.
-            norm = BatchNorm(self.axis_name, momentum=0.99, epsilon=1e-3, name=f"norm_{number}")
-            return norm(x, **how)
+        def normalized(x, residual=None):
+            norm = BatchNorm(self.axis_name, self.momentum, name=f"norm_{next(numbers)}")
+            x = norm(x, **mode)
+            return jax.nn.relu(x if residual is None else x + residual)
 
-        for number, features in enumerate((32, 64, 128), start=1):
-            conv = Conv(features, (5, 5), padding="same", method=self.method, name=f"conv_{number}")
-            x = normalized(conv(x), number)
-            if number != 2:
-                pooling = (number + 1) // 2
-                x = MaxPool(name=f"pool_{pooling}")(x)
-                x = _dropout(self, pooling)(x, **how)
+        def conv(block, number, features):
+            side = self.stem if (block, number) == (1, 1) else 3
+            return Conv(
+                features,
+                (side, side),
+                padding="same",
+                plain=True,
+                kernel_init=nn.initializers.he_normal(),
+                method=self.method,
+                name=f"conv_{block}_{number}",
+            )
+
+        def widened(number):
+            return round(self.width * number)
+
+        light = x.mean(-1, keepdims=True) - 0.5
+        x = jnp.concatenate([normalize_contrast(x) / 2, light], axis=-1)
+        for i, block in enumerate(self.blocks, start=1):
+            first, *others = map(widened, block)
+            x = _conv_pool(conv(i, 1, first), MaxPool(name=f"pool_{i}"), x, self.fuse)
+            x = normalized(x)
+            for j, features in enumerate(others, start=2):
+                y = conv(i, j, features)(x)
+                x = normalized(y, x if features == x.shape[-1] else None)
         x = Flatten(name="flatten")(x)
-        x = normalized(Dense(512, jax.nn.relu, name="dense_1")(x), 4)
-        x = _dropout(self, 3)(x, **how)
+        x = _dropout(self, 1)(x, **mode)
+        x = normalized(Dense(widened(self.hidden), name="dense_1")(x))
+        x = _dropout(self, 2)(x, **mode)
         return Dense(self.classes, name="dense_2")(x)
 
     def smallest_image(self) -> int:
-        """Height and width of the smallest images that leave something after the last pooling."""
-        return 4
+        """Return the smallest height and width that the poolings allow."""
+        return 2 ** len(self.blocks)
 
 
-def _conv(model: CNN, number: int, features: int, padding: str) -> Conv:
-    return Conv(features, padding=padding, method=model.method, name=f"conv_{number}")
+def _conv_pool(conv: Conv, pool: MaxPool, x: Array, fuse: bool) -> Array:
+    return conv(x, pool=pool.window) if fuse else pool(conv(x))
 
 
 def _dropout(model: nn.Module, number: int) -> Dropout:
     return Dropout(model.dropout[number - 1], name=f"dropout_{number}")
 
 
-MODELS = {
+MODELS: dict[ModelName, nn.Module] = {
     "cnn": CNN(),
     "dnn": DNN(),
-    # The course's three for the traffic signs of GTSRB (notebook GTSRB5).
+    # The course's three networks for traffic signs (notebook GTSRB5).
     "v1": CNN(classes=43, blocks=((96,), (192,)), hidden=1500),
     "v2": CNN(
         classes=43,
@@ -187,24 +272,24 @@ def make_model(
     dropout: Sequence[float] | None = None,
     width: float = 1.0,
 ) -> nn.Module:
-    """The model of that name; ``dropout`` stands in for its own rates, ``width`` is as of `Compact`.
+    """Return the model ``name``. ``dropout`` replaces its own rates. ``width`` is only for "compact".
 
     Raises:
-        InputError: an unknown name, rates of the wrong number or size, images too small, a width of a
-            model that has none.
+        InputError: The name is unknown, the rates or the width do not fit the model, or the images are too
+            small.
     """
     check_name("model", name, MODELS)
-    model = MODELS[name].clone(classes=classes)
+    model = MODELS[name].clone(classes=classes)  # pyright: ignore[reportArgumentType]
     if isinstance(model, Compact):
         model = model.clone(width=width)
     elif width != 1:
         raise InputError(
-            f"--width is {width:g}; expected 1 with --model {name}: compact alone has others"
+            f"--width is {width:g}; it must be 1 with --model {name}; use --model compact"
         )
     if min(image_shape[:2]) < (side := model.smallest_image()):
         raise InputError(
-            f"images of {image_shape[0]}x{image_shape[1]} are too small for the model {name!r}, whose "
-            f"convolutions and poolings need {side}x{side} at least; take --model dnn"
+            f"images of {image_shape[0]}x{image_shape[1]} are too small for the model {name!r}; "
+            f"expected at least {side}x{side}; use --model dnn"
         )
     if dropout is None:
         return model

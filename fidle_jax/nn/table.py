@@ -1,4 +1,4 @@
-"""What a model is made of, layer by layer, as the course prints it."""
+"""The table of a model's layers, as the course prints it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,16 +12,25 @@ from fidle_jax.nn.layers import BatchNorm, Conv, Dense
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One layer: its name, its output's shape (batch: None), its parameters, and their formula."""
+    """A layer.
 
-    layer: str
+    Attributes:
+        name: Path of the layer in the model, e.g. "conv_1".
+        kind: Name of its class, e.g. "Conv".
+        output_shape: Shape of its output. The batch size is None.
+        parameters: Number of its parameters.
+        formula: Formula of that number.
+    """
+
+    name: str
+    kind: str
     output_shape: tuple[None, *tuple[int, ...]]
     parameters: int
     formula: str
 
 
 def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Row]:
-    """A row for each layer of ``model`` on images of ``image_shape``; nothing is computed."""
+    """Return a row for each layer of ``model``, without computing anything."""
     rows = []
 
     def record(call, args, kwargs, context):
@@ -42,16 +51,17 @@ def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Row
 def _row(module: nn.Module, x: jax.Array, output: jax.Array) -> Row:
     params = module.variables.get("params", {}).values()
     return Row(
-        layer=f"{'/'.join(module.path)} ({type(module).__name__})",
+        name="/".join(module.path),
+        kind=type(module).__name__,
         output_shape=(None, *output.shape[1:]),
-        # Those of a module within are that module's: it has a row of its own.
+        # Nested modules have rows of their own.
         parameters=sum(leaf.size for leaf in params if not isinstance(leaf, Mapping)),
         formula=_formula(module, x.shape[-1]),
     )
 
 
 def _formula(module: nn.Module, inputs: int) -> str:
-    """The course's: m·(n·kx·ky + 1) for m kernels over n planes, n·(m + 1) for n neurons on m inputs."""
+    """Return m·(n·kx·ky + 1) for m kernels over n channels, or n·(m + 1) for n neurons with m inputs."""
     if isinstance(module, Conv):
         kx, ky = module.kernel_size
         if module.plain:
@@ -67,9 +77,12 @@ def _formula(module: nn.Module, inputs: int) -> str:
 
 
 def format_table(rows: list[Row]) -> str:
-    """The rows as aligned text, with the sum of the parameters below."""
+    """Format the rows as aligned text, with the total number of parameters below."""
     head = ("layer", "output shape", "parameters", "")
-    body = [(row.layer, str(row.output_shape), f"{row.parameters:,}", row.formula) for row in rows]
+    body = [
+        (f"{row.name} ({row.kind})", str(row.output_shape), f"{row.parameters:,}", row.formula)
+        for row in rows
+    ]
     foot = ("total", "", f"{sum(row.parameters for row in rows):,}", "")
     name, shape, count, _ = (
         max(map(len, column)) for column in zip(head, *body, foot, strict=True)

@@ -3,13 +3,14 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fidle_jax.data import CROPS, DATA_CHOICES, SIGN_SETS, TFDS_PREFIX
 from fidle_jax.errors import InputError, check_name
+from fidle_jax.nn import ModelName
 from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
 
-MODELS = ("cnn", "compact", "dnn", "v1", "v2", "v3")
+MODELS = get_args(ModelName)
 OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
 HOLD_OUT = ("groups", "examples", "test")
 LOADERS = ("auto", "memory", "stream")

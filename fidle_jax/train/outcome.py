@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
-from fidle_jax.nn.inside import look_inside
+from fidle_jax.nn.intermediates import compute_intermediates
 from fidle_jax.train.evaluation import predict
 from fidle_jax.train.objectives import example_losses
 from fidle_jax.train.run_dir import save_arrays
@@ -39,7 +39,7 @@ def evaluate_test(
         labels=split.labels,
         probabilities=probabilities,
     )
-    inside = look_inside(model, variables, scale(split.images[0]))
+    inside = compute_intermediates(model, variables, scale(split.images[0]))
     save_arrays(
         run_dir / "layers.npz",
         digit=np.array(0),

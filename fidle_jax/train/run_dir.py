@@ -51,7 +51,7 @@ MODEL: dict[str, Any] = {
     **dict.fromkeys(("class_names", "image_shape", "layers"), list),
     **{"name": str, "class_groups": dict | None, "parameters": int},
 }
-LAYER = {"layer": str, "output_shape": list, "parameters": int, "formula": str}
+LAYER = {"name": str, "kind": str, "output_shape": list, "parameters": int, "formula": str}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +266,7 @@ def read_run(run_dir: Path) -> Run:
     _require(in_range, run_dir / "result.json", f"test_accuracy is {accuracy}, not in [0, 1]")
     evaluation = read_evaluation(run_dir)
     kernels, maps, digit = _read_layers(run_dir / "layers.npz", len(evaluation.labels))
-    order = [row["layer"].split(" ")[0] for row in model["layers"]]
+    order = [row["name"] for row in model["layers"]]
     return Run(
         config=_read_json(run_dir / "config.json", {"command": str}),
         result=result,

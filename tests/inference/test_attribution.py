@@ -20,7 +20,7 @@ from fidle_jax.inference.attribution import (
     saliency,
 )
 from fidle_jax.inference.load import load
-from fidle_jax.nn.inside import cells_of, enlarge
+from fidle_jax.nn.intermediates import feature_grid, resize_map
 
 SHAPE = (9, 8, 2)
 
@@ -199,7 +199,7 @@ def test_grad_cams_map_is_drawn_where_its_cells_lie(trained_run):
     trained = load(trained_run)
     maps = np.zeros((11, 11), np.float32)
     maps[4, 7] = 1
-    enlarged = enlarge(maps, cells_of(trained.model, (28, 28, 1), "conv_2"), (28, 28, 1))
+    enlarged = resize_map(maps, feature_grid(trained.model, (28, 28, 1), "conv_2"), (28, 28, 1))
     # conv_2's cell (i, j) sees 8 x 8 pixels from (2 i, 2 j) on.
     weights = enlarged / enlarged.sum()
     rows, columns = np.indices((28, 28))

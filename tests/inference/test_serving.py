@@ -16,7 +16,7 @@ from fidle_jax.inference.load import Trained, load
 from fidle_jax.inference.prepare import prepare
 from fidle_jax.inference.serving import answered_layers, as_json, compile_answer
 from fidle_jax.nn import make_model
-from fidle_jax.nn.inside import look_inside
+from fidle_jax.nn.intermediates import compute_intermediates
 from fidle_jax.train.config import ResolvedConfig
 from tests.inference.drawn_digits import drawing
 
@@ -72,7 +72,9 @@ def test_every_layer_is_shown_in_its_order_but_the_last(trained):
 
 def test_maps_are_the_layers_activations_from_the_least_to_the_greatest(trained, answer):
     found = answer(png(drawing(5)))
-    inside = look_inside(trained.model, trained.variables, found.seen / np.float32(255)).maps
+    inside = compute_intermediates(
+        trained.model, trained.variables, found.seen / np.float32(255)
+    ).maps
     activations = {key.split(" ")[1]: values for key, values in inside.items()}
     for (name, _), pixels in zip(answered_layers(trained), found.maps, strict=True):
         values = activations[name]

@@ -1,3 +1,5 @@
+"""Layers equal their definitions, whatever the padding and the sharding of a batch."""
+
 import functools
 
 import chex
@@ -8,11 +10,13 @@ import pytest
 from flax import linen as nn
 
 from fidle_jax.nn import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
+from fidle_jax.nn.layers import normalize_contrast
 
-# Each program runs once: compiling without optimization takes half the time.
+# Every function runs once, so compile it without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 8, 3)), jnp.float32)
+PHOTOS = np.random.default_rng(0).uniform(size=(3, 12, 10, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize(("padding", "rows", "columns"), [("valid", 3, 3), ("same", 4, 4)])
@@ -26,7 +30,7 @@ def test_conv_with_pool_is_conv_then_max_pool(padding, rows, columns):
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
-def test_conv_is_flaxs_own_with_relu(padding):
+def test_conv_equals_that_of_flax_with_relu(padding):
     active, variables = jit(Conv(4, padding=padding).init_with_output)(KEY, IMAGES)
     theirs = nn.Conv(4, (3, 3), padding=padding.upper())
     expected = jax.nn.relu(jit(theirs.apply)(variables, IMAGES))
@@ -34,7 +38,7 @@ def test_conv_is_flaxs_own_with_relu(padding):
 
 
 @pytest.mark.parametrize("pool", [None, 2])
-def test_conv_takes_images_of_a_narrower_type_than_its_weights(pool):
+def test_conv_accepts_images_of_a_narrower_type_than_its_weights(pool):
     narrow = IMAGES.astype(jnp.bfloat16)
     output, variables = jax.eval_shape(
         functools.partial(Conv(4).init_with_output, pool=pool), KEY, narrow
@@ -61,7 +65,7 @@ def test_dense_is_a_product_a_bias_and_an_activation():
     ],
     ids=["conv", "dense"],
 )
-def test_weights_begin_as_keras_begins_them_glorot_uniform_and_biases_zero(layer, x, limit):
+def test_weights_start_glorot_uniform_and_biases_zero_as_in_keras(layer, x, limit):
     params = jit(layer.init)(KEY, x)["params"]
     np.testing.assert_array_equal(params["bias"], 0)
     assert 0.98 * limit < jnp.abs(params["kernel"]).max() <= limit
@@ -69,27 +73,27 @@ def test_weights_begin_as_keras_begins_them_glorot_uniform_and_biases_zero(layer
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 7), (1, 3, 3, 1), (0, 3, 4, 5)])
-def test_flatten_keeps_one_row_an_example_even_where_there_is_none(shape):
+def test_flatten_returns_one_row_per_example_even_for_an_empty_batch(shape):
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     flat = Flatten().apply({}, jnp.asarray(x))
     chex.assert_shape(flat, (shape[0], int(np.prod(shape[1:]))))
     np.testing.assert_array_equal(flat.ravel(), x.ravel())
 
 
-def test_dropout_is_at_work_in_training_alone():
+def test_dropout_is_active_only_in_training():
     x, rngs = jnp.ones((4, 100)), {"dropout": KEY}
     assert Dropout(0.5).apply({}, x, train=False) is x
     assert Dropout(0.0).apply({}, x, train=True) is x
     assert (Dropout(0.5).apply({}, x, train=True, rngs=rngs) == 0).any()
 
 
-def test_dropout_without_an_index_takes_the_place_in_the_batch():
+def test_dropout_without_an_example_index_uses_the_index_in_the_batch():
     x, rngs = jnp.ones((4, 100)), {"dropout": KEY}
-    told = Dropout(0.5).apply({}, x, train=True, rngs=rngs, example_index=jnp.arange(4))
-    np.testing.assert_array_equal(Dropout(0.5).apply({}, x, train=True, rngs=rngs), told)
+    given = Dropout(0.5).apply({}, x, train=True, rngs=rngs, example_index=jnp.arange(4))
+    np.testing.assert_array_equal(Dropout(0.5).apply({}, x, train=True, rngs=rngs), given)
 
 
-def test_two_dropout_layers_have_masks_of_their_own():
+def test_two_dropout_layers_have_independent_masks():
     class Two(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -100,7 +104,7 @@ def test_two_dropout_layers_have_masks_of_their_own():
     assert abs(agreement - 0.5) < 4.5 * 0.5 / np.sqrt(one.size)
 
 
-def test_batch_norm_is_flaxs_own_where_every_example_counts():
+def test_batch_norm_equals_that_of_flax_without_padding():
     ours, theirs = BatchNorm(), nn.BatchNorm()
     variables = jit(ours.init, static_argnames="train")(KEY, IMAGES, train=True)
     for train in (True, False):
@@ -112,7 +116,7 @@ def test_batch_norm_is_flaxs_own_where_every_example_counts():
         chex.assert_trees_all_close(changed, they_changed, atol=1e-6)
 
 
-def test_batch_norm_leaves_out_what_fills_a_batch_up():
+def test_batch_norm_ignores_padding():
     norm = BatchNorm()
     variables = norm.init(KEY, IMAGES, train=True)
     filled = jnp.concatenate([IMAGES, 100 + IMAGES[:1]])
@@ -129,3 +133,42 @@ def test_batch_norm_leaves_out_what_fills_a_batch_up():
     y, changed = norm.apply(variables, filled, **nothing)
     assert jnp.isfinite(y).all()
     chex.assert_trees_all_equal(changed["batch_stats"], variables["batch_stats"])
+
+
+def _expected_contrast(image, window, epsilon):
+    """Normalize one image pixel by pixel."""
+
+    def mean(x, i, j):
+        half = window // 2
+        return x[max(i - half, 0) : i + half + 1, max(j - half, 0) : j + half + 1].mean()
+
+    height, width, _ = image.shape
+    pixels = [(i, j) for i in range(height) for j in range(width)]
+    centred, result = np.empty_like(image), np.empty_like(image)
+    for i, j in pixels:
+        centred[i, j] = image[i, j] - mean(image, i, j)
+    for i, j in pixels:
+        result[i, j] = centred[i, j] / np.sqrt(mean(centred**2, i, j) + epsilon**2)
+    return result
+
+
+@pytest.mark.parametrize("window", [3, 5, 9, 31])
+def test_contrast_is_normalized_by_the_window_within_the_image(window):
+    y = normalize_contrast(jnp.asarray(PHOTOS), window, 0.1)
+    for image, normalized in zip(PHOTOS, y, strict=True):
+        np.testing.assert_allclose(normalized, _expected_contrast(image, window, 0.1), atol=1e-5)
+
+
+def test_normalized_contrast_does_not_depend_on_the_light():
+    y = normalize_contrast(jnp.asarray(PHOTOS), 5, 0.0)
+    dim = normalize_contrast(jnp.asarray(0.3 * PHOTOS + 0.2), 5, 0.0)
+    np.testing.assert_allclose(dim, y, atol=1e-3)
+
+
+def test_less_contrast_than_noise_stays_small():
+    y = normalize_contrast(jnp.asarray(0.5 + 1e-4 * PHOTOS), 5, 0.03)
+    assert jnp.abs(y).max() < 0.01
+
+
+def test_the_normalized_contrast_of_a_constant_image_is_zero():
+    np.testing.assert_allclose(normalize_contrast(jnp.full((1, 8, 8, 1), 0.7)), 0, atol=1e-4)

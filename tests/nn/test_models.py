@@ -1,4 +1,7 @@
+"""Models have the layers, parameters and limits of the course, fused or not."""
+
 import functools
+from typing import get_args
 
 import chex
 import jax
@@ -7,12 +10,18 @@ import numpy as np
 import pytest
 
 from fidle_jax.errors import InputError
-from fidle_jax.nn import CNN, DNN, MODELS, make_model
+from fidle_jax.nn import CNN, DNN, MODELS, Compact, ModelName, layer_table, make_model
 
 KEY = jax.random.key(3)
-# Each program runs once or twice: compiling without optimization takes half the time.
+# Every function runs once or twice, so compile it without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(6, 28, 28, 1)), jnp.float32)
+SIGNS = jnp.asarray(np.random.default_rng(0).uniform(size=(6, 16, 16, 3)), jnp.float32)
+SMALL = Compact(classes=5, blocks=((4,), (6, 6)), hidden=8, dropout=(0.0, 0.0))
+
+
+def test_every_model_has_a_name_that_the_command_line_knows():
+    assert set(get_args(ModelName)) == set(MODELS)
 
 
 @functools.cache
@@ -33,7 +42,7 @@ def _logits_and_gradients(variables, x, fuse):
     return logits, pullback(logits)
 
 
-def test_fused_and_unfused_cnn_have_one_set_of_weights_logits_and_gradients():
+def test_fused_and_unfused_cnn_have_the_same_weights_logits_and_gradients():
     x = IMAGES.at[:, :, :6].set(0)  # the blank margin of a digit
     fused, unfused = (_logits_and_gradients(_variables(), x, fuse) for fuse in (True, False))
     chex.assert_shape(fused[0], (6, 10))
@@ -49,7 +58,7 @@ def test_fused_and_unfused_cnn_drop_the_same_values_in_training():
 
 
 @pytest.mark.parametrize("name", ["cnn", "dnn"])
-def test_an_examples_logits_in_training_follow_it_through_the_batch(name):
+def test_the_logits_of_an_example_in_training_do_not_depend_on_its_index_in_the_batch(name):
     index, order = jnp.arange(6), np.array([4, 2, 0, 5, 1, 3])
     whole = _train_logits(_variables(name), IMAGES, index, name=name)
     permuted = _train_logits(_variables(name), IMAGES[order], index[order], name=name)
@@ -58,23 +67,23 @@ def test_an_examples_logits_in_training_follow_it_through_the_batch(name):
     assert not np.allclose(other_masks, whole[order], atol=1e-3)
 
 
-def test_dropout_changes_with_the_key_in_training_and_is_absent_otherwise():
+def test_dropout_depends_on_the_key_in_training_and_is_inactive_otherwise():
     index = jnp.arange(6)
     one, other = (
         _train_logits(_variables(), IMAGES, index, jax.random.key(seed)) for seed in (0, 1)
     )
     assert not np.allclose(one, other, atol=1e-3)
-    logits = jit(CNN().apply)(_variables(), IMAGES)  # asks for no key
+    logits = jit(CNN().apply)(_variables(), IMAGES)  # without a key
     bare = jit(functools.partial(CNN(dropout=(0.0, 0.0, 0.0)).apply, train=True))
     chex.assert_trees_all_close(bare(_variables(), IMAGES), logits, atol=1e-5)
 
 
-def test_the_dnn_of_the_course_drops_nothing_even_in_training():
-    trained = DNN().apply(_variables("dnn"), IMAGES, train=True)  # asks for no key
+def test_the_dnn_of_the_course_has_no_dropout():
+    trained = DNN().apply(_variables("dnn"), IMAGES, train=True)  # without a key
     chex.assert_trees_all_close(trained, DNN().apply(_variables("dnn"), IMAGES), atol=1e-5)
 
 
-def test_the_method_of_the_convolutions_is_a_choice_that_leaves_the_logits_as_they_are():
+def test_the_method_of_the_convolutions_does_not_change_the_logits():
     xla, winograd = (
         jit(CNN(blocks=((4, 4),), dropout=(0.2, 0.5), fuse=fuse, method=method).init_with_output)(
             KEY, IMAGES[:, :12, :11]
@@ -98,8 +107,8 @@ def test_the_method_of_the_convolutions_is_a_choice_that_leaves_the_logits_as_th
             (48, 48, 3),
             1_792 + 36_928 + 73_856 + 147_584 + 295_168 + 590_080 + 2_097_664 + 22_059,
         ),
-        # 32·(1·25+1) + 64·(32·25+1) + 128·(64·25+1) + 512·(128·6·6+1) + 43·(512+1), and of each batch
-        # norm 2·c; beside them the running means and variances, which Keras counts too.
+        # 32·(1·25+1) + 64·(32·25+1) + 128·(64·25+1) + 512·(128·6·6+1) + 43·(512+1), and 2·c of each batch
+        # norm. Keras also counts the running means and variances.
         (
             "v3",
             (24, 24, 1),
@@ -126,25 +135,25 @@ def test_an_empty_batch_has_no_logits(name):
 
 @pytest.mark.parametrize("name", ["cnn", "dnn"])
 @pytest.mark.parametrize("image_shape", [(10, 10, 1), (11, 17, 3), (48, 48, 3)])
-def test_images_of_other_sizes_and_colours_and_other_numbers_of_classes_fit(name, image_shape):
+def test_models_accept_other_image_sizes_channels_and_numbers_of_classes(name, image_shape):
     model = make_model(name, 43, image_shape)
     x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     logits, _ = jax.eval_shape(model.init_with_output, KEY, x)
     assert logits.shape == (2, 43)
 
 
-def test_rates_given_stand_in_for_the_models_own():
+def test_given_dropout_rates_replace_those_of_the_model():
     assert make_model("cnn", 10, (28, 28, 1)).dropout == (0.2, 0.2, 0.5)
     assert make_model("cnn", 10, (28, 28, 1), [0, 0.1, 0.3]).dropout == (0, 0.1, 0.3)
     assert make_model("dnn", 10, (28, 28, 1), (0.1, 0.2)).dropout == (0.1, 0.2)
 
 
-def test_a_width_is_compacts_alone():
-    with pytest.raises(InputError, match="--width is 2; expected 1 with --model v1"):
+def test_only_compact_has_a_width():
+    with pytest.raises(InputError, match="--width is 2; it must be 1 with --model v1"):
         make_model("v1", 43, (24, 24, 1), width=2.0)
 
 
-def test_an_unknown_model_is_named_with_the_nearest():
+def test_an_unknown_model_is_named_with_the_closest():
     with pytest.raises(InputError, match="unknown model 'cmn'; did you mean cnn"):
         make_model("cmn", 10, (28, 28, 1))
 
@@ -174,7 +183,60 @@ def test_the_smallest_image_is_the_smallest_that_fits(name):
 @pytest.mark.parametrize(
     "rates", [(), (0.1,), (0.1, 0.1, 0.1, 0.1), (0.2, 0.2, 1.0), (-0.1, 0, 0), (float("nan"), 0, 0)]
 )
-def test_rates_of_the_wrong_number_or_size_are_named(rates):
+def test_dropout_rates_of_the_wrong_number_or_size_are_named(rates):
     with pytest.raises(InputError, match="does not fit the model 'cnn'; expected 3 rates") as error:
         make_model("cnn", 10, (28, 28, 1), rates)
     assert "\n" not in str(error.value)
+
+
+@functools.cache
+def _small_variables():
+    return jit(SMALL.init)(KEY, SIGNS)
+
+
+@functools.partial(jit, static_argnames="fuse")
+def _train_small(variables, x, index, fuse=True):
+    model = SMALL.clone(fuse=fuse)
+    return model.apply(variables, x, train=True, example_index=index, mutable=["batch_stats"])
+
+
+def test_fused_and_unfused_compact_have_the_same_weights_logits_and_statistics():
+    fused, unfused = (
+        _train_small(_small_variables(), SIGNS, jnp.arange(6), fuse) for fuse in (True, False)
+    )
+    chex.assert_shape(fused[0], (6, 5))
+    chex.assert_trees_all_close(fused, unfused, atol=1e-4, rtol=1e-4)
+
+
+def test_padding_does_not_change_the_logits_and_statistics_of_compact():
+    padded = jnp.concatenate([SIGNS, jnp.ones((2, 16, 16, 3))])
+    index = jnp.array([0, 1, 2, 3, 4, 5, -1, -1])
+    logits, changed = _train_small(_small_variables(), padded, index)
+    alone, expected = _train_small(_small_variables(), SIGNS, jnp.arange(6))
+    chex.assert_trees_all_close((logits[:6], changed), (alone, expected), atol=1e-4, rtol=1e-4)
+
+
+def test_a_convolution_of_compact_that_keeps_the_channels_is_residual():
+    variables = _small_variables()
+    silent = jax.tree.map(jnp.copy, variables)
+    for name in ("scale", "bias"):
+        silent["params"]["norm_3"][name] *= 0
+    look = jit(functools.partial(SMALL.apply, capture_intermediates=True))
+    _, layers = look(silent, SIGNS)
+    outputs = layers["intermediates"]
+    before = jax.nn.relu(outputs["norm_2"]["__call__"][0])
+    chex.assert_trees_all_close(outputs["flatten"]["__call__"][0], before.reshape(6, -1), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(24, 24, 1), (32, 32, 3), (48, 48, 3)])
+def test_compact_accepts_traffic_signs_of_every_size(shape):
+    rows = layer_table(make_model("compact", 43, shape), shape)
+    assert rows[-1].output_shape == (None, 43)
+    assert rows[0].formula.startswith(f"32·{shape[-1] + 1}·5·5 = ")
+
+
+def test_the_width_of_compact_multiplies_channels_and_neurons_but_not_classes():
+    rows = layer_table(make_model("compact", 43, (16, 16, 3), width=0.5), (16, 16, 3))
+    features = {row.name: row.output_shape[-1] for row in rows}
+    assert [features[f"conv_{name}"] for name in ("1_1", "2_1", "2_2", "3_1")] == [16, 32, 48, 64]
+    assert (features["dense_1"], features["dense_2"]) == (128, 43)

@@ -176,7 +176,7 @@ def test_kernels_are_in_the_order_of_the_network(make_run):
     run_dir = make_run()
     change(run_dir / "layers.npz", **{"kernel/a_last": np.ones((3, 3, 4, 4), np.float32)})
     layers = json.loads((run_dir / "model.json").read_text())["layers"]
-    change(run_dir / "model.json", layers=[*layers, layers[-1] | {"layer": "a_last (Conv)"}])
+    change(run_dir / "model.json", layers=[*layers, layers[-1] | {"name": "a_last"}])
     assert list(read_run(run_dir).kernels) == ["conv_1", "a_last"]
 
 
@@ -232,7 +232,7 @@ INCONSISTENT = {
     "model.json": [
         {"layers": 3},
         {"layers": [3]},
-        {"layers": [{"layer": "conv_1"}]},
+        {"layers": [{"name": "conv_1"}]},
         {"parameters": "many"},
         {"class_names": []},
         {"class_names": [1, 2, 3]},

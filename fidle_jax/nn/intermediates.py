@@ -1,0 +1,124 @@
+"""Kernels and feature maps of a network, and where the cells of a feature map lie in the image."""
+
+import functools
+import operator
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Float
+
+from fidle_jax.nn.layers import BatchNorm, Conv, MaxPool
+from fidle_jax.nn.table import layer_table
+
+
+class Intermediates(NamedTuple):
+    """Kernels and layer outputs of a network for one image.
+
+    Attributes:
+        kernels: Kernel of each convolution, by layer name.
+        maps: The input ("00 input") and the output of each layer ("01 conv_1"), without dropout layers.
+    """
+
+    kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]
+    maps: dict[str, np.ndarray]
+
+
+class Grid(NamedTuple):
+    """Positions of the cells of a feature map in the image, in pixels along both axes.
+
+    Attributes:
+        first: Centre of the receptive field of the first cell.
+        step: Distance between neighbouring cells.
+    """
+
+    first: float
+    step: float
+
+
+def unfused(model: nn.Module) -> nn.Module:
+    """Return the network with separate layers and XLA's convolutions, which compile quickly."""
+    changes: dict[str, Any] = {"fuse": False}
+    if hasattr(model, "method"):
+        changes["method"] = "xla"
+    return model.clone(**changes)
+
+
+def compute_intermediates(
+    model: nn.Module,
+    variables: dict[str, Any],
+    image: Float[Array | np.ndarray, "height width channel"],
+) -> Intermediates:
+    """Return the kernels of ``model`` and the output of each layer for an image from 0 to 1."""
+    # For a single image, compiling the network would take longer than running it uncompiled.
+    _, captured = unfused(model).apply(
+        variables, jnp.asarray(image)[None], capture_intermediates=True
+    )
+    kernels, maps = {}, {"00 input": np.asarray(image)}
+    height, width, channels = image.shape
+    for row in layer_table(model, (height, width, channels)):
+        if row.kind == Conv.__name__:
+            kernels[row.name] = np.asarray(_subtree(variables["params"], row.name)["kernel"])
+        if row.kind != "Dropout":
+            output = _subtree(captured["intermediates"], row.name)["__call__"][0][0]
+            maps[f"{len(maps):02d} {row.name}"] = np.asarray(output)
+    return Intermediates(kernels, maps)
+
+
+def last_feature_maps(
+    model: nn.Module, variables: dict[str, Any], image_shape: tuple[int, int, int]
+) -> str | None:
+    """Return the name of the last convolution, or None for a network without convolutions.
+
+    If that convolution has no bias, return the name of the batch norm after it. Only there is zero a
+    meaningful value.
+    """
+    rows = layer_table(model, image_shape)
+    convs = [i for i, row in enumerate(rows) if row.kind == Conv.__name__]
+    if not convs:
+        return None
+    name = rows[convs[-1]].name
+    if "bias" in _subtree(variables["params"], name):
+        return name
+    norms = [row.name for row in rows[convs[-1] :] if row.kind == BatchNorm.__name__]
+    return norms[0] if norms else name
+
+
+def feature_grid(model: nn.Module, image_shape: tuple[int, int, int], layer: str) -> Grid:
+    """Return the positions of the cells of ``layer``, given the convolutions and poolings before it."""
+    first, step, reached = 0.0, 1.0, False
+
+    def measure(call, args, kwargs, context):
+        nonlocal first, step, reached
+        module = context.module
+        if not reached and context.method_name == "__call__":
+            if isinstance(module, Conv) and module.padding == "valid":
+                first += step * (module.kernel_size[0] - 1) / 2
+            if isinstance(module, MaxPool):
+                first += step * (module.window - 1) / 2
+                step *= module.window
+            reached = "/".join(module.path) == layer
+        return call(*args, **kwargs)
+
+    def apply(images):
+        with nn.intercept_methods(measure):
+            return unfused(model).init_with_output(jax.random.key(0), images)
+
+    jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    return Grid(first, step)
+
+
+def resize_map(
+    values: Float[Array | np.ndarray, "row column"], grid: Grid, image_shape: tuple[int, int, int]
+) -> Float[Array, "height width"]:
+    """Interpolate a feature map linearly at each pixel. Pixels beyond the outer cells repeat them."""
+    positions = [(jnp.arange(size) - grid.first) / grid.step for size in image_shape[:2]]
+    return map_coordinates(values, jnp.meshgrid(*positions, indexing="ij"), order=1, mode="nearest")
+
+
+def _subtree(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return functools.reduce(operator.getitem, name.split("/"), tree)

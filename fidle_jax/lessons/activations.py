@@ -1,4 +1,4 @@
-"""The usual activations, their slopes, and where they saturate (Fidle, notebook ACTF1)."""
+"""Lesson: the usual activation functions, their derivatives, and where they saturate (Fidle, ACTF1)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,10 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from fidle_jax.lessons.figures import STYLES, finish, number, panels
+from fidle_jax.lessons.flags import Activations
+from fidle_jax.lessons.page import Lesson
+from fidle_jax.report.lesson import Table
+from fidle_jax.report.style import LINES, TEXT, legend_below, new_figure
+
+FLAT_COLOUR = "#ECE3D2"
 
 
 class Activation(NamedTuple):
-    """A function of one number, and how one writes it."""
+    """A scalar function and its formula."""
 
     function: Callable[[Float[Array, ""]], Float[Array, ""]]
     formula: str
@@ -30,35 +39,112 @@ ACTIVATIONS = {
     ),
 }
 
-# A layer whose slope is below this passes less than a twentieth of the gradient on.
+# A layer with a smaller slope passes on less than a twentieth of the gradient.
 FLAT = 0.05
 
 
 def values_and_slopes(
-    activation: Activation, x: Float[Array, " point"]
+    activation: Activation, x: Float[Array | np.ndarray, "point"]
 ) -> tuple[Float[Array, " point"], Float[Array, " point"]]:
-    """The activation at each point, and its derivative there, by `jax.grad`."""
+    """Return the activation at each point and its derivative, computed by `jax.grad`."""
     return jax.vmap(jax.value_and_grad(activation.function))(x)
 
 
-def flat_parts(
+def flat_intervals(
     x: Float[np.ndarray, "point"],
     slopes: Float[Array | np.ndarray, "point"],
-    least: float = FLAT,
+    threshold: float = FLAT,
 ) -> list[tuple[float, float]]:
-    """Where the slope is flatter than ``least``: the first and the last point of each such part.
+    """Return the intervals in which the absolute slope is below a threshold.
 
-    A single point is none: there a slope changes its sign.
+    A single point is not an interval: the slope changes its sign there.
 
     Args:
-        x: points in ascending order.
-        slopes: the derivative at each.
-        least: size of a slope that counts as one.
+        x: Points in ascending order.
+        slopes: Derivative at each point.
+        threshold: Upper limit of the absolute slope.
     """
-    flat = np.abs(np.asarray(slopes)) < least
+    flat = np.abs(np.asarray(slopes)) < threshold
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]])))
     return [
         (float(x[first]), float(x[last - 1]))
         for first, last in edges.reshape(-1, 2)
         if last - first > 1
     ]
+
+
+def teach(flags: Activations) -> Lesson:
+    """Create the lesson."""
+    x = np.linspace(-flags.span, flags.span, 10001, dtype=np.float32)
+    values, slopes = {}, {}
+    for name, activation in ACTIVATIONS.items():
+        values[name], slopes[name] = map(np.asarray, values_and_slopes(activation, x))
+    flat = {name: flat_intervals(x, slope) for name, slope in slopes.items()}
+    largest = {name: float(np.abs(slope).max()) for name, slope in slopes.items()}
+    rows = [
+        [name, ACTIVATIONS[name].formula, f"{largest[name]:.3g}", _where(flat[name], flags.span)]
+        for name in ACTIVATIONS
+    ]
+    remaining = largest["sigmoid"] ** flags.layers
+    return Lesson(
+        values={"flags": flags, "flat": FLAT, "largest": largest, "remaining": remaining},
+        shown={
+            "activations": activations_figure(x, values, slopes, flat),
+            "table": Table(
+                ["activation", "formula", "largest slope", "flat where x is"], rows, (0, 1, 3)
+            ),
+            "vanishing": gradient_figure(
+                {name: largest[name] for name in ("ReLU", "sigmoid")}, flags.layers
+            ),
+        },
+        numbers={"largest_slope": largest, "flat": flat, "gradient_after_sigmoids": remaining},
+        cover="activations",
+    )
+
+
+def _where(intervals: list[tuple[float, float]], span: float) -> str:
+    words = []
+    for low, high in intervals:
+        left, right = (number(round(value, 1)) for value in (low, high))
+        if low <= -span and high >= span:
+            words.append("anything")
+        elif low <= -span:
+            words.append(f"below {right}")
+        else:
+            words.append(f"above {left}" if high >= span else f"{left} to {right}")
+    return " or ".join(words) or "nowhere"
+
+
+def activations_figure(
+    x: Float[np.ndarray, " point"],
+    values: dict[str, Float[np.ndarray, " point"]],
+    slopes: dict[str, Float[np.ndarray, " point"]],
+    flat: dict[str, list[tuple[float, float]]],
+) -> Figure:
+    """Draw each activation with its derivative, and shade the intervals ``flat``."""
+    figure, grid = panels(len(values), 3, 2.6, sharex=True, sharey=True)
+    for axes, name in zip(grid, values, strict=True):
+        for low, high in flat[name]:
+            axes.axvspan(low, high, color=FLAT_COLOUR, linewidth=0, label="flat")
+        axes.axhline(0, color=LINES)
+        axes.axvline(0, color=LINES)
+        axes.plot(x, values[name], linewidth=2, label="activation", **STYLES[0])
+        axes.plot(x, slopes[name], linewidth=2, label="derivative", **STYLES[1])
+        axes.set(xlim=(x[0], x[-1]), ylim=(-1.4, 2.4), xticks=[x[0], 0, x[-1]])
+        finish(axes, name, grid=False)
+    legend_below(figure, columns=3)
+    return figure
+
+
+def gradient_figure(slopes: dict[str, float], layers: int) -> Figure:
+    """Draw the remaining share of a gradient after each of ``layers`` with the given slopes."""
+    figure = new_figure(height=3.6)
+    axes = figure.subplots()
+    depth = np.arange(layers + 1)
+    for (name, slope), style in zip(slopes.items(), STYLES, strict=False):
+        axes.plot(depth, slope**depth, linewidth=2, label=name, **style)
+    axes.set_yscale("log")
+    axes.locator_params("x", integer=True)
+    finish(axes, x="layers", y="share of the gradient")
+    axes.legend(fontsize=TEXT, frameon=False)
+    return figure

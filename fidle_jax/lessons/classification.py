@@ -1,80 +1,65 @@
-"""Classes told from the rows of a table: what thresholds do, and how sure one may be of a small test part."""
+"""Lesson: classify table rows, tumours with a sigmoid and digits with a softmax (Fidle, LOGR1)."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from scipy.special import expit, softmax
+from sklearn import metrics
 
-from fidle_jax.data.tables import DataTable, Parts, three_parts
-from fidle_jax.lessons.standardise import scale_of, standardise
-from fidle_jax.lessons.trial import Trial, trial
+from fidle_jax.data.tables import DataTable, Parts, load_table, three_parts
+from fidle_jax.lessons.figures import STYLES, finish, mean_and_std, panels
+from fidle_jax.lessons.flags import Classification
+from fidle_jax.lessons.page import Lesson
+from fidle_jax.lessons.tables import (
+    Trial,
+    curves_figure,
+    network_and_linear,
+    run_trial,
+    scale_of,
+    seeds_of,
+    spread_table,
+    standardise,
+)
+from fidle_jax.report.confusion import confusion_matrix
+from fidle_jax.report.lesson import Table
+from fidle_jax.report.scores import commonest_confusions, confusion_counts
+from fidle_jax.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    legend_below,
+    new_figure,
+)
+from fidle_jax.train.objectives import BINARY, CLASSES
 from fidle_jax.train.step import Task
 
-NETWORK, LINEAR, COMMONEST = "network", "no hidden layer", "always the commonest"
+NETWORK, LINEAR, COMMONEST = "network", "no hidden layer", "always the most frequent"
+QUICK_EPOCHS = 15
+COST = 10  # false alarms that are as bad as one missed malignant tumour
+PROBABILITIES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 
 
 class Comparison(NamedTuple):
-    """Several models on one split.
-
-    Attributes:
-        parts: the split.
-        labels: of the test part.
-        commonest: the class that training has most of.
-        trials: by model.
-    """
+    """Results of all models on one split: labels and logits of the test rows."""
 
     parts: Parts
     labels: Int[np.ndarray, " test"]
-    commonest: int
+    most_frequent: int
     trials: dict[str, Trial]
 
+    def logits(self, name: str = NETWORK) -> Float[np.ndarray, "test output"]:
+        """Return the logits of one model in double precision: fewer probabilities round to 0 or 1."""
+        return self.trials[name].outputs.astype(np.float64)
 
-class Decisions(NamedTuple):
-    """Examples counted by what they are and what they are taken for; "positive" is class 1."""
-
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    true_negatives: int
-
-    def precision(self) -> float:
-        """Share of those taken for positive that are; NaN where there are none."""
-        return _share(self.true_positives, self.true_positives + self.false_positives)
-
-    def recall(self) -> float:
-        """Share of the positive that are found; NaN where there are none."""
-        return _share(self.true_positives, self.true_positives + self.false_negatives)
-
-    def table(self) -> Int[np.ndarray, "2 2"]:
-        """The row is the true class, the column what was decided."""
-        return np.array(
-            [
-                [self.true_negatives, self.false_positives],
-                [self.false_negatives, self.true_positives],
-            ]
-        )
-
-
-class Ranking(NamedTuple):
-    """How well outputs sort the positive before the negative, whatever the threshold.
-
-    Attributes:
-        false_positive_rate: of each threshold, from the highest on: the axes of the ROC curve.
-        true_positive_rate: the same.
-        auc: the area below it: how often a positive example is above a negative one.
-        precision: of each threshold from the lowest on, and after the last 1.
-        recall: the same, and after the last 0.
-        thresholds: of these two, as outputs: logits where outputs are logits.
-        average_precision: the precision where each positive example is found, on average.
-    """
-
-    false_positive_rate: Float[np.ndarray, " point"]
-    true_positive_rate: Float[np.ndarray, " point"]
-    auc: float
-    precision: Float[np.ndarray, " place"]
-    recall: Float[np.ndarray, " place"]
-    thresholds: Float[np.ndarray, " threshold"]
-    average_precision: float
+    def predicted(self, name: str = NETWORK) -> Int[np.ndarray, " test"]:
+        """Return the predicted classes. Class 1 of two is predicted if its logit is above 0."""
+        logits = self.logits(name)
+        return (logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(axis=1)
 
 
 def compare(
@@ -86,117 +71,293 @@ def compare(
     seed: int,
     divisor: float | None = None,
 ) -> Comparison:
-    """Each task's network on the split of ``seed``.
+    """Train a network for each task, on the split of ``seed``.
 
-    Features are divided by ``divisor``, for those that have one unit, or else standardised by the
-    training part.
+    Features are divided by ``divisor``, or standardised by default.
     """
     parts = three_parts(table, seed)
     if divisor is None:
         features = standardise(table.features, scale_of(table.features[parts.train]))
     else:
         features = table.features / np.float32(divisor)
-    how = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+    options = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
     trials = {
-        name: trial(task, features, table.targets, parts, **how) for name, task in tasks.items()
+        name: run_trial(task, features, table.targets, parts, **options)
+        for name, task in tasks.items()
     }
-    commonest = int(np.bincount(table.targets[parts.train]).argmax())
-    return Comparison(parts, table.targets[parts.test], commonest, trials)
+    most_frequent = int(np.bincount(table.targets[parts.train]).argmax())
+    return Comparison(parts, table.targets[parts.test], most_frequent, trials)
 
 
-def sigmoid(logits: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Probabilities of class 1, in double precision: none is rounded to 0 or 1 that need not be."""
-    from scipy.special import expit
-
-    return expit(np.asarray(logits, np.float64))
-
-
-def softmax(logits: Float[np.ndarray, "example class"]) -> Float[np.ndarray, "example class"]:
-    """Probabilities of the classes, in double precision."""
-    from scipy.special import softmax
-
-    return softmax(np.asarray(logits, np.float64), axis=1)
-
-
-def taken_for(outputs: Float[np.ndarray, "example output"]) -> Int[np.ndarray, " example"]:
-    """The class of each example: of one logit 1 where it is above 0, of several the highest's."""
-    if outputs.shape[1] == 1:
-        return (outputs[:, 0] > 0).astype(int)
-    return outputs.argmax(axis=1)
-
-
-def shares_right(compared: list[Comparison]) -> dict[str, Float[np.ndarray, " split"]]:
-    """By model the share of each split's test part that is classified right; first `COMMONEST`'s."""
-    right = {COMMONEST: [(each.labels == each.commonest).mean() for each in compared]}
+def accuracies(compared: list[Comparison]) -> dict[str, Float[np.ndarray, " split"]]:
+    """Return the test accuracy of each split by model, beginning with the most frequent class."""
+    found = {COMMONEST: [(each.labels == each.most_frequent).mean() for each in compared]}
     for name in compared[0].trials:
-        right[name] = [
-            (taken_for(each.trials[name].outputs) == each.labels).mean() for each in compared
-        ]
-    return {name: np.array(each) for name, each in right.items()}
+        found[name] = [(each.predicted(name) == each.labels).mean() for each in compared]
+    return {name: np.array(each) for name, each in found.items()}
 
 
-def telling_examples(
-    labels: Int[np.ndarray, " example"],
-    probabilities: Float[np.ndarray, "example class"],
-    each: int,
-) -> Int[np.ndarray, " place"]:
-    """Places of ``each`` of three kinds, no example twice.
+def optimal_threshold(cost: float) -> float:
+    """Return the probability from which on an alarm is cheaper, if a miss costs ``cost`` false alarms.
 
-    First those whose true class has the least probability, then of the others those whose likeliest
-    class has the least, last those whose likeliest has the most.
-    """
-    of_true = probabilities[np.arange(len(labels)), labels]
-    missed = np.argsort(of_true, kind="stable")[:each]
-    surest = np.argsort(probabilities.max(axis=1), kind="stable")
-    surest = surest[~np.isin(surest, missed)]
-    return np.concatenate([missed, surest[:each], surest[each:][-each:]])
-
-
-def decide(
-    labels: Int[np.ndarray, " example"],
-    probabilities: Float[np.ndarray, " example"],
-    threshold: float = 0.5,
-) -> Decisions:
-    """The counts where what is above ``threshold`` is taken for positive."""
-    taken, positive = probabilities > threshold, labels > 0
-    return Decisions(
-        true_positives=int((taken & positive).sum()),
-        false_positives=int((taken & ~positive).sum()),
-        false_negatives=int((~taken & positive).sum()),
-        true_negatives=int((~taken & ~positive).sum()),
-    )
-
-
-def cheapest_threshold(cost: float) -> float:
-    """Where a missed positive costs as much as ``cost`` false alarms, and probabilities are true.
-
-    To call an example of probability p positive costs 1 - p on average, to call it negative p · cost;
-    the two are equal at p = 1 / (1 + cost).
+    For probability p, an alarm costs 1 - p on average and no alarm costs p · cost. The two are equal at
+    p = 1 / (1 + cost).
     """
     return 1 / (1 + cost)
 
 
-def ranking(labels: Int[np.ndarray, " example"], outputs: Float[np.ndarray, " example"]) -> Ranking:
-    """The curves of all thresholds; there must be examples of both classes."""
-    from sklearn import metrics
+def counts_at(compared: Comparison, threshold: float) -> Int[np.ndarray, "2 2"]:
+    """Return the confusion matrix of two classes. Rows are true classes, columns are predictions."""
+    positive = expit(compared.logits()[:, 0]) > threshold
+    return metrics.confusion_matrix(compared.labels, positive, labels=[0, 1])
 
-    false_positive_rate, true_positive_rate, _ = metrics.roc_curve(labels, outputs)
-    precision, recall, thresholds = metrics.precision_recall_curve(labels, outputs)
-    return Ranking(
-        false_positive_rate,
-        true_positive_rate,
-        float(metrics.roc_auc_score(labels, outputs)),
-        precision,
-        recall,
-        thresholds,
-        float(metrics.average_precision_score(labels, outputs)),
-    )
+
+def instructive_examples(
+    labels: Int[np.ndarray, " example"],
+    probabilities: Float[np.ndarray, "example class"],
+    count: int,
+) -> Int[np.ndarray, " found"]:
+    """Return the indices of three groups of ``count`` examples each, without repetition.
+
+    The groups: lowest probability of the true class; then lowest and highest maximal probability.
+    """
+    of_label = probabilities[np.arange(len(labels)), labels]
+    missed = np.argsort(of_label, kind="stable")[:count]
+    others = np.argsort(probabilities.max(axis=1), kind="stable")
+    others = others[~np.isin(others, missed)]
+    return np.concatenate([missed, others[:count], others[count:][-count:]])
 
 
 def standard_error(share: float, examples: int) -> float:
-    """Of a share that was counted on so many independent examples: that of the binomial distribution."""
+    """Return the binomial standard error of a share of independent examples."""
     return (share * (1 - share) / examples) ** 0.5
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def teach(flags: Classification) -> Lesson:
+    """Create the lesson."""
+    epochs = min(flags.epochs, QUICK_EPOCHS) if flags.quick else flags.epochs
+
+    def compare_all(table, objective, outputs, divisor=None):
+        pair = network_and_linear((64,), outputs, flags.learning_rate, objective)
+        tasks = dict(zip((NETWORK, LINEAR), pair, strict=True))
+        options = {"epochs": epochs, "batch_size": flags.batch_size, "divisor": divisor}
+        return [compare(table, tasks, seed=seed, **options) for seed in seeds_of(flags)]
+
+    cancer, digits = load_table("cancer"), load_table("digits")
+    tumours, images = compare_all(cancer, BINARY, 1), compare_all(digits, CLASSES, 10, 16)
+    tumour, image = tumours[0], images[0]
+    accuracy = {"tumours": accuracies(tumours), "digits": accuracies(images)}
+    thresholds = {0.5: [], optimal_threshold(COST): []}
+    for threshold, counts in thresholds.items():
+        counts.extend(counts_at(each, threshold) for each in tumours)
+    (_, false_alarms), (missed, found) = thresholds[0.5][0]
+    auc, average_precision = (
+        {
+            name: float(score(tumour.labels, each.outputs[:, 0]))
+            for name, each in tumour.trials.items()
+        }
+        for score in (metrics.roc_auc_score, metrics.average_precision_score)
+    )
+    probabilities = softmax(image.logits(), axis=1)
+    shown = instructive_examples(image.labels, probabilities, 2)
+    confusions = [confusion_counts(each.labels, each.predicted(), 10) for each in images]
+    gains = [
+        mean_and_std(100 * (each[NETWORK] - each[LINEAR]), sign="+") for each in accuracy.values()
+    ]
+    return Lesson(
+        values={
+            "told": [_percent(accuracy[k][NETWORK][0], len(each.labels))
+                     for k, each in zip(accuracy, (tumour, image), strict=True)],
+            "missed": missed,
+            "false_alarms": false_alarms,
+            "positives": missed + found,
+            "auc": auc[NETWORK],
+            "recall": found / (missed + found),
+            "precision": found / (found + false_alarms),
+            "total": [len(cancer.targets), len(digits.targets)],
+            "per_class": np.bincount(cancer.targets),
+            "columns": len(cancer.feature_names),
+            "parts": {name: len(rows) for name, rows in tumour.parts._asdict().items()},
+            "benign": 100 * accuracy["tumours"][COMMONEST][0],
+            "best": [each.trials[NETWORK].best_epoch for each in (tumour, image)],
+            "cost": COST,
+            "threshold": optimal_threshold(COST),
+            "splits": len(tumours),
+            "tested": sum(len(each.labels) for each in images),
+            "gains": gains,
+        },
+        shown={
+            "tumours_curves": curves_figure(
+                tumour.trials[NETWORK], "binary cross-entropy", "accuracy"
+            ),
+            "tumours_accuracy": _accuracy_table("tumours", accuracy["tumours"], tumour),
+            "roc": roc_figure(tumour),
+            "thresholds": threshold_figure(
+                tumour.labels, expit(tumour.logits()[:, 0]), list(thresholds)
+            ),
+            "decisions": counts_figure(
+                {f"threshold {each:.2g}": counts[0] for each, counts in thresholds.items()},
+                cancer.class_names,
+            ),
+            "costs": _cost_table(thresholds),
+            "digits_accuracy": _accuracy_table("digits", accuracy["digits"], image),
+            "digits": probabilities_figure(
+                digits.features[image.parts.test][shown].reshape(-1, 8, 8),
+                probabilities[shown],
+                image.labels[shown],
+                digits.class_names,
+            ),
+            "confusion": confusion_matrix(confusions[0], list(digits.class_names)),
+            "confusions": Table(
+                ["digit", "predicted", f"times, {len(images)} splits"],
+                [
+                    [digits.class_names[i], digits.class_names[j], str(count)]
+                    for i, j, count in commonest_confusions(sum(confusions), 5)
+                ],
+            ),
+            "splits": spread_table(
+                "accuracy, %",
+                {f"{k}: {name}": 100 * v for k, each in accuracy.items() for name, v in each.items()},
+                digits=1,
+            ),
+        },
+        numbers={
+            "accuracy_by_split": {
+                k: {name: v.tolist() for name, v in each.items()} for k, each in accuracy.items()
+            },
+            "auc": auc,
+            "average_precision": average_precision,
+            "decisions": {
+                "true_positives": int(found),
+                "false_positives": int(false_alarms),
+                "false_negatives": int(missed),
+                "true_negatives": int(thresholds[0.5][0][0, 0]),
+            },
+        },
+        cover="roc",
+    )  # fmt: skip
+
+
+def _percent(share: float, examples: int) -> str:
+    return f"{100 * share:.1f} ± {100 * standard_error(share, examples):.1f} %"
+
+
+def _accuracy_table(
+    rows: str, accuracy: dict[str, Float[np.ndarray, " split"]], compared: Comparison
+) -> Table:
+    tested = len(compared.labels)
+    # The splits are stratified, so the accuracy of the most frequent class has no random error.
+    cells = [
+        [name, f"{100 * each[0]:.1f} %" if name == COMMONEST else _percent(each[0], tested)]
+        for name, each in accuracy.items()
+    ]
+    return Table([f"{tested} test {rows}", "accuracy"], cells)
+
+
+def _cost_table(thresholds: dict[float, list[Int[np.ndarray, "2 2"]]]) -> Table:
+    rows = []
+    for threshold, counts in thresholds.items():
+        missed, alarms = (np.array([each[i] for each in counts]) for i in ((1, 0), (0, 1)))
+        spread = [mean_and_std(each) for each in (missed, alarms, COST * missed + alarms)]
+        rows.append([f"{threshold:.2g}", str(missed[0]), str(alarms[0]), *spread])
+    splits = f"{len(counts)} splits"
+    head = ["threshold", "missed", "false alarms", f"missed, {splits}", f"false alarms, {splits}"]
+    return Table([*head, f"{COST} · missed + false alarms"], rows)
+
+
+def roc_figure(compared: Comparison) -> Figure:
+    """Draw the ROC curves and the precision-recall curves, and mark the network's threshold of 0.5."""
+    figure, row = panels(2, 2, height=3.8, extra=0)
+    (_, false_alarms), (missed, found) = counts = counts_at(compared, 0.5)
+    recall = found / (missed + found)
+    marks = (false_alarms / counts[0].sum(), recall), (recall, found / (found + false_alarms))
+    row[0].plot([0, 1], [0, 1], ":", color=GREY)
+    row[0].text(0.47, 0.4, "by chance", fontsize=SMALL, color=GREY)
+    for (name, trial), style in zip(compared.trials.items(), STYLES, strict=False):
+        data = compared.labels, trial.outputs[:, 0]
+        auc, ap = metrics.roc_auc_score(*data), metrics.average_precision_score(*data)
+        x, y, _ = metrics.roc_curve(*data)
+        row[0].plot(x, y, linewidth=2, label=f"{name}, AUC {auc:.3f}", **style)
+        precision, recalls, _ = metrics.precision_recall_curve(*data)
+        row[1].plot(recalls, precision, linewidth=2, label=f"{name}, AP {ap:.3f}", **style)
+    labels = ("false positive rate", "true positive rate (recall)"), ("recall", "precision")
+    for axes, mark, (x, y) in zip(row, marks, labels, strict=True):
+        axes.plot(*mark, "o", color=GREEN, markersize=9)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.legend(fontsize=SMALL, frameon=False, loc="lower right")
+        finish(axes, x=x, y=y)
+    return figure
+
+
+def threshold_figure(
+    labels: Int[np.ndarray, " example"],
+    probabilities: Float[np.ndarray, " example"],
+    marked: list[float],
+) -> Figure:
+    """Draw precision and recall against the threshold, on an axis that is linear in the log-odds."""
+    precision, recall, thresholds = metrics.precision_recall_curve(labels, probabilities)
+    figure = new_figure(height=4.2)
+    axes = figure.subplots()
+    # The axis cannot show 0 and 1. Between two thresholds, the curves have the values of the upper one.
+    x = np.clip([0, *thresholds, 1], 1e-12, 1 - 1e-12)
+    for name, y, style in zip(("precision", "recall"), (precision, recall), STYLES, strict=False):
+        axes.plot(x, [y[0], *y], label=name, drawstyle="steps-pre", linewidth=2, **style)
+    for threshold, linestyle in zip(marked, (":", "-."), strict=True):
+        label = f"threshold {threshold:.2g}"
+        axes.axvline(threshold, color=GREEN, linestyle=linestyle, linewidth=1.8, label=label)
+    axes.set_xscale("logit")
+    axes.set_xlim(PROBABILITIES[0] / 2, 1 - PROBABILITIES[0] / 2)
+    axes.set_xticks(PROBABILITIES, [f"{each:g}" for each in PROBABILITIES])
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(top=1.01)
+    finish(axes, x="threshold: predict malignant from this probability on")
+    legend_below(figure, columns=2)
+    return figure
+
+
+def counts_figure(
+    counts: dict[str, Int[np.ndarray, "2 2"]], class_names: tuple[str, ...]
+) -> Figure:
+    """Draw confusion matrices of two classes side by side. The colours show errors only."""
+    figure, row = panels(len(counts), len(counts), height=3.7, extra=0)
+    most = max(int(each[0, 1] + each[1, 0]) for each in counts.values())
+    for axes, (title, each) in zip(row, counts.items(), strict=True):
+        correct = np.eye(2, dtype=bool)
+        axes.imshow(np.where(correct, 1, np.nan), cmap="Blues", vmin=0, vmax=6)
+        shades = np.where(correct, np.nan, each)
+        axes.imshow(shades, cmap="Oranges", vmin=-max(most, 1) / 4, vmax=1.5 * max(most, 1))
+        for (i, j), count in np.ndenumerate(each):
+            axes.text(j, i, str(count), ha="center", va="center", fontsize=TEXT + 6)
+        axes.set_xticks([0, 1], class_names)
+        axes.set_yticks([0, 1], class_names, rotation=90, va="center")
+        finish(axes, title, "predicted", "true class" if axes is row[0] else "", grid=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def probabilities_figure(
+    images: Float[np.ndarray, "example height width"],
+    probabilities: Float[np.ndarray, "example class"],
+    labels: Int[np.ndarray, " example"],
+    class_names: tuple[str, ...],
+) -> Figure:
+    """Draw each image with its class probabilities. The true class is blue, an error is hatched."""
+    figure, grid = panels(2 * len(images), 4, 1.9, 0.3, width_ratios=[1, 2.2, 1, 2.2])
+    shown = zip(grid[::2], grid[1::2], images, probabilities, labels, strict=True)
+    for picture, axes, image, chances, label in shown:
+        picture.imshow(image, cmap="Greys")
+        picture.set(xticks=[], yticks=[])
+        predicted = int(chances.argmax())
+        colours = [GREY] * len(chances)
+        colours[predicted], colours[label] = VERMILLION, BLUE
+        hatches = ["//" if colour == VERMILLION else "" for colour in colours]
+        options = {"color": colours, "hatch": hatches, "edgecolor": "white", "linewidth": 0}
+        axes.bar(class_names, chances, **options)
+        title = f"{class_names[label]}, predicted {class_names[predicted]} ({100 * chances.max():.0f} %)"
+        axes.set_title(title, fontsize=SMALL + 1)
+        axes.set_ylim(0, 1.02)
+        axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
+        axes.tick_params(labelsize=SMALL)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

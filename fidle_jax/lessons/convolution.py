@@ -1,23 +1,33 @@
-"""Convolution window by window, in any number of dimensions, and classic kernels (Fidle, sequence 2)."""
+"""Lesson: convolution window by window in 1 to 3 dimensions, image sizes, and costs (Fidle, sequence 2)."""
 
+import importlib.resources
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jaxtyping import Float
+from PIL import Image
 
+from fidle_jax.data.sample import load_sample
+from fidle_jax.errors import InputError
 from fidle_jax.kernels import avg_pool, conv, max_pool
+from fidle_jax.kernels.windows import resolve_windows
+from fidle_jax.lessons import convolution_figures as figures
+from fidle_jax.lessons.figures import number
+from fidle_jax.lessons.flags import Convolution
+from fidle_jax.lessons.page import Frames, Lesson
+from fidle_jax.nn import CNN, layer_table
+from fidle_jax.report.lesson import Table
 
-# The kernel and the first three sums, 10, 11 and 12, are the slides'; the image was made to give them.
+# The kernel and the first three sums, 10, 11 and 12, are those of the slides.
 IMAGE = np.array(
     [[1, 2, 3, 2, 1], [1, 2, 3, 4, 5], [1, 2, 3, 2, 1], [5, 4, 3, 2, 1], [1, 2, 3, 2, 1]],
     np.float32,
 )
 KERNEL = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]], np.float32)
-
 SIGNAL = np.array([1, 1, 1, 5, 5, 5, 2, 2], np.float32)
 SIGNAL_KERNEL = np.array([-1, 0, 1], np.float32)
-
 CUBE = np.array(
     [
         [[1, 2, 1], [0, 3, 1], [2, 1, 0]],
@@ -27,10 +37,7 @@ CUBE = np.array(
     np.float32,
 )
 CUBE_KERNEL = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]]], np.float32)
-
 POOLED = np.array([[1, 3, 2, 1], [4, 2, 0, 5], [6, 1, 1, 2], [0, 2, 3, 2]], np.float32)
-
-# Sobel and Feldman's kernels of 1968; the others are those of any textbook of image processing.
 KERNELS = {
     name: np.array(rows, np.float32)
     for name, rows in {
@@ -45,16 +52,16 @@ KERNELS = {
 
 
 class Step(NamedTuple):
-    """One place of the window.
+    """One position of the window.
 
     Attributes:
-        place: of the window's first value in the image, and of its sum in the result.
-        values: of the image under the window.
-        products: each of them times the kernel's value there.
-        total: the sum of the products.
+        start: Index of the window's first value in the image, and of the sum in the result.
+        values: Values of the image in the window.
+        products: Values times kernel.
+        total: Sum of the products.
     """
 
-    place: tuple[int, ...]
+    start: tuple[int, ...]
     values: Float[np.ndarray, "*window"]
     products: Float[np.ndarray, "*window"]
     total: float
@@ -63,43 +70,237 @@ class Step(NamedTuple):
 def convolve(
     image: Float[np.ndarray, "*spatial"], kernel: Float[np.ndarray, "*window"], method: str = "auto"
 ) -> Float[np.ndarray, "*count"]:
-    """`fidle_jax.kernels.conv` of one plane by one kernel, stride 1, without padding.
+    """Convolve one channel with one kernel, with stride 1 and without padding.
 
     Raises:
-        ValueError: an image smaller than the kernel, or of another number of axes.
+        ValueError: The image is smaller than the kernel, or has another number of axes.
     """
     x, w = jnp.asarray(image)[None, ..., None], jnp.asarray(kernel)[..., None, None]
     return np.asarray(conv(x, w, method=method))[0, ..., 0]
 
 
 def pool(image: Float[np.ndarray, "*spatial"]) -> Float[np.ndarray, "*count"]:
-    """`fidle_jax.kernels.max_pool` of one plane, windows of 2 along each axis, stride 2."""
+    """Max-pool one channel, with size and stride 2."""
     return np.asarray(max_pool(jnp.asarray(image)[None, ..., None]))[0, ..., 0]
 
 
 def halve(image: Float[np.ndarray, "*spatial"]) -> Float[np.ndarray, "*count"]:
-    """The image at half its size, the mean of each 2x2."""
+    """Reduce an image to half its size with 2x2 means."""
     return np.asarray(avg_pool(jnp.asarray(image)[None, ..., None]))[0, ..., 0]
 
 
 def window_steps(
     image: Float[np.ndarray, "*spatial"], kernel: Float[np.ndarray, "*window"]
 ) -> list[Step]:
-    """What a convolution of stride 1 without padding does at each place, the last axis fastest.
+    """Return each step of `convolve`. The last index changes fastest.
 
     Raises:
-        ValueError: as `convolve`.
+        ValueError: As in `convolve`.
     """
     totals = convolve(image, kernel, method="reference")
     steps = []
-    for place in np.ndindex(totals.shape):
-        values = image[
-            tuple(slice(start, start + k) for start, k in zip(place, kernel.shape, strict=True))
-        ]
-        steps.append(Step(place, values, values * kernel, float(totals[place])))
+    for start in np.ndindex(totals.shape):
+        window = tuple(slice(i, i + k) for i, k in zip(start, kernel.shape, strict=True))
+        steps.append(Step(start, image[window], image[window] * kernel, float(totals[start])))
     return steps
 
 
 def is_signed(kernel: Float[np.ndarray, "*window"]) -> bool:
-    """Whether the kernel's values sum up to zero: what it gives lies on both sides of zero."""
+    """Return whether the values of the kernel sum to zero. Its results then have both signs."""
     return bool(abs(kernel.sum()) < 1e-6)
+
+
+class Costs(NamedTuple):
+    """Parameters of a layer, and multiplications for one image."""
+
+    params: int
+    multiplications: int
+
+
+class ConvLayer(NamedTuple):
+    """A convolutional layer with square kernels, stride 1, and no padding."""
+
+    height: int
+    width: int
+    planes: int
+    kernels: int
+    kernel_size: int
+
+    @property
+    def inputs(self) -> int:
+        """Number of input values."""
+        return self.height * self.width * self.planes
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the output. ValueError if the kernel is too large."""
+        height, width = resolve_windows((self.height, self.width), self.kernel_size).count
+        return height, width, self.kernels
+
+    @property
+    def outputs(self) -> int:
+        """Number of output values."""
+        height, width, planes = self.output_shape
+        return height * width * planes
+
+
+# The convolutional layers of the course's CNN.
+FIRST = ConvLayer(28, 28, planes=1, kernels=8, kernel_size=3)
+SECOND = ConvLayer(13, 13, planes=8, kernels=16, kernel_size=3)
+
+
+def conv_params(planes: int, kernels: int, kx: int, ky: int) -> int:
+    """Return m(n·kx·ky + 1) for m kernels over n channels: each has its weights and one bias."""
+    return kernels * (planes * kx * ky + 1)
+
+
+def dense_params(inputs: int, neurons: int) -> int:
+    """Return n(m + 1) for n neurons with m inputs: each has one weight per input and one bias."""
+    return neurons * (inputs + 1)
+
+
+def conv_costs(layer: ConvLayer) -> Costs:
+    """Return the costs of the layer. An output needs one product per window value and channel."""
+    k = layer.kernel_size
+    params = conv_params(layer.planes, layer.kernels, k, k)
+    return Costs(params, layer.outputs * layer.planes * k * k)
+
+
+def dense_costs(layer: ConvLayer) -> Costs:
+    """Return the costs of a dense layer with the same numbers of inputs and outputs."""
+    return Costs(dense_params(layer.inputs, layer.outputs), layer.outputs * layer.inputs)
+
+
+class Stage(NamedTuple):
+    """A layer that changes the shape of its input: its name, output shape and parameters."""
+
+    layer: str
+    shape: tuple[int, ...]
+    params: int
+
+
+def stages(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Stage]:
+    """Return the stages of an image on its way through the model, starting with the image."""
+    passed = [Stage("image", image_shape, 0)]
+    for row in layer_table(model, image_shape):
+        if (shape := row.output_shape[1:]) != passed[-1].shape:
+            passed.append(Stage(row.layer.split()[0], shape, row.parameters))
+    return passed
+
+
+def load_digit() -> Float[np.ndarray, "height width"]:
+    """Return a 5 of the embedded MNIST sample, with values from 0 to 1."""
+    split = load_sample(0).read("train")
+    return split.images[split.labels == 5][0, :, :, 0].astype("float32") / 255
+
+
+def load_photograph() -> Float[np.ndarray, "height width"]:
+    """Return the head and the camera of scikit-image's cameraman at half size, from 0 to 1."""
+    path = importlib.resources.files("skimage").joinpath("data", "camera.png")
+    try:
+        with path.open("rb") as file, Image.open(file) as photograph:
+            values = np.asarray(photograph.convert("L"), np.float32) / 255
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error}); reinstall scikit-image") from None
+    return halve(values[50:306, 130:386])
+
+
+def teach(flags: Convolution) -> Lesson:
+    """Create the lesson. Raise InputError if the photograph is missing."""
+    steps, cube_steps = window_steps(IMAGE, KERNEL), window_steps(CUBE, CUBE_KERNEL)
+    passed = stages(CNN(), (28, 28, 1))
+    asked = ConvLayer(flags.height, flags.width, flags.planes, flags.kernels, flags.kernel_size)
+    layers = {_text(each): each for each in (FIRST, SECOND, asked)}
+    convolution = {name: conv_costs(each) for name, each in layers.items()}
+    dense = {name: dense_costs(each) for name, each in layers.items()}
+    signed = [name for name, kernel in KERNELS.items() if is_signed(kernel)]
+    effects = [
+        {name: convolve(image, kernel) for name, kernel in KERNELS.items()}
+        for image in (load_digit(), load_photograph())
+    ]
+    layouts = [(3, "valid", 1), (3, "valid", 2), (3, "same", 1), (3, "same", 2), (5, "valid", 1)]
+    return Lesson(
+        values={
+            "first_row": ", ".join(number(step.total) for step in steps if step.start[0] == 0),
+            "sides": ", ".join(str(each.shape[0]) for each in passed[1:] if len(each.shape) == 3),
+            "parameters": sum(each.params for each in passed),
+            "first": conv_costs(FIRST).params,
+            "first_dense": dense_costs(FIRST).params,
+            "gigabytes": 4 * dense_costs(asked).params / 1e9,
+        },
+        shown={
+            "principle": Frames(
+                figures.plane_slides(IMAGE, KERNEL, steps), _labels(steps), seconds=1.6
+            ),
+            "signal": figures.signal_figure(
+                SIGNAL, SIGNAL_KERNEL, window_steps(SIGNAL, SIGNAL_KERNEL)
+            ),
+            "cube": Frames(
+                figures.cube_slides(CUBE, CUBE_KERNEL, cube_steps), _labels(cube_steps), seconds=1.6
+            ),
+            "sizes": figures.layouts_figure([*layouts, (2, "pooling", 2)]),
+            "pooling": figures.pooling_figure(POOLED, pool(POOLED)),
+            "chain": figures.chain_figure(passed),
+            "stages": Table(
+                ["layer", "output shape", "parameters"],
+                [
+                    [layer, "×".join(map(str, shape)), f"{params:,}" if params else "–"]
+                    for layer, shape, params in passed
+                ]
+                + [["total", "", f"{sum(each.params for each in passed):,}"]],
+            ),
+            "kernels": figures.kernels_figure(KERNELS),
+            "digit": figures.effects_figure(effects[0], signed),
+            "photograph": figures.effects_figure(effects[1], signed),
+            "parameters": Table(
+                ["parameters", "convolution", "dense"],
+                [
+                    [
+                        name,
+                        f"{each.kernels:,}·({each.planes:,}·{each.kernel_size}·{each.kernel_size} + 1) "
+                        f"= {convolution[name].params:,}",
+                        f"{each.outputs:,}·({each.inputs:,} + 1) = {dense[name].params:,}",
+                    ]
+                    for name, each in layers.items()
+                ],
+            ),
+            "costs": figures.costs_figure(
+                {name: (convolution[name].params, dense[name].params) for name in layers}
+            ),
+            "multiplications": Table(
+                ["multiplications", "convolution", "dense", "ratio"],
+                [
+                    [
+                        name,
+                        f"{few:,}",
+                        f"{many:,}",
+                        f"{many / few:,.{0 if many >= 10 * few else 1}f}",
+                    ]
+                    for name, (_, few), (_, many) in zip(
+                        layers, convolution.values(), dense.values(), strict=True
+                    )
+                ],
+            ),
+        },
+        numbers={
+            "sums": [step.total for step in steps],
+            "stages": [each._asdict() for each in passed],
+            "parameters": sum(each.params for each in passed),
+            "layers": [
+                each._asdict()
+                | {"output_shape": each.output_shape}
+                | {"convolution": convolution[name]._asdict(), "dense": dense[name]._asdict()}
+                for name, each in layers.items()
+            ],
+        },
+        cover="principle",
+    )
+
+
+def _labels(steps: list[Step]) -> list[str]:
+    return [f"window {i} of {len(steps)}: {step.total:g}" for i, step in enumerate(steps, 1)]
+
+
+def _text(layer: ConvLayer) -> str:
+    height, width, planes, kernels, k = layer
+    return f"{height}×{width}×{planes} to {kernels} kernel{'s' * (kernels > 1)} of {k}×{k}"

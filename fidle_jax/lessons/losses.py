@@ -1,13 +1,12 @@
-"""The losses as the course writes them, of probabilities, beside those of logits (Fidle, slides on losses).
+"""Lesson: the losses as the course writes them, of probabilities, and losses of logits.
 
-All of it in float32, as a network computes it: the formulas of probabilities have no answer where a
-probability is rounded to 0 or 1.
+Everything is computed in float32, as in training: the formulas of probabilities fail if a probability is
+rounded to 0 or 1.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +14,33 @@ import numpy as np
 import optax
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from fidle_jax.lessons.figures import STYLES, finish, number, panels
+from fidle_jax.lessons.flags import Losses
+from fidle_jax.lessons.page import Lesson
+from fidle_jax.report.lesson import Table
+from fidle_jax.report.style import BLUE, GREY, SMALL, VERMILLION, legend_below
+
+FORMULAS = [
+    ["binary cross-entropy", "yes or no", "sigmoid", "−1/n Σ [y ln p + (1 − y) ln(1 − p)]"],
+    ["categorical cross-entropy", "one of several", "softmax", "−1/n Σ Σ y ln p"],
+    ["mean squared error", "numbers", "the output itself", "1/n Σ (y − p)²"],
+]
+TEMPERATURES = 0.25, 1.0, 4.0
+BROKEN_COLOUR = "#F6DCC8"
 
 
 def sigmoid(logits: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
-    """1 / (1 + exp(−logit)), as it is written."""
+    """Return 1 / (1 + exp(−logit)), computed as written."""
     return 1 / (1 + jnp.exp(-logits))
 
 
 def softmax(logits: Float[Array | np.ndarray, "... class"]) -> Float[Array, "... class"]:
-    """exp(logit) / Σ exp(logit), as it is written: NaN where an exponential overflows or all are 0."""
+    """Return exp(logit) / Σ exp(logit), computed as written.
+
+    The result is NaN if an exponential overflows or all of them underflow.
+    """
     exponentials = jnp.exp(logits)
     return exponentials / exponentials.sum(-1, keepdims=True)
 
@@ -31,22 +48,16 @@ def softmax(logits: Float[Array | np.ndarray, "... class"]) -> Float[Array, "...
 def stable_softmax(
     logits: Float[Array | np.ndarray, "... class"], temperature: float = 1.0
 ) -> Float[Array, "... class"]:
-    """The same, the largest logit subtracted first: no exponential is above 1, one of them is 1.
-
-    Args:
-        logits: of each class.
-        temperature: that logits are divided by; high ones make the classes alike, low ones tell them apart.
-    """
+    """Return the softmax of logits / temperature. Subtract the largest logit first: no overflow."""
     return softmax((logits - logits.max(-1, keepdims=True)) / temperature)
 
 
 def binary_cross_entropy(
     probabilities: Float[Array | np.ndarray, "..."], targets: Float[Array | np.ndarray, "..."]
 ) -> Float[Array, ""]:
-    """−(1/n) Σ [y ln p + (1 − y) ln(1 − p)], in nats.
+    """Return −(1/n) Σ [y ln p + (1 − y) ln(1 − p)], in nats, with 0 ln 0 = 0.
 
-    0 ln 0 is 0, its limit: a certain answer costs nothing where it is right and infinitely much where it
-    is wrong. The gradient is promised for probabilities between 0 and 1 only.
+    The gradient is only defined for probabilities strictly between 0 and 1.
     """
     return -jnp.mean(xlogy(targets, probabilities) + xlogy(1 - targets, 1 - probabilities))
 
@@ -55,14 +66,14 @@ def categorical_cross_entropy(
     probabilities: Float[Array | np.ndarray, "... class"],
     targets: Float[Array | np.ndarray, "... class"],
 ) -> Float[Array, ""]:
-    """−(1/n) Σ Σ y ln p over n examples and their classes, in nats; 0 ln 0 is 0 as above."""
+    """Return −(1/n) Σ Σ y ln p over n examples and their classes, in nats, with 0 ln 0 = 0."""
     return -jnp.mean(xlogy(targets, probabilities).sum(-1))
 
 
 def mean_squared_error(
     outputs: Float[Array | np.ndarray, "..."], targets: Float[Array | np.ndarray, "..."]
 ) -> Float[Array, ""]:
-    """(1/n) Σ (y − p)²."""
+    """Return (1/n) Σ (y − p)²."""
     return jnp.mean((targets - outputs) ** 2)
 
 
@@ -70,85 +81,212 @@ LogitLoss = Callable[[Float[Array, ""], Float[Array, ""]], Float[Array, ""]]
 
 
 def naive_binary_loss(logit: Float[Array, ""], target: Float[Array, ""]) -> Float[Array, ""]:
-    """Binary cross-entropy of a logit by way of its probability, the two formulas as written."""
+    """Return the binary cross-entropy of a logit, computed from its probability."""
     return binary_cross_entropy(sigmoid(logit), target)
 
 
 def squared_error_of_sigmoid(logit: Float[Array, ""], target: Float[Array, ""]) -> Float[Array, ""]:
-    """Squared error of the sigmoid of a logit."""
+    """Return the squared error of the sigmoid of a logit."""
     return mean_squared_error(jax.nn.sigmoid(logit), target)
 
 
-# Binary cross-entropy of a logit, which is never turned into a probability.
+# Binary cross-entropy of a logit, computed without its probability.
 stable_binary_loss: LogitLoss = optax.sigmoid_binary_cross_entropy
 
 
 class Curve(NamedTuple):
-    """A loss over the logit, and its derivative with respect to the logit."""
+    """A loss at several logits, and its derivative with respect to the logit."""
 
     loss: Float[np.ndarray, " point"]
     gradient: Float[np.ndarray, " point"]
 
 
-def curve(loss: LogitLoss, logits: Float[np.ndarray, " point"], target: float) -> Curve:
-    """The loss at each logit for this target, and its derivative by `jax.grad`."""
-    return Curve(*map(np.asarray, _at_each(loss, logits, jnp.float32(target))))
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def _at_each(loss, logits, target):
+def _values_and_gradients(loss, logits, target):
     return jax.vmap(jax.value_and_grad(loss), (0, None))(logits, target)
 
 
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """From the logits of one example to its loss.
-
-    Attributes:
-        logits: what the network gave for each class.
-        label: the right class.
-        exponentials: of the logits.
-        probabilities: their softmax.
-        argmax: the class of the largest.
-        targets: 1 for the right class, else 0.
-        parts: −y ln p of each class.
-        loss: their sum.
-    """
-
-    logits: Float[np.ndarray, " class"]
-    label: int
-    exponentials: Float[np.ndarray, " class"]
-    probabilities: Float[np.ndarray, " class"]
-    argmax: int
-    targets: Float[np.ndarray, " class"]
-    parts: Float[np.ndarray, " class"]
-    loss: float
+def curve(loss: LogitLoss, logits: Float[np.ndarray, " point"], target: float) -> Curve:
+    """Return the loss of each logit for this target, and its derivative by `jax.grad`."""
+    return Curve(*map(np.asarray, _values_and_gradients(loss, logits, jnp.float32(target))))
 
 
-def worked_example(logits: Float[np.ndarray, " class"], label: int) -> Example:
-    """Softmax, argmax, one-hot target and categorical cross-entropy of one example."""
+def worked_example(logits: Float[np.ndarray, " class"], label: int) -> dict[str, Any]:
+    """Compute the steps from the logits of one example to its loss, by name."""
     probabilities = stable_softmax(jnp.asarray(logits))
     targets = jax.nn.one_hot(label, len(logits))
-    return Example(
-        logits,
-        label,
-        exponentials=np.exp(logits),
-        probabilities=np.asarray(probabilities),
-        argmax=int(jnp.argmax(probabilities)),
-        targets=np.asarray(targets),
-        parts=np.abs(xlogy(targets, probabilities)),
-        loss=float(categorical_cross_entropy(probabilities[None], targets[None])),
+    return {
+        "logits": logits,
+        "label": label,
+        "exponentials": np.exp(logits),
+        "probabilities": np.asarray(probabilities),
+        "argmax": int(jnp.argmax(probabilities)),
+        "targets": np.asarray(targets),
+        "parts": np.abs(xlogy(targets, probabilities)),
+        "loss": float(categorical_cross_entropy(probabilities[None], targets[None])),
+    }
+
+
+def shifted_softmax(
+    logits: Float[np.ndarray, " class"], largest: float
+) -> tuple[float, float, float]:
+    """Shift the logits so that the largest of them is ``largest``.
+
+    Returns:
+        For this logit: its exponential, its softmax as written, and its stable softmax.
+    """
+    top = int(np.argmax(logits))
+    shifted = jnp.asarray(logits - logits[top] + np.float32(largest))
+    exponential, naive, stable = (f(shifted)[top] for f in (jnp.exp, softmax, stable_softmax))
+    return float(exponential), float(naive), float(stable)
+
+
+def teach(flags: Losses) -> Lesson:
+    """Create the lesson."""
+    near = np.linspace(-10, 10, 401, dtype=np.float32)
+    entropy = curve(stable_binary_loss, near, 1)
+    square = curve(squared_error_of_sigmoid, near, 1)
+    far = np.linspace(-200, 200, 4001, dtype=np.float32)
+    naive = {y: curve(naive_binary_loss, far, y) for y in (1, 0)}
+    stable = {y: curve(stable_binary_loss, far, y) for y in (1, 0)}
+    infinite = float(far[np.isinf(naive[0].loss)].min())
+    example = worked_example(np.asarray(flags.logits, np.float32), flags.label)
+    steps = [example[k] for k in ("logits", "exponentials", "probabilities", "targets", "parts")]
+    temperatures = {
+        f"temperature {each:g}": np.asarray(stable_softmax(steps[0], each)) for each in TEMPERATURES
+    }
+    return Lesson(
+        values={
+            "example": example,
+            "verdict": "correct" if example["argmax"] == flags.label else "wrong",
+            "slopes": [number(entropy.gradient[0], ".5f"), number(square.gradient[0], ".1g")],
+            "infinite": infinite,
+            "vanished": number(far[naive[1].gradient == 0].max(), ".0f"),
+        },
+        shown={
+            "losses": Table(["loss", "used for", "p comes from", "formula"], FORMULAS, range(4)),
+            "example": bars_figure(
+                {
+                    "logits": example["logits"],
+                    "softmax": example["probabilities"],
+                    "one-hot target": example["targets"],
+                },
+                flags.label,
+            ),
+            "example_table": Table(
+                ["class", "logit", "exp(logit)", "softmax p", "target y", "−y ln p"],
+                [
+                    [str(i), number(logit), f"{power:.4g}", f"{p:.4f}", f"{y:.0f}", f"{part:.4f}"]
+                    for i, (logit, power, p, y, part) in enumerate(zip(*steps, strict=True))
+                ],
+            ),
+            "mistake": logit_curves_figure(
+                near, {"cross-entropy": entropy, "squared error of a sigmoid": square}
+            ),
+            "mistake_table": _curve_table(
+                ["logit", "cross-entropy", "gradient", "squared error", "gradient"],
+                near,
+                (-10, -5, -1, 0, 1, 5, 10),
+                entropy,
+                square,
+            ),
+            "breakdown": breakdown_figure(
+                far, {f"target {y}": (naive[y], stable[y]) for y in naive}
+            ),
+            "breakdown_table": _curve_table(
+                ["logit, target 0", "as written", "gradient", "from the logit", "gradient"],
+                far,
+                (-200, -100, -20, 0, 10, 20, 100, 200),
+                naive[0],
+                stable[0],
+            ),
+            "large_logits": Table(
+                ["largest logit", "its exp", "softmax as written", "stable softmax"],
+                [
+                    [number(each, ".4g") for each in (largest, *shifted_softmax(steps[0], largest))]
+                    for largest in (-200, -50, 0, 50, 80, 89, 200)
+                ],
+            ),
+            "temperature": bars_figure(temperatures, flags.label, sharey=True),
+        },
+        numbers={
+            "example": {name: np.asarray(value).tolist() for name, value in example.items()},
+            "gradient_at_-10": {
+                "cross_entropy": float(entropy.gradient[0]),
+                "squared_error": float(square.gradient[0]),
+            },
+            "loss_of_target_0_infinite_from": infinite,
+        },
+        cover="mistake",
     )
 
 
-def large_softmax(
-    logits: Float[np.ndarray, " class"], largest: float
-) -> tuple[float, float, float]:
-    """Of the logits moved so that their largest is ``largest``: its exponential, and its softmax twice.
+def _curve_table(head: list[str], logits, shown, *curves: Curve) -> Table:
+    rows = [
+        [number(logits[i], ".0f"), *(number(each[i], ".3g") for curve in curves for each in curve)]
+        for i in logits.searchsorted(shown)
+    ]
+    return Table(head, rows)
 
-    As written, and with the largest subtracted first.
+
+def bars_figure(
+    values: dict[str, Float[np.ndarray, " class"]], marked: int, sharey: bool = False
+) -> Figure:
+    """Draw one panel of bars per title, and highlight the class ``marked``."""
+    figure, row = panels(len(values), len(values), height=3, extra=0, sharey=sharey)
+    for axes, (title, heights) in zip(row, values.items(), strict=True):
+        colours = [BLUE if i == marked else GREY for i in range(len(heights))]
+        bars = axes.bar(range(len(heights)), heights, color=colours, width=0.7)
+        texts = [number(round(float(each), 2 if abs(each) < 10 else 0)) for each in heights]
+        axes.bar_label(bars, texts, fontsize=SMALL, padding=2)
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.margins(y=0.16)
+        axes.set_xticks(range(len(heights)))
+        finish(axes, title, "class", grid=False)
+    return figure
+
+
+def logit_curves_figure(logits: Float[np.ndarray, " point"], curves: dict[str, Curve]) -> Figure:
+    """Draw losses on the left and their gradients on the right, against the logit."""
+    figure, row = panels(2, 2, height=3.9, extra=0)
+    for axes, field in zip(row, Curve._fields, strict=True):
+        for (name, each), style in zip(curves.items(), STYLES, strict=False):
+            axes.plot(logits, getattr(each, field), linewidth=2.2, label=name, **style)
+        finish(axes, field, "logit")
+    legend_below(figure, columns=2)
+    return figure
+
+
+def breakdown_figure(
+    logits: Float[np.ndarray, " point"], columns: dict[str, tuple[Curve, Curve]]
+) -> Figure:
+    """Draw naive and stable losses, and their gradients below. Shade where the naive one fails.
+
+    Args:
+        logits: Points on the horizontal axis.
+        columns: The naive and the stable curve by the title of their column.
     """
-    place = int(np.argmax(logits))
-    moved = jnp.asarray(logits - logits[place] + np.float32(largest))
-    exponential, naive, stable = (f(moved)[place] for f in (jnp.exp, softmax, stable_softmax))
-    return float(exponential), float(naive), float(stable)
+    figure, grid = panels(2 * len(columns), len(columns), 2.85, 0, sharex=True, sharey="row")
+    figure.set_layout_engine("constrained", wspace=0.08)
+    for i, (title, (naive, stable)) in enumerate(columns.items()):
+        for axes, field in zip(grid[i :: len(columns)], Curve._fields, strict=True):
+            values = getattr(naive, field)
+            finite = np.isfinite(values)
+            if not finite.all():
+                axes.fill_between(
+                    logits, 0, 1, where=~finite, transform=axes.get_xaxis_transform(),
+                    color=BROKEN_COLOUR, linewidth=0, label="infinite or NaN",
+                )  # fmt: skip
+            axes.plot(
+                logits, getattr(stable, field), color=BLUE, linewidth=4.5, alpha=0.45,
+                label="from the logit",
+            )  # fmt: skip
+            axes.plot(
+                logits, np.where(finite, values, np.nan), "--", color=VERMILLION, linewidth=2,
+                label="from the probability",
+            )  # fmt: skip
+            axes.set_xlim(logits[0], logits[-1])
+            loss = field == "loss"
+            finish(axes, title * loss, "logit" * (not loss), field * (i == 0), grid=False)
+    legend_below(figure, columns=3)
+    return figure

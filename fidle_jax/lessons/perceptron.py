@@ -1,4 +1,4 @@
-"""One neuron, and a few in a hidden layer, on points of the plane."""
+"""Lesson: one neuron, and a few neurons in a hidden layer, on points of the plane (Fidle, PER57)."""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,123 +8,377 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from sklearn.datasets import make_blobs, make_circles, make_moons
 
+from fidle_jax.lessons.figures import INK, finish, panels
+from fidle_jax.lessons.flags import Perceptron
+from fidle_jax.lessons.page import Frames, Lesson
 from fidle_jax.nn import DNN
+from fidle_jax.report.html import brief_percent
+from fidle_jax.report.lesson import Table
+from fidle_jax.report.style import (
+    BLUE,
+    GREY,
+    LINES,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    legend_below,
+    new_figure,
+)
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.fit import Examples, fit, trajectory
+from fidle_jax.train.fit import fit, trajectory
 from fidle_jax.train.objectives import BINARY
 from fidle_jax.train.step import Task
 
-NEURON = DNN(classes=1, hidden=())
+Cloud = tuple[Float[np.ndarray, "point 2"], Int[np.ndarray, " point"]]
+Line = Float[np.ndarray, "3"]  # weights w and bias c of a neuron; its line is w·x + c = 0
+
+POINTS, BATCH_SIZE = 240, 20
+SPAN = 2.4  # The figures show the plane from minus this to this.
+START = (-0.6, 1.0, 1.2)  # weights and bias of a neuron that is wrong at first
+BORDER_STEPS, BORDER_RATE = 100, 0.5
+SOLVED = 0.95  # accuracy from which on a network is said to separate the classes
+CORNERS = np.array([[-1, -1], [1, 1], [-1, 1], [1, -1]], np.float32)
+CORNER_LABELS = np.array([0, 0, 1, 1], np.int32)
+# From class 0 to class 1; white where the network is undecided.
+SHADES = LinearSegmentedColormap.from_list("two classes", ["#F2B38C", "white", "#8FC3E6"])
+CLASSES = ((VERMILLION, "o"), (BLUE, "^"))
+
+
+def blobs(count: int, seed: int) -> Cloud:
+    """Draw two round clusters that a line separates."""
+    centers = [[-1.1, -0.7], [1.1, 0.7]]
+    points, labels = make_blobs(count, centers=centers, cluster_std=0.4, random_state=seed)
+    return points.astype(np.float32), labels.astype(np.int32)
+
+
+def xor(count: int, seed: int) -> Cloud:
+    """Draw a cluster at each corner of a square. Opposite corners have the same class."""
+    corner = np.arange(count) % len(CORNERS)
+    noise = np.random.default_rng(seed).normal(scale=0.3, size=(count, 2))
+    return (CORNERS[corner] + noise).astype(np.float32), CORNER_LABELS[corner]
+
+
+def moons(count: int, seed: int) -> Cloud:
+    """Draw two interleaved half circles."""
+    points, labels = make_moons(count, noise=0.12, random_state=seed)
+    return (1.2 * (points - [0.5, 0.25])).astype(np.float32), labels.astype(np.int32)
+
+
+def rings(count: int, seed: int) -> Cloud:
+    """Draw a ring of class 0 around a ring of class 1."""
+    points, labels = make_circles(count, noise=0.08, factor=0.4, random_state=seed)
+    return (1.6 * points).astype(np.float32), labels.astype(np.int32)
+
+
+CLOUDS = {"blobs": blobs, "xor": xor, "moons": moons, "rings": rings}
+
+
+def best_line(
+    points: Float[np.ndarray, "point 2"], labels: Int[np.ndarray, " point"], directions: int = 360
+) -> float:
+    """Return the highest accuracy of all lines with evenly spaced directions.
+
+    Args:
+        points: Points of two classes.
+        labels: 0 or 1 for each point.
+        directions: Number of directions over the half circle. Every line of a direction is tried.
+    """
+    angles = np.pi * np.arange(directions) / directions
+    heights = points.astype(np.float64) @ np.stack([np.cos(angles), np.sin(angles)])
+    order = np.argsort(heights, axis=0)
+    heights = np.take_along_axis(heights, order, axis=0)
+    ones = labels[order]
+    # Class 0 below the line and class 1 above is correct. The opposite has accuracy 1 - correct.
+    correct = np.cumsum(1 - ones, axis=0) + ones.sum(axis=0) - np.cumsum(ones, axis=0)
+    correct = correct / len(labels)
+    # No line separates two points of the same height.
+    between = np.diff(heights, axis=0, append=np.inf) > 1e-9
+    return float(np.where(between, np.maximum(correct, 1 - correct), 0).max())
 
 
 class Network(NamedTuple):
-    """One that was trained, and the share of its points that it has right."""
+    """A network with one output: the logit of class 1."""
 
     model: nn.Module
     params: dict[str, Any]
-    accuracy: float
+
+    def accuracy(self, cloud: Cloud) -> float:
+        """Return the fraction of points that are classified correctly."""
+        return float(np.mean((np.asarray(self.probabilities(cloud[0])) > 0.5) == (cloud[1] > 0)))
+
+    def probabilities(
+        self, points: Float[Array | np.ndarray, "*shape 2"]
+    ) -> Float[Array, "*shape"]:
+        """Return the probability of class 1 at each point."""
+        return _probabilities(self.model, self.params, points)
 
 
-def train(
-    cloud: Examples,
+@functools.partial(jax.jit, static_argnames="model")
+def _probabilities(model, params, points):
+    outputs = apply_model(model, {"params": params}, points.reshape(-1, 2))
+    return jax.nn.sigmoid(outputs[:, 0]).reshape(points.shape[:-1])
+
+
+def train_network(
+    cloud: Cloud,
     hidden: tuple[int, ...],
     optimizer: optax.GradientTransformation,
     *,
     epochs: int,
-    batch_size: int,
     seed: int = 0,
 ) -> Network:
-    """A network of tanh neurons in those hidden layers and a sigmoid behind them, trained on a cloud.
+    """Train a network with hidden layers of tanh neurons, or a single neuron without hidden layers.
 
-    Args:
-        cloud: points and their labels.
-        hidden: neurons of each hidden layer; none, and it is one neuron.
-        optimizer: the same object for networks alike, whose training is then compiled once.
-        epochs: as of `fidle_jax.train.fit.fit`, as are ``batch_size`` and ``seed``.
-        batch_size: points a step.
-        seed: of the initial weights and the points' order.
+    Pass the same optimizer object for equal networks: then training is compiled once.
     """
     model = DNN(classes=1, hidden=hidden, activation=jnp.tanh)
     task = Task(model, optimizer, objective=BINARY)
-    params = fit(task, cloud, epochs=epochs, batch_size=batch_size, seed=seed).state.params
-    return Network(model, params, accuracy(probabilities(model, params, cloud[0]), cloud[1]))
+    fitted = fit(task, cloud, epochs=epochs, batch_size=BATCH_SIZE, seed=seed)
+    return Network(model, fitted.state.params)
 
 
 def follow_neuron(
-    cloud: Examples, start: tuple[float, float, float], steps: int, learning_rate: float
-) -> dict[str, Any]:
-    """The parameters of `NEURON` at ``start`` and after each step of gradient descent on all points.
-
-    Args:
-        cloud: points and their labels.
-        start: two weights and the bias.
-        steps: how many.
-        learning_rate: of plain gradient descent.
-    """
+    cloud: Cloud, start: tuple[float, float, float], steps: int, learning_rate: float
+) -> list[Network]:
+    """Train one neuron from ``start`` on all points at once. Return it before and after each step."""
     *weights, bias = start
     layer = {"kernel": jnp.array(weights)[:, None], "bias": jnp.array([bias])}
-    return trajectory(
-        Task(NEURON, optax.sgd(learning_rate), objective=BINARY),
+    model = DNN(classes=1, hidden=())
+    followed = trajectory(
+        Task(model, optax.sgd(learning_rate), objective=BINARY),
         cloud,
         epochs=steps,
         batch_size=len(cloud[1]),
         params={"dense_1": layer},
     )
+    followed = jax.tree.map(np.asarray, followed)
+    return [
+        Network(model, jax.tree.map(lambda values, i=i: values[i], followed))
+        for i in range(steps + 1)
+    ]
 
 
 def square_grid(span: float, side: int) -> Float[np.ndarray, "row column 2"]:
-    """The points (x, y) of a square from -``span`` to ``span``, ``side`` on each side."""
+    """Return the points of a grid over the square from -``span`` to ``span``."""
     along = np.linspace(-span, span, side, dtype=np.float32)
     return np.stack(np.meshgrid(along, along), axis=-1)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def probabilities(
-    model: nn.Module, params: dict[str, Any], points: Float[Array | np.ndarray, "*shape 2"]
-) -> Float[Array, "*shape"]:
-    """The probability of class 1 at each point: the sigmoid of the network's one output."""
-    outputs = apply_model(model, {"params": params}, points.reshape(-1, 2))
-    return jax.nn.sigmoid(outputs[:, 0]).reshape(points.shape[:-1])
-
-
-def accuracy(
-    probability: Float[Array | np.ndarray, "point"], labels: Shaped[Array | np.ndarray, "point"]
-) -> float:
-    """The share of points on the right side of one half."""
-    return float(np.mean((np.asarray(probability) > 0.5) == (labels > 0)))
-
-
 def neuron_lines(
     layer: dict[str, Float[Array | np.ndarray, "..."]],
-) -> Float[np.ndarray, "... neuron 3"]:
-    """Weights w and bias c of each neuron of a layer on the plane, whose line is w·x + c = 0.
-
-    Args:
-        layer: "kernel", of a shape that ends in (2, neuron), and "bias".
-    """
-    weights = np.swapaxes(np.asarray(layer["kernel"]), -1, -2)
-    return np.concatenate([weights, np.asarray(layer["bias"])[..., None]], axis=-1)
+) -> Float[np.ndarray, "neuron 3"]:
+    """Return the line (w, c) of each neuron of a layer with two inputs."""
+    return np.column_stack([np.transpose(layer["kernel"]), layer["bias"]])
 
 
 def weighted_sums(
     lines: Float[np.ndarray, "neuron 3"], points: Float[np.ndarray, "*shape 2"]
 ) -> Float[np.ndarray, "*shape neuron"]:
-    """w·x + c of each neuron at each point: 0 on its line, and of one sign on either side."""
+    """Return w·x + c of each neuron at each point. It is 0 on the neuron's line."""
     return points @ lines[:, :2].T + lines[:, 2]
 
 
 def evenly_moved(path: Float[np.ndarray, "step number"], frames: int) -> list[int]:
-    """Steps between which the numbers move about equally far, the first and the last among them.
+    """Return steps between which the path moves equally far, including the first and the last step.
 
-    What learns moves fast at first: steps at equal distances would show little of that.
-
-    Args:
-        path: of some numbers that are learned, after each step.
-        frames: at most so many steps, each once.
+    Learning is fast at first. Steps at equal distances would show little of it.
     """
     moved = np.linalg.norm(np.diff(path, axis=0), axis=1)
     so_far = np.concatenate([[0], np.cumsum(moved)])
     steps = np.searchsorted(so_far, np.linspace(0, so_far[-1], frames))
     return sorted({0, *(int(step) for step in steps[:-1]), len(path) - 1})
+
+
+def teach(flags: Perceptron) -> Lesson:
+    """Create the lesson."""
+    widths, seeds = ((2, 4), 3) if flags.quick else ((2, 3, 4, 8), 8)
+    clouds = {name: CLOUDS[name](POINTS, flags.seed) for name in ("xor", "moons", "rings")}
+    cloud, simple = clouds[flags.points], blobs(POINTS, flags.seed)
+    learn = functools.partial(
+        train_network, optimizer=optax.sgd(flags.learning_rate), epochs=flags.epochs
+    )
+    lines = {name: best_line(*each) for name, each in clouds.items()}
+    alone = {name: learn(each, (), seed=flags.seed) for name, each in clouds.items()}
+    one_neuron = {name: each.accuracy(clouds[name]) for name, each in alone.items()}
+    hidden, accuracies = {}, {}
+    for width in widths:
+        networks = [learn(cloud, (width,), seed=flags.seed + i) for i in range(seeds)]
+        accuracies[width] = [each.accuracy(cloud) for each in networks]
+        hidden[width] = sorted(networks, key=lambda each: each.accuracy(cloud))
+    separated = {
+        width: f"{sum(each >= SOLVED for each in found)} of {seeds}"
+        for width, found in accuracies.items()
+    }
+    followed = follow_neuron(simple, START, BORDER_STEPS, BORDER_RATE)
+    path = np.concatenate([neuron_lines(each.params["dense_1"]) for each in followed])
+    steps = evenly_moved(path, 8 if flags.quick else 20)
+    labels = [
+        f"step {step}: {brief_percent(followed[step].accuracy(simple))} correct" for step in steps
+    ]
+    shown = {"one neuron": alone[flags.points], "2, worst": hidden[2][0]}
+    shown |= {f"{width}, best": each[-1] for width, each in hidden.items()}
+    rows = [["none", "3", "–", brief_percent(one_neuron[flags.points]), "–"]]
+    rows += [
+        [
+            str(width),
+            str(4 * width + 1),
+            separated[width],
+            *(brief_percent(share) for share in (np.median(found), max(found))),
+        ]
+        for width, found in accuracies.items()
+    ]
+    return Lesson(
+        values={
+            "points": flags.points,
+            "line": brief_percent(lines[flags.points]),
+            "alone": brief_percent(one_neuron[flags.points]),
+            "separated": separated,
+            "steps": BORDER_STEPS,
+            "rate": BORDER_RATE,
+            "solved": 100 * SOLVED,
+            "seeds": seeds,
+        },
+        shown={
+            "neuron": neuron_figure(followed[-1], simple),
+            "border": Frames(
+                [
+                    border_figure(followed[step], simple, path[0], label)
+                    for step, label in zip(steps, labels, strict=True)
+                ],
+                labels,
+                seconds=0.5,
+            ),
+            "no_line": planes_figure(
+                [
+                    (f"{name}: {brief_percent(one_neuron[name])}", each, clouds[name])
+                    for name, each in alone.items()
+                ]
+            ),
+            "lines": Table(
+                ["points", "correct, one neuron", "correct, best line of all"],
+                [[k, brief_percent(one_neuron[k]), brief_percent(lines[k])] for k in clouds],
+            ),
+            "hidden": planes_figure(
+                [
+                    (f"{name}: {brief_percent(each.accuracy(cloud))}", each, cloud)
+                    for name, each in shown.items()
+                ]
+            ),
+            "widths": Table(
+                ["neurons", "parameters", "seeds that separate", "median accuracy", "best"], rows
+            ),
+            "folded": folded_figure(hidden[2][-1], cloud),
+        },
+        numbers={
+            "best_line": lines,
+            "one_neuron": one_neuron,
+            "hidden": accuracies,
+            "separated_from": SOLVED,
+        },
+        cover="hidden",
+    )
+
+
+def neuron_figure(network: Network, cloud: Cloud) -> Figure:
+    """Draw the border of one neuron with its weights, and its outputs on the sigmoid."""
+    figure, (left, right) = panels(2, 2, height=3.9, extra=0)
+    (line,) = lines = neuron_lines(network.params["dense_1"])
+    sums, outputs = (
+        weighted_sums(lines, cloud[0])[:, 0],
+        np.asarray(network.probabilities(cloud[0])),
+    )
+    _draw_plane(left, network, cloud)
+    foot = -line[2] * line[:2] / np.sum(line[:2] ** 2)
+    along = line[:2] / np.linalg.norm(line[:2])
+    arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+    left.annotate("", foot + along, foot, arrowprops=arrow)
+    beside = foot + 0.5 * along + 0.2 * np.array([-along[1], along[0]])
+    left.text(*beside, "w", fontsize=TEXT, weight="bold", color=INK, ha="center", va="center")
+    z = np.linspace(-1, 1, 300) * 1.1 * np.abs(sums).max()
+    right.axhline(0.5, color=LINES)
+    right.axvline(0, color=LINES)
+    right.plot(z, 1 / (1 + np.exp(-z)), color=GREY, linewidth=1.5)
+    _draw_points(right, np.column_stack([sums, outputs]), cloud[1], size=6)
+    finish(right, x="weighted sum  z = w·x + b", y="output  sigmoid(z)", grid=False)
+    right.legend(fontsize=TEXT, frameon=False, loc="upper left")
+    return figure
+
+
+def border_figure(network: Network, cloud: Cloud, start: Line, title: str = "") -> Figure:
+    """Draw the border of a neuron during training. Its line at the start is dotted."""
+    figure = new_figure(height=4.7, width=4.6)
+    axes = figure.subplots()
+    _draw_plane(axes, network, cloud)
+    _draw_line(axes, start, color=GREY, linestyle=":", linewidth=2)
+    axes.set_title(title, fontsize=TEXT)
+    return figure
+
+
+def planes_figure(shown: list[tuple[str, Network, Cloud]]) -> Figure:
+    """Draw several networks by title, with the lines of up to four hidden neurons."""
+    figure, grid = panels(len(shown), 3, 2.55)
+    for axes, (title, network, cloud) in zip(grid, shown, strict=True):
+        _draw_plane(axes, network, cloud, size=3)
+        axes.set_title(title, fontsize=TEXT)
+    # Larger markers for the legend, in which the last axes take precedence.
+    _draw_points(grid[-1], np.zeros((0, 2)), np.zeros(0), size=6)
+    grid[-1].plot([], [], color=INK, linewidth=2, label="border")
+    legend_below(figure, columns=4)
+    return figure
+
+
+def folded_figure(network: Network, cloud: Cloud) -> Figure:
+    """Draw points on the plane, and the outputs of two hidden neurons for the same points."""
+    figure, (left, right) = panels(2, 2, height=4.1, extra=0)
+    _draw_plane(left, network, cloud)
+    left.set_title("the points, two hidden neurons", fontsize=TEXT)
+    outputs = np.tanh(weighted_sums(neuron_lines(network.params["dense_1"]), cloud[0]))
+    _draw_points(right, outputs, cloud[1], size=6, markeredgecolor="white")
+    _draw_line(right, neuron_lines(network.params["dense_2"])[0], color=INK, linewidth=2)
+    _set_square(right, 1.2, [-1, 0, 1])
+    titles = (f"output of hidden neuron {i}" for i in (1, 2))
+    finish(right, "input of the output neuron", *titles, grid=False)
+    right.spines[:].set_visible(True)
+    return figure
+
+
+def _draw_plane(axes: Axes, network: Network, cloud: Cloud, size: float = 5) -> None:
+    """Draw the points, the probability of class 1, the border, and the lines of hidden neurons."""
+    probability = np.asarray(network.probabilities(square_grid(SPAN, 121)))
+    extent = (-SPAN, SPAN, -SPAN, SPAN)
+    options = {"cmap": SHADES, "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
+    axes.imshow(probability, extent=extent, origin="lower", **options)
+    if probability.min() < 0.5 < probability.max():
+        axes.contour(
+            probability, levels=[0.5], colors=INK, linewidths=2, extent=extent, origin=None
+        )
+    lines = neuron_lines(network.params["dense_1"])
+    for line in lines if 1 < len(lines) <= 4 else ():
+        _draw_line(axes, line, color=INK, linestyle="--", linewidth=1, label="a hidden neuron")
+    _draw_points(axes, *cloud, size, markeredgecolor="white", markeredgewidth=0.4)
+    _set_square(axes, SPAN, [-2, 0, 2])
+
+
+def _draw_points(axes: Axes, points, labels, size: float, **style) -> None:
+    for label, (colour, marker) in enumerate(CLASSES):
+        here = points[labels == label].T
+        axes.plot(*here, marker, color=colour, markersize=size, label=f"class {label}", **style)
+
+
+def _set_square(axes: Axes, span: float, ticks: list[float]) -> None:
+    axes.set(xlim=(-span, span), ylim=(-span, span), aspect="equal", xticks=ticks, yticks=ticks)
+    axes.tick_params(labelsize=SMALL)
+
+
+def _draw_line(axes: Axes, line: Line, **style) -> None:
+    """Draw the line w·x + c = 0. It does not exist if w is 0."""
+    weights, constant = line[:2], line[2]
+    if np.any(weights):
+        foot = -constant * weights / np.sum(weights**2)
+        axes.axline(foot, foot + np.array([-weights[1], weights[0]]), **style)

@@ -1,27 +1,55 @@
-"""Models that tell a number, compared on one split of a table (Fidle, notebooks BHPD)."""
+"""Lesson: predict a number from a table row with a dense network (Fidle, notebooks BHPD)."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from fidle_jax.data.tables import DataTable, Parts, three_parts
-from fidle_jax.lessons.standardise import restore, scale_of, standardise
-from fidle_jax.lessons.trial import Trial, trial
+from fidle_jax.data.tables import DataTable, Parts, load_table, three_parts
+from fidle_jax.lessons.figures import finish, mean_and_std, number, panels
+from fidle_jax.lessons.flags import Regression
+from fidle_jax.lessons.page import Lesson
+from fidle_jax.lessons.tables import (
+    Trial,
+    curves_figure,
+    draw_history,
+    network_and_linear,
+    restore,
+    run_trial,
+    scale_of,
+    seeds_of,
+    spread_table,
+    standardise,
+)
+from fidle_jax.report.lesson import Table
+from fidle_jax.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LINES,
+    TEXT,
+    VERMILLION,
+    legend_below,
+    new_figure,
+)
+from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
 
 MEAN, LINEAR, NETWORK, RAW = "the mean", "linear model", "network", "network, raw features"
+QUICK_EPOCHS = 60
 
 
 class Comparison(NamedTuple):
-    """What each model made of one split, in the target's unit.
+    """Results of all models on one split, in the unit of the target.
 
     Attributes:
-        parts: the split.
-        true: targets of the test part.
-        predicted: the same by model.
-        trials: of the models that learn; their histories are in the target's unit, and its square.
-        baseline: mean absolute error on validation of the mean.
+        parts: The split.
+        true: Targets of the test rows.
+        predicted: Predictions for the test rows, by model.
+        trials: The trained models, with histories in the unit of the target (squared for the loss).
+        baseline: Mean absolute error of the mean on the validation rows.
     """
 
     parts: Parts
@@ -32,10 +60,7 @@ class Comparison(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Errors in the target's unit, and R², the share of its variance that is explained.
-
-    ``standard_error`` is that of ``mae``: the deviation of absolute errors over the root of their number.
-    """
+    """Errors in the unit of the target, the standard error of the MAE, and R²."""
 
     mse: float
     rmse: float
@@ -47,10 +72,10 @@ class Scores(NamedTuple):
 def compare(
     table: DataTable, linear: Task, network: Task, *, epochs: int, batch_size: int, seed: int
 ) -> Comparison:
-    """The mean, a linear model, a network, and the same network on raw features, on the split of ``seed``.
+    """Compare the mean, a linear model, a network, and the same network on raw features.
 
-    Features and targets are standardised by the training part; the network on raw features has
-    standardised targets too, so that the features alone differ.
+    All targets are standardised, so that the last two models differ only in their features. The split
+    depends on ``seed``.
     """
     parts = three_parts(table, seed)
     scaled = standardise(table.features, scale_of(table.features[parts.train]))
@@ -60,40 +85,185 @@ def compare(
     trials = {}
     models = {LINEAR: (linear, scaled), NETWORK: (network, scaled), RAW: (network, table.features)}
     for name, (task, features) in models.items():
-        found = trial(
+        trial = run_trial(
             task, features, targets, parts, epochs=epochs, batch_size=batch_size, seed=seed
         )
-        predicted[name] = restore(found.outputs[:, 0], scale)
-        trials[name] = found._replace(history=_in_unit(found.history, float(scale.deviation)))
+        predicted[name] = restore(trial.outputs[:, 0], scale)
+        history = {
+            key: values * float(scale.deviation) ** (2 if key.endswith("loss") else 1)
+            for key, values in trial.history.items()
+        }
+        trials[name] = trial._replace(history=history)
     baseline = float(np.abs(table.targets[parts.validation] - scale.mean).mean())
     return Comparison(parts, table.targets[parts.test], predicted, trials, baseline)
 
 
 def scores(true: Float[np.ndarray, " example"], predicted: Float[np.ndarray, " example"]) -> Scores:
-    """How far the predictions, of two examples or more, are from the truth."""
+    """Return the scores of the predictions of at least two examples."""
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
     mse = float(mean_squared_error(true, predicted))
-    absolute = np.abs(predicted - true)
     return Scores(
         mse=mse,
         rmse=mse**0.5,
         mae=float(mean_absolute_error(true, predicted)),
-        standard_error=float(absolute.std(ddof=1) / len(true) ** 0.5),
+        standard_error=float(np.abs(predicted - true).std(ddof=1) / len(true) ** 0.5),
         r2=float(r2_score(true, predicted)),
     )
 
 
-def farthest_off(
-    true: Float[np.ndarray, " example"], predicted: Float[np.ndarray, " example"], most: int
-) -> Int[np.ndarray, " place"]:
-    """Places of up to ``most`` examples with the largest errors, the largest first."""
-    return np.argsort(-np.abs(predicted - true), kind="stable")[:most]
+def largest_errors(
+    true: Float[np.ndarray, " example"], predicted: Float[np.ndarray, " example"], count: int
+) -> Int[np.ndarray, " found"]:
+    """Return the indices of up to ``count`` examples with the largest errors, in descending order."""
+    return np.argsort(-np.abs(predicted - true), kind="stable")[:count]
 
 
-def _in_unit(history: dict[str, np.ndarray], deviation: float) -> dict[str, np.ndarray]:
-    """Squared errors by the square of the target's deviation, absolute ones by itself."""
-    return {
-        name: values * deviation ** (2 if name.endswith("loss") else 1)
-        for name, values in history.items()
+def teach(flags: Regression) -> Lesson:
+    """Create the lesson."""
+    table = load_table(flags.table)
+    network, linear = network_and_linear((64, 64), 1, flags.learning_rate, NUMBERS)
+    epochs = min(flags.epochs, QUICK_EPOCHS) if flags.quick else flags.epochs
+    compared = [
+        compare(table, linear, network, epochs=epochs, batch_size=flags.batch_size, seed=seed)
+        for seed in seeds_of(flags)
+    ]
+    first, unit = compared[0], table.unit
+    all_scores = {
+        name: [scores(each.true, each.predicted[name]) for each in compared]
+        for name in first.predicted
     }
+    test = {name: each[0] for name, each in all_scores.items()}
+    mae = {name: np.array([each.mae for each in found]) for name, found in all_scores.items()}
+    better = int((mae[NETWORK] < mae[LINEAR]).sum())
+    errors = {name: first.predicted[name] - first.true for name in (NETWORK, LINEAR)}
+    within = (np.abs(errors[NETWORK]) <= test[NETWORK].rmse).mean()
+    return Lesson(
+        values={
+            "table": table,
+            "columns": table.features.shape[1],
+            "counts": {name: len(rows) for name, rows in first.parts._asdict().items()},
+            "total": len(table.targets),
+            "best_epoch": first.trials[NETWORK].best_epoch,
+            "test": test,
+            "test_mae": _mae(test[NETWORK]),
+            "better": better,
+            "within": 100 * within,
+            "errors": {name: (v.mean(), v.std()) for name, v in errors.items()},
+            "first_epoch": {k: each.history["score"][0] for k, each in first.trials.items()},
+            "mae": {name: each.mean() for name, each in mae.items()},
+            "splits": len(compared),
+            "gain": mean_and_std(mae[NETWORK] - mae[LINEAR], ".2f", sign="+"),
+        },
+        shown={
+            "columns": Table(
+                ["training rows", "lowest", "highest", "mean", "standard deviation"],
+                [
+                    [name, *(f"{x:.4g}" for x in (v.min(), v.max(), v.mean(), v.std()))]
+                    for name, v in zip(
+                        table.feature_names, table.features[first.parts.train].T, strict=True
+                    )
+                ],
+            ),
+            "curves": curves_figure(
+                first.trials[NETWORK],
+                f"mean squared error ({unit}²)",
+                f"mean absolute error ({unit})",
+            ),
+            "scores": Table(
+                ["model", f"MSE ({unit}²)", f"RMSE ({unit})", f"MAE ({unit})", "R²"],
+                [
+                    [name, f"{each.mse:.2f}", f"{each.rmse:.2f}", _mae(each), number(each.r2, ".2f")]
+                    for name, each in test.items()
+                ],
+            ),
+            "predicted": predictions_figure(first.true, first.predicted[NETWORK], unit),
+            "largest": _largest_table(table, first),
+            "errors": histogram_figure(errors, unit),
+            "raw": raw_features_figure(
+                {
+                    "standardised features": first.trials[NETWORK],
+                    "raw features": first.trials[RAW],
+                },
+                first.baseline,
+                f"mean absolute error ({unit})",
+            ),
+            "splits": spread_table(f"MAE ({unit})", mae, digits=2),
+        },
+        numbers={
+            "rows": len(table.targets),
+            "test": {name: each._asdict() for name, each in test.items()},
+            "best_epoch": first.trials[NETWORK].best_epoch,
+            "mae_by_split": {name: each.tolist() for name, each in mae.items()},
+        },
+        cover="predicted",
+    )
+
+
+def _mae(found: Scores) -> str:
+    return f"{found.mae:.2f} ± {found.standard_error:.2f}"
+
+
+def _largest_table(table: DataTable, compared: Comparison) -> Table:
+    predicted = compared.predicted[NETWORK]
+    rows = largest_errors(compared.true, predicted, 3)
+    features = table.features[compared.parts.test][rows].T
+    columns = [
+        (f"true ({table.unit})", compared.true[rows]),
+        ("predicted", predicted[rows]),
+        *zip(table.feature_names, features, strict=True),
+    ]
+    cells = [[name, *(f"{x:.4g}" for x in values)] for name, values in columns]
+    return Table(["largest errors", "first", "second", "third"], cells)
+
+
+def raw_features_figure(trials: dict[str, Trial], baseline: float, ylabel: str) -> Figure:
+    """Draw the scores of several trials on a shared logarithmic axis, with the mean's score."""
+    figure, row = panels(len(trials), len(trials), height=3.9, extra=0, sharey=True)
+    for axes, (title, trial) in zip(row, trials.items(), strict=True):
+        draw_history(axes, trial, "score", title)
+        axes.axhline(baseline, color=GREEN, linestyle="-.", linewidth=1.8, label="predict the mean")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    row[0].set_ylabel(ylabel, fontsize=TEXT)
+    legend_below(figure, columns=3)
+    return figure
+
+
+def predictions_figure(
+    true: Float[np.ndarray, " example"], predicted: Float[np.ndarray, " example"], unit: str
+) -> Figure:
+    """Draw predictions against true values, with the diagonal and a band of one RMSE."""
+    figure = new_figure(height=5.4, width=6.4)
+    axes = figure.subplots()
+    rmse = float(np.sqrt(np.mean((predicted - true) ** 2)))
+    low = min(true.min(), predicted.min()) - rmse / 2
+    high = max(true.max(), predicted.max()) + rmse / 2
+    ends = np.array([low, high])
+    band = {"color": LINES, "linewidth": 0, "label": "within one RMSE"}
+    axes.fill_between(ends, ends - rmse, ends + rmse, **band)
+    axes.plot(ends, ends, "--", color=GREY, label="predicted = true")
+    axes.plot(true, predicted, "o", color=BLUE, alpha=0.7, markeredgewidth=0, label="test example")
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.legend(fontsize=TEXT, frameon=False, loc="upper left")
+    finish(axes, x=f"true ({unit})", y=f"predicted ({unit})")
+    return figure
+
+
+def histogram_figure(errors: dict[str, Float[np.ndarray, " example"]], unit: str) -> Figure:
+    """Draw histograms of the errors of two models, filled and as an outline."""
+    figure = new_figure(height=3.9)
+    axes = figure.subplots()
+    limit = max(float(np.abs(each).max()) for each in errors.values())
+    edges = np.linspace(-limit, limit, 26).tolist()
+    styles = [
+        {"histtype": "stepfilled", "color": BLUE, "alpha": 0.45},
+        {"histtype": "step", "color": VERMILLION, "linestyle": "--", "linewidth": 2},
+    ]
+    for (name, each), style in zip(errors.items(), styles, strict=True):
+        axes.hist(each, edges, label=name, **style)
+    axes.axvline(0, color=GREY, linestyle=":")
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.legend(fontsize=TEXT, frameon=False)
+    finish(axes, x=f"predicted − true ({unit})", y="test examples")
+    return figure

@@ -1,27 +1,27 @@
-"""The page of a lesson: text, tables, figures and slides that a teacher would project."""
+"""Pages of sections with text, tables, figures and slides, and the index page of the lessons."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fidle_jax.report.html import Picture, page_template
 from fidle_jax.report.style import png
 
-COLOURS = 128  # of an animation
+THUMBNAIL = (580, 380)  # pixels, twice the displayed size
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head.
+    """A table of strings.
 
     Attributes:
-        head: the columns' names.
-        rows: of as many cells each.
-        words: places of the columns of words, which begin at the left; the others are numbers.
+        head: Column names.
+        rows: Rows with one cell per column.
+        words: Indices of the columns with words, aligned left. The others contain numbers.
     """
 
     head: Sequence[str]
@@ -31,14 +31,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Slides:
-    """Pictures one after the other, of one size; ``caption`` says what to see.
+    """Images of equal size that are shown one after the other.
 
     Attributes:
-        name: of the file that has them as an animation.
-        title: for who cannot see them.
-        pngs: the pictures.
-        labels: of each, in a few words.
-        seconds: that each is shown.
+        name: Name of the animation's file, without suffix.
+        title: Alternative text of the images.
+        caption: What to see.
+        pngs: PNG files of the images.
+        labels: Short label of each image.
+        seconds: Display time of each image.
     """
 
     name: str
@@ -49,28 +50,23 @@ class Slides:
     seconds: float = 0.8
 
     def gif(self) -> bytes:
-        """All of them as an animated GIF that starts again at its end."""
-        frames = [Image.open(io.BytesIO(each)).convert("RGB") for each in self.pngs]
-        # The same colours for all: with a palette of each frame's own they would flicker.
-        palette = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
-        palette = palette.quantize(COLOURS)
-        first, *rest = [
-            frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
-        ]
+        """Return the images as an animated GIF that repeats."""
+        # Matplotlib's PillowWriter makes the same call, but would draw every figure a second time.
+        first, *rest = [Image.open(io.BytesIO(each)).convert("RGB") for each in self.pngs]
         buffer = io.BytesIO()
-        milliseconds = round(1000 * self.seconds)
-        first.save(buffer, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+        duration = round(1000 * self.seconds)
+        first.save(buffer, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
         return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        title: its heading.
-        text: paragraphs, an empty line between two.
-        shown: what follows it, in this order.
+        title: Heading.
+        text: Paragraphs, separated by empty lines. Other white space has no meaning.
+        shown: Figures, slides and tables below the text.
     """
 
     title: str
@@ -79,28 +75,35 @@ class Section:
 
 
 def picture(name: str, title: str, caption: str, figure: Figure) -> Picture:
-    """A figure of the page, drawn; ``name`` is its file's, ``caption`` says what to see."""
+    """Draw a figure for the page.
+
+    Args:
+        name: Name of its file, without suffix.
+        title: Alternative text.
+        caption: What to see.
+        figure: The figure.
+    """
     return Picture(name, title, caption, png(figure))
 
 
 def render_lesson(
     title: str, summary: str, facts: dict[str, str], sections: Sequence[Section], command: str
 ) -> str:
-    """The page, in one file.
+    """Render the page as one HTML file.
 
     Args:
-        title: its heading.
-        summary: what the lesson shows, in a few sentences.
-        facts: the numbers that are to be remembered, by name.
-        sections: in this order.
-        command: what a person would type to have it again.
+        title: Heading.
+        summary: A few sentences on what the page shows.
+        facts: The key numbers, formatted, by name.
+        sections: Sections in order.
+        command: Command that created the page.
     """
     return page_template("lesson.html.j2").render(
         title=title,
         summary=summary,
         facts=facts,
         sections=[
-            (each.title, each.text.split("\n\n") if each.text else [], each.shown)
+            (each.title, re.split(r"\n\s*\n", each.text) if each.text else [], each.shown)
             for each in sections
         ],
         kind=lambda shown: type(shown).__name__,
@@ -109,14 +112,54 @@ def render_lesson(
 
 
 def text_table(table: Table) -> str:
-    """The table for a terminal."""
+    """Format the table for a terminal."""
     rows = [list(map(str, row)) for row in (table.head, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(width) if place in table.words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if i in table.words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+@dataclass(frozen=True)
+class Card:
+    """A lesson on the index page.
+
+    Attributes:
+        name: Name of the lesson.
+        failure: Reason why the lesson has no page. If it is empty, the other fields are set.
+        title: Heading of the lesson's page.
+        summary: Summary on the lesson's page.
+        seconds: Duration of the lesson.
+        page: Link to the lesson's page.
+        thumbnail: PNG file.
+    """
+
+    name: str
+    failure: str = ""
+    title: str = ""
+    summary: str = ""
+    seconds: float = 0.0
+    page: str = ""
+    thumbnail: bytes = b""
+
+
+def thumbnail(shown: Picture | Slides) -> bytes:
+    """Return a small PNG file of a figure, or of the last one of several slides."""
+    original = shown.pngs[-1] if isinstance(shown, Slides) else shown.png
+    assert original is not None
+    with Image.open(io.BytesIO(original)) as image:
+        small = image.convert("RGB")
+    small.thumbnail(THUMBNAIL)
+    buffer = io.BytesIO()
+    small.quantize(64).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def render_index(cards: Sequence[Card], quick: bool, command: str) -> str:
+    """Render the index page as one HTML file. ``quick`` announces the smaller budget."""
+    return page_template("lesson_index.html.j2").render(cards=cards, quick=quick, command=command)

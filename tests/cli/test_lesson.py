@@ -1,4 +1,4 @@
-"""The lessons at the command line."""
+"""The command line of the lessons."""
 
 import json
 import os
@@ -10,93 +10,142 @@ from pathlib import Path
 
 import pytest
 
+from fidle_jax.cli.lesson import main
+from fidle_jax.errors import InputError
+from fidle_jax.lessons import activations
+from fidle_jax.lessons.flags import LESSONS
+from fidle_jax.lessons.page import make_page
+
 ROOT = Path(__file__).parents[2]
-LESSONS = ROOT / "experiments" / "lesson"
-FILES = sorted(path.stem for path in LESSONS.glob("[a-z]*.py") if path.stem != "all")
+ENTRIES = ROOT / "experiments" / "lesson"
 
 
-def call(*words, cwd):
-    command = [sys.executable, str(LESSONS / words[0]), *map(str, words[1:])]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=590)
+@pytest.fixture
+def call(capfd, monkeypatch):
+    """Run a lesson in this process. Return its exit code, stdout and stderr."""
+    # Output to a captured stdout cannot be reconfigured, and tests share their compilation cache.
+    monkeypatch.setattr("fidle_jax.cli.lesson.set_up_output", lambda: None)
+    monkeypatch.setattr("fidle_jax.cli.lesson.enable_compilation_cache", lambda: None)
+
+    def run(name, *words):
+        with pytest.raises(SystemExit) as leave:
+            main(name, list(words))
+        return leave.value.code, *capfd.readouterr()
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def activations(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lesson")
-    return folder / "run", call("activations.py", "--run-dir", "run", cwd=folder)
+@pytest.fixture
+def in_tmp_path(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def test_a_lesson_prints_its_numbers_and_says_where_its_page_is(activations):
-    run_dir, done = activations
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+def test_a_lesson_prints_its_key_numbers_and_writes_its_files(call, in_tmp_path):
+    code, out, err = call("activations", "--run-dir", "run", "--layers", "8")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
     assert any(re.fullmatch(r"largest slope of the sigmoid +0\.25", line) for line in lines)
     assert lines[-1] == "Activations and their derivatives; page: run/report.html"
-    assert (run_dir / "report.html").exists()
 
-
-def test_it_leaves_its_flags_numbers_and_figures(activations):
-    run_dir, _ = activations
+    run_dir = in_tmp_path / "run"
     config = json.loads((run_dir / "config.json").read_text())
-    assert (config["experiment"], config["layers"]) == ("lesson/activations", 10)
-    assert config["command"].endswith("activations.py --run-dir run")
+    assert (config["experiment"], config["layers"]) == ("lesson/activations", 8)
+    command = "python experiments/lesson/activations.py --run-dir run --layers 8"
+    assert config["command"] == command
     result = json.loads((run_dir / "result.json").read_text())
-    assert result["sigmoids_leave"] == pytest.approx(0.25**10)
+    assert result["gradient_after_sigmoids"] == pytest.approx(0.25**8)
     figures = {path.name for path in (run_dir / "figures").iterdir()}
     assert figures == {"activations.png", "vanishing.png"}
+    page = (run_dir / "report.html").read_text()
+    assert command in page
+
+    # A second run does not overwrite the first.
+    code, _, err = call("activations", "--run-dir", "run")
+    assert code == 2
+    assert re.fullmatch(r"error: the run directory run holds another run; [^\n]*\n", err)
+    assert (run_dir / "report.html").read_text() == page
 
 
-def test_it_never_writes_over_another_run(activations):
-    run_dir, _ = activations
-    before = (run_dir / "report.html").stat().st_mtime_ns
-    done = call("activations.py", "--run-dir", "run", cwd=run_dir.parent)
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: the run directory run holds another run; [^\n]*\n", done.stderr)
-    assert (run_dir / "report.html").stat().st_mtime_ns == before
+def test_a_wrong_flag_is_reported_in_one_line_and_nothing_is_written(call, in_tmp_path):
+    code, _, err = call("activations", "--layers", "0")
+    assert code == 2
+    assert re.fullmatch(r"error: --layers is 0; expected [^\n]*\n", err)
+    assert not list(in_tmp_path.iterdir())
 
 
-def test_a_wrong_flag_is_told_in_a_line_and_nothing_is_written(tmp_path):
-    done = call("activations.py", "--layers", "0", cwd=tmp_path)
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: --layers is 0; expected [^\n]*\n", done.stderr)
-    assert not list(tmp_path.iterdir())
+def test_help_shows_the_flags_without_importing_jax_or_matplotlib():
+    show = "import sys; from fidle_jax.cli.lesson import main\ntry: main('losses', ['--help'])"
+    check = f"{show}\nexcept SystemExit: print({{'jax', 'matplotlib'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert "--logits" in done.stdout
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_the_table_of_experiments_has_every_lesson_and_every_file_that_it_names():
+def test_every_lesson_has_an_entry_file():
+    assert {path.stem for path in ENTRIES.glob("*.py")} == {*LESSONS, "all"}
+    for path in ENTRIES.glob("*.py"):
+        assert f'main("{path.stem}")' in path.read_text()
+
+
+def test_the_table_of_experiments_names_every_lesson_and_only_existing_files():
     text = (ROOT / "experiments" / "README.md").read_text()
-    assert {name for name in FILES if f"`lesson/{name}.py`" in text} == set(FILES)
+    assert {name for name in LESSONS if f"`lesson/{name}.py`" in text} == set(LESSONS)
     for file in re.findall(r"`([\w/]+\.py)`", text):
         assert (ROOT / "experiments" / file).exists(), file
     for picture in re.findall(r'src="([^"]+)"', text):
         assert (ROOT / "experiments" / picture).exists(), picture
 
 
+def test_if_a_lesson_fails_the_others_run_and_it_is_named(call, in_tmp_path, monkeypatch):
+    def fail(flags):
+        raise InputError("the data is missing")
+
+    monkeypatch.setattr(
+        "fidle_jax.cli.lesson.LESSONS", {name: LESSONS[name] for name in ("losses", "activations")}
+    )
+    monkeypatch.setattr("fidle_jax.lessons.losses.teach", fail)
+    code, out, err = call("all", "--run-dir", "all")
+    assert code == 1
+    assert err.splitlines()[0] == "error: the data is missing"
+    assert err.splitlines()[-1] == "error: losses failed; the errors are above"
+    assert out.splitlines()[-1] == "1 of 2 lessons; page: all/report.html"
+    page = (in_tmp_path / "all" / "report.html").read_text()
+    assert 'href="activations/report.html"' in page
+    assert "It failed; the terminal shows the error." in page
+
+
+def test_the_prose_shows_all_figures_and_tables():
+    lesson = activations.teach(LESSONS["activations"]())
+    sections = make_page("activations", lesson).sections
+    assert sum(len(section.shown) for section in sections) == len(lesson.shown)
+
+
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lessons")
-    return folder / "all", call("all.py", "--run-dir", "all", cwd=folder)
+    command = [sys.executable, str(ENTRIES / "all.py"), "--run-dir", "all"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=590)
+    return folder / "all", done
 
 
 @pytest.mark.slow
-def test_all_of_them_run_on_a_small_budget_and_one_page_leads_to_theirs(everything):
+def test_all_lessons_run_on_a_small_budget_and_one_page_links_to_theirs(everything):
     folder, done = everything
     assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.splitlines()[-1]
-        == f"{len(FILES)} of {len(FILES)} lessons; page: all/report.html"
-    )
-    page = (folder / "report.html").read_text()
-    pages = re.findall(r'href="([^"]+)"', page)
-    assert sorted(path.partition("/")[0] for path in pages) == FILES
+    count = len(LESSONS)
+    assert done.stdout.splitlines()[-1] == f"{count} of {count} lessons; page: all/report.html"
+    pages = re.findall(r'href="([^"]+)"', (folder / "report.html").read_text())
+    assert sorted(path.partition("/")[0] for path in pages) == sorted(LESSONS)
     assert all((folder / path).exists() for path in pages)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*FILES, ""])
-def test_its_page_opens_in_a_browser_without_errors(everything, name, tmp_path):
+@pytest.mark.parametrize("name", [*LESSONS, ""])
+def test_a_page_opens_in_a_browser_without_errors(everything, name, tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        pytest.skip("there is no Chromium here; install chromium to open the pages")
+        pytest.skip("install chromium to open the pages")
     page = everything[0] / name / "report.html"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
     done = subprocess.run(
@@ -108,29 +157,3 @@ def test_its_page_opens_in_a_browser_without_errors(everything, name, tmp_path):
     )
     assert "</html>" in done.stdout
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-ONE_IS_MISSING = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-import all as lessons
-lessons.LESSONS = {"missing": lessons.Entry("", False)} | {
-    "activations": lessons.LESSONS["activations"]
-}
-lessons.exit_with(lessons.main, "interrupted")
-"""
-
-
-def test_where_one_fails_the_others_run_and_it_is_named(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_IS_MISSING, str(LESSONS), "--run-dir", "all"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: missing failed; why stands above"
-    assert done.stdout.splitlines()[-1] == "1 of 2 lessons; page: all/report.html"
-    page = (tmp_path / "all" / "report.html").read_text()
-    assert 'href="activations/report.html"' in page
-    assert "failed before it began" in page

@@ -1,27 +1,16 @@
+"""Classification on one split, thresholds and their costs, and the figures."""
+
 import numpy as np
 import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logit
 
 from fidle_jax.data.tables import DataTable, Parts
-from fidle_jax.lessons.classification import (
-    COMMONEST,
-    NETWORK,
-    Comparison,
-    Decisions,
-    cheapest_threshold,
-    compare,
-    decide,
-    ranking,
-    shares_right,
-    sigmoid,
-    softmax,
-    standard_error,
-    taken_for,
-    telling_examples,
-)
-from fidle_jax.lessons.trial import Trial
+from fidle_jax.lessons import classification as lesson
+from fidle_jax.lessons.classification import COMMONEST, LINEAR, NETWORK, Comparison
+from fidle_jax.lessons.tables import Trial
 from fidle_jax.nn import DNN
 from fidle_jax.train.objectives import BINARY
 from fidle_jax.train.step import Task
@@ -30,106 +19,140 @@ LABELS = np.array([0, 0, 1, 1, 1])
 PROBABILITIES = np.array([0.1, 0.6, 0.4, 0.7, 0.9])
 
 
-def test_a_threshold_of_one_half_misses_one_and_gives_one_false_alarm():
-    found = decide(LABELS, PROBABILITIES)
-    assert found == Decisions(2, 1, 1, 1)
-    assert found.precision() == pytest.approx(2 / 3)
-    assert found.recall() == pytest.approx(2 / 3)
-    np.testing.assert_array_equal(found.table(), [[1, 1], [1, 2]])
+def comparison(outputs, labels, names=(NETWORK,)):
+    outputs = np.asarray(outputs, np.float32)
+    trials = {name: Trial(outputs.reshape(len(labels), -1), {}, 1) for name in names}
+    return Comparison(Parts(*[np.arange(len(labels))] * 3), np.asarray(labels), 0, trials)
 
 
-def test_a_lower_threshold_finds_all():
-    assert decide(LABELS, PROBABILITIES, 0.3) == Decisions(3, 1, 0, 1)
+FIVE = comparison(logit(PROBABILITIES), LABELS, (NETWORK, LINEAR))
 
 
-def test_precision_of_no_alarm_is_no_number():
-    assert np.isnan(decide(LABELS, PROBABILITIES, 0.95).precision())
+@pytest.mark.parametrize(
+    ("threshold", "counts"),
+    [(0.5, [[1, 1], [1, 2]]), (0.3, [[1, 1], [0, 3]]), (0.95, [[2, 0], [3, 0]])],
+)
+def test_rows_of_the_counts_are_true_classes_and_columns_predictions(threshold, counts):
+    np.testing.assert_array_equal(lesson.counts_at(FIVE, threshold), counts)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1), st.floats(0, 1))
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.floats(-9, 9)), min_size=1), st.floats(1e-3, 1 - 1e-3)
+)
 def test_every_example_is_counted_once_and_a_lower_threshold_never_misses_more(examples, threshold):
-    labels, probabilities = map(np.array, zip(*examples, strict=True))
-    found = decide(labels, probabilities, threshold)
-    assert sum(found) == len(examples)
-    assert decide(labels, probabilities, threshold / 2).false_negatives <= found.false_negatives
+    labels, logits = map(np.array, zip(*examples, strict=True))
+    compared = comparison(logits, labels)
+    counts = lesson.counts_at(compared, threshold)
+    assert counts.sum() == len(examples)
+    assert lesson.counts_at(compared, threshold / 2)[1, 0] <= counts[1, 0]
 
 
-@given(st.floats(0.01, 1000))
-def test_at_the_cheapest_threshold_an_alarm_costs_as_much_as_a_miss(cost):
-    threshold = cheapest_threshold(cost)
+@pytest.mark.parametrize("cost", [0.01, 1.0, 10.0, 1000.0])
+def test_an_alarm_and_a_miss_cost_the_same_at_the_optimal_threshold(cost):
+    threshold = lesson.optimal_threshold(cost)
     assert 1 - threshold == pytest.approx(threshold * cost)
 
 
-def test_the_area_under_the_roc_curve_is_how_often_a_positive_is_above_a_negative():
-    found = ranking(LABELS, PROBABILITIES)
-    above = [p > n for p in PROBABILITIES[LABELS == 1] for n in PROBABILITIES[LABELS == 0]]
-    assert found.auc == pytest.approx(np.mean(above))
-    assert found.auc == pytest.approx(
-        np.trapezoid(found.true_positive_rate, found.false_positive_rate)
-    )
+def test_a_confident_logit_is_not_rounded_to_probability_1():
+    # In float32 the sigmoid of 30 is exactly 1.
+    sure = comparison([30.0], [0])
+    np.testing.assert_array_equal(lesson.counts_at(sure, 1 - 1e-12), [[0, 1], [0, 0]])
+    np.testing.assert_array_equal(lesson.counts_at(sure, 1 - 1e-14), [[1, 0], [0, 0]])
 
 
-def test_precision_and_recall_are_those_at_each_threshold():
-    found = ranking(LABELS, PROBABILITIES)
-    for place, threshold in enumerate(found.thresholds):
-        decided = decide(LABELS, PROBABILITIES, threshold - 1e-9)
-        assert found.precision[place] == pytest.approx(decided.precision())
-        assert found.recall[place] == pytest.approx(decided.recall())
-    assert (found.precision[-1], found.recall[-1]) == (1, 0)
+def test_class_1_has_a_positive_logit_and_the_largest_of_several_logits_wins():
+    assert comparison([-0.1, 0.1], [0, 0]).predicted().tolist() == [0, 1]
+    assert comparison([[1, 3, 2], [5, 0, 0]], [0, 0]).predicted().tolist() == [1, 0]
 
 
-def test_a_sure_logit_is_not_rounded_to_1():
-    assert 0 < 1 - sigmoid(np.float32([30]))[0] < 1e-12
-    assert sigmoid(np.float32([0]))[0] == 0.5
+def test_97_percent_of_114_examples_have_a_standard_error_of_1_6_points():
+    assert lesson.standard_error(0.97, 114) == pytest.approx(0.016, abs=5e-4)
 
 
-def test_softmax_sums_to_1_however_large_the_logits():
-    found = softmax(np.float32([[1000, 0, -1000], [2, 2, 2]]))
-    np.testing.assert_allclose(found, [[1, 0, 0], [1 / 3] * 3])
-
-
-def test_one_logit_is_class_1_above_0_and_of_several_the_highest_wins():
-    assert taken_for(np.float32([[-0.1], [0.1]])).tolist() == [0, 1]
-    assert taken_for(np.float32([[1, 3, 2], [5, 0, 0]])).tolist() == [1, 0]
-
-
-def test_114_examples_of_which_97_percent_are_right_are_known_to_1_6_points():
-    assert standard_error(0.97, 114) == pytest.approx(0.016, abs=5e-4)
-
-
-def test_telling_examples_are_the_missed_the_doubtful_and_the_surest():
+def test_instructive_examples_are_errors_then_the_least_and_the_most_confident():
     probabilities = np.array([[0.99, 0.01], [0.01, 0.99], [0.55, 0.45], [0.2, 0.8]])
     labels = np.array([1, 1, 0, 1])
-    assert telling_examples(labels, probabilities, each=1).tolist() == [0, 2, 1]
+    assert lesson.instructive_examples(labels, probabilities, count=1).tolist() == [0, 2, 1]
 
 
-@given(st.integers(6, 30), st.integers(0, 1000))
-def test_no_telling_example_is_there_twice(examples, seed):
+@pytest.mark.parametrize(("examples", "seed"), [(6, 0), (7, 1), (30, 2), (13, 3)])
+def test_no_instructive_example_is_repeated(examples, seed):
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(3), examples)
-    found = telling_examples(random.integers(0, 3, examples), probabilities, each=2)
+    found = lesson.instructive_examples(random.integers(0, 3, examples), probabilities, count=2)
     assert len(set(found)) == len(found) == 6
 
 
-def test_shares_that_are_right_of_each_split():
-    def split(outputs):
-        trials = {NETWORK: Trial(np.float32(outputs)[:, None], {}, 1)}
-        return Comparison(Parts(*[np.arange(4)] * 3), np.array([0, 0, 0, 1]), 0, trials)
-
-    found = shares_right([split([-1, -1, 1, 1]), split([-1, -1, -1, 1])])
+def test_accuracies_are_those_of_each_split_beginning_with_the_most_frequent_class():
+    splits = [comparison(each, [0, 0, 0, 1]) for each in ([-1, -1, 1, 1], [-1, -1, -1, 1])]
+    found = lesson.accuracies(splits)
     assert list(found) == [COMMONEST, NETWORK]
     np.testing.assert_array_equal(found[COMMONEST], [0.75, 0.75])
     np.testing.assert_array_equal(found[NETWORK], [0.75, 1])
 
 
-def test_two_heaps_are_told_apart_in_any_unit():
+def test_two_clusters_are_classified_correctly_in_any_unit():
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], [60, 40]).astype(np.int32)
     centres = np.array([[0, 7000], [3, 4000]])[labels]
     features = (centres + random.normal(0, [0.3, 300], (100, 2))).astype(np.float32)
-    table = DataTable("points", features, ("x", "y"), labels, "heap", class_names=("a", "b"))
+    table = DataTable("points", features, ("x", "y"), labels, "cluster", class_names=("a", "b"))
     task = Task(DNN(classes=1, hidden=()), optax.adam(0.05), objective=BINARY)
-    found = compare(table, {NETWORK: task}, epochs=15, batch_size=16, seed=0)
-    assert found.commonest == 0
+    found = lesson.compare(table, {NETWORK: task}, epochs=15, batch_size=16, seed=0)
+    assert found.most_frequent == 0
     np.testing.assert_array_equal(found.labels, labels[found.parts.test])
-    assert shares_right([found])[NETWORK][0] == 1
+    assert lesson.accuracies([found])[NETWORK][0] == 1
+
+
+def test_both_curves_name_the_models_and_mark_the_networks_threshold():
+    left, right = lesson.roc_figure(FIVE).axes
+    for axes, score, mark in ((left, "AUC 0.833", (0.5, 2 / 3)), (right, "AP", (2 / 3, 2 / 3))):
+        network, linear = (text.get_text() for text in axes.get_legend().get_texts())
+        assert network.startswith(f"network, {score}")
+        assert linear.startswith(f"no hidden layer, {score}")
+        (dot,) = (line for line in axes.lines if line.get_marker() == "o")
+        np.testing.assert_allclose(np.ravel(dot.get_data()), mark)
+    assert left.get_xlabel() == "false positive rate"
+    assert right.get_ylabel() == "precision"
+
+
+def test_precision_and_recall_are_those_of_each_threshold_and_0_and_1_are_on_the_axis():
+    probabilities = np.array([0.0, 0.6, 0.4, 0.7, 1.0])
+    (axes,) = lesson.threshold_figure(LABELS, probabilities, [0.5, 0.1]).axes
+    assert axes.get_xscale() == "logit"
+    precision, recall, *marks = axes.lines
+    assert [mark.get_xdata()[0] for mark in marks] == [0.5, 0.1]
+    assert np.isfinite(axes.transData.transform(precision.get_xydata())).all()
+    # Between two thresholds the curve has the values of the upper one.
+    assert precision.get_drawstyle() == recall.get_drawstyle() == "steps-pre"
+    for x, y in precision.get_xydata()[2:-2]:
+        positive = probabilities >= x - 1e-9
+        assert y == pytest.approx(LABELS[positive].mean())
+    for x, y in recall.get_xydata()[2:-2]:
+        assert y == pytest.approx((probabilities[LABELS == 1] >= x - 1e-9).mean())
+
+
+def test_rows_of_the_drawn_counts_are_true_classes():
+    counts = {"threshold 0.5": np.array([[70, 1], [3, 40]]), "threshold 0.1": np.diag([5, 5])}
+    axes = lesson.counts_figure(counts, ("benign", "malignant")).axes[0]
+    shown = {text.get_text(): text.get_position() for text in axes.texts}
+    assert shown == {"70": (0, 0), "1": (1, 0), "3": (0, 1), "40": (1, 1)}
+    bottom, top = axes.get_ylim()
+    assert top < bottom
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["benign", "malignant"]
+
+
+def test_counts_without_errors_are_drawn():
+    assert lesson.counts_figure({"threshold 0.5": np.diag([5, 5])}, ("a", "b")).axes
+
+
+def test_only_a_wrong_prediction_is_hatched():
+    chances = np.array([[0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
+    figure = lesson.probabilities_figure(
+        np.zeros((3, 8, 8)), chances, np.array([0, 1, 2]), ("a", "b", "c")
+    )
+    assert len(figure.axes) == 6
+    wrong, right = figure.axes[1], figure.axes[3]
+    assert [bool(bar.get_hatch()) for bar in wrong.patches] == [False, True, False]
+    assert not any(bar.get_hatch() for bar in right.patches)
+    assert wrong.get_title() == "a, predicted b (70 %)"

@@ -1,142 +1,268 @@
-import importlib
-from pathlib import Path
+"""Convolutions window by window, image sizes, costs of layers, and their figures."""
 
+import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from matplotlib.patches import Rectangle
 from scipy.signal import correlate
 
 from fidle_jax.errors import InputError
+from fidle_jax.lessons import convolution as lesson
+from fidle_jax.lessons import convolution_figures as figures
 from fidle_jax.lessons.convolution import (
     CUBE,
     CUBE_KERNEL,
+    FIRST,
     IMAGE,
     KERNEL,
     KERNELS,
     POOLED,
+    SECOND,
     SIGNAL,
     SIGNAL_KERNEL,
+    ConvLayer,
+    Stage,
+    conv_costs,
     convolve,
-    halve,
+    dense_costs,
     is_signed,
-    pool,
     window_steps,
 )
+from fidle_jax.nn import CNN, Conv, Dense
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
-
-@pytest.fixture
-def lesson(monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENTS / "lesson")
-    return importlib.import_module("convolution")
+PAIRS = [(IMAGE, KERNEL, 9), (SIGNAL, SIGNAL_KERNEL, 6), (CUBE, CUBE_KERNEL, 8)]
 
 
 def test_the_kernel_of_the_slides_gives_10_11_12():
     steps = window_steps(IMAGE, KERNEL)
     assert [step.total for step in steps[:3]] == [10, 11, 12]
-    assert [step.place for step in steps[:4]] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert [step.start for step in steps[:4]] == [(0, 0), (0, 1), (0, 2), (1, 0)]
 
 
-@pytest.mark.parametrize(
-    ("image", "kernel", "places"),
-    [(IMAGE, KERNEL, 9), (SIGNAL, SIGNAL_KERNEL, 6), (CUBE, CUBE_KERNEL, 8)],
-)
-def test_there_is_a_step_for_each_place_and_its_products_sum_up_to_the_result(
-    image, kernel, places
-):
-    steps = window_steps(image, kernel)
-    assert len(steps) == places
-    expected = correlate(image, kernel, "valid", "direct")
-    for step in steps:
-        np.testing.assert_array_equal(step.products, step.values * kernel)
-        assert step.total == step.products.sum() == expected[step.place]
+@pytest.mark.parametrize(("image", "kernel", "count"), PAIRS)
+def test_each_window_has_a_step_and_its_products_sum_to_the_result_of_scipy(image, kernel, count):
+    rng = np.random.default_rng(0)
+    random = [rng.integers(-4, 5, each.shape).astype(np.float32) for each in (image, kernel)]
+    for x, w in ((image, kernel), random):
+        steps, expected = window_steps(x, w), correlate(x, w, "valid", "direct")
+        assert len(steps) == count
+        for step in steps:
+            np.testing.assert_array_equal(step.products, step.values * w)
+            assert step.total == step.products.sum() == expected[step.start]
 
 
-@pytest.mark.parametrize(
-    ("image", "kernel"), [(IMAGE, KERNEL), (SIGNAL, SIGNAL_KERNEL), (CUBE, CUBE_KERNEL)]
-)
-@settings(max_examples=10, derandomize=True)
-@given(seed=st.integers(0, 99))
-def test_steps_are_those_of_scipy_whatever_the_values_in_1_2_and_3_dimensions(image, kernel, seed):
-    rng = np.random.default_rng(seed)
-    image, kernel = (rng.integers(-4, 5, each.shape).astype(np.float32) for each in (image, kernel))
-    totals = [step.total for step in window_steps(image, kernel)]
-    np.testing.assert_array_equal(totals, correlate(image, kernel, "valid", "direct").ravel())
-
-
-def test_the_signals_kernel_is_zero_where_it_is_level_and_has_the_sign_of_its_slope():
+def test_the_kernel_of_the_signal_gives_its_change():
     assert [step.total for step in window_steps(SIGNAL, SIGNAL_KERNEL)] == [0, 4, 4, 0, -3, -3]
 
 
-def test_an_image_smaller_than_the_kernel_is_refused():
+def test_an_image_smaller_than_the_kernel_is_rejected():
     with pytest.raises(ValueError, match="too small"):
         window_steps(IMAGE[:2], KERNEL)
+    with pytest.raises(ValueError, match="too small"):
+        _ = ConvLayer(2, 9, 1, 1, 3).outputs
 
 
-def test_a_pool_keeps_the_largest_of_each_tile_and_a_halved_image_the_mean():
-    np.testing.assert_array_equal(pool(POOLED), [[4, 5], [6, 3]])
-    np.testing.assert_array_equal(halve(POOLED), [[2.5, 2], [2.25, 2]])
+def test_pooling_keeps_the_maximum_of_each_tile_and_halving_the_mean():
+    np.testing.assert_array_equal(lesson.pool(POOLED), [[4, 5], [6, 3]])
+    np.testing.assert_array_equal(lesson.halve(POOLED), [[2.5, 2], [2.25, 2]])
 
 
-RAMP = np.tile(np.arange(5, dtype=np.float32), (5, 1))
+def test_a_sobel_kernel_responds_to_edges_of_its_direction_only():
+    # The ramp increases by 1 to the right. A Sobel kernel returns 8 times the slope along its axis.
+    ramp = np.tile(np.arange(5, dtype=np.float32), (5, 1))
+    np.testing.assert_allclose(convolve(ramp, KERNELS["Sobel x"]), 8, atol=1e-4)
+    np.testing.assert_allclose(convolve(ramp, KERNELS["Sobel y"]), 0, atol=1e-4)
+    np.testing.assert_allclose(convolve(ramp.T, KERNELS["Sobel y"]), 8, atol=1e-4)
+    np.testing.assert_allclose(convolve(ramp, KERNELS["Laplacian"]), 0, atol=1e-4)
 
 
-def test_edges_are_seen_by_the_sobel_kernel_of_their_direction_alone():
-    # The ramp grows by 1 to the right; a Sobel kernel takes 8 times the slope of its axis.
-    np.testing.assert_allclose(convolve(RAMP, KERNELS["Sobel x"]), 8, atol=1e-4)
-    np.testing.assert_allclose(convolve(RAMP, KERNELS["Sobel y"]), 0, atol=1e-4)
-    np.testing.assert_allclose(convolve(RAMP.T, KERNELS["Sobel y"]), 8, atol=1e-4)
-    np.testing.assert_allclose(convolve(RAMP, KERNELS["Laplacian"]), 0, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", KERNELS)
-def test_a_uniform_area_keeps_its_brightness_or_becomes_zero_where_signs_are_shown(name):
+def test_a_uniform_area_becomes_0_with_signed_kernels_and_keeps_its_brightness_with_others():
     area = np.full((5, 5), 0.5, np.float32)
-    expected = 0 if is_signed(KERNELS[name]) else 0.5
-    np.testing.assert_allclose(convolve(area, KERNELS[name]), expected, atol=1e-6)
-
-
-def test_signs_are_shown_of_both_sobels_and_the_laplacian():
     signed = [name for name, kernel in KERNELS.items() if is_signed(kernel)]
     assert signed == ["Sobel x", "Sobel y", "Laplacian"]
+    for name, kernel in KERNELS.items():
+        np.testing.assert_allclose(convolve(area, kernel), 0 if name in signed else 0.5, atol=1e-6)
 
 
-def test_sharpening_is_the_identity_less_the_laplacian():
+def test_sharpening_is_the_identity_minus_the_laplacian():
     np.testing.assert_array_equal(KERNELS["sharpen"], KERNELS["identity"] - KERNELS["Laplacian"])
 
 
-@pytest.mark.parametrize(
-    ("wrong", "flag"),
-    [
-        ({"height": 0}, "--height"),
-        ({"width": 10_001}, "--width"),
-        ({"planes": 0}, "--planes"),
-        ({"kernels": -1}, "--kernels"),
-        ({"kernel_size": 0}, "--kernel-size"),
-        ({"height": 4, "kernel_size": 5}, "--kernel-size is 5; expected a number from 1 to 4"),
-    ],
-)
-def test_a_bad_flag_is_refused_by_its_name(lesson, wrong, flag):
-    with pytest.raises(InputError, match=flag):
-        lesson.teach(lesson.Convolution(**wrong))
-
-
-def test_the_photograph_and_the_digit_come_without_a_network_in_values_from_0_to_1(
-    lesson, monkeypatch
-):
-    monkeypatch.setattr("socket.socket.connect", lambda *to: pytest.fail("it calls out"))
-    photograph, digit = lesson._photograph(), lesson._digit()
-    assert photograph.shape == (128, 128)
-    assert digit.shape == (28, 28)
-    for image in (photograph, digit):
-        assert image.dtype == np.float32
+def test_the_photograph_and_the_digit_need_no_network_and_have_values_from_0_to_1(monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *to: pytest.fail("it uses the network"))
+    for image, shape in ((lesson.load_photograph(), (128, 128)), (lesson.load_digit(), (28, 28))):
+        assert (image.shape, image.dtype) == (shape, np.float32)
         assert 0 <= image.min() < 0.1
         assert 0.9 < image.max() <= 1
 
 
-def test_a_photograph_that_is_not_there_is_an_input_error(lesson, monkeypatch, tmp_path):
+def test_a_missing_photograph_is_an_input_error(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
     with pytest.raises(InputError, match="reinstall scikit-image"):
-        lesson._photograph()
+        lesson.load_photograph()
+
+
+def test_the_stages_of_the_courses_network_have_its_shapes_and_42_358_parameters():
+    passed = lesson.stages(CNN(), (28, 28, 1))
+    assert [(stage.shape, stage.params) for stage in passed] == [
+        ((28, 28, 1), 0),
+        ((26, 26, 8), 80),
+        ((13, 13, 8), 0),
+        ((11, 11, 16), 1_168),
+        ((5, 5, 16), 0),
+        ((400,), 0),
+        ((100,), 40_100),
+        ((10,), 1_010),
+    ]
+    assert sum(stage.params for stage in passed) == 42_358
+    for layer, image, result in ((FIRST, *passed[:2]), (SECOND, *passed[2:4])):
+        assert layer[:3] == image.shape
+        assert layer.output_shape == result.shape
+
+
+def test_the_formulas_of_the_slides():
+    assert lesson.conv_params(planes=1, kernels=8, kx=3, ky=3) == 80
+    assert lesson.conv_params(planes=8, kernels=16, kx=3, ky=3) == 1_168
+    assert lesson.dense_params(inputs=784, neurons=100) == 78_500
+    assert lesson.dense_params(inputs=400, neurons=100) == 40_100
+    assert conv_costs(FIRST) == (80, 26 * 26 * 8 * 9)
+    assert dense_costs(FIRST) == (5_408 * 785, 5_408 * 784)
+
+
+@pytest.mark.parametrize("layer", [(5, 5, 1, 1, 1), (9, 6, 3, 2, 5), (7, 8, 4, 4, 2)])
+def test_the_projects_own_layers_have_these_parameters_and_output_shapes(layer):
+    layer = ConvLayer(*layer)
+    image = jax.ShapeDtypeStruct((1, *layer[:3]), "float32")
+    flat = jax.ShapeDtypeStruct((1, layer.inputs), "float32")
+
+    def sizes(module, x):
+        init = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x), x)
+        return init[0].shape[1:], sum(leaf.size for leaf in jax.tree.leaves(init[1]["params"]))
+
+    conv = Conv(layer.kernels, (layer.kernel_size,) * 2, padding="valid")
+    assert sizes(conv, image) == (layer.output_shape, conv_costs(layer).params)
+    assert sizes(Dense(layer.outputs), flat) == ((layer.outputs,), dense_costs(layer).params)
+
+
+def test_the_parameters_of_a_convolution_do_not_depend_on_the_image_size():
+    small, large = (ConvLayer(side, side, 3, 8, 3) for side in (20, 200))
+    assert conv_costs(small).params == conv_costs(large).params == 224
+    assert dense_costs(small).params < dense_costs(large).params == 313_632 * 120_001
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_nine_slides_show_the_sum_of_each_window_and_one_more_result():
+    steps = window_steps(IMAGE, KERNEL)
+    slides = figures.plane_slides(IMAGE, KERNEL, steps)
+    counts = []
+    for slide, step in zip(slides, steps, strict=True):
+        shown = texts(slide)
+        assert {*figures.written_sum(step, KERNEL), "image", "kernel", "products"} <= set(shown)
+        # 25 numbers of the image and nine each of the kernel and the products; the rest are results.
+        counts.append(sum(text.isdigit() for text in shown) - 25 - 9 - 9)
+    assert counts == list(range(1, 10))
+
+
+def test_sums_are_written_out_with_negative_numbers_in_brackets():
+    assert figures.written_sum(window_steps(IMAGE, KERNEL)[0], KERNEL) == (
+        "1·1 + 2·0 + 3·1 + 1·0 + 2·1 + 3·0 + 1·1 + 2·0 + 3·1",
+        "= 1 + 0 + 3 + 0 + 2 + 0 + 1 + 0 + 3 = 10",
+    )
+    last = window_steps(SIGNAL, SIGNAL_KERNEL)[-1]
+    expected = "5·(−1) + 2·0 + 2·1", "= (−5) + 0 + 2 = −3"
+    assert figures.written_sum(last, SIGNAL_KERNEL) == expected
+
+
+def test_the_figure_of_the_signal_shows_the_sum_of_each_window():
+    figure = figures.signal_figure(SIGNAL, SIGNAL_KERNEL, window_steps(SIGNAL, SIGNAL_KERNEL))
+    sums = [text.split(" = ")[1] for text in texts(figure) if " = " in text]
+    assert sums == ["0", "4", "4", "0", "−3", "−3"]
+
+
+def test_eight_slides_show_the_cube_in_space_and_in_slices():
+    steps = window_steps(CUBE, CUBE_KERNEL)
+    slides = figures.cube_slides(CUBE, CUBE_KERNEL, steps)
+    assert len(slides) == 8
+    for slide, step in zip(slides, steps, strict=True):
+        flat, space = slide.axes
+        # Each of the 27 small cubes draws the faces that are on the outside.
+        colours = [each.get_facecolor()[0] for each in space.collections]
+        assert {tuple(colour)[3] for colour in colours} == {0, 1}
+        assert figures.written_sum(step, CUBE_KERNEL)[1] in [text.get_text() for text in flat.texts]
+
+
+@pytest.mark.parametrize(
+    ("layout", "title", "sizes"),
+    [
+        ((3, "valid", 1), "3×3, valid, stride 1", "7 → 5,  28 → 26"),
+        ((3, "same", 2), "3×3, same, stride 2", "7 → 4,  28 → 14"),
+        ((2, "pooling", 2), "pooling 2×2, valid, stride 2", "7 → 3,  28 → 14"),
+    ],
+)
+def test_a_layout_shows_the_sizes_and_the_padding(layout, title, sizes):
+    figure = figures.layouts_figure([layout])
+    assert {title, sizes} <= set(texts(figure))
+    dotted = [patch for patch in figure.axes[0].patches if patch.get_linestyle() == ":"]
+    assert len(dotted) == (9 * 9 - 7 * 7 if "same" in layout else 0)
+
+
+def test_the_row_and_column_that_pooling_drops_are_white():
+    cells = figures.layouts_figure([(2, "pooling", 2)]).axes[0].patches[: 7 * 7]
+    assert sum(cell.get_facecolor() == (1, 1, 1, 1) for cell in cells) == 7 + 6
+
+
+def test_pooling_shows_the_maximum_of_each_tile():
+    figure = figures.pooling_figure(POOLED, lesson.pool(POOLED))
+    assert [text for text in texts(figure) if text][-4:] == ["4", "5", "6", "3"]
+
+
+def test_the_chain_names_each_layer_and_shape_and_draws_a_square_per_channel():
+    chain = [
+        Stage("image", (28, 28, 1), 0),
+        Stage("conv_1", (26, 26, 8), 80),
+        Stage("dense_1", (10,), 1_010),
+    ]
+    figure = figures.chain_figure(chain)
+    assert {"28×28\n×1", "26×26\n×8", "10", "conv\n3×3\n80", "dense\n1,010"} <= set(texts(figure))
+    squares = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    assert len(squares) == 1 + 8 + 1
+
+
+def test_signed_results_have_zero_in_the_middle_and_the_others_are_grey():
+    values = np.array([[0.0, 0.5], [1.0, -2.0]])
+    figure = figures.effects_figure({"blur": values, "Sobel x": values}, signed=["Sobel x"])
+    grey, signed = (axes.images[0] for axes in figure.axes if axes.images)
+    assert grey.get_clim() == (0, 1)
+    low, high = signed.get_clim()
+    assert -low == high == pytest.approx(2, rel=0.02)
+    assert grey.get_cmap().name == "gray"
+    np.testing.assert_allclose(signed.get_cmap()(0.5)[:3], 1, atol=0.05)
+
+
+def test_each_kernel_is_shown_with_its_name_and_all_its_values():
+    shown = texts(figures.kernels_figure(KERNELS))
+    assert set(KERNELS) <= set(shown)
+    assert len(shown) == len(KERNELS) * (9 + 1)
+    assert shown.count("1/9") == 9
+
+
+@pytest.mark.parametrize(
+    ("costs", "labels"),
+    [
+        ((80, 4_245_280), ["80", "4,245,280"]),
+        # The largest layer that the flags allow.
+        ((100_010_000, 10**24 + 10**12), ["100,010,000", "1.00e+24"]),
+    ],
+)
+def test_costs_are_bars_on_a_logarithmic_axis_with_their_numbers(costs, labels):
+    figure = figures.costs_figure({"28×28×1 to 8 kernels of 3×3": costs})
+    assert figure.axes[0].get_xscale() == "log"
+    assert [text for text in texts(figure) if text] == labels
+
+
+def test_a_layer_is_described_by_its_image_and_kernels():
+    assert lesson._text(FIRST) == "28×28×1 to 8 kernels of 3×3"
+    assert lesson._text(FIRST._replace(kernels=1)) == "28×28×1 to 1 kernel of 3×3"

@@ -1,7 +1,4 @@
-"""The losses of probabilities are those of logits, as long as float32 can tell them apart."""
-
-import sys
-from pathlib import Path
+"""The losses of probabilities equal those of logits, as far as float32 can distinguish them."""
 
 import chex
 import jax
@@ -13,17 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fidle_jax.errors import InputError
 from fidle_jax.lessons import losses
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "lesson"))
-
-from losses import Losses, check
 
 FEW = settings(max_examples=25)
 LOGITS = arrays(np.float32, 12, elements=st.floats(-10, 10, width=32, allow_subnormal=False))
 ANY_LOGITS = arrays(np.float32, 12, elements=st.floats(-200, 200, width=32, allow_subnormal=False))
 BITS = arrays(np.float32, 12, elements=st.sampled_from(np.float32([0, 1])))
+X = np.linspace(-2, 2, 5)
 
 
 def _binary(logits, targets):
@@ -34,7 +27,7 @@ def _categorical(logits, targets):
     return losses.categorical_cross_entropy(losses.softmax(logits), targets)
 
 
-WRITTEN = {
+COMPILED = {
     loss: jax.jit(jax.value_and_grad(loss))
     for loss in (_binary, _categorical, losses.mean_squared_error)
 }
@@ -42,8 +35,8 @@ WRITTEN = {
 
 @FEW
 @given(LOGITS, BITS)
-def test_binary_cross_entropy_of_the_sigmoid_is_optax_of_the_logit(logits, targets):
-    loss, gradient = WRITTEN[_binary](logits, targets)
+def test_binary_cross_entropy_of_the_sigmoid_equals_that_of_optax(logits, targets):
+    loss, gradient = COMPILED[_binary](logits, targets)
     expected = optax.sigmoid_binary_cross_entropy(logits, targets).mean()
     # 1 minus the sigmoid of 10 has lost three of seven digits.
     np.testing.assert_allclose(loss, expected, rtol=2e-3, atol=1e-5)
@@ -53,9 +46,9 @@ def test_binary_cross_entropy_of_the_sigmoid_is_optax_of_the_logit(logits, targe
 
 @FEW
 @given(LOGITS, st.lists(st.integers(0, 3), min_size=3, max_size=3))
-def test_categorical_cross_entropy_of_the_softmax_is_optax_of_the_logits(logits, labels):
+def test_categorical_cross_entropy_of_the_softmax_equals_that_of_optax(logits, labels):
     logits, targets = logits.reshape(3, 4), np.eye(4, dtype=np.float32)[labels]
-    loss, gradient = WRITTEN[_categorical](logits, targets)
+    loss, gradient = COMPILED[_categorical](logits, targets)
     expected = optax.softmax_cross_entropy(logits, targets).mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
     p = jax.nn.softmax(logits)
@@ -64,17 +57,16 @@ def test_categorical_cross_entropy_of_the_softmax_is_optax_of_the_logits(logits,
 
 @FEW
 @given(ANY_LOGITS, ANY_LOGITS)
-def test_mean_squared_error_is_optax_and_its_gradient_grows_with_the_mistake(outputs, targets):
-    loss, gradient = WRITTEN[losses.mean_squared_error](outputs, targets)
+def test_mean_squared_error_equals_that_of_optax_and_its_gradient_grows_with_the_error(
+    outputs, targets
+):
+    loss, gradient = COMPILED[losses.mean_squared_error](outputs, targets)
     expected = optax.squared_error(outputs, targets).mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-9)
-    np.testing.assert_allclose(
-        loss, 2 * optax.l2_loss(outputs, targets).mean(), rtol=1e-5, atol=1e-9
-    )
     chex.assert_trees_all_close(gradient, 2 * (outputs - targets) / 12, rtol=1e-5, atol=1e-9)
 
 
-def test_losses_are_means_over_the_examples_as_the_slides_write_them():
+def test_losses_are_means_over_the_examples_as_on_the_slides():
     p, y = jnp.array([0.9, 0.2, 0.5]), jnp.array([1.0, 0.0, 1.0])
     expected = -(np.log(0.9) + np.log(0.8) + np.log(0.5)) / 3
     np.testing.assert_allclose(losses.binary_cross_entropy(p, y), expected, rtol=1e-6)
@@ -87,7 +79,7 @@ def test_losses_are_means_over_the_examples_as_the_slides_write_them():
 @pytest.mark.parametrize(
     ("p", "y", "loss"), [(0.0, 0.0, 0), (1.0, 1.0, 0), (0.0, 1.0, np.inf), (1.0, 0.0, np.inf)]
 )
-def test_a_certain_answer_costs_nothing_or_infinitely_much(p, y, loss):
+def test_a_certain_output_has_loss_0_or_infinity(p, y, loss):
     assert losses.binary_cross_entropy(jnp.array([p]), jnp.array([y])) == loss
     both, truth = jnp.array([[p, 1 - p]]), jnp.array([[y, 1 - y]])
     assert losses.categorical_cross_entropy(both, truth) == loss
@@ -97,38 +89,32 @@ def test_a_certain_answer_costs_nothing_or_infinitely_much(p, y, loss):
 @given(ANY_LOGITS)
 def test_the_sigmoid_is_the_softmax_of_a_logit_and_0(logits):
     pairs = jnp.stack([logits, np.zeros(12, np.float32)], -1)
-    chex.assert_trees_all_close(
-        losses.sigmoid(logits), losses.stable_softmax(pairs)[:, 0], atol=1e-6
-    )
+    softmax = losses.stable_softmax(pairs)[:, 0]
+    chex.assert_trees_all_close(losses.sigmoid(logits), softmax, atol=1e-6)
     chex.assert_trees_all_close(losses.sigmoid(logits), jax.nn.sigmoid(logits), atol=1e-6)
 
 
 @FEW
 @given(ANY_LOGITS)
-def test_the_stable_softmax_is_of_any_logits_a_distribution(logits):
+def test_the_stable_softmax_is_a_distribution_for_all_logits(logits):
     probabilities = losses.stable_softmax(logits)
     chex.assert_trees_all_close(probabilities, jax.nn.softmax(logits), rtol=1e-5, atol=1e-30)
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert logits[jnp.argmax(probabilities)] == pytest.approx(logits.max(), abs=1e-4)
 
 
-def test_softmax_as_written_overflows_at_89_and_the_stable_one_does_not_change():
+@pytest.mark.parametrize("largest", [0, 80, 89, 200, -200])
+def test_softmax_as_written_overflows_at_89_and_the_stable_softmax_does_not_change(largest):
     logits = np.float32([2, 1, 0.1])
     expected = losses.stable_softmax(logits)[0]
-    for largest, written in (
-        (0, expected),
-        (80, expected),
-        (89, np.nan),
-        (200, np.nan),
-        (-200, np.nan),
-    ):
-        power, as_written, stable = losses.large_softmax(logits, largest)
-        np.testing.assert_allclose(as_written, written, rtol=1e-4)
-        np.testing.assert_allclose(stable, expected, rtol=1e-4)
-        assert np.isinf(power) == (largest >= 89)
+    power, as_written, stable = losses.shifted_softmax(logits, largest)
+    written = expected if largest in (0, 80) else np.nan
+    np.testing.assert_allclose(as_written, written, rtol=1e-4)
+    np.testing.assert_allclose(stable, expected, rtol=1e-4)
+    assert np.isinf(power) == (largest >= 89)
 
 
-def test_temperature_makes_classes_alike_or_tells_them_apart():
+def test_temperature_equalises_or_separates_the_classes():
     logits = np.float32([2, 1, 0.1])
     cold, plain, warm = (losses.stable_softmax(logits, each) for each in (0.01, 1.0, 1000.0))
     chex.assert_trees_all_close(cold, jnp.array([1.0, 0, 0]), atol=1e-6)
@@ -138,21 +124,21 @@ def test_temperature_makes_classes_alike_or_tells_them_apart():
 
 @FEW
 @given(ANY_LOGITS, st.sampled_from([0, 1]))
-def test_the_loss_of_a_logit_and_its_gradient_are_finite_and_the_closed_forms(logits, target):
+def test_the_loss_of_a_logit_and_its_gradient_are_finite_and_match_the_closed_forms(logits, target):
     signs = np.float64(logits) * (1 - 2 * target)
     expected = np.logaddexp(0, signs), (1 - 2 * target) * np.exp(-np.logaddexp(0, -signs))
-    drawn = losses.curve(losses.stable_binary_loss, logits, target)
-    chex.assert_tree_all_finite(drawn)
-    chex.assert_trees_all_close(tuple(drawn), expected, rtol=2e-5, atol=1e-6)
+    found = losses.curve(losses.stable_binary_loss, logits, target)
+    chex.assert_tree_all_finite(found)
+    chex.assert_trees_all_close(tuple(found), expected, rtol=2e-5, atol=1e-6)
 
 
 @FEW
 @given(ANY_LOGITS, st.sampled_from([0, 1]))
-def test_the_squared_error_of_a_sigmoid_and_its_gradient_are_the_closed_forms(logits, target):
+def test_the_squared_error_of_a_sigmoid_and_its_gradient_match_the_closed_forms(logits, target):
     p, rest = (np.exp(-np.logaddexp(0, sign * np.float64(logits))) for sign in (-1, 1))
     expected = (target - p) ** 2, 2 * (p - target) * p * rest
-    drawn = losses.curve(losses.squared_error_of_sigmoid, logits, target)
-    chex.assert_trees_all_close(tuple(drawn), expected, rtol=1e-4, atol=1e-6)
+    found = losses.curve(losses.squared_error_of_sigmoid, logits, target)
+    chex.assert_trees_all_close(tuple(found), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_squared_error_does_not_correct_a_confident_mistake_and_cross_entropy_does():
@@ -161,47 +147,75 @@ def test_squared_error_does_not_correct_a_confident_mistake_and_cross_entropy_do
     assert -1e-4 < losses.curve(losses.squared_error_of_sigmoid, logits, 1).gradient[0] < 0
 
 
-def test_the_loss_by_way_of_the_probability_breaks_down_where_float32_ends():
+def test_the_loss_from_the_probability_fails_beyond_the_range_of_float32():
     logits = np.float32([-200, -100, -80, 0, 10, 20, 200])
     right = losses.curve(losses.naive_binary_loss, logits, 1)
     wrong = losses.curve(losses.naive_binary_loss, logits, 0)
     assert np.isinf(right.loss).tolist() == [True, True, False, False, False, False, False]
     assert np.isinf(wrong.loss).tolist() == [False] * 5 + [True, True]
-    for drawn in (right, wrong):
-        assert np.isfinite(drawn.gradient[2:5]).all()
-        assert np.isnan(drawn.gradient[[0, 1]]).all()
-    assert not np.isfinite(wrong.gradient[[5, 6]]).any()
-    assert not np.isfinite(right.gradient[[5, 6]]).any()
+    for found in (right, wrong):
+        assert np.isfinite(found.gradient[2:5]).all()
+        assert np.isnan(found.gradient[[0, 1]]).all()
+        assert not np.isfinite(found.gradient[[5, 6]]).any()
     assert losses.curve(losses.naive_binary_loss, np.float32([-60]), 1).gradient[0] == 0
 
 
-def test_the_worked_example_is_that_of_a_pocket_calculator():
+def test_the_worked_example_matches_a_pocket_calculator():
     example = losses.worked_example(np.float32([2, 1, 0.1]), 0)
-    np.testing.assert_allclose(example.exponentials, [7.389056, 2.718282, 1.105171], rtol=1e-6)
-    np.testing.assert_allclose(example.probabilities, [0.659001, 0.242433, 0.098566], atol=1e-6)
-    np.testing.assert_array_equal(example.targets, [1, 0, 0])
-    np.testing.assert_allclose(example.parts, [0.417030, 0, 0], atol=1e-6)
-    assert example.argmax == 0
-    assert example.loss == pytest.approx(0.417030, abs=1e-6)
+    np.testing.assert_allclose(example["exponentials"], [7.389056, 2.718282, 1.105171], rtol=1e-6)
+    np.testing.assert_allclose(example["probabilities"], [0.659001, 0.242433, 0.098566], atol=1e-6)
+    np.testing.assert_array_equal(example["targets"], [1, 0, 0])
+    np.testing.assert_allclose(example["parts"], [0.417030, 0, 0], atol=1e-6)
+    assert example["argmax"] == 0
+    assert example["loss"] == pytest.approx(0.417030, abs=1e-6)
 
 
-def test_a_class_that_the_network_rules_out_costs_its_margin():
+def test_the_loss_of_an_excluded_class_is_its_margin():
     example = losses.worked_example(np.float32([-40, 40]), 0)
-    assert example.argmax == 1
-    assert example.loss == pytest.approx(80, rel=1e-4)
+    assert example["argmax"] == 1
+    assert example["loss"] == pytest.approx(80, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("flags", "named"),
-    [
-        ({"logits": (1.0,)}, "--logits has 1 numbers; expected 2 to 6"),
-        ({"logits": (0.0,) * 7}, "--logits has 7 numbers"),
-        ({"logits": (1.0, 41.0)}, "--logits is 41.0; expected a number from -40 to 40"),
-        ({"logits": (1.0, float("nan"))}, "--logits is nan"),
-        ({"label": 3}, "--label is 3; expected a number from 0 to 2"),
-        ({"label": -1}, "--label is -1"),
-    ],
-)
-def test_flags_that_make_no_example_are_named(flags, named):
-    with pytest.raises(InputError, match=named):
-        check(Losses(**flags))
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_each_class_has_a_bar_with_its_number_and_one_is_highlighted(classes):
+    values = np.arange(classes) / 10
+    figure = losses.bars_figure({"logits": -values, "softmax": values}, marked=1)
+    assert [axes.get_title() for axes in figure.axes] == ["logits", "softmax"]
+    for axes, sign in zip(figure.axes, (-1, 1), strict=True):
+        np.testing.assert_allclose([bar.get_height() for bar in axes.patches], sign * values)
+        colours = [bar.get_facecolor() for bar in axes.patches]
+        assert colours.count(colours[1]) == 1
+        assert len(set(colours)) == 2
+        numbers = [text.get_text().replace("−", "-") for text in axes.texts]
+        assert list(map(float, numbers)) == pytest.approx(sign * values)
+
+
+@pytest.mark.parametrize("sharey", [True, False])
+def test_panels_of_bars_share_their_scale_on_request(sharey):
+    panels = {"low": np.array([1.0, 0.0]), "high": np.array([0.5, 0.4])}
+    low, high = losses.bars_figure(panels, 0, sharey=sharey).axes
+    assert (low.get_ylim() == high.get_ylim()) == sharey
+
+
+def test_each_curve_against_the_logit_is_in_the_legend_once():
+    curves = {"a": losses.Curve(X, X**2), "b": losses.Curve(2 * X, X)}
+    figure = losses.logit_curves_figure(X, curves)
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "gradient"]
+    assert legend(figure) == ["a", "b"]
+    np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), X**2)
+    assert len({line.get_linestyle() for line in figure.axes[0].lines}) == 2
+
+
+def test_values_that_are_not_finite_are_shaded_and_not_drawn():
+    finite = losses.Curve(X, X)
+    naive = losses.Curve(np.array([np.inf, 1.0, 1.0, np.nan, np.nan]), X)
+    columns = {"target 1": (naive, finite), "target 0": (finite, finite)}
+    figure = losses.breakdown_figure(X, columns)
+    assert [len(axes.collections) for axes in figure.axes] == [1, 0, 0, 0]
+    drawn = figure.axes[0].lines[1].get_ydata()
+    assert np.isnan(drawn).tolist() == [True, False, False, True, True]
+    assert legend(figure) == ["infinite or NaN", "from the logit", "from the probability"]

@@ -1,4 +1,4 @@
-"""The page of a lesson."""
+"""Pages of sections, and the index page of the lessons."""
 
 import io
 import re
@@ -7,12 +7,22 @@ import pytest
 from PIL import Image
 
 from fidle_jax.report.html import Picture
-from fidle_jax.report.lesson import Section, Slides, Table, render_lesson, text_table
+from fidle_jax.report.lesson import (
+    THUMBNAIL,
+    Card,
+    Section,
+    Slides,
+    Table,
+    render_index,
+    render_lesson,
+    text_table,
+    thumbnail,
+)
 
 
-def png(grey):
+def png(grey, size=(8, 6)):
     buffer = io.BytesIO()
-    Image.new("L", (8, 6), grey).save(buffer, "PNG")
+    Image.new("L", size, grey).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -29,35 +39,28 @@ def page():
     return render_lesson("A < B", "In short.", {"a number": "42"}, SECTIONS, "python lesson.py")
 
 
-def test_it_has_everything_that_is_to_be_said_in_its_order(page):
+def test_a_page_shows_everything_in_order(page):
     words = ["A &lt; B", "In short.", "a number", "42", "First", "One paragraph.", "Another."]
-    words += [
-        "See this.",
-        "Second",
-        "a &amp; b",
-        "1,000",
-        "One after the other.",
-        "python lesson.py",
-    ]
+    words += ["See this.", "Second", "a &amp; b", "1,000", "One after the other.", "python lesson.py"]
     body = page.partition("<body>")[2]
-    places = [body.index(word) for word in words]
-    assert places == sorted(places)
+    positions = [body.index(word) for word in words]
+    assert positions == sorted(positions)
     assert page.count("<p>") == 3
 
 
-def test_it_is_one_file(page):
+def test_a_page_is_one_file(page):
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert page.count("data:image/png;base64,") == 4
 
 
-def test_of_slides_the_first_is_shown_and_a_slider_leads_to_the_others(page):
+def test_the_first_slide_is_visible_and_a_slider_shows_the_others(page):
     images = re.findall(r"<img[^>]*Steps[^>]*>", page)
     assert ["hidden" in image.rsplit('"', 1)[1] for image in images] == [False, True, True]
     assert 'max="2"' in page
     assert "figure img[hidden] { display: none; }" in page
 
 
-def test_columns_of_words_begin_at_the_left_and_those_of_numbers_end_at_the_right(page):
+def test_columns_of_words_are_aligned_left_and_columns_of_numbers_right(page):
     assert '<td class="name">slowly</td><td class="right">1,000</td>' in page
     assert text_table(TABLE).splitlines() == [
         "what   how      many",
@@ -67,9 +70,28 @@ def test_columns_of_words_begin_at_the_left_and_those_of_numbers_end_at_the_righ
     ]
 
 
-def test_the_animation_has_every_slide_as_long_and_starts_again():
+def test_the_animation_shows_every_slide_equally_long_and_repeats():
     with Image.open(io.BytesIO(SLIDES.gif())) as gif:
         assert (gif.n_frames, gif.info["loop"], gif.size) == (3, 0, (8, 6))
         assert gif.info["duration"] == 800
         gif.seek(2)
         assert gif.convert("L").getpixel((3, 3)) == pytest.approx(250, abs=3)
+
+
+def test_the_index_links_to_each_page_and_names_failures():
+    cards = [
+        Card("one", title="The first", summary="In short.", seconds=3.2, page="one/report.html"),
+        Card("two", failure="It failed; the terminal shows the error."),
+    ]
+    page = render_index(cards, quick=True, command="python all.py")
+    assert '<a href="one/report.html">' in page
+    assert all(words in page for words in ("The first", "In short.", "3.2 s", "small budget"))
+    assert page.count("<a ") == 1
+    assert "It failed; the terminal shows the error." in page
+
+
+def test_a_thumbnail_is_small_and_shows_the_last_slide():
+    slides = Slides("a", "", "", [png(0, (1000, 500)), png(255, (1000, 500))], ["0", "1"])
+    with Image.open(io.BytesIO(thumbnail(slides))) as small:
+        assert small.size == (THUMBNAIL[0], THUMBNAIL[0] // 2)
+        assert small.convert("L").getpixel((9, 9)) == 255

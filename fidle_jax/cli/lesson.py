@@ -1,0 +1,138 @@
+"""The command line of the lessons: run one lesson, or all of them, and write their pages."""
+
+import dataclasses
+import importlib
+import json
+import shlex
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from fidle_jax.cli.terminal import (
+    FAILED,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
+from fidle_jax.errors import InputError
+from fidle_jax.files import write_atomically, write_json
+from fidle_jax.lessons.flags import LESSONS, All, Budget, Flags
+from fidle_jax.train import run_dir as run_dirs
+from fidle_jax.train.signals import Stop
+
+if TYPE_CHECKING:
+    from fidle_jax.lessons.page import Page
+    from fidle_jax.report.lesson import Card
+
+
+def main(name: str, words: list[str] | None = None) -> NoReturn:
+    """Run one lesson, or the lesson "all", and exit.
+
+    Args:
+        name: Name of the lesson in `fidle_jax.lessons.flags.LESSONS`, or "all".
+        words: Command-line arguments (default: those of this process).
+    """
+
+    def body(stop: Stop) -> int:
+        flags: Flags = parse_flags(defaults.__doc__ or "", defaults, words)
+        flags.check()
+        run_dir = flags.run_dir or run_dirs.default_run_dir(f"lesson/{name}")
+        run_dirs.check_new(run_dir)
+        set_up_output()
+        # An interrupt during an import may be swallowed there, or kill the process.
+        with stop.defer():
+            enable_compilation_cache()
+            importlib.import_module("fidle_jax.lessons.page")
+        stop.check()
+        if isinstance(flags, All):
+            return _run_all(flags, run_dir, _command(name, words), stop)
+        try:
+            card = _run(name, flags, run_dir, _command(name, words))
+        except OSError as error:
+            return fail(error, FAILED)
+        print(f"{card.title}; page: {run_dir / 'report.html'}")
+        return 0
+
+    defaults = All() if name == "all" else LESSONS[name]()
+    finished = "the pages of the finished lessons are complete"
+    exit_with(body, f"interrupted; {finished if name == 'all' else 'nothing was written'}")
+
+
+def _command(name: str, words: list[str] | None) -> str:
+    words = sys.argv[1:] if words is None else words
+    return shlex.join(["python", f"experiments/lesson/{name}.py", *words])
+
+
+def _run(name: str, flags: Flags, run_dir: Path, command: str) -> "Card":
+    """Run a lesson, write its files, print its tables and return its card for the index page."""
+    from fidle_jax.lessons.page import make_page
+    from fidle_jax.report.lesson import Card, Slides, Table, render_lesson, thumbnail
+
+    started = time.perf_counter()
+    lesson = importlib.import_module(f"fidle_jax.lessons.{name}").teach(flags)
+    page = make_page(name, lesson)
+    shown = [each for section in page.sections for each in section.shown]
+    pictures = {each.name: each for each in shown if not isinstance(each, Table)}
+    config = json.loads(json.dumps(dataclasses.asdict(flags), default=str))
+    config |= {"experiment": f"lesson/{name}", "command": command}
+    with run_dirs.hold(run_dir):
+        write_json(run_dir / "config.json", config)
+        (run_dir / "figures").mkdir(exist_ok=True)
+        for file, each in pictures.items():
+            suffix, data = ("gif", each.gif()) if isinstance(each, Slides) else ("png", each.png)
+            write_atomically(run_dir / "figures" / f"{file}.{suffix}", data)
+        html = render_lesson(*page, command)
+        seconds = time.perf_counter() - started
+        about = {"experiment": f"lesson/{name}", "title": page.title, "summary": page.summary}
+        write_json(run_dir / "result.json", about | {"seconds": seconds} | lesson.numbers)
+        write_atomically(run_dir / "report.html", html)
+    _print(page)
+    link, small = f"{name}/report.html", thumbnail(pictures[lesson.cover])
+    return Card(name, "", page.title, page.summary, seconds, link, small)
+
+
+def _print(page: "Page") -> None:
+    from fidle_jax.report.lesson import Table, text_table
+
+    for section in page.sections:
+        for table in section.shown:
+            if isinstance(table, Table):
+                print(f"{section.title}\n\n{text_table(table)}\n")
+    width = max(map(len, page.facts))
+    for name, value in page.facts.items():
+        print(f"{name.ljust(width)}  {value}")
+
+
+def _run_all(flags: All, run_dir: Path, command: str, stop: Stop) -> int:
+    """Run every lesson. If one fails, run the others and return 1."""
+    from fidle_jax.report.lesson import Card, render_index
+
+    cards = {name: Card(name, failure="It has not run yet.") for name in LESSONS}
+    failed = []
+    with run_dirs.hold(run_dir):
+        for name, kind in LESSONS.items():
+            print(f"\n{name}\n{'=' * len(name)}")
+            own, words = kind(run_dir=run_dir / name), ["--run-dir", str(run_dir / name)]
+            if isinstance(own, Budget) and flags.quick:
+                own, words = dataclasses.replace(own, quick=True), [*words, "--quick"]
+            try:
+                cards[name] = _run(name, own, run_dir / name, _command(name, words))
+            except Exception as error:
+                if not isinstance(error, InputError | OSError):
+                    traceback.print_exception(error)
+                fail(error, FAILED)
+                failed.append(name)
+                cards[name] = Card(name, failure="It failed; the terminal shows the error.")
+            # The page can be read while the other lessons run.
+            page = render_index(list(cards.values()), flags.quick, command)
+            write_atomically(run_dir / "report.html", page)
+            stop.check()
+    count, total = len(LESSONS) - len(failed), len(LESSONS)
+    print(f"{count} of {total} lessons; page: {run_dir / 'report.html'}")
+    if failed:
+        print(f"error: {', '.join(failed)} failed; the errors are above", file=sys.stderr)
+    return FAILED if failed else 0

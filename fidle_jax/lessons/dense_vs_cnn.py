@@ -1,0 +1,205 @@
+"""Lesson: a dense and a convolutional network with equally many parameters on handwritten digits."""
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Float, Int, PyTree, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+from fidle_jax.data import Split, load_dataset, stratified_split
+from fidle_jax.lessons.figures import MARKERS, STYLES, finish, mean_and_std, panels
+from fidle_jax.lessons.flags import DenseVsCNN
+from fidle_jax.lessons.page import Lesson
+from fidle_jax.nn import CNN, DNN, layer_table
+from fidle_jax.report.lesson import Table
+from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, new_figure
+from fidle_jax.train.evaluation import predict
+from fidle_jax.train.fit import fit
+from fidle_jax.train.step import Task
+
+BATCH_SIZE = 128
+# The course's CNN with 42,358 parameters, and its dense network, narrowed to 42,310 parameters.
+NETWORKS: dict[str, nn.Module] = {"DNN": DNN(hidden=(50, 50)), "CNN": CNN()}
+TASKS = {name: Task(model, optax.adam(1e-3)) for name, model in NETWORKS.items()}
+DIRECTIONS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # rows, columns
+SHIFTS = range(7)
+SHOWN_DIGITS, SHOWN_SHIFTS = (2, 3, 7, 9), (0, 2, 4, 6)
+
+_predict = jax.jit(predict, static_argnames="model")
+
+
+def training_sizes(examples: int) -> list[int]:
+    """Return 100, 300, 1,000, ... up to half of all examples, and all of them."""
+    sizes = [digit * 10**power for power in range(2, 9) for digit in (1, 3)]
+    return [size for size in sizes if 2 * size <= examples] + [examples]
+
+
+def shift_images(
+    images: UInt8[np.ndarray, "example height width channel"], down: int, right: int
+) -> UInt8[np.ndarray, "example height width channel"]:
+    """Shift images by whole pixels and fill with zeros."""
+    return ndimage.shift(images, (0, down, right, 0), order=0)
+
+
+def train_network(name: str, train: Split, size: int, steps: int, seed: int) -> PyTree:
+    """Train a network of `NETWORKS` on a stratified subset of ``size`` digits. Return its variables.
+
+    The subset is repeated to the size of the whole set. Every size then needs equally many steps and the
+    same compiled function. Training ends after the epoch in which ``steps`` is reached.
+    """
+    examples = len(train.labels)
+    rows = np.arange(examples)
+    if size < examples:
+        _, rows = stratified_split(train.labels, size / examples, seed)
+    rows = np.resize(rows, examples)
+    fitted = fit(
+        TASKS[name],
+        (train.images[rows], train.labels[rows]),
+        epochs=-(-steps // -(-examples // BATCH_SIZE)),
+        batch_size=BATCH_SIZE,
+        seed=seed,
+    )
+    return fitted.state.variables()
+
+
+def predicted_classes(
+    name: str, variables: PyTree, images: UInt8[np.ndarray, "example height width channel"]
+) -> Int[np.ndarray, " example"]:
+    """Return the class of each image, predicted by a network of `NETWORKS`."""
+    return np.asarray(_predict(NETWORKS[name], variables, images).argmax(-1))
+
+
+def mean_accuracy(name: str, variables: PyTree, splits: list[Split]) -> float:
+    """Return the mean accuracy over several splits."""
+    right = [predicted_classes(name, variables, each.images) == each.labels for each in splits]
+    return float(np.mean([each.mean() for each in right]))
+
+
+def teach(flags: DenseVsCNN) -> Lesson:
+    """Create the lesson. Raise InputError if the data is not available."""
+    steps, seeds = (100, 1) if flags.quick else (flags.steps, flags.seeds)
+    options = {"archives": flags.archives, "data_dir": flags.data_dir}
+    dataset = load_dataset("mnist", data=flags.data, **options)
+    train, test = dataset.read("train"), dataset.read("test")
+    sizes = training_sizes(len(train.labels))
+    shifted = [
+        [
+            Split(shift_images(test.images, down * shift, right * shift), test.labels)
+            for down, right in DIRECTIONS.values()
+        ]
+        for shift in SHIFTS
+    ]
+    digits = [int(np.flatnonzero(test.labels == k)[0]) for k in SHOWN_DIGITS]
+    shown = np.stack([shifted[shift][-1].images[digits] for shift in SHOWN_SHIFTS], axis=1)
+    parameters = {
+        name: sum(row.parameters for row in layer_table(model, test.images.shape[1:]))
+        for name, model in NETWORKS.items()
+    }
+    by_size = {name: np.zeros((len(sizes), seeds)) for name in NETWORKS}
+    by_shift = {name: np.zeros((len(SHIFTS), seeds)) for name in NETWORKS}
+    predicted = {}
+    for name in NETWORKS:
+        for seed in range(seeds):
+            for i, size in enumerate(sizes):
+                variables = train_network(name, train, size, steps, seed)
+                by_size[name][i, seed] = mean_accuracy(name, variables, [test])
+            # The last network was trained on all digits.
+            by_shift[name][:, seed] = [mean_accuracy(name, variables, each) for each in shifted]
+        flat = shown.reshape(-1, *shown.shape[2:])
+        predicted[name] = predicted_classes(name, variables, flat).reshape(shown.shape[:2])
+    return Lesson(
+        values={
+            "parameters": parameters,
+            "size": sizes[-1],
+            "of_all": {name: 100 * each[-1].mean() for name, each in by_size.items()},
+            "shifted": {name: 100 * each[3].mean() for name, each in by_shift.items()},
+            "steps": steps,
+            "seeds": f"{seeds} seed{'s' if seeds > 1 else ''}",
+            "tests": len(test.labels),
+        },
+        shown={
+            "by_training_size": size_figure(sizes, by_size),
+            "sizes": _spread_table("training digits", [f"{size:,}" for size in sizes], by_size),
+            "by_shift": shift_figure(by_shift),
+            "shifted_digits": digits_figure(
+                shown[..., 0], test.labels[digits], predicted, SHOWN_SHIFTS
+            ),
+            "shifts": _spread_table("shift, pixels", list(map(str, SHIFTS)), by_shift),
+        },
+        numbers={
+            "training_digits": sizes,
+            "parameters": parameters,
+            "test_accuracy": {name: each.tolist() for name, each in by_size.items()},
+            "test_accuracy_by_shift": {name: each.tolist() for name, each in by_shift.items()},
+        },
+        cover="by_shift",
+    )
+
+
+def _spread_table(head: str, rows: list[str], accuracies: dict[str, np.ndarray]) -> Table:
+    def cell(values):
+        percent = 100 * values
+        return f"{mean_and_std(percent) if len(values) > 1 else f'{percent[0]:.1f}'} %"
+
+    cells = [[row, *(cell(each[i]) for each in accuracies.values())] for i, row in enumerate(rows)]
+    return Table([head, *accuracies], cells)
+
+
+def size_figure(sizes: list[int], accuracies: dict[str, Float[np.ndarray, "size seed"]]) -> Figure:
+    """Draw the test accuracy of each network against the size of the training set."""
+    figure = new_figure(height=4.0)
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    _draw_accuracies(axes, sizes, accuracies, "training digits")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks([], minor=True)
+    return figure
+
+
+def shift_figure(accuracies: dict[str, Float[np.ndarray, "shift seed"]]) -> Figure:
+    """Draw the test accuracy of each network against the shift of the test digits."""
+    figure = new_figure(height=4.0)
+    axes = figure.subplots()
+    shifts = range(len(next(iter(accuracies.values()))))
+    _draw_accuracies(axes, shifts, accuracies, "shift, pixels")
+    axes.set_xticks(shifts)
+    return figure
+
+
+def _draw_accuracies(axes: Axes, x, accuracies: dict[str, np.ndarray], label: str) -> None:
+    """Draw the mean over the seeds, with bars from the lowest to the highest seed."""
+    for (name, each), style, marker in zip(accuracies.items(), STYLES, MARKERS, strict=False):
+        mean, low, high = (100 * f(axis=1) for f in (each.mean, each.min, each.max))
+        reach = (mean - low, high - mean)
+        axes.errorbar(x, mean, reach, marker=marker, capsize=4, lw=2, label=name, **style)
+    axes.set_ylim(top=101)
+    axes.legend(fontsize=TEXT, frameon=False)
+    finish(axes, x=label, y="test accuracy, %")
+
+
+def digits_figure(
+    images: UInt8[np.ndarray, "digit shift height width"],
+    labels: Int[np.ndarray, " digit"],
+    predicted: dict[str, Int[np.ndarray, "digit shift"]],
+    shifts: tuple[int, ...],
+) -> Figure:
+    """Draw digits at several shifts, with the predictions below: errors are orange and bold."""
+    digits, columns = images.shape[:2]
+    figure, grid = panels(digits * columns, columns, 1.55, 0.4)
+    for i, axes in enumerate(grid):
+        row, column = divmod(i, columns)
+        axes.imshow(images[row, column], cmap="gray_r", vmin=0, vmax=255)
+        axes.set(xticks=[], yticks=[])
+        if row == 0:
+            axes.set_title(f"{shifts[column]} px", fontsize=TEXT)
+        for x, (name, classes) in zip((0.27, 0.73), predicted.items(), strict=True):
+            right = classes[row, column] == labels[row]
+            axes.text(
+                x, -0.06, f"{name}: {classes[row, column]}", transform=axes.transAxes,
+                ha="center", va="top", fontsize=SMALL, color=BLUE if right else VERMILLION,
+                weight="normal" if right else "bold",
+            )  # fmt: skip
+    return figure

@@ -1,0 +1,71 @@
+"""Number formats and figure helpers of the lessons."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fidle_jax.report.style import BLUE, GREEN, LINES, SMALL, TEXT, VERMILLION, new_figure
+
+INK = "#1C2126"
+# Colours and line styles of up to four curves. The markers differ too.
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": BLUE, "linestyle": "-"},
+    {"color": VERMILLION, "linestyle": "--"},
+    {"color": GREEN, "linestyle": "-."},
+    {"color": INK, "linestyle": ":"},
+)
+MARKERS = "os^D"
+
+
+def number(value: float | np.number, form: str = "g") -> str:
+    """Format a number with a typographic minus; "∞" and "NaN" if it is not finite."""
+    text = format(float(value) + 0, form)  # + 0 turns -0 into 0
+    return text.replace("-", "−").replace("inf", "∞").replace("nan", "NaN")
+
+
+def mean_and_std(values: Float[np.ndarray, " value"], form: str = ".1f", sign: str = "") -> str:
+    """Format the mean ± the standard deviation of a sample."""
+    return f"{number(values.mean(), sign + form)} ± {values.std(ddof=1):{form}}"
+
+
+def panels(
+    count: int, columns: int, height: float, extra: float = 0.5, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Create a figure of ``count`` axes in rows of ``columns``.
+
+    Args:
+        count: Number of axes.
+        columns: Axes per row.
+        height: Height of a row, in inches.
+        extra: Height for a legend, in inches.
+        options: Options of `Figure.subplots`, such as ``sharey``.
+    """
+    rows = -(-count // columns)
+    figure = new_figure(height=height * rows + extra)
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, list(axes[:count])
+
+
+def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
+    """Set the title and the labels of ``axes``, and remove the upper and the right spine."""
+    axes.set_title(title, fontsize=TEXT)
+    axes.set_xlabel(x, fontsize=TEXT)
+    axes.set_ylabel(y, fontsize=TEXT)
+    axes.tick_params(labelsize=SMALL + 1)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(color=LINES)
+
+
+def training_and_validation(axes: Axes, x, training, validation, what: str = "", **style) -> None:
+    """Draw a training curve and a validation curve; ``what`` follows their names in the legend."""
+    for name, values, line in zip(
+        ("training", "validation"), (training, validation), STYLES, strict=False
+    ):
+        axes.plot(x, values, linewidth=2, label=f"{name}{what}", **line, **style)

@@ -1,0 +1,362 @@
+"""Lesson: gradient descent on the squared error of a line y = slope · x + intercept (Fidle, GRAD1)."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fidle_jax.data.batches import steps_per_epoch
+from fidle_jax.lessons.figures import INK, MARKERS, STYLES, finish, number, panels
+from fidle_jax.lessons.flags import GradientDescent
+from fidle_jax.lessons.page import Frames, Lesson
+from fidle_jax.nn import DNN
+from fidle_jax.report.html import brief_percent
+from fidle_jax.report.lesson import Table
+from fidle_jax.report.style import GREY, WIDTH, legend_below, new_figure
+from fidle_jax.train.fit import trajectory
+from fidle_jax.train.objectives import NUMBERS
+from fidle_jax.train.step import Task
+
+SLOPE, INTERCEPT, NOISE, POINTS = 1.0, 0.5, 0.7, 100
+# x is not centred, so slope and intercept can compensate each other: the surface is a long valley.
+LARGEST_X = 4.0
+START = (-1.5, 4.2)  # slope and intercept
+SLOPES, INTERCEPTS = np.linspace(-3, 4, 201), np.linspace(-1.2, 5.8, 201)  # that are drawn
+DRAWN_EPOCHS, DRAWN_STEPS = 10, 40
+MOMENTUM, ADAM_RATE = 0.9, 0.3
+SHARES = (0.02, 0.5, 0.97, 1.03)  # learning rates, as shares of the largest that converges
+CONTOUR_COLOUR = "#B4BAC1"
+
+
+class Problem(NamedTuple):
+    """Points on a noisy line, and what is known in closed form about their loss.
+
+    Attributes:
+        x: First coordinate of the points.
+        y: Second coordinate of the points.
+        hessian: Second derivatives of the loss. They are constant, because the loss is quadratic.
+        minimum: Slope and intercept with the lowest loss.
+        lowest: The loss at the minimum.
+    """
+
+    x: Float[np.ndarray, " point"]
+    y: Float[np.ndarray, " point"]
+    hessian: Float[np.ndarray, "2 2"]
+    minimum: Float[np.ndarray, "2"]
+    lowest: float
+
+    @property
+    def curvatures(self) -> Float[np.ndarray, "2"]:
+        """Eigenvalues of the Hessian in ascending order."""
+        return np.linalg.eigvalsh(self.hessian)
+
+    @property
+    def limit(self) -> float:
+        """Learning rate above which gradient descent diverges.
+
+        A step multiplies the distance from the minimum along an eigenvector by 1 - rate · eigenvalue. The
+        absolute value of this factor exceeds 1 if the rate exceeds 2 / eigenvalue.
+        """
+        return float(2 / self.curvatures[-1])
+
+    def losses(self, lines: Float[np.ndarray, "*shape 2"]) -> Float[np.ndarray, "*shape"]:
+        """Return the mean squared error of each line (slope, intercept)."""
+        return np.asarray(mean_squared_error(self.x, self.y, lines))
+
+    def gradient(self, line: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
+        """Return the derivatives of the loss with respect to slope and intercept."""
+        return self.hessian @ (line - self.minimum)
+
+
+def mean_squared_error(x, y, lines):
+    """Return the mean squared error of each line (slope, intercept) on the points."""
+    errors = lines[..., :1] * x + lines[..., 1:] - y
+    return (errors**2).mean(axis=-1)
+
+
+def make_problem(count: int, seed: int) -> Problem:
+    """Draw ``count`` points with uniform x and normal noise, and solve their least squares problem."""
+    random = np.random.default_rng(seed)
+    x = random.uniform(0, LARGEST_X, count)
+    y = SLOPE * x + INTERCEPT + random.normal(scale=NOISE, size=count)
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    columns = np.stack([x, np.ones_like(x)], axis=1).astype(np.float64)
+    minimum = np.linalg.lstsq(columns, y.astype(np.float64))[0]
+    wide = x.astype(np.float64)
+    hessian = 2 * np.array([[(wide * wide).mean(), wide.mean()], [wide.mean(), 1.0]])
+    return Problem(x, y, hessian, minimum, float(mean_squared_error(x, y, minimum)))
+
+
+class Descent(NamedTuple):
+    """A path on the loss surface.
+
+    Attributes:
+        path: Slope and intercept at the start and after each step.
+        losses: Loss over all points at the start and after each step.
+        needed: Steps until the loss is within 1 % of the lowest, or None if it never is.
+    """
+
+    path: Float[np.ndarray, "step 2"]
+    losses: Float[np.ndarray, " step"]
+    needed: int | None
+
+    def text(self, steps_per_epoch: int = 1) -> str:
+        """Return the number of epochs that are needed, as text."""
+        if self.needed is None:
+            return f"more than {(len(self.losses) - 1) // steps_per_epoch:,}"
+        return f"{-(-self.needed // steps_per_epoch):,}"
+
+
+def descend(
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
+    start: tuple[float, float],
+    *,
+    epochs: int,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Descent:
+    """Train a network with one input, one output and no hidden layer.
+
+    Args:
+        problem: The points.
+        optimizer: Converts gradients to steps.
+        start: Slope and intercept.
+        epochs: Training epochs.
+        batch_size: Points per step (default: all).
+        seed: Seed of the shuffling.
+    """
+    params = trajectory(
+        Task(DNN(classes=1, hidden=()), optimizer, objective=NUMBERS),
+        (problem.x[:, None], problem.y),
+        epochs=epochs,
+        batch_size=batch_size or len(problem.x),
+        seed=seed,
+        params=params_of(start),
+    )
+    layer = {name: np.asarray(values, np.float64) for name, values in params["dense_1"].items()}
+    path = np.concatenate([layer["kernel"][..., 0], layer["bias"]], axis=-1)
+    losses = problem.losses(path)
+    return Descent(path, losses, steps_within(losses, problem.lowest))
+
+
+def params_of(line: Sequence[float]) -> dict[str, Any]:
+    """Return a line as the parameters of ``DNN(classes=1, hidden=())`` with one input."""
+    slope, intercept = np.asarray(line, np.float32)
+    return {"dense_1": {"kernel": jnp.full((1, 1), slope), "bias": jnp.full((1,), intercept)}}
+
+
+def steps_within(losses: Float[np.ndarray, " step"], lowest: float) -> int | None:
+    """Return the first step with a loss of at most 1.01 times the lowest, or None."""
+    within = np.flatnonzero(losses <= 1.01 * lowest)
+    return int(within[0]) if len(within) else None
+
+
+def teach(flags: GradientDescent) -> Lesson:
+    """Create the lesson."""
+    epochs = min(flags.epochs, 100) if flags.quick else flags.epochs
+    rate, seed = flags.learning_rate, flags.seed
+    problem = make_problem(POINTS, seed)
+    follow = functools.partial(descend, problem, start=START, epochs=epochs, seed=seed)
+    sizes = POINTS, flags.batch_size, 1
+    batches = {size: follow(optax.sgd(rate), batch_size=size) for size in sizes}
+    rates = {share: follow(optax.sgd(share * problem.limit)) for share in SHARES}
+    optimizers = {
+        "SGD": batches[POINTS],
+        "momentum": follow(optax.sgd(rate, momentum=MOMENTUM)),
+        "Adam": follow(optax.adam(ADAM_RATE)),
+    }
+    flat, steep = problem.curvatures
+    steps = {size: steps_per_epoch(POINTS, size) for size in sizes}
+    batch_rows = [
+        [str(size), str(steps[size]), each.text(), each.text(steps[size]), _excess(each, problem)]
+        for size, each in batches.items()
+    ]
+    names = {share: f"{100 * share:.0f} % of the limit" for share in SHARES}
+    rate_rows = [
+        [
+            names[share],
+            f"{share * problem.limit:.3g}",
+            number(1 - share * problem.limit * steep, ".2f"),
+            each.text() if share < 1 else "never",
+            f"{each.losses[-1]:.3g}",
+        ]
+        for share, each in rates.items()
+    ]
+    # The distance between frames grows, because most happens early.
+    frames = 8 if flags.quick else 28
+    shown = sorted({round(step) for step in np.geomspace(1, epochs + 1, frames) - 1})
+    return Lesson(
+        values={
+            "problem": problem,
+            "ratio": steep / flat,
+            "flat": flat,
+            "steep": steep,
+            "needed": {name: each.text() for name, each in optimizers.items()},
+            "points": POINTS,
+            "drawn_epochs": DRAWN_EPOCHS,
+            "drawn_steps": DRAWN_STEPS,
+            "momentum": 100 * MOMENTUM,
+            "rate": rate,
+            "adam_rate": ADAM_RATE,
+        },
+        shown={
+            "surface": surface_figure(problem),
+            "batches": paths_figure(
+                problem,
+                {
+                    f"batch of {size}": each.path[: DRAWN_EPOCHS * steps[size] + 1]
+                    for size, each in batches.items()
+                },
+            ),
+            "batch_losses": losses_figure(
+                {f"batch of {size}": each.losses[:: steps[size]] for size, each in batches.items()},
+                problem.lowest,
+                "epoch",
+            ),
+            "batch_table": Table(
+                ["batch", "steps per epoch", "steps to 1 %", "epochs to 1 %", "excess at the end"],
+                batch_rows,
+            ),
+            "rates": paths_figure(
+                problem,
+                {
+                    f"{names[share]}: {share * problem.limit:.3g}": each.path[: DRAWN_STEPS + 1]
+                    for share, each in rates.items()
+                },
+            ),
+            "rate_losses": losses_figure(
+                {names[share]: each.losses for share, each in rates.items()}, problem.lowest, "step"
+            ),
+            "rate_table": Table(
+                ["rate", "value", "steep factor", "steps to 1 %", "final loss"], rate_rows
+            ),
+            "race": Frames(
+                [race_figure(problem, optimizers, step) for step in shown],
+                [f"step {step}" for step in shown],
+                seconds=0.5,
+            ),
+            "race_table": Table(
+                ["optimizer", "steps to 1 %", "final loss"],
+                [[k, each.text(), f"{each.losses[-1]:.4f}"] for k, each in optimizers.items()],
+            ),
+        },
+        numbers={
+            "lowest_loss": problem.lowest,
+            "curvatures": problem.curvatures.tolist(),
+            "largest_learning_rate": problem.limit,
+            "steps_by_batch_size": {size: each.needed for size, each in batches.items()},
+            "steps_by_share_of_largest": {share: each.needed for share, each in rates.items()},
+            "steps_by_optimizer": {name: each.needed for name, each in optimizers.items()},
+        },
+        cover="race",
+    )
+
+
+def _excess(descent: Descent, problem: Problem) -> str:
+    """Return the mean loss of the second half of training, relative to the lowest loss."""
+    later = descent.losses[len(descent.losses) // 2 :]
+    return brief_percent(later.mean() / problem.lowest - 1)
+
+
+def draw_contours(axes: Axes, problem: Problem) -> None:
+    """Draw the loss surface. Each contour is twice as high above the minimum as the next inner one."""
+    above = problem.losses(np.stack(np.meshgrid(SLOPES, INTERCEPTS), axis=-1)) - problem.lowest
+    levels = above.max() / 2.0 ** np.arange(10, -1, -1)
+    axes.contour(SLOPES, INTERCEPTS, above, levels=levels, colors=CONTOUR_COLOUR, linewidths=1)
+    axes.set(xlim=SLOPES[[0, -1]], ylim=INTERCEPTS[[0, -1]], aspect="equal")
+    finish(axes, x="slope", y="intercept", grid=False)
+    axes.spines[:].set_visible(True)
+
+
+def surface_figure(problem: Problem) -> Figure:
+    """Draw three lines among the points, and as points on the surface, with the negative gradient."""
+    figure, (left, right) = panels(2, 2, height=4.1, extra=0)
+    left.plot(problem.x, problem.y, "o", color=CONTOUR_COLOUR, markersize=4)
+    draw_contours(right, problem)
+    start, ends = np.array(START), np.array([0, problem.x.max()])
+    lines = {"start": start, "half-way": (start + problem.minimum) / 2, "minimum": problem.minimum}
+    for (name, line), style, marker in zip(lines.items(), STYLES, MARKERS, strict=False):
+        left.plot(ends, line[0] * ends + line[1], linewidth=2, **style)
+        label = f"{name}: {problem.losses(line):.2f}"
+        right.plot(*line, marker, color=style["color"], markersize=9, label=label)
+    downhill = -problem.gradient(start)
+    arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 2, "shrinkA": 4, "shrinkB": 0}
+    right.annotate("", start + downhill / np.linalg.norm(downhill), start, arrowprops=arrow)
+    finish(left, x="x", y="y", grid=False)
+    legend_below(figure, columns=3)
+    return figure
+
+
+def paths_figure(problem: Problem, paths: dict[str, Float[np.ndarray, "step 2"]]) -> Figure:
+    """Draw each path in its own panel. A path that leaves the panel for good is cut off there."""
+    columns = 2 if len(paths) == 4 else len(paths)
+    figure, grid = panels(len(paths), columns, WIDTH / columns, 0.4, sharex=True, sharey=True)
+    for axes, (name, path), style, marker in zip(
+        grid, paths.items(), STYLES, MARKERS, strict=False
+    ):
+        draw_contours(axes, problem)
+        low, high = np.transpose([SLOPES[[0, -1]], INTERCEPTS[[0, -1]]])
+        inside = np.flatnonzero(((low <= path) & (path <= high)).all(axis=1))
+        path = path[: inside.max(initial=0) + 2]
+        few = {"linewidth": 1.5, "marker": marker, "markersize": 3}
+        line = few if len(path) <= 60 else {"linewidth": 0.8}
+        axes.plot(*path.T, color=style["color"], **line)
+        axes.plot(*path[0], marker, color=style["color"], markersize=9)
+        axes.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")
+        axes.set_title(name)
+        axes.label_outer()
+    return figure
+
+
+def losses_figure(
+    losses: dict[str, Float[np.ndarray, " step"]], lowest: float, xlabel: str
+) -> Figure:
+    """Draw how far losses are above the lowest one. Cut off divergence at ten times the first loss."""
+    figure = new_figure(height=4)
+    axes = figure.subplots()
+    # Distinguish curves by markers: dashes would be confused with the ups and downs of a curve.
+    every = max(1, max(map(len, losses.values())) // 8)
+    _draw_losses(axes, losses, lowest, every, xlabel)
+    axes.set_ylim(top=10 * max(each[0] for each in losses.values()))
+    legend_below(figure, columns=2 if len(losses) == 4 else 3)
+    return figure
+
+
+def race_figure(problem: Problem, descents: dict[str, Descent], step: int) -> Figure:
+    """Draw the paths and the losses of several optimizers up to ``step``."""
+    figure, (left, right) = panels(2, 2, height=4.3, extra=0)
+    draw_contours(left, problem)
+    for each, style, marker in zip(descents.values(), STYLES, MARKERS, strict=False):
+        left.plot(
+            *each.path[: step + 1].T, marker=marker, color=style["color"], markevery=[step],
+            linewidth=1.5, markersize=9, markeredgecolor="white",
+        )  # fmt: skip
+    left.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")
+    so_far = {name: each.losses[: step + 1] for name, each in descents.items()}
+    _draw_losses(right, so_far, problem.lowest, [step], "step")
+    last = max(len(each.losses) for each in descents.values()) - 1
+    right.set_xlim(-0.04 * last, 1.04 * last)
+    right.set_ylim(top=2 * max(each.losses.max() for each in descents.values()))
+    legend_below(figure, columns=3)
+    return figure
+
+
+def _draw_losses(axes: Axes, losses, lowest: float, markevery: int | list[int], x: str) -> None:
+    # Single precision cannot resolve smaller differences.
+    floor = 1e-5 * lowest
+    for (name, each), style, marker in zip(losses.items(), STYLES, MARKERS, strict=False):
+        axes.plot(
+            np.maximum(each - lowest, floor), marker=marker, color=style["color"],
+            markevery=markevery, linewidth=1.5, markersize=9, markeredgecolor="white", label=name,
+        )  # fmt: skip
+    axes.axhline(0.01 * lowest, color=GREY, linewidth=1)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=floor / 2)
+    finish(axes, x=x, y="loss − lowest loss")

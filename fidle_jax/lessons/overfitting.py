@@ -1,0 +1,390 @@
+"""Lesson: under-fitting and over-fitting, with polynomials and with a network (Fidle, POLR1)."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.polynomial import legendre
+
+from fidle_jax.lessons.figures import finish, mean_and_std, panels, training_and_validation
+from fidle_jax.lessons.flags import Overfitting
+from fidle_jax.lessons.page import Frames, Lesson
+from fidle_jax.nn import DNN
+from fidle_jax.report.lesson import Table
+from fidle_jax.report.style import BLUE, GREEN, GREY, SMALL, VERMILLION, legend_below, new_figure
+from fidle_jax.train.fit import fit
+from fidle_jax.train.objectives import NUMBERS
+from fidle_jax.train.step import Task
+
+Points = tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]
+Curve = Float[np.ndarray, " x"]
+
+DRAWS = 5
+MANY = 10  # points of the larger training set, per point of the smaller one
+FRESH = 1000  # points to measure errors on
+X = np.linspace(-1, 1, 801)  # where curves are drawn
+DROPOUT_RATE, DECAY_STRENGTH = 0.2, 3.0  # chosen on draws of another seed
+PLAIN, EARLY, DROPOUT, DECAY, MORE = (
+    "no remedy", "early stopping", "dropout", "weight decay", "ten times the points",
+)  # fmt: skip
+
+_NETWORK = DNN(classes=1, hidden=(64, 64, 64), activation=jnp.tanh)
+_PLAIN = Task(_NETWORK, optax.adam(3e-3), objective=NUMBERS)
+_DECAY = optax.adamw(
+    3e-3,
+    weight_decay=DECAY_STRENGTH,
+    mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+)
+TASKS = {
+    PLAIN: _PLAIN,
+    DROPOUT: dataclasses.replace(_PLAIN, model=_NETWORK.clone(dropout=(DROPOUT_RATE,) * 3)),
+    DECAY: dataclasses.replace(_PLAIN, optimizer=_DECAY),
+    MORE: _PLAIN,
+}
+_apply = jax.jit(_NETWORK.apply)
+
+
+class Draw(NamedTuple):
+    """Points of one draw: the few are the first of the many; the others are independent."""
+
+    few: Points
+    many: Points
+    validation: Points
+    fresh: Points
+
+
+def truth(x: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+    """Return the true function: sin(4x) + x/2."""
+    return np.sin(4 * x) + x / 2
+
+
+def draw_points(rng: np.random.Generator, count: int, noise: float) -> Points:
+    """Draw ``count`` points in [-1, 1], in ascending order, with normal noise around `truth`.
+
+    Each of ``count`` equal parts of [-1, 1] contains one uniform x. If the x were independent, two could be
+    so close that no polynomial in double precision passes through both points.
+    """
+    x = 2 * (np.arange(count) + rng.uniform(0, 1, count)) / count - 1
+    return x, truth(x) + rng.normal(0, noise, count)
+
+
+def draw(seed: int, number: int, count: int, noise: float) -> Draw:
+    """Return the draw with the given number. Different numbers give different points."""
+    rng = np.random.default_rng([seed, number])
+    few, *more, validation = (draw_points(rng, count, noise) for _ in range(MANY + 1))
+    x, y = map(np.concatenate, zip(few, *more, strict=True))
+    return Draw(few, (x, y), validation, draw_points(rng, FRESH, noise))
+
+
+def basis(x: Float[np.ndarray, " point"], degree: int) -> Float[np.ndarray, "point coefficient"]:
+    """Return the orthonormal Legendre polynomials up to ``degree`` at each x.
+
+    Powers of x are nearly parallel, so that rounding destroys a fit from about degree 20 on.
+    """
+    return legendre.legvander(x, degree) * np.sqrt(2 * np.arange(degree + 1) + 1)
+
+
+def fit_polynomial(points: Points, degree: int) -> Float[np.ndarray, " coefficient"]:
+    """Return the coefficients in `basis` with the lowest squared error.
+
+    If several have the same error, return those with the lowest sum of squares. Because the basis is
+    orthonormal, this polynomial has the lowest mean square on [-1, 1].
+    """
+    x, y = points
+    return np.linalg.lstsq(basis(x, degree), y, rcond=None)[0]
+
+
+def polynomial_values(
+    coefficients: Float[np.ndarray, " coefficient"], x: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, " point"]:
+    """Evaluate the polynomial of `fit_polynomial` at each x."""
+    return basis(x, len(coefficients) - 1) @ coefficients
+
+
+def rmse(predicted: Float[np.ndarray, " point"], true: Float[np.ndarray, " point"]) -> float:
+    """Return the root of the mean squared error."""
+    return float(np.sqrt(np.mean(np.square(predicted - true))))
+
+
+def errors_of_fits(fits: list[Float[np.ndarray, "_"]], points: Points) -> Float[np.ndarray, " fit"]:
+    """Return the RMSE of each fitted polynomial on the points."""
+    x, y = points
+    return np.array([rmse(polynomial_values(fit, x), y) for fit in fits])
+
+
+class Errors(NamedTuple):
+    """Training and validation errors by degree or step."""
+
+    at: Int[np.ndarray, " x"] | Float[np.ndarray, " x"]
+    training: Float[np.ndarray, " x"]
+    validation: Float[np.ndarray, " x"]
+
+
+class Learned(NamedTuple):
+    """A trained network: its values at `X`, its RMSE on training and fresh points, and its history."""
+
+    curve: Curve
+    train: float
+    test: float
+    errors: Errors
+
+
+def learn(draw: Draw, steps: int, seed: int) -> dict[str, Learned]:
+    """Train the network without remedy and with each remedy for ``steps`` steps."""
+    found = {}
+    for name, task in TASKS.items():
+        points, per_epoch = (draw.many, MANY) if name == MORE else (draw.few, 1)
+        fitted = fit(
+            task,
+            _examples(points),
+            epochs=steps // per_epoch,
+            batch_size=len(draw.few[0]),
+            seed=seed,
+            validation=_examples(draw.validation),
+        )
+        losses = fitted.history["loss"], fitted.history["validation_loss"]
+        at = per_epoch * np.arange(1, len(losses[0]) + 1)
+        errors = Errors(at, *map(np.sqrt, losses))
+        found[name] = _evaluate(draw, fitted.state.variables(), points, errors)
+        if name == PLAIN:
+            found[EARLY] = _evaluate(draw, fitted.best, points, errors)
+    return found
+
+
+def _examples(points: Points):
+    x, y = points
+    return x.astype(np.float32)[:, None], y.astype(np.float32)
+
+
+def _evaluate(draw: Draw, variables, points: Points, errors: Errors) -> Learned:
+    inputs = np.concatenate([X, points[0], draw.fresh[0]]).astype(np.float32)
+    values = np.asarray(_apply(variables, inputs[:, None]))[:, 0]
+    curve, on_train, on_test = np.split(values, [len(X), len(X) + len(points[0])])
+    return Learned(curve, rmse(on_train, points[1]), rmse(on_test, draw.fresh[1]), errors)
+
+
+def teach(flags: Overfitting) -> Lesson:
+    """Create the lesson."""
+    # The fresh points of the last draw select the degree. Those of the others test the networks.
+    draws = [draw(flags.seed, i, flags.points, flags.noise) for i in range(DRAWS + 1)]
+    steps, used = (1000, 3) if flags.quick else (2000, DRAWS)
+    learned = [learn(each, steps, seed) for seed, each in enumerate(draws[:used], flags.seed)]
+    # Show the draw with the median final error.
+    final = [each[PLAIN].errors.validation[-1] for each in learned]
+    middle = sorted(range(used), key=final.__getitem__)[used // 2]
+    few, many = draws[middle].few, draws[middle].many
+
+    degrees = np.arange(flags.degree_max + 1)
+    fits = [fit_polynomial(few, degree) for degree in degrees]
+    errors = Errors(degrees, errors_of_fits(fits, few), errors_of_fits(fits, draws[-1].fresh))
+    curves = [polynomial_values(each, X) for each in fits]
+    best = int(errors.validation.argmin())
+    shown = sorted({1, best, min(3 * flags.points // 4, flags.degree_max)})
+    names = {k: ("under-fitting", "the best", "over-fitting")[np.sign(k - best) + 1] for k in shown}
+    every = 0 if flags.quick else flags.points + 1
+    slides = [degree for degree in degrees if degree <= every or degree % 5 == 0]
+
+    networks = learned[middle]
+    train, test = (
+        {name: np.array([getattr(each[name], field) for each in learned]) for name in networks}
+        for field in ("train", "test")
+    )
+    limits = error_limits([each.errors for each in networks.values()], flags.noise)
+    remedy = min((EARLY, DROPOUT, DECAY, MORE), key=lambda name: test[name].mean())
+    plain = networks[PLAIN].errors
+    stopped = plain.validation.argmin()
+    return Lesson(
+        values={
+            "flags": flags,
+            "fresh": FRESH,
+            "best": best,
+            "lowest": errors.validation[best],
+            "final": _short(errors.validation[-1]),
+            "beyond": beyond_interpolation(flags.points, errors),
+            "remedy": remedy,
+            "with_remedy": test[remedy].mean(),
+            "without": test[PLAIN].mean(),
+            "steps": steps,
+            "draws": used,
+            "stopped": plain.at[stopped],
+            "stopped_error": plain.validation[stopped],
+            "final_error": plain.validation[-1],
+            "dropout": DROPOUT_RATE,
+            "decay": DECAY_STRENGTH,
+        },
+        shown={
+            "side_by_side": curves_figure(
+                few, {f"degree {k}: {name}": curves[k] for k, name in names.items()}
+            ),
+            "errors_by_degree": degrees_figure(errors, flags.points, flags.noise),
+            "degrees": Frames(
+                [degree_figure(few, curves[k], errors, k, flags.noise) for k in slides],
+                [f"degree {k}" for k in slides],
+            ),
+            "table": Table(
+                ["network", "training RMSE", "test RMSE", "better than without"],
+                [
+                    [
+                        name,
+                        *(mean_and_std(each[name], ".3f") for each in (train, test)),
+                        "" if name == PLAIN else f"{np.sum(test[name] < test[PLAIN])} of {used}",
+                    ]
+                    for name in networks
+                ],
+            ),
+        }
+        | {
+            name.replace(" ", "_"): network_figure(
+                many if name == MORE else few,
+                each,
+                None if name == PLAIN else networks[PLAIN].curve,
+                limits,
+                flags.noise,
+            )
+            for name, each in networks.items()
+        },
+        numbers={
+            "polynomials": {
+                "best": best,
+                "train": errors.training.tolist(),
+                "validation": errors.validation.tolist(),
+            },
+            "networks": {
+                k: {"train": train[k].tolist(), "test": test[k].tolist()} for k in networks
+            },
+        },
+        cover="side_by_side",
+    )
+
+
+def beyond_interpolation(count: int, errors: Errors) -> str:
+    """Describe the validation error from degree ``count`` on, where the fit is not unique."""
+    if errors.at[-1] < count:
+        return f"They begin at degree {count}, which is not reached here."
+    peak = int(errors.validation.argmax())
+    last, highest = errors.validation[-1], errors.validation[peak]
+    if last > highest / 2:
+        return "The validation error does not decrease a second time here."
+    return (
+        "With more coefficients to choose from, it stays closer to zero. "
+        f"After a peak of {_short(highest)} at degree {peak}, the validation error decreases a second "
+        f"time, to {_short(last)} at degree {errors.at[-1]}: still "
+        f"{_short(last / errors.validation.min())} times the lowest error."
+    )
+
+
+def _short(error: float) -> str:
+    return f"{error:,.0f}" if error >= 100 else f"{error:.3g}"
+
+
+def error_limits(several: list[Errors], noise: float) -> tuple[float, float]:
+    """Return axis limits for all errors. Errors far below the noise are cut off."""
+    lowest = min(errors.training.min() for errors in several)
+    highest = max(max(errors.training.max(), errors.validation.max()) for errors in several)
+    return max(0.02 * noise, 0.8 * float(lowest)), 1.5 * float(highest)
+
+
+def smoothed(errors: Errors, parts: int = 80) -> Errors:
+    """Average the squared errors over at most ``parts`` intervals, equally wide on a log axis."""
+    count = len(errors.at)
+    starts = np.unique(np.geomspace(1, count + 1, parts + 1)[:-1].astype(int)) - 1
+    sizes = np.diff([*starts, count])
+    at, *squares = (np.add.reduceat(v, starts) / sizes for v in (errors.at, *np.square(errors[1:])))
+    return Errors(at, *map(np.sqrt, squares))
+
+
+def curves_figure(points: Points, curves: dict[str, Curve]) -> Figure:
+    """Draw each fitted curve in its own panel."""
+    figure, row = panels(len(curves), len(curves), height=3.4, extra=0, sharey=True)
+    for axes, (name, curve) in zip(row, curves.items(), strict=True):
+        _draw_curve(axes, points, curve, name)
+        axes.set_xticks([-1, 0, 1])
+    legend_below(figure, columns=3)
+    return figure
+
+
+def degrees_figure(errors: Errors, points: int, noise: float) -> Figure:
+    """Draw errors against the degree. Mark the best degree and the first exact fit of all points."""
+    figure = new_figure(height=4.4)
+    axes = figure.subplots()
+    _draw_errors(axes, errors, noise, "degree of the polynomial")
+    _mark_lowest(axes, errors)
+    axes.set_ylim(*error_limits([errors], noise))
+    if points - 1 <= errors.at[-1]:
+        axes.axvline(points - 1, color=GREY, linestyle="-.", linewidth=1.5)
+        axes.annotate(
+            "as many coefficients\nas points", (points - 1, 0.03), (6, 0), fontsize=SMALL, color=GREY,
+            xycoords=("data", "axes fraction"), textcoords="offset points",
+        )  # fmt: skip
+    legend_below(figure, columns=2)
+    return figure
+
+
+def degree_figure(
+    points: Points, curve: Curve, errors: Errors, degree: int, noise: float
+) -> Figure:
+    """Draw the curve of one degree, and the errors up to this degree on the axes of all degrees."""
+    # A fixed layout takes two thirds of the time and is the same on every slide.
+    figure = new_figure(height=3.9, layout="none")
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.3, top=0.92, wspace=0.27)
+    left, right = figure.subplots(1, 2)
+    _draw_curve(left, points, curve, f"degree {degree}")
+    _draw_errors(right, Errors(*(each[: degree + 1] for each in errors)), noise, "degree")
+    right.plot(degree, errors.training[degree], "o", color=BLUE, markersize=9)
+    right.plot(degree, errors.validation[degree], "s", color=VERMILLION, markersize=5)
+    right.set_xlim(errors.at[0] - 1, errors.at[-1] + 1)
+    right.set_ylim(*error_limits([errors], noise))
+    legend_below(figure, columns=3, where="lower center")
+    return figure
+
+
+def network_figure(
+    points: Points, learned: Learned, plain: Curve | None, limits: tuple[float, float], noise: float
+) -> Figure:
+    """Draw the curve and the errors of a network, with the curve ``plain`` for comparison."""
+    figure, (left, right) = panels(2, 2, height=3.9, extra=0)
+    if plain is not None:
+        left.plot(X, plain, ":", color=VERMILLION, linewidth=2, label="without a remedy")
+    _draw_curve(left, points, learned.curve)
+    _draw_errors(right, smoothed(learned.errors), noise, "training steps")
+    _mark_lowest(right, learned.errors)
+    right.set_xscale("log")
+    right.set_ylim(*limits)
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter("{x:g}")
+    right.yaxis.set_minor_formatter(NullFormatter())
+    legend_below(figure, columns=3)
+    return figure
+
+
+def _draw_curve(axes: Axes, points: Points, curve: Curve, title: str = "") -> None:
+    x, y = points
+    axes.plot(X, truth(X), "--", color=GREEN, linewidth=2, label="true function")
+    axes.plot(X, curve, color=BLUE, linewidth=2, label="fitted")
+    size = 2.5 if len(x) > 100 else 4.5
+    axes.plot(x, y, "o", color="black", markersize=size, label="training points")
+    # The limits depend on the points only. A curve may leave the figure.
+    visible = np.concatenate([truth(X), y])
+    margin = 0.2 * np.ptp(visible)
+    axes.set(xlim=(-1, 1), ylim=(visible.min() - margin, visible.max() + margin))
+    finish(axes, title, "x", grid=False)
+
+
+def _draw_errors(axes: Axes, errors: Errors, noise: float, x: str) -> None:
+    axes.axhline(noise, color=GREY, linestyle=":", linewidth=2, label="noise of the points")
+    training_and_validation(axes, *errors, " error")
+    axes.set_yscale("log")
+    finish(axes, x=x, y="RMSE")
+
+
+def _mark_lowest(axes: Axes, errors: Errors) -> None:
+    i = errors.validation.argmin()
+    style = {"color": VERMILLION, "markeredgecolor": "black", "markersize": 8}
+    axes.plot(errors.at[i], errors.validation[i], "D", label="lowest validation error", **style)

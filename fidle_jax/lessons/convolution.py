@@ -184,7 +184,7 @@ def stages(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Stage]:
     passed = [Stage("image", image_shape, 0)]
     for row in layer_table(model, image_shape):
         if (shape := row.output_shape[1:]) != passed[-1].shape:
-            passed.append(Stage(row.layer.split()[0], shape, row.parameters))
+            passed.append(Stage(row.name, shape, row.parameters))
     return passed
 
 

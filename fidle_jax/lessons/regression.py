@@ -173,7 +173,13 @@ def teach(flags: Regression) -> Lesson:
             "scores": Table(
                 ["model", f"MSE ({unit}²)", f"RMSE ({unit})", f"MAE ({unit})", "R²"],
                 [
-                    [name, f"{each.mse:.2f}", f"{each.rmse:.2f}", _mae(each), number(each.r2, ".2f")]
+                    [
+                        name,
+                        f"{each.mse:.2f}",
+                        f"{each.rmse:.2f}",
+                        _mae(each),
+                        number(each.r2, ".2f"),
+                    ]
                     for name, each in test.items()
                 ],
             ),

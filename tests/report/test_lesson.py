@@ -41,7 +41,14 @@ def page():
 
 def test_a_page_shows_everything_in_order(page):
     words = ["A &lt; B", "In short.", "a number", "42", "First", "One paragraph.", "Another."]
-    words += ["See this.", "Second", "a &amp; b", "1,000", "One after the other.", "python lesson.py"]
+    words += [
+        "See this.",
+        "Second",
+        "a &amp; b",
+        "1,000",
+        "One after the other.",
+        "python lesson.py",
+    ]
     body = page.partition("<body>")[2]
     positions = [body.index(word) for word in words]
     assert positions == sorted(positions)

@@ -1,1 +1,0 @@
-"""The figures of the lessons, a module for each: arrays in, a figure out."""

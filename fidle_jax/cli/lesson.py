@@ -84,7 +84,7 @@ def _run(name: str, flags: Flags, run_dir: Path, command: str) -> "Card":
         (run_dir / "figures").mkdir(exist_ok=True)
         for file, each in pictures.items():
             suffix, data = ("gif", each.gif()) if isinstance(each, Slides) else ("png", each.png)
-            write_atomically(run_dir / "figures" / f"{file}.{suffix}", data)
+            write_atomically(run_dir / "figures" / f"{file}.{suffix}", data or b"")
         html = render_lesson(*page, command)
         seconds = time.perf_counter() - started
         about = {"experiment": f"lesson/{name}", "title": page.title, "summary": page.summary}

@@ -139,7 +139,7 @@ def teach(flags: Classification) -> Lesson:
 
     def compare_all(table, objective, outputs, divisor=None):
         pair = network_and_linear((64,), outputs, flags.learning_rate, objective)
-        tasks = dict(zip((NETWORK, LINEAR), pair, strict=True))
+        tasks: dict[str, Task] = dict(zip((NETWORK, LINEAR), pair, strict=True))
         options = {"epochs": epochs, "batch_size": flags.batch_size, "divisor": divisor}
         return [compare(table, tasks, seed=seed, **options) for seed in seeds_of(flags)]
 
@@ -212,7 +212,7 @@ def teach(flags: Classification) -> Lesson:
                 ["digit", "predicted", f"times, {len(images)} splits"],
                 [
                     [digits.class_names[i], digits.class_names[j], str(count)]
-                    for i, j, count in commonest_confusions(sum(confusions), 5)
+                    for i, j, count in commonest_confusions(np.sum(confusions, axis=0), 5)
                 ],
             ),
             "splits": spread_table(

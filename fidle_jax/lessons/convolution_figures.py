@@ -34,7 +34,9 @@ def _canvas(columns: float, rows: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _cells(axes: Axes, left: float, top: float, values, fill=PAPER, ink="black", size=TEXT) -> None:
+def _cells(
+    axes: Axes, left: float, top: float, values, fill: Any = PAPER, ink: Any = "black", size=TEXT
+) -> None:
     """Draw a grid of numbers. NaN is an empty cell; ``fill`` and ``ink`` are colours, or arrays of them."""
     fill, ink = (np.broadcast_to(each, np.shape(values)) for each in (fill, ink))
     for (row, column), value in np.ndenumerate(values):
@@ -159,7 +161,7 @@ def _cube_slide(cube, kernel, step, result):
     z, y, x = step.start
     depth, height, width = kernel.shape
     figure, axes = _canvas(18.2, 12.4)
-    space = figure.add_axes((0.01, 0.5, 0.32, 0.45), projection="3d", proj_type="ortho")
+    space: Any = figure.add_axes((0.01, 0.5, 0.32, 0.45), projection="3d", proj_type="ortho")
     window = np.zeros(cube.shape, bool)
     window[z : z + depth, y : y + height, x : x + width] = True
     # Matplotlib's axes: width to the right, depth to the back, height upwards.
@@ -333,8 +335,8 @@ def effects_figure(
     figure, grid = panels(len(results), 3, 2.55, 0.7)
     for axes, (name, result) in zip(grid, results.items(), strict=True):
         limit = float(np.quantile(np.abs(result), 0.99)) or 1.0
-        scale = ("gray", 0, 1) if name not in signed else (SIGNED, -limit, limit)
-        axes.imshow(result, **dict(zip(("cmap", "vmin", "vmax"), scale, strict=True)))
+        cmap, low, high = (SIGNED, -limit, limit) if name in signed else ("gray", 0, 1)
+        axes.imshow(result, cmap=cmap, vmin=low, vmax=high)
         axes.set_title(name, fontsize=TEXT)
         axes.set(xticks=[], yticks=[])
     bar = figure.colorbar(
@@ -355,7 +357,7 @@ def costs_figure(costs: Mapping[str, tuple[int, int]]) -> Figure:
         strict=True,
     ):  # fmt: skip
         # The largest counts exceed NumPy's integers.
-        style = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": name}
+        style: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": name}
         bars = axes.barh(np.arange(len(costs)) + shift, list(map(float, values)), 0.36, **style)
         texts = [f"{value:,}" if value < 10**12 else f"{value:.2e}" for value in values]
         axes.bar_label(bars, texts, padding=4, fontsize=SMALL + 1)

@@ -81,8 +81,9 @@ def mean_accuracy(name: str, variables: PyTree, splits: list[Split]) -> float:
 def teach(flags: DenseVsCNN) -> Lesson:
     """Create the lesson. Raise InputError if the data is not available."""
     steps, seeds = (100, 1) if flags.quick else (flags.steps, flags.seeds)
-    options = {"archives": flags.archives, "data_dir": flags.data_dir}
-    dataset = load_dataset("mnist", data=flags.data, **options)
+    dataset = load_dataset(
+        "mnist", data=flags.data, archives=flags.archives, data_dir=flags.data_dir
+    )
     train, test = dataset.read("train"), dataset.read("test")
     sizes = training_sizes(len(train.labels))
     shifted = [

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,7 +26,7 @@ def number(value: float | np.number, form: str = "g") -> str:
     return text.replace("-", "−").replace("inf", "∞").replace("nan", "NaN")
 
 
-def mean_and_std(values: Float[np.ndarray, " value"], form: str = ".1f", sign: str = "") -> str:
+def mean_and_std(values: Shaped[np.ndarray, " value"], form: str = ".1f", sign: str = "") -> str:
     """Format the mean ± the standard deviation of a sample."""
     return f"{number(values.mean(), sign + form)} ± {values.std(ddof=1):{form}}"
 

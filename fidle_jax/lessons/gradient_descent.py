@@ -288,7 +288,8 @@ def surface_figure(problem: Problem) -> Figure:
         right.plot(*line, marker, color=style["color"], markersize=9, label=label)
     downhill = -problem.gradient(start)
     arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 2, "shrinkA": 4, "shrinkB": 0}
-    right.annotate("", start + downhill / np.linalg.norm(downhill), start, arrowprops=arrow)
+    head = start + downhill / np.linalg.norm(downhill)
+    right.annotate("", (head[0], head[1]), START, arrowprops=arrow)
     finish(left, x="x", y="y", grid=False)
     legend_below(figure, columns=3)
     return figure
@@ -305,8 +306,8 @@ def paths_figure(problem: Problem, paths: dict[str, Float[np.ndarray, "step 2"]]
         low, high = np.transpose([SLOPES[[0, -1]], INTERCEPTS[[0, -1]]])
         inside = np.flatnonzero(((low <= path) & (path <= high)).all(axis=1))
         path = path[: inside.max(initial=0) + 2]
-        few = {"linewidth": 1.5, "marker": marker, "markersize": 3}
-        line = few if len(path) <= 60 else {"linewidth": 0.8}
+        few: dict[str, Any] = {"linewidth": 1.5, "marker": marker, "markersize": 3}
+        line: dict[str, Any] = few if len(path) <= 60 else {"linewidth": 0.8}
         axes.plot(*path.T, color=style["color"], **line)
         axes.plot(*path[0], marker, color=style["color"], markersize=9)
         axes.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")

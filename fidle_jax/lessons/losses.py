@@ -221,9 +221,12 @@ def teach(flags: Losses) -> Lesson:
     )
 
 
-def _curve_table(head: list[str], logits, shown, *curves: Curve) -> Table:
+def _curve_table(head: list[str], logits: Any, shown: Any, *curves: Curve) -> Table:
     rows = [
-        [number(logits[i], ".0f"), *(number(each[i], ".3g") for curve in curves for each in curve)]
+        [
+            number(logits[i], ".0f"),
+            *(number(y, ".3g") for curve in curves for y in np.stack(curve)[:, i]),
+        ]
         for i in logits.searchsorted(shown)
     ]
     return Table(head, rows)

@@ -182,14 +182,14 @@ def teach(flags: Overfitting) -> Lesson:
     few, many = draws[middle].few, draws[middle].many
 
     degrees = np.arange(flags.degree_max + 1)
-    fits = [fit_polynomial(few, degree) for degree in degrees]
+    fits = [fit_polynomial(few, degree) for degree in range(len(degrees))]
     errors = Errors(degrees, errors_of_fits(fits, few), errors_of_fits(fits, draws[-1].fresh))
     curves = [polynomial_values(each, X) for each in fits]
     best = int(errors.validation.argmin())
     shown = sorted({1, best, min(3 * flags.points // 4, flags.degree_max)})
     names = {k: ("under-fitting", "the best", "over-fitting")[np.sign(k - best) + 1] for k in shown}
     every = 0 if flags.quick else flags.points + 1
-    slides = [degree for degree in degrees if degree <= every or degree % 5 == 0]
+    slides = [k for k in range(len(degrees)) if k <= every or k % 5 == 0]
 
     networks = learned[middle]
     train, test = (

@@ -297,9 +297,9 @@ def neuron_figure(network: Network, cloud: Cloud) -> Figure:
     foot = -line[2] * line[:2] / np.sum(line[:2] ** 2)
     along = line[:2] / np.linalg.norm(line[:2])
     arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
-    left.annotate("", foot + along, foot, arrowprops=arrow)
-    beside = foot + 0.5 * along + 0.2 * np.array([-along[1], along[0]])
-    left.text(*beside, "w", fontsize=TEXT, weight="bold", color=INK, ha="center", va="center")
+    left.annotate("", tuple(foot + along), tuple(foot), arrowprops=arrow)
+    x, y = foot + 0.5 * along + 0.2 * np.array([-along[1], along[0]])
+    left.text(x, y, "w", fontsize=TEXT, weight="bold", color=INK, ha="center", va="center")
     z = np.linspace(-1, 1, 300) * 1.1 * np.abs(sums).max()
     right.axhline(0.5, color=LINES)
     right.axvline(0, color=LINES)

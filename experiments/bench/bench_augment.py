@@ -13,7 +13,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from peers import compile_chunk
+from frameworks import compile_chunk
 from timing import TURN, check_positive, machine, run, save, time_in_turns
 
 from fidle_jax.data import augment

@@ -8,8 +8,8 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from bench_training import make_case, time_steps
-from peers import Peer, Worker, train_fidle
+from frameworks import make_case, train_fidle
+from peers import Peer, Worker, time_steps
 from timing import check_positive, machine, run, save
 
 

@@ -13,20 +13,18 @@ import statistics
 from pathlib import Path
 from typing import Any, Literal
 
-from peers import (
-    STEPS,
-    Case,
-    Peer,
-    RunFailed,
-    Worker,
+from frameworks import (
+    NETWORKS,
     compile_seconds,
+    make_case,
     train_fidle,
     train_flax,
     train_keras_jax,
     train_keras_tf,
     train_torch,
 )
-from timing import check_positive, machine, run, save, time_in_turns
+from peers import Peer, Worker, time_steps
+from timing import check_positive, machine, run, save
 
 # By default, XLA runs matrix products, reductions and all convolutions but those of the input gradient
 # in YNNPACK. oneDNN receives only what YNNPACK leaves. Which is fastest depends on the network.
@@ -56,12 +54,6 @@ PEERS = {
     "flax-only-onednn": Peer("Flax, only oneDNN", train_flax, (), {"XLA_FLAGS": ONLY_ONEDNN}),
     "flax-ynnpack": Peer("Flax, YNNPACK, no reductions", train_flax, (), {"XLA_FLAGS": YNNPACK}),
     "scan": Peer("Flax, XLA in lax.scan", functools.partial(train_flax, scan=True)),
-}
-# Title, model, image shape, batch size of the course, classes.
-NETWORKS = {
-    "mnist": ("MNIST CNN", "cnn", (28, 28, 1), 512, 10),
-    "v1": ("GTSRB v1", "v1", (24, 24, 1), 64, 43),
-    "v2": ("GTSRB v2", "v2", (48, 48, 3), 64, 43),
 }
 
 
@@ -135,63 +127,6 @@ def find_installed(names: tuple[str, ...]) -> tuple[list[Peer], dict[str, str]]:
         else:
             chosen.append(peer)
     return chosen, left_out
-
-
-def make_case(name: str, batch_size: int | None = None) -> Case:
-    """Return the case of a network. The default batch size is the course's."""
-    from fidle_jax.nn import MODELS  # imports JAX
-
-    _, model, image_shape, course_batch_size, classes = NETWORKS[name]
-    ours = MODELS[model]
-    numbers = ours.blocks, ours.hidden, ours.dropout
-    return Case(model, image_shape, batch_size or course_batch_size, classes, *numbers)
-
-
-def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure the milliseconds per step of each framework in each of its turns.
-
-    Args:
-        case: The network to train.
-        workers: The frameworks, ours first. A competitor that fails is left out.
-        rounds: Number of turns of each framework.
-        seconds: Minimum length of a turn.
-
-    Returns:
-        The case, a row for each framework, and under "failed" the failures by title.
-
-    Raises:
-        RunFailed: Our own framework failed.
-        RuntimeError: The networks differ in their number of parameters.
-    """
-    trainers = {}
-    for worker in workers:
-        try:
-            trainers[worker] = worker.start(case)
-        except RunFailed:
-            if worker is workers[0]:
-                raise
-    sizes = {worker.peer.title: each["parameters"] for worker, each in trainers.items()}
-    if len(set(sizes.values())) > 1:
-        raise RuntimeError(f"the numbers of parameters differ: {sizes}")
-    turns = time_in_turns({each.peer.title: each.train for each in trainers}, rounds, seconds)
-    if workers[0].failure:
-        raise RunFailed(workers[0].failure)
-    rows: list[dict[str, Any]] = []
-    for worker, trainer in trainers.items():
-        if not worker.failure:
-            title = worker.peer.title
-            times = [time / STEPS for time in turns[title]]
-            row = {"framework": title, "setting": trainer["setting"], "ms_per_step": times}
-            row["median"] = statistics.median(times)
-            rows.append({**row, "times_ours": row["median"] / (rows or [row])[0]["median"]})
-    return {
-        "model": case.model,
-        "batch_size": case.batch_size,
-        "image_shape": case.image_shape,
-        "parameters": trainers[workers[0]]["parameters"],
-        "failed": {each.peer.title: each.failure for each in workers if each.failure},
-        "rows": rows,
-    }
 
 
 def time_compilation(ours: Worker, rounds: int) -> dict[str, list[float]]:

@@ -9,6 +9,7 @@ import time
 
 import bench_parallel
 import bench_training
+import frameworks
 import jax
 import jax.numpy as jnp
 import peers
@@ -19,17 +20,17 @@ PARAMETERS = {"mnist": 42_358, "v1": 4_841_083, "v2": 3_265_131}
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_flax_network_has_as_many_parameters_as_ours(name):
-    case = bench_training.make_case(name)
+    case = frameworks.make_case(name)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     image = jax.ShapeDtypeStruct((1, *case.image_shape), jnp.float32)
-    variables = jax.eval_shape(peers.make_flax_network(case).init, keys, image)
+    variables = jax.eval_shape(frameworks.make_flax_network(case).init, keys, image)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_pytorch_network_has_as_many_parameters_as_ours(name):
     pytest.importorskip("torch")
-    network = peers.make_torch_network(bench_training.make_case(name))
+    network = frameworks.make_torch_network(frameworks.make_case(name))
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
 
 
@@ -37,12 +38,12 @@ def test_the_pytorch_network_has_as_many_parameters_as_ours(name):
 def test_the_keras_network_has_as_many_parameters_as_ours(name):
     pytest.importorskip("tensorflow")  # Keras's default backend
     pytest.importorskip("keras")
-    network = peers.make_keras_network(bench_training.make_case(name))
+    network = frameworks.make_keras_network(frameworks.make_case(name))
     assert network.count_params() == PARAMETERS[name]
 
 
 def test_images_are_always_the_same_and_of_every_class():
-    case = bench_training.make_case("v1")
+    case = frameworks.make_case("v1")
     (images, labels), (again, labels_again) = case.images(), case.images()
     assert images.dtype == "uint8"
     assert images.shape[1:] == (24, 24, 1)
@@ -96,12 +97,12 @@ def test_a_framework_that_is_not_installed_is_left_out_with_the_reason(monkeypat
 
 
 @pytest.fixture
-def frameworks(monkeypatch, tmp_path):
+def fake(monkeypatch, tmp_path):
     """Return a module of fake frameworks that other processes can import."""
     (tmp_path / "fake_frameworks.py").write_text(
         """
 import os, time
-from peers import Trainer
+from frameworks import Trainer
 
 def sleep(milliseconds):
     return Trainer(lambda calls: time.sleep(1e-3 * milliseconds * calls), 42)
@@ -122,14 +123,14 @@ def environment(): return os.environ["XLA_FLAGS"], os.environ["KERAS_BACKEND"]
     return importlib.import_module("fake_frameworks")
 
 
-def start_workers(frameworks, *names):
-    return [peers.Worker(peers.Peer(name, getattr(frameworks, name))) for name in names]
+def start_workers(fake, *names):
+    return [peers.Worker(peers.Peer(name, getattr(fake, name))) for name in names]
 
 
-def test_a_competitor_that_fails_is_left_out_with_one_line(frameworks):
-    workers = start_workers(frameworks, "ours", "slower", "raises", "raises_later", "ends")
-    case = bench_training.make_case("v1")
-    result = bench_training.time_steps(case, workers, rounds=2, seconds=0.01)
+def test_a_competitor_that_fails_is_left_out_with_one_line(fake):
+    workers = start_workers(fake, "ours", "slower", "raises", "raises_later", "ends")
+    case = frameworks.make_case("v1")
+    result = peers.time_steps(case, workers, rounds=2, seconds=0.01)
     assert [row["framework"] for row in result["rows"]] == ["ours", "slower"]
     assert result["failed"] == {
         "raises": "raises: ValueError: no compiler",
@@ -139,26 +140,26 @@ def test_a_competitor_that_fails_is_left_out_with_one_line(frameworks):
 
 
 @pytest.mark.parametrize("name", ["raises", "raises_later"])
-def test_our_own_failure_ends_the_benchmark(name, frameworks):
-    workers = start_workers(frameworks, name)
+def test_our_own_failure_ends_the_benchmark(name, fake):
+    workers = start_workers(fake, name)
     with pytest.raises(peers.RunFailed, match=f"^{name}: "):
-        bench_training.time_steps(bench_training.make_case("v1"), workers, 1, 0.01)
+        peers.time_steps(frameworks.make_case("v1"), workers, 1, 0.01)
 
 
-def test_networks_of_different_sizes_are_not_compared(frameworks):
-    workers = start_workers(frameworks, "ours", "larger")
+def test_networks_of_different_sizes_are_not_compared(fake):
+    workers = start_workers(fake, "ours", "larger")
     with pytest.raises(RuntimeError, match="'ours': 42, 'larger': 43"):
-        bench_training.time_steps(bench_training.make_case("v1"), workers, 1, 0.01)
+        peers.time_steps(frameworks.make_case("v1"), workers, 1, 0.01)
 
 
-def test_the_process_sets_the_environment_before_it_imports_the_framework(frameworks, monkeypatch):
+def test_the_process_sets_the_environment_before_it_imports_the_framework(fake, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--first")
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    (worker,) = start_workers(frameworks, "ours")
-    assert worker.ask(frameworks.environment) == ("--first", "torch")
+    (worker,) = start_workers(fake, "ours")
+    assert worker.ask(fake.environment) == ("--first", "torch")
     environment = {"XLA_FLAGS": "--second", "KERAS_BACKEND": "jax"}
-    worker = peers.Worker(peers.Peer("other", frameworks.ours, (), environment))
-    assert worker.ask(frameworks.environment) == ("--first --second", "jax")
+    worker = peers.Worker(peers.Peer("other", fake.ours, (), environment))
+    assert worker.ask(fake.environment) == ("--first --second", "jax")
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="older releases lack some flags")
@@ -176,10 +177,12 @@ def test_jax_accepts_the_flags_of_the_convolution_libraries():
 
 def test_the_fastest_of_several_trainers_is_picked():
     trainers = [
-        peers.Trainer(lambda calls, seconds=seconds: time.sleep(seconds * calls), 42, str(seconds))
+        frameworks.Trainer(
+            lambda calls, seconds=seconds: time.sleep(seconds * calls), 42, str(seconds)
+        )
         for seconds in (0.03, 0.01, 0.05)
     ]
-    assert peers.pick_fastest(trainers) is trainers[1]
+    assert frameworks.pick_fastest(trainers) is trainers[1]
 
 
 def test_the_result_compares_with_the_fastest_competitor():

@@ -92,7 +92,8 @@ def test_the_index_links_to_each_page_and_names_failures():
     ]
     page = render_index(cards, quick=True, command="python all.py")
     assert '<a href="one/report.html">' in page
-    assert all(words in page for words in ("The first", "In short.", "3.2\N{NO-BREAK SPACE}s", "small budget"))
+    words = "The first", "In short.", "3.2\N{NO-BREAK SPACE}s", "small budget"
+    assert all(word in page for word in words)
     assert page.count("<a ") == 1
     assert "It failed; the terminal shows the error." in page
 

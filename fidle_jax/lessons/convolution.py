@@ -1,6 +1,7 @@
 """Lesson: convolution window by window in 1 to 3 dimensions, image sizes, and costs (Fidle, sequence 2)."""
 
 import importlib.resources
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -110,6 +111,16 @@ def is_signed(kernel: Float[np.ndarray, "*window"]) -> bool:
     return bool(abs(kernel.sum()) < 1e-6)
 
 
+def conv_params(planes: int, kernels: int, kx: int, ky: int) -> int:
+    """Return m(n·kx·ky + 1) for m kernels over n channels: each has its weights and one bias."""
+    return kernels * (planes * kx * ky + 1)
+
+
+def dense_params(inputs: int, neurons: int) -> int:
+    """Return n(m + 1) for n neurons with m inputs: each has one weight per input and one bias."""
+    return neurons * (inputs + 1)
+
+
 class Costs(NamedTuple):
     """Parameters of a layer, and multiplications for one image."""
 
@@ -126,10 +137,10 @@ class ConvLayer(NamedTuple):
     kernels: int
     kernel_size: int
 
-    @property
-    def inputs(self) -> int:
-        """Number of input values."""
-        return self.height * self.width * self.planes
+    def __str__(self) -> str:
+        image = f"{self.height}×{self.width}×{self.planes}"
+        kernels = f"{self.kernels} kernel{'s' * (self.kernels > 1)}"
+        return f"{image} to {kernels} of {self.kernel_size}×{self.kernel_size}"
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
@@ -138,37 +149,31 @@ class ConvLayer(NamedTuple):
         return height, width, self.kernels
 
     @property
+    def inputs(self) -> int:
+        """Number of input values."""
+        return math.prod(self[:3])
+
+    @property
     def outputs(self) -> int:
         """Number of output values."""
-        height, width, planes = self.output_shape
-        return height * width * planes
+        return math.prod(self.output_shape)
+
+    @property
+    def costs(self) -> Costs:
+        """Costs of the layer. An output needs one product per window value and channel."""
+        k = self.kernel_size
+        params = conv_params(self.planes, self.kernels, k, k)
+        return Costs(params, self.outputs * self.planes * k * k)
+
+    @property
+    def dense_costs(self) -> Costs:
+        """Costs of a dense layer with the same numbers of inputs and outputs."""
+        return Costs(dense_params(self.inputs, self.outputs), self.outputs * self.inputs)
 
 
 # The convolutional layers of the course's CNN.
 FIRST = ConvLayer(28, 28, planes=1, kernels=8, kernel_size=3)
 SECOND = ConvLayer(13, 13, planes=8, kernels=16, kernel_size=3)
-
-
-def conv_params(planes: int, kernels: int, kx: int, ky: int) -> int:
-    """Return m(n·kx·ky + 1) for m kernels over n channels: each has its weights and one bias."""
-    return kernels * (planes * kx * ky + 1)
-
-
-def dense_params(inputs: int, neurons: int) -> int:
-    """Return n(m + 1) for n neurons with m inputs: each has one weight per input and one bias."""
-    return neurons * (inputs + 1)
-
-
-def conv_costs(layer: ConvLayer) -> Costs:
-    """Return the costs of the layer. An output needs one product per window value and channel."""
-    k = layer.kernel_size
-    params = conv_params(layer.planes, layer.kernels, k, k)
-    return Costs(params, layer.outputs * layer.planes * k * k)
-
-
-def dense_costs(layer: ConvLayer) -> Costs:
-    """Return the costs of a dense layer with the same numbers of inputs and outputs."""
-    return Costs(dense_params(layer.inputs, layer.outputs), layer.outputs * layer.inputs)
 
 
 class Stage(NamedTuple):
@@ -207,12 +212,11 @@ def load_photograph() -> Float[np.ndarray, "height width"]:
 
 def teach(flags: Convolution) -> Lesson:
     """Create the lesson. Raise InputError if the photograph is missing."""
-    steps, cube_steps = window_steps(IMAGE, KERNEL), window_steps(CUBE, CUBE_KERNEL)
+    steps = window_steps(IMAGE, KERNEL)
     passed = stages(CNN(), (28, 28, 1))
     asked = ConvLayer(flags.height, flags.width, flags.planes, flags.kernels, flags.kernel_size)
-    layers = {_text(each): each for each in (FIRST, SECOND, asked)}
-    convolution = {name: conv_costs(each) for name, each in layers.items()}
-    dense = {name: dense_costs(each) for name, each in layers.items()}
+    layers = [FIRST, SECOND, asked]
+    total = sum(each.params for each in passed)
     signed = [name for name, kernel in KERNELS.items() if is_signed(kernel)]
     effects = [
         {name: convolve(image, kernel) for name, kernel in KERNELS.items()}
@@ -223,21 +227,16 @@ def teach(flags: Convolution) -> Lesson:
         values={
             "first_row": ", ".join(number(step.total) for step in steps if step.start[0] == 0),
             "sides": ", ".join(str(each.shape[0]) for each in passed[1:] if len(each.shape) == 3),
-            "parameters": sum(each.params for each in passed),
-            "first": conv_costs(FIRST).params,
-            "first_dense": dense_costs(FIRST).params,
-            "gigabytes": 4 * dense_costs(asked).params / 1e9,
+            "parameters": total,
+            "first": FIRST,
+            "gigabytes": 4 * asked.dense_costs.params / 1e9,
         },
         shown={
-            "principle": Frames(
-                figures.plane_slides(IMAGE, KERNEL, steps), _labels(steps), seconds=1.6
-            ),
+            "principle": _frames(IMAGE, KERNEL, steps),
             "signal": figures.signal_figure(
                 SIGNAL, SIGNAL_KERNEL, window_steps(SIGNAL, SIGNAL_KERNEL)
             ),
-            "cube": Frames(
-                figures.cube_slides(CUBE, CUBE_KERNEL, cube_steps), _labels(cube_steps), seconds=1.6
-            ),
+            "cube": _frames(CUBE, CUBE_KERNEL, window_steps(CUBE, CUBE_KERNEL)),
             "sizes": figures.layouts_figure([*layouts, (2, "pooling", 2)]),
             "pooling": figures.pooling_figure(POOLED, pool(POOLED)),
             "chain": figures.chain_figure(passed),
@@ -247,60 +246,52 @@ def teach(flags: Convolution) -> Lesson:
                     [layer, "×".join(map(str, shape)), f"{params:,}" if params else "–"]
                     for layer, shape, params in passed
                 ]
-                + [["total", "", f"{sum(each.params for each in passed):,}"]],
+                + [["total", "", f"{total:,}"]],
             ),
             "kernels": figures.kernels_figure(KERNELS),
             "digit": figures.effects_figure(effects[0], signed),
             "photograph": figures.effects_figure(effects[1], signed),
             "parameters": Table(
-                ["parameters", "convolution", "dense"],
-                [
-                    [
-                        name,
-                        f"{each.kernels:,}·({each.planes:,}·{each.kernel_size}·{each.kernel_size} + 1) "
-                        f"= {convolution[name].params:,}",
-                        f"{each.outputs:,}·({each.inputs:,} + 1) = {dense[name].params:,}",
-                    ]
-                    for name, each in layers.items()
-                ],
+                ["parameters", "convolution", "dense"], list(map(_formulas, layers))
             ),
             "costs": figures.costs_figure(
-                {name: (convolution[name].params, dense[name].params) for name in layers}
+                {str(each): (each.costs.params, each.dense_costs.params) for each in layers}
             ),
             "multiplications": Table(
                 ["multiplications", "convolution", "dense", "ratio"],
-                [
-                    [
-                        name,
-                        f"{few:,}",
-                        f"{many:,}",
-                        f"{many / few:,.{0 if many >= 10 * few else 1}f}",
-                    ]
-                    for name, (_, few), (_, many) in zip(
-                        layers, convolution.values(), dense.values(), strict=True
-                    )
-                ],
+                list(map(_multiplications, layers)),
             ),
         },
         numbers={
             "sums": [step.total for step in steps],
             "stages": [each._asdict() for each in passed],
-            "parameters": sum(each.params for each in passed),
+            "parameters": total,
             "layers": [
                 each._asdict()
-                | {"output_shape": each.output_shape}
-                | {"convolution": convolution[name]._asdict(), "dense": dense[name]._asdict()}
-                for name, each in layers.items()
+                | {"output_shape": each.output_shape, "convolution": each.costs._asdict()}
+                | {"dense": each.dense_costs._asdict()}
+                for each in layers
             ],
         },
         cover="principle",
     )
 
 
-def _labels(steps: list[Step]) -> list[str]:
-    return [f"window {i} of {len(steps)}: {step.total:g}" for i, step in enumerate(steps, 1)]
+def _frames(image: np.ndarray, kernel: np.ndarray, steps: list[Step]) -> Frames:
+    labels = [f"window {i} of {len(steps)}: {step.total:g}" for i, step in enumerate(steps, 1)]
+    return Frames(figures.window_slides(image, kernel, steps), labels, seconds=1.6)
 
 
-def _text(layer: ConvLayer) -> str:
-    height, width, planes, kernels, k = layer
-    return f"{height}×{width}×{planes} to {kernels} kernel{'s' * (kernels > 1)} of {k}×{k}"
+def _formulas(layer: ConvLayer) -> list[str]:
+    k = layer.kernel_size
+    return [
+        str(layer),
+        f"{layer.kernels:,}·({layer.planes:,}·{k}·{k} + 1) = {layer.costs.params:,}",
+        f"{layer.outputs:,}·({layer.inputs:,} + 1) = {layer.dense_costs.params:,}",
+    ]
+
+
+def _multiplications(layer: ConvLayer) -> list[str]:
+    few, many = layer.costs.multiplications, layer.dense_costs.multiplications
+    ratio = f"{many / few:,.0f}" if many >= 10 * few else f"{many / few:.2g}"
+    return [str(layer), f"{few:,}", f"{many:,}", ratio]

@@ -86,14 +86,15 @@ def _draw_result(axes: Axes, left: float, top: float, plane: np.ndarray, last=No
         _frame(axes, left + last[1], top + last[0], 1, 1)
 
 
-def plane_slides(
-    image: Float[np.ndarray, "height width"],
-    kernel: Float[np.ndarray, "kx ky"],
+def window_slides(
+    image: Float[np.ndarray, "*spatial"],
+    kernel: Float[np.ndarray, "*window"],
     steps: Sequence["Step"],
 ) -> list[Figure]:
-    """Draw a figure for each step: image with window, kernel, products, sum, and result so far."""
+    """Draw a figure for each step in 2-D or 3-D: window, kernel, products, sum, and result so far."""
     result = np.full(np.subtract(image.shape, kernel.shape) + 1, np.nan)
-    return [_plane_slide(image, kernel, step, result) for step in steps]
+    draw = _plane_slide if image.ndim == 2 else _cube_slide
+    return [draw(image, kernel, step, result) for step in steps]
 
 
 def _plane_slide(image, kernel, step, result):
@@ -143,16 +144,6 @@ def signal_figure(
     for y, name in ((0.9, "signal"), (0.9 + pitch, "kernel"), (top + 0.5, "result")):
         _text(axes, left - 0.3, y, name, ha="right", weight="bold")
     return figure
-
-
-def cube_slides(
-    cube: Float[np.ndarray, "depth height width"],
-    kernel: Float[np.ndarray, "kz kx ky"],
-    steps: Sequence["Step"],
-) -> list[Figure]:
-    """Draw a figure for each step: the cube in space and its slices, kernel, products, sum, result."""
-    result = np.full(np.subtract(cube.shape, kernel.shape) + 1, np.nan)
-    return [_cube_slide(cube, kernel, step, result) for step in steps]
 
 
 def _cube_slide(cube, kernel, step, result):

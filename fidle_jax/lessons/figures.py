@@ -7,7 +7,7 @@ from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fidle_jax.report.style import BLUE, GREEN, LINES, SMALL, TEXT, VERMILLION, new_figure
+from fidle_jax.report.style import BLUE, GREEN, SMALL, TEXT, VERMILLION, new_figure, tidy
 
 INK = "#1C2126"
 # Colours and line styles of up to four curves. The markers differ too.
@@ -56,11 +56,9 @@ def finish(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = T
     axes.set_title(title, fontsize=TEXT)
     axes.set_xlabel(x, fontsize=TEXT)
     axes.set_ylabel(y, fontsize=TEXT)
+    tidy(axes)
     axes.tick_params(labelsize=SMALL + 1)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_axisbelow(True)
-    if grid:
-        axes.grid(color=LINES)
+    axes.grid(grid)
 
 
 def training_and_validation(axes: Axes, x, training, validation, what: str = "", **style) -> None:

@@ -187,10 +187,7 @@ def teach(flags: Regression) -> Lesson:
             "largest": _largest_table(table, first),
             "errors": histogram_figure(errors, unit),
             "raw": raw_features_figure(
-                {
-                    "standardised features": first.trials[NETWORK],
-                    "raw features": first.trials[RAW],
-                },
+                {"standardised features": first.trials[NETWORK], "raw features": first.trials[RAW]},
                 first.baseline,
                 f"mean absolute error ({unit})",
             ),

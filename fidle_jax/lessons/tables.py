@@ -118,7 +118,7 @@ def network_and_linear(
 
 
 def seeds_of(flags: Regression | Classification) -> range:
-    """Return the seeds of the splits, that of the flags first."""
+    """Return the seeds of the splits, beginning with that of the flags."""
     return range(flags.seed, flags.seed + (QUICK_SPLITS if flags.quick else SPLITS))
 
 

@@ -127,17 +127,7 @@ def text_table(table: Table) -> str:
 
 @dataclass(frozen=True)
 class Card:
-    """A lesson on the index page.
-
-    Attributes:
-        name: Name of the lesson.
-        failure: Reason why the lesson has no page. If it is empty, the other fields are set.
-        title: Heading of the lesson's page.
-        summary: Summary on the lesson's page.
-        seconds: Duration of the lesson.
-        page: Link to the lesson's page.
-        thumbnail: PNG file.
-    """
+    """A lesson on the index page: links to its page, or states the ``failure`` of the lesson."""
 
     name: str
     failure: str = ""

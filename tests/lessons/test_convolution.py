@@ -22,9 +22,7 @@ from fidle_jax.lessons.convolution import (
     SIGNAL_KERNEL,
     ConvLayer,
     Stage,
-    conv_costs,
     convolve,
-    dense_costs,
     is_signed,
     window_steps,
 )
@@ -125,8 +123,8 @@ def test_the_formulas_of_the_slides():
     assert lesson.conv_params(planes=8, kernels=16, kx=3, ky=3) == 1_168
     assert lesson.dense_params(inputs=784, neurons=100) == 78_500
     assert lesson.dense_params(inputs=400, neurons=100) == 40_100
-    assert conv_costs(FIRST) == (80, 26 * 26 * 8 * 9)
-    assert dense_costs(FIRST) == (5_408 * 785, 5_408 * 784)
+    assert FIRST.costs == (80, 26 * 26 * 8 * 9)
+    assert FIRST.dense_costs == (5_408 * 785, 5_408 * 784)
 
 
 @pytest.mark.parametrize("layer", [(5, 5, 1, 1, 1), (9, 6, 3, 2, 5), (7, 8, 4, 4, 2)])
@@ -140,14 +138,14 @@ def test_the_projects_own_layers_have_these_parameters_and_output_shapes(layer):
         return init[0].shape[1:], sum(leaf.size for leaf in jax.tree.leaves(init[1]["params"]))
 
     conv = Conv(layer.kernels, (layer.kernel_size,) * 2, padding="valid")
-    assert sizes(conv, image) == (layer.output_shape, conv_costs(layer).params)
-    assert sizes(Dense(layer.outputs), flat) == ((layer.outputs,), dense_costs(layer).params)
+    assert sizes(conv, image) == (layer.output_shape, layer.costs.params)
+    assert sizes(Dense(layer.outputs), flat) == ((layer.outputs,), layer.dense_costs.params)
 
 
 def test_the_parameters_of_a_convolution_do_not_depend_on_the_image_size():
     small, large = (ConvLayer(side, side, 3, 8, 3) for side in (20, 200))
-    assert conv_costs(small).params == conv_costs(large).params == 224
-    assert dense_costs(small).params < dense_costs(large).params == 313_632 * 120_001
+    assert small.costs.params == large.costs.params == 224
+    assert small.dense_costs.params < large.dense_costs.params == 313_632 * 120_001
 
 
 def texts(figure):
@@ -156,7 +154,7 @@ def texts(figure):
 
 def test_nine_slides_show_the_sum_of_each_window_and_one_more_result():
     steps = window_steps(IMAGE, KERNEL)
-    slides = figures.plane_slides(IMAGE, KERNEL, steps)
+    slides = figures.window_slides(IMAGE, KERNEL, steps)
     counts = []
     for slide, step in zip(slides, steps, strict=True):
         shown = texts(slide)
@@ -184,7 +182,7 @@ def test_the_figure_of_the_signal_shows_the_sum_of_each_window():
 
 def test_eight_slides_show_the_cube_in_space_and_in_slices():
     steps = window_steps(CUBE, CUBE_KERNEL)
-    slides = figures.cube_slides(CUBE, CUBE_KERNEL, steps)
+    slides = figures.window_slides(CUBE, CUBE_KERNEL, steps)
     assert len(slides) == 8
     for slide, step in zip(slides, steps, strict=True):
         flat, space = slide.axes
@@ -264,5 +262,5 @@ def test_costs_are_bars_on_a_logarithmic_axis_with_their_numbers(costs, labels):
 
 
 def test_a_layer_is_described_by_its_image_and_kernels():
-    assert lesson._text(FIRST) == "28×28×1 to 8 kernels of 3×3"
-    assert lesson._text(FIRST._replace(kernels=1)) == "28×28×1 to 1 kernel of 3×3"
+    assert str(FIRST) == "28×28×1 to 8 kernels of 3×3"
+    assert str(FIRST._replace(kernels=1)) == "28×28×1 to 1 kernel of 3×3"

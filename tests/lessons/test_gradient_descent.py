@@ -93,8 +93,7 @@ def test_a_line_is_the_parameters_of_a_network_without_hidden_layers():
 
 
 @pytest.mark.parametrize(
-    ("losses", "steps"),
-    [([9.0, 2.03, 2.01, 2.5, 2.0], 2), ([9.0, 2.03], None), ([2.02, 5.0], 0)],
+    ("losses", "steps"), [([9.0, 2.03, 2.01, 2.5, 2.0], 2), ([9.0, 2.03], None), ([2.02, 5.0], 0)]
 )
 def test_the_needed_steps_end_at_the_first_loss_within_one_percent(losses, steps):
     assert lesson.steps_within(np.array(losses), 2.0) == steps

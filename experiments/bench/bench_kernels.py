@@ -17,8 +17,7 @@ from timing import check_positive, machine, run, save
 
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically
-from fidle_jax.kernels import measured
-from fidle_jax.kernels.choice import choose
+from fidle_jax.kernels import auto
 from fidle_jax.train.run_dir import default_run_dir
 
 TOLERANCE = 1.1  # "auto" should not select a method that takes this many times the best time
@@ -52,7 +51,7 @@ def main(config: Config) -> None:
         matches = re.compile(config.only).search
     except re.error as error:
         raise InputError(f"--only {config.only!r} is not a regular expression: {error}") from None
-    rows = {row.problem: row for row in measured.kept_rows()}
+    rows = {row.problem: row for row in auto.table_rows()}
     problems = [problem for problem in rows if matches(describe(problem))]
     others = [case for case in other_cases() if matches(case.name)]
     if config.list:
@@ -72,10 +71,10 @@ def main(config: Config) -> None:
     for problem in problems:
         result = measure(layer_case(problem, list(rows.values())), *settings)
         times = {name: each["milliseconds"] for name, each in result["training"].items()}
-        auto = choose(problem)
+        selected = auto.choose(problem)
         result["problem"] = dataclasses.asdict(problem)
-        result |= {"auto": auto, "auto_over_best": times[auto] / min(times.values())}
-        rows[problem] = measured.Row(problem, times, f"{today}, {where}")
+        result |= {"auto": selected, "auto_over_best": times[selected] / min(times.values())}
+        rows[problem] = auto.Row(problem, times, f"{today}, {where}")
         results.append(result)
         print(format_result(result), flush=True)
     for case in others:
@@ -87,8 +86,8 @@ def main(config: Config) -> None:
     save(output / "kernels.json", {"machine": where, "matmul_gflops": peak, "results": results})
     write_atomically(output / "kernels.png", draw_kernels(results, where))
     if config.write_table:
-        table = Path(measured.__file__).with_name(measured.TABLE)
-        write_atomically(table, measured.write_rows(list(rows.values())))
+        table = Path(auto.__file__).with_name(auto.TABLE)
+        write_atomically(table, auto.write_rows(list(rows.values())))
         print(f"written: {table}, {len(problems)} of its {len(rows)} rows from this run")
     judged = [result for result in results if "auto" in result]
     slow = [result for result in judged if result["auto_over_best"] > TOLERANCE]

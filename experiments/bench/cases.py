@@ -13,9 +13,8 @@ from timing import time_functions
 
 from fidle_jax import kernels
 from fidle_jax.data.batches import gather_batch
-from fidle_jax.kernels.choice import fastest
-from fidle_jax.kernels.measured import Problem, Row
-from fidle_jax.kernels.windows import times
+from fidle_jax.kernels.auto import Problem, Row, fastest
+from fidle_jax.kernels.geometry import format_sizes
 
 FFT_FROM = 25  # kernel elements; for smaller kernels FFT is slow and takes long to compile
 FEW_CHANNELS = 3  # such a layer is the first of a network, and needs no input gradient
@@ -47,13 +46,13 @@ def layer_case(problem: Problem, rows: Sequence[Row]) -> Case:
 
     Args:
         problem: The layer.
-        rows: Measurements that select the method of the convolution in the method "apart".
+        rows: Measurements that select the method of the convolution in the method "separate".
     """
-    windows, groups = problem.windows, problem.groups
-    products = math.prod(windows.size) * problem.channels // groups
+    geometry, groups = problem.geometry, problem.groups
+    products = math.prod(geometry.size) * problem.channels // groups
     shapes = {
         "x": (problem.batch, *problem.spatial, problem.channels),
-        "w": (*windows.size, problem.channels // groups, problem.features),
+        "w": (*geometry.size, problem.channels // groups, problem.features),
         "b": (problem.features,),
     }
     names = {"conv": "xw", "conv_pool": "xwb"}.get(problem.kind, "x")
@@ -68,34 +67,37 @@ def layer_case(problem: Problem, rows: Sequence[Row]) -> Case:
         _layer_methods(problem, rows),
         make_arrays,
         tuple(names[1:] if is_conv and problem.channels <= FEW_CHANNELS else names),
-        2 * problem.batch * math.prod(windows.count) * problem.features * products * is_conv,
+        2 * problem.batch * math.prod(geometry.count) * problem.features * products * is_conv,
     )
 
 
 def _layer_methods(problem, rows):
-    windows, pool = problem.windows, problem.pool
+    geometry, pool = problem.geometry, problem.pool
     if problem.kind not in ("conv", "conv_pool"):
-        function, methods = getattr(kernels, problem.kind), {"xla": "xla", "tiles": "tiles"}
-        arguments = {"window": windows.size}
+        function, methods = getattr(kernels, problem.kind), {"xla": "xla", "slices": "slices"}
+        arguments = {"window": geometry.size}
     else:
-        function, arguments = kernels.conv, {"dilation": windows.dilation, "groups": problem.groups}
+        function, arguments = (
+            kernels.conv,
+            {"dilation": geometry.dilation, "groups": problem.groups},
+        )
         methods = {
             name: name
             for name, method in kernels.conv_methods().items()
             if name != "reference"
-            and method.supports(windows.size, windows.strides, windows.dilation)
-            and (name != "fft" or math.prod(windows.size) >= FFT_FROM)
+            and method.supports(geometry.size, geometry.strides, geometry.dilation)
+            and (name != "fft" or math.prod(geometry.size) >= FFT_FROM)
         }
     if pool:
         function = kernels.conv_pool
         arguments |= {"window": pool.size, "pool_strides": pool.strides}
         conv_alone = fastest(rows, dataclasses.replace(problem, kind="conv", pool=None))
-        methods = {"xla": "xla", "apart": conv_alone} | {
+        methods = {"xla": "xla", "separate": conv_alone} | {
             name: name
             for name, method in kernels.conv_pool_methods().items()
-            if method.supports(windows, pool)
+            if method.supports(geometry, pool)
         }
-    arguments |= {"strides": windows.strides, "padding": windows.padding}
+    arguments |= {"strides": geometry.strides, "padding": geometry.padding}
     return {
         name: functools.partial(function, **arguments, method=method)
         for name, method in methods.items()
@@ -104,22 +106,22 @@ def _layer_methods(problem, rows):
 
 def describe(problem: Problem) -> str:
     """Describe the problem on one line: ``conv 64x23x23x64 -> 128, 3x3, same``."""
-    windows, pool, groups = problem.windows, problem.pool, problem.groups
+    geometry, pool, groups = problem.geometry, problem.pool, problem.groups
     is_pool = problem.kind in ("max_pool", "avg_pool")
-    image = times((problem.batch, *problem.spatial, problem.channels))
+    image = format_sizes((problem.batch, *problem.spatial, problem.channels))
     features = "" if is_pool else f" -> {problem.features}"
     parts = {
         f"{problem.kind} {image}{features}": True,
-        times(windows.size): True,
-        "same": any(map(any, windows.padding)),
-        f"stride {times(windows.strides)}": set(windows.strides) != {1},
-        f"dilation {times(windows.dilation)}": set(windows.dilation) != {1},
+        format_sizes(geometry.size): True,
+        "same": any(map(any, geometry.padding)),
+        f"stride {format_sizes(geometry.strides)}": set(geometry.strides) != {1},
+        f"dilation {format_sizes(geometry.dilation)}": set(geometry.dilation) != {1},
         "depthwise": groups == problem.channels > 1 and not is_pool,
         f"{groups} groups": 1 < groups < problem.channels,
     }
     if pool:
-        parts[f"pool {times(pool.size)}"] = True
-        parts[f"pool stride {times(pool.strides)}"] = pool.strides != pool.size
+        parts[f"pool {format_sizes(pool.size)}"] = True
+        parts[f"pool stride {format_sizes(pool.strides)}"] = pool.strides != pool.size
     return ", ".join(part for part, is_shown in parts.items() if is_shown)
 
 
@@ -140,7 +142,10 @@ def _dropout_case(shape):
         return jnp.uint32(3), jnp.arange(shape[0]), jnp.ones(shape)
 
     return Case(
-        f"dropout {times(shape)}", {"threefry": threefry, "hash": hashed}, make_arrays, ("x",)
+        f"dropout {format_sizes(shape)}",
+        {"threefry": threefry, "hash": hashed},
+        make_arrays,
+        ("x",),
     )
 
 

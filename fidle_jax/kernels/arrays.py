@@ -1,14 +1,16 @@
-"""Array types for annotations, with or without jaxtyping installed.
+"""Array types for annotations, the type of sums, and explicit sharding.
 
 The kernels need only JAX. Without jaxtyping, the annotations say no more than `jax.Array`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
@@ -26,15 +28,37 @@ else:
 
         Bool = Int = Key = Shaped = UInt32 = Float
 
-# Public functions also accept NumPy arrays.
-AnyArray = Array | np.ndarray
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "Shaped", "UInt32"]
 
-__all__ = ["AnyArray", "Array", "Bool", "Float", "Int", "Key", "Shaped", "UInt32", "sum_dtype"]
+AnyArray = Array | np.ndarray  # public functions also accept NumPy arrays
+Images = Float[Array, "batch *spatial channel"]
+Kernel = Float[Array, "*window channel_per_group feature"]
+Output = Float[Array, "batch *count feature"]
+Argmax = Int[Array, "batch *count feature"]  # index of the largest value of each pool
+AnyImages = Shaped[Array, "batch *spatial channel"]  # also integers and bool
+AnyOutput = Shaped[Array, "batch *count channel"]
 
 
 def sum_dtype(dtype: jax.typing.DTypeLike) -> np.dtype:
     """Return the type that sums are computed in: float64 for float64, otherwise float32.
 
-    Unlike `jax.numpy.promote_types` this also works with strict promotion.
+    `jax.numpy.promote_types` does not work with strict promotion.
     """
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def automatically_sharded(function: Callable[..., Array], x: Array, *others: Array) -> Array:
+    """Call ``function(x, *others)``, with automatic axes if an argument is sharded explicitly.
+
+    With explicit mesh axes (the default of `jax.make_mesh`) every operation must say how its output
+    is sharded. The kernels consist of reshapes and slices, which XLA's partitioner handles. The batch
+    axis of the result is sharded like that of ``x``, its other axes are replicated.
+    """
+    types = [jax.typeof(array) for array in (x, *others)]
+    explicit = [aval.sharding for aval in types if any(aval.sharding.spec)]
+    if not explicit:
+        return function(x, *others)
+    spec = PartitionSpec(*types[0].sharding.spec[:1])
+    sharding = NamedSharding(explicit[0].mesh, spec)
+    automatic: Callable[..., Any] = jax.sharding.auto_axes(function, out_sharding=sharding)
+    return automatic(x, *others)

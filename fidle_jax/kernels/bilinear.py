@@ -11,15 +11,14 @@ a linear function of the third, whose coefficients are again an array:
 Every transpose of one of these maps is another of them. So one primitive with a parameter ``out``
 supports forward mode, reverse mode, `jax.linear_transpose` and derivatives of any order.
 
-The primitive is opaque to JAX until it is lowered. That has three uses: the method is selected by
-the platform of the lowering, not by the default backend; a method may look at the values of its
-arguments (`fidle_jax.kernels.guard`) and stay linear for JAX; and a layer traces to one equation.
+The primitive is opaque to JAX until it is lowered. That has three uses. The method is selected by the
+platform of the lowering, not by the default backend. A method may look at the values of its arguments
+(`fidle_jax.kernels.guard`) and stay linear for JAX. A layer traces to one equation.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,41 +30,41 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from fidle_jax.kernels.arrays import Array
-from fidle_jax.kernels.windows import Windows
+from fidle_jax.kernels.geometry import ConvGeometry
 
 ROLES = ("x", "w", "y")
 
 
-class Conv(NamedTuple):
+class ConvSpec(NamedTuple):
     """A convolution without its arrays.
 
     Attributes:
         spatial: Spatial shape of the images.
-        windows: Geometry of the windows.
+        geometry: Geometry of the convolution.
         groups: Number of groups of channels.
         method: Name of a method of `fidle_jax.kernels.methods`, or "auto".
         precision: Precision for XLA's convolution; the other methods ignore it.
         pool: Geometry of a max pooling that follows, or None. Then y holds the convolution at the
-            positions selected by an extra integer argument, the index of the winner in each pool.
+            positions selected by an extra integer argument, the argmax of each pool.
     """
 
     spatial: tuple[int, ...]
-    windows: Windows
+    geometry: ConvGeometry
     groups: int
     method: str
     precision: Any = None
-    pool: Windows | None = None
+    pool: ConvGeometry | None = None
 
     @property
     def count(self) -> tuple[int, ...]:
         """Spatial shape of the output."""
-        return self.windows.count if self.pool is None else self.pool.count
+        return self.geometry.count if self.pool is None else self.pool.count
 
 
 def same_varying(*arrays: Array) -> list[Array]:
     """Cast arrays inside `jax.shard_map` so that they vary over the same mesh axes.
 
-    JAX's own operations do this implicitly; a primitive of one's own has to ask for it.
+    JAX's own operations do this implicitly. A custom primitive must do it explicitly.
     """
     varying = [_varying(array) for array in arrays]
     every = frozenset().union(*varying)
@@ -84,50 +83,52 @@ def _varying(array):
 conv_p = Primitive("fidle_conv")
 
 
-def bind(out: str, conv: Conv, *arrays: Array) -> Array:
-    """Compute one role of the trilinear form from the two others.
-
-    Args:
-        out: Role to compute: "x", "w" or "y".
-        conv: The convolution.
-        *arrays: The two other roles in the order x, w, y; and with a pooling, the winners.
-    """
-    return conv_p.bind(*same_varying(*arrays), out=out, conv=conv)
+def bind(out: str, spec: ConvSpec, *arrays: Array) -> Array:
+    """Compute the role ``out`` from the two others, in the order x, w, y, and from the argmax."""
+    return conv_p.bind(*same_varying(*arrays), out=out, spec=spec)
 
 
 def _inputs(out):
     return [role for role in ROLES if role != out]
 
 
-def _shape(role, conv, known):
+def _shape(role, spec, known):
     """Return the shape of ``role``, given the shapes of the two others."""
-    size = conv.windows.size
     if role == "x":
-        return (known["y"][0], *conv.spatial, known["w"][-2] * conv.groups)
+        return (known["y"][0], *spec.spatial, known["w"][-2] * spec.groups)
     if role == "w":
-        return (*size, known["x"][-1] // conv.groups, known["y"][-1])
-    return (known["x"][0], *conv.count, known["w"][-1])
+        return (*spec.geometry.size, known["x"][-1] // spec.groups, known["y"][-1])
+    return (known["x"][0], *spec.count, known["w"][-1])
 
 
-def _abstract(*avals, out, conv):
+def _abstract(*avals, out, spec):
     shapes = {role: aval.shape for role, aval in zip(_inputs(out), avals[:2], strict=True)}
-    return avals[0].update(shape=_shape(out, conv, shapes), weak_type=False)
+    return avals[0].update(shape=_shape(out, spec, shapes), weak_type=False)
 
 
-def _jvp(primals, tangents, *, out, conv):
-    y = conv_p.bind(*primals, out=out, conv=conv)
+def tangent_of(y: Array, bind: Callable[..., Array], primals, tangents) -> Any:
+    """Return the tangent of ``y``, where ``bind`` is bilinear in its first two arguments."""
     terms = []
-    for place in range(2):
-        if not isinstance(tangents[place], ad.Zero):
+    for index in range(2):
+        if not isinstance(tangents[index], ad.Zero):
             arguments = list(primals)
-            arguments[place] = tangents[place]
-            terms.append(conv_p.bind(*arguments, out=out, conv=conv))
-    if not terms:
-        return y, ad.Zero(jax.typeof(y).to_tangent_aval())
-    return y, functools.reduce(ad.add_jaxvals, terms)
+            arguments[index] = tangents[index]
+            terms.append(bind(*arguments))
+    return functools.reduce(ad.add_jaxvals, terms) if terms else zero_tangent(y)
 
 
-def _transpose(cotangent, *arguments, out, conv):
+def zero_tangent(y: Array) -> ad.Zero:
+    """Return a symbolic zero for the tangent of ``y``."""
+    return ad.Zero(jax.typeof(y).to_tangent_aval())
+
+
+def _jvp(primals, tangents, *, out, spec):
+    compute = functools.partial(conv_p.bind, out=out, spec=spec)
+    y = compute(*primals)
+    return y, tangent_of(y, compute, primals, tangents)
+
+
+def _transpose(cotangent, *arguments, out, spec):
     linear = next(i for i in range(2) if ad.is_undefined_primal(arguments[i]))
     roles = _inputs(out)
     if isinstance(cotangent, ad.Zero):
@@ -135,87 +136,73 @@ def _transpose(cotangent, *arguments, out, conv):
     else:
         known = {out: cotangent, roles[1 - linear]: arguments[1 - linear]}
         ordered = [known[role] for role in ROLES if role in known]
-        result = conv_p.bind(*ordered, *arguments[2:], out=roles[linear], conv=conv)
+        result = conv_p.bind(*ordered, *arguments[2:], out=roles[linear], spec=spec)
     return [result if i == linear else None for i in range(len(arguments))]
 
 
-def _batch(arguments, axes, *, out, conv):
+def _batch(arguments, axes, *, out, spec):
     """Fold a mapped axis into an axis of the convolution.
 
     Mapped x and y: into the batch. Mapped w and y: into the features. Mapped x and w: into the
     channels, which are summed. All three: into the groups.
     """
-    roles = dict(zip((*_inputs(out), "winner"), zip(arguments, axes, strict=False), strict=False))
+    roles = dict(zip((*_inputs(out), "argmax"), zip(arguments, axes, strict=False), strict=False))
     mapped = {role: axis is not None for role, (_, axis) in roles.items()}
     size = next(a.shape[axis] for a, axis in roles.values() if axis is not None)
     mapped[out] = True
-    if mapped.get("winner") and not mapped["y"]:  # of y's shape, so mapped alike
-        y, _ = roles["y"]
-        roles["y"], mapped["y"] = (jnp.broadcast_to(y, (size, *y.shape)), 0), True
-    if mapped["y"] and conv.pool is not None and not mapped["winner"]:
-        winner, _ = roles["winner"]
-        roles["winner"], mapped["winner"] = (
-            (jnp.broadcast_to(winner, (size, *winner.shape)), 0),
-            True,
-        )
-    where = _fold_into(mapped, conv.groups)
+    # The argmax has the shape of y, so both must be mapped if one of them is.
+    for one, other in (("argmax", "y"), ("y", "argmax")):
+        if spec.pool is not None and mapped[one] and not mapped[other]:
+            array, _ = roles[other]
+            roles[other], mapped[other] = (jnp.broadcast_to(array, (size, *array.shape)), 0), True
+    targets = _fold_targets(mapped, spec.groups)
     folded = [
-        _fold(jnp.moveaxis(array, axis, 0), where[role], conv.groups) if mapped[role] else array
+        _fold(jnp.moveaxis(array, axis, 0), *targets[role]) if mapped[role] else array
         for role, (array, axis) in roles.items()
     ]
-    groups = size * conv.groups if all(mapped[role] for role in ROLES) else conv.groups
-    result = conv_p.bind(*same_varying(*folded), out=out, conv=conv._replace(groups=groups))
-    return _unfold(result, where[out], conv.groups, size), 0
+    groups = size * spec.groups if all(mapped[role] for role in ROLES) else spec.groups
+    result = conv_p.bind(*same_varying(*folded), out=out, spec=spec._replace(groups=groups))
+    return _unfold(result, size, *targets[out]), 0
 
 
-def _fold_into(mapped, groups):
-    """Map each mapped role to the kind of axis that its mapped axis is folded into."""
+def _fold_targets(mapped, groups) -> dict[str, tuple[int, int | None]]:
+    """Map each mapped role to the axis that its mapped axis is folded into, and to its groups."""
     if all(mapped[role] for role in ROLES):
-        return {"x": "group", "w": "group_features", "y": "group", "winner": "group"}
+        return dict.fromkeys((*ROLES, "argmax"), (-1, None))
     if not mapped["w"]:
-        return {"x": "batch", "y": "batch", "winner": "batch"}
+        return dict.fromkeys(("x", "y", "argmax"), (0, None))
     if not mapped["x"]:
-        return {"w": "features", "y": "features", "winner": "features"}
-    return {"x": "features", "w": "channels"}
+        return dict.fromkeys(("w", "y", "argmax"), (-1, groups))
+    return {"x": (-1, groups), "w": (-2, None)}
 
 
-def _fold(array, into, groups):
-    """Merge the leading axis of ``array`` into another axis. Groups stay outermost in an axis."""
-    size = array.shape[0]
-    if into == "batch":
-        return array.reshape(size * array.shape[1], *array.shape[2:])
-    if into == "channels":
-        moved = jnp.moveaxis(array, 0, -3)
-        return moved.reshape(*moved.shape[:-3], size * moved.shape[-2], moved.shape[-1])
-    if into == "features":  # (size, ..., groups, rest) -> (..., groups, size, rest)
-        split = array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
-        moved = jnp.moveaxis(split, 0, -2)
-        return moved.reshape(*moved.shape[:-3], math.prod(moved.shape[-3:]))
-    moved = jnp.moveaxis(array, 0, -2)  # "group", "group_features": (..., size, last)
-    return moved.reshape(*moved.shape[:-2], size * moved.shape[-1])
+def _fold(array, axis, groups):
+    """Merge the leading axis of ``array`` into ``axis`` of the rest, within each group."""
+    size, *shape = array.shape
+    axis %= len(shape)
+    before, length, after = shape[:axis], shape[axis], shape[axis + 1 :]
+    if groups is not None:
+        array = array.reshape(size, *before, groups, length // groups, *after)
+        axis += 1
+    return jnp.moveaxis(array, 0, axis).reshape(*before, size * length, *after)
 
 
-def _unfold(array, into, groups, size):
-    """Undo `_fold` and return the mapped axis in front."""
-    if into == "batch":
-        return array.reshape(size, array.shape[0] // size, *array.shape[1:])
-    last = array.shape[-1]
-    if into == "channels":
-        shape = (*array.shape[:-2], size, array.shape[-2] // size, last)
-        return jnp.moveaxis(array.reshape(shape), -3, 0)
-    if into == "features":
-        split = array.reshape(*array.shape[:-1], groups, size, last // (groups * size))
-        moved = jnp.moveaxis(split, -2, 0)
-        return moved.reshape(*moved.shape[:-2], last // size)
-    return jnp.moveaxis(array.reshape(*array.shape[:-1], size, last // size), -2, 0)
+def _unfold(array, size, axis, groups):
+    """Undo `_fold`."""
+    axis %= array.ndim
+    before, length, after = array.shape[:axis], array.shape[axis] // size, array.shape[axis + 1 :]
+    if groups is None:
+        return jnp.moveaxis(array.reshape(*before, size, length, *after), axis, 0)
+    split = array.reshape(*before, groups, size, length // groups, *after)
+    return jnp.moveaxis(split, axis + 1, 0).reshape(size, *before, length, *after)
 
 
-def evaluate(function: Callable, out: str, conv: Conv, *arrays: Array) -> Array:
-    """Compute a role from a function (x, w, *winners) -> y by transposing it."""
+def evaluate(function: Callable, out: str, spec: ConvSpec, *arrays: Array) -> Array:
+    """Compute a role from a function (x, w, *argmax) -> y by transposing it."""
     if out == "y":
         return function(*arrays)
     known = dict(zip(_inputs(out), arrays[:2], strict=True))
-    shape = _shape(out, conv, {role: array.shape for role, array in known.items()})
+    shape = _shape(out, spec, {role: array.shape for role, array in known.items()})
     unknown = jax.ShapeDtypeStruct(shape, arrays[0].dtype)
     if out == "x":
         transpose = jax.linear_transpose(lambda x: function(x, known["w"], *arrays[2:]), unknown)
@@ -244,7 +231,7 @@ def as_lowering(function: Callable, multiple_results: bool = False) -> Callable:
     return rule
 
 
-def compile_eagerly(primitive: Primitive, evaluate_plainly: Callable) -> None:
+def compile_eagerly(primitive: Primitive, function: Callable) -> None:
     """Make calls outside of `jax.jit` compile once per shape, and follow `jax.disable_jit`."""
 
     @functools.cache
@@ -253,7 +240,7 @@ def compile_eagerly(primitive: Primitive, evaluate_plainly: Callable) -> None:
 
     def implement(*arrays, **params):
         if jax.config.jax_disable_jit:
-            return evaluate_plainly(*arrays, **params)
+            return function(*arrays, **params)
         return compiled(tuple(params.items()))(*arrays)
 
     primitive.def_impl(implement)

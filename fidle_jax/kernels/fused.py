@@ -1,13 +1,13 @@
 """Convolution and max pooling as one matmul and one maximum.
 
-One pooled value depends on a patch of the image, and patches follow each other at the strides of the
-pooling. The kernel is laid out at each of its positions within the patch. One matmul then computes
-the convolution at all of them, and the maximum is taken over those. The image is gathered once per
-pooled value, not once per value before pooling.
+One pooled value depends on a patch of the image. Neighbouring patches are the strides of the
+convolution times those of the pooling apart. The kernel is laid out at each of its positions within
+the patch. One matmul then computes the convolution at all of them, and the maximum is taken over
+those. The image is gathered once per pooled value, not once per value before pooling.
 
-The methods of this kind have one interface: without ``winner`` they return the pooled values and the
-index of the winner in each pool. With it they return the convolution at these winners, which is
-bilinear in x and w (see `fidle_jax.kernels.conv_pooling`).
+All fused methods have one interface. Without ``argmax`` they return the pooled values and the argmax
+of each pool. With it they return the convolution at these positions, which is bilinear in x and w
+(see `fidle_jax.kernels.convolution`).
 """
 
 from __future__ import annotations
@@ -20,168 +20,151 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from fidle_jax.kernels.arrays import Array, Float, Int, sum_dtype
+from fidle_jax.kernels.arrays import Argmax, Array, Float, Images, Kernel, sum_dtype
 from fidle_jax.kernels.chunks import in_chunks
+from fidle_jax.kernels.geometry import ConvGeometry, pad, resolve_geometry, shifted_slices
 from fidle_jax.kernels.materialize import materialize
-from fidle_jax.kernels.pooling import at_winner, max_and_winner
-from fidle_jax.kernels.windows import Windows, pad, resolve_windows, shifted_slices
+from fidle_jax.kernels.pooling import max_and_argmax, take
 
-# The pooled values and their winners, or the values at given winners.
+# The pooled values and their argmax, or the values at a given argmax.
 Pooled = Array | tuple[Array, ...]
 
 
 def conv_pool(
-    x: Float[Array, "batch *spatial channel"],
-    w: Float[Array, "*window channel feature"],
-    windows: Windows,
-    pool: Windows,
-    winner: Int[Array, "batch *count feature"] | None = None,
+    x: Images,
+    w: Kernel,
+    argmax: Argmax | None = None,
+    *,
+    geometry: ConvGeometry,
+    pool: ConvGeometry,
 ) -> Pooled:
     """Compute ``max_pool(conv(x, w))``, for one group and a pool without padding."""
-    kernels = lay_out(w, windows, pool)
+    kernels = lay_out(w, geometry, pool)
 
-    def convolve_and_pool(x, *winner):
-        blocks = into_blocks(pad(x, windows.padding), windows, pool)
-        values, count = values_of_pools(blocks, kernels, windows, pool)
+    def convolve_and_pool(x, *argmax):
+        blocks = space_to_depth(pad(x, geometry.padding), geometry, pool)
+        values, count = values_of_pools(blocks, kernels, geometry, pool)
         values = values.reshape(values.shape[0], math.prod(pool.size), w.shape[-1])
-        return pick(values, (x.shape[0], *count, w.shape[-1]), *winner)
+        return pool_values(values, (x.shape[0], *count, w.shape[-1]), *argmax)
 
-    bytes_of_one = temporary_bytes(x.shape, w.shape, windows, pool)
-    return pick_in_chunks(convolve_and_pool, materialize(x, rows=True), winner, bytes_of_one)
+    bytes_of_one = temporary_bytes(x.shape, w.shape, geometry, pool)
+    return pool_in_chunks(convolve_and_pool, materialize(x, rows=True), argmax, bytes_of_one)
 
 
-def pick(
+def pool_values(
     values: Float[Array, "row option feature"],
     shape: tuple[Any, ...],
-    winner: Int[Array, "batch *count feature"] | None = None,
+    argmax: Argmax | None = None,
 ) -> Pooled:
-    """Return the maximum over the options and its index, or the values at ``winner``."""
-    if winner is None:
-        return tuple(each.reshape(shape) for each in max_and_winner(values))
-    return at_winner(values, winner.reshape(values.shape[0], values.shape[2])).reshape(shape)
+    """Return the maximum over the options and its argmax, or the values at ``argmax``."""
+    if argmax is None:
+        return tuple(each.reshape(shape) for each in max_and_argmax(values))
+    return take(values, argmax.reshape(values.shape[0], values.shape[2])).reshape(shape)
 
 
-def pick_in_chunks(
+def pool_in_chunks(
     function: Callable[..., Pooled],
-    x: Float[Array, "batch *spatial channel"],
-    winner: Int[Array, "batch *count feature"] | None,
+    x: Images,
+    argmax: Argmax | None,
     bytes_of_one: float,
     bytes_shared: float = 0,
 ) -> Pooled:
-    """Apply ``function`` to x, and the winners if there are any, in chunks of the batch."""
-    arrays = (x,) if winner is None else (x, winner)
+    """Apply ``function`` to x, and to the argmax if given, in chunks of the batch."""
+    arrays = (x,) if argmax is None else (x, argmax)
     result = in_chunks(function, arrays, bytes_of_one, bytes_shared)
-    if winner is None:
+    if argmax is None:
         return result[0].astype(x.dtype), result[1]
     return result.astype(x.dtype)
 
 
 def temporary_bytes(
-    x_shape: Sequence[Any], w_shape: Sequence[int], windows: Windows, pool: Windows
+    x_shape: Sequence[Any], w_shape: Sequence[int], geometry: ConvGeometry, pool: ConvGeometry
 ) -> int:
     """Return the bytes of one example's patches and products."""
-    span, _ = _patch(windows, pool)
+    span, _ = _patch(geometry, pool)
     values = math.prod(span) * x_shape[-1] + math.prod(pool.size) * w_shape[-1]
     return 4 * math.prod(pool.count) * values
 
 
 def lay_out(
-    w: Float[Array, "*window channel feature"], windows: Windows, pool: Windows
-) -> Float[Array, "depth corner_feature"]:
-    """Lay out the kernel at each position of a pool: one column per position and feature."""
-    span, strides = _patch(windows, pool)
-    corners = list(itertools.product(*map(range, pool.size)))
-    kernels = jnp.stack([_laid_out(w, corner, windows, span) for corner in corners], axis=-2)
-    if _whole_blocks(span, strides):
-        kernels = _in_blocks(kernels, strides)
-    return kernels.reshape(math.prod(span) * w.shape[-2], len(corners) * w.shape[-1])
+    w: Kernel, geometry: ConvGeometry, pool: ConvGeometry
+) -> Float[Array, "depth option_feature"]:
+    """Lay out the kernel at each position in a patch: one column per position and feature."""
+    span, strides = _patch(geometry, pool)
+    positions = list(itertools.product(*map(range, pool.size)))
+    kernels = jnp.stack([_placed(w, position, geometry, span) for position in positions], axis=-2)
+    if _has_whole_blocks(span, strides):
+        kernels = _split_axes(kernels, strides, first=0)
+    return kernels.reshape(math.prod(span) * w.shape[-2], len(positions) * w.shape[-1])
 
 
-def into_blocks(
-    x: Float[Array, "batch *spatial channel"], windows: Windows, pool: Windows
+def _placed(w, position, geometry, span):
+    """Pad the kernel with zeros to a patch of ``span``, with its first value at ``position``."""
+    config = []
+    for n, stride, needed, d, available in zip(
+        position, geometry.strides, geometry.span, geometry.dilation, span, strict=True
+    ):
+        before = n * stride
+        config.append((before, available - before - needed, d - 1))
+    return lax.pad(w, jnp.array(0, w.dtype), [*config, (0, 0, 0), (0, 0, 0)])
+
+
+def space_to_depth(
+    x: Images, geometry: ConvGeometry, pool: ConvGeometry
 ) -> Float[Array, "batch *side block_channel"]:
-    """Cut images into blocks, each a row of channels, if patches consist of whole blocks.
+    """Rearrange blocks of the image into channels, if patches consist of whole blocks.
 
     A block lies between the start of a patch and the start of the next. Patches are concatenated from
-    far fewer and longer pieces than they have values, and so is their gradient.
+    far fewer and longer slices than they have values, and so is their gradient.
     """
-    span, strides = _patch(windows, pool)
-    if not _whole_blocks(span, strides):
+    span, strides = _patch(geometry, pool)
+    if not _has_whole_blocks(span, strides):
         return x
-    patches = resolve_windows(x.shape[1:-1], span, strides)
+    patches = resolve_geometry(x.shape[1:-1], span, strides)
     blocks = [k // s for k, s in zip(span, strides, strict=True)]
-    sides = [(n + k - 1) for n, k in zip(patches.count, blocks, strict=True)]
-    fitting = [n * s for n, s in zip(sides, strides, strict=True)]
-    image = x[(slice(None), *map(slice, fitting))]
-    rows = _split_axes(image, strides, first=1)
+    sides = [n + k - 1 for n, k in zip(patches.count, blocks, strict=True)]
+    used = [n * s for n, s in zip(sides, strides, strict=True)]
+    rows = _split_axes(x[(slice(None), *map(slice, used))], strides, first=1)
     return materialize(rows.reshape(x.shape[0], *sides, math.prod(strides) * x.shape[-1]))
 
 
 def values_of_pools(
     blocks: Float[Array, "batch *side block_channel"],
-    kernels: Float[Array, "depth corner_feature"],
-    windows: Windows,
-    pool: Windows,
-) -> tuple[Float[Array, "row corner_feature"], tuple[int, ...]]:
-    """Return the convolution's values for each pooled value, and the number of those per axis.
+    kernels: Float[Array, "depth option_feature"],
+    geometry: ConvGeometry,
+    pool: ConvGeometry,
+) -> tuple[Float[Array, "row option_feature"], tuple[int, ...]]:
+    """Return the convolution's values for each pooled value, and the spatial shape of those.
 
-    Args:
-        blocks: Padded images from `into_blocks`.
-        kernels: Kernel from `lay_out`.
-        windows: Windows of the convolution; their padding is ignored.
-        pool: Windows of the pooling.
+    ``blocks`` are padded images from `space_to_depth`, and ``kernels`` are from `lay_out`.
     """
-    span, strides = _patch(windows, pool)
-    if _whole_blocks(span, strides):
+    span, strides = _patch(geometry, pool)
+    if _has_whole_blocks(span, strides):
         span, strides = [k // s for k, s in zip(span, strides, strict=True)], 1
-    places = resolve_windows(blocks.shape[1:-1], span, strides)
-    patches = jnp.concatenate(shifted_slices(blocks, places), axis=-1)
+    of_patches = resolve_geometry(blocks.shape[1:-1], span, strides)
+    patches = jnp.concatenate(shifted_slices(blocks, of_patches), axis=-1)
     rows = patches.reshape(math.prod(patches.shape[:-1]), kernels.shape[0])
     wide = sum_dtype(blocks.dtype)
-    return jnp.matmul(rows, kernels, preferred_element_type=wide), places.count
+    return jnp.matmul(rows, kernels, preferred_element_type=wide), of_patches.count
 
 
-def _patch(windows, pool):
+def _patch(geometry, pool):
     """Return the size of the patch that a pooled value depends on, and the strides of patches."""
-    span = tuple(
-        (k - 1) * d + 1 + (p - 1) * s
-        for k, d, p, s in zip(
-            windows.size, windows.dilation, pool.size, windows.strides, strict=True
-        )
-    )
-    return span, tuple(s * p for s, p in zip(windows.strides, pool.strides, strict=True))
+    each = zip(geometry.span, pool.size, geometry.strides, strict=True)
+    span = tuple(k + (p - 1) * s for k, p, s in each)
+    return span, tuple(s * p for s, p in zip(geometry.strides, pool.strides, strict=True))
 
 
-def _whole_blocks(span, strides):
+def _has_whole_blocks(span, strides):
     return not any(k % s for k, s in zip(span, strides, strict=True))
 
 
-def _laid_out(w, corner, windows, span):
-    """Place the kernel in a patch of ``span`` at ``corner`` strides, with zeros around it."""
-    config = []
-    for k, d, at, s, room in zip(
-        windows.size, windows.dilation, corner, windows.strides, span, strict=True
-    ):
-        before = at * s
-        config.append((before, room - before - (k - 1) * d - 1, d - 1))
-    return lax.pad(w, jnp.array(0, w.dtype), [*config, (0, 0, 0), (0, 0, 0)])
-
-
-def _in_blocks(kernels, strides):
-    """Order the values of the kernels as `into_blocks` orders those of the images."""
-    return _split_axes(kernels, strides, first=0)
-
-
 def _split_axes(array, strides, first):
-    """Cut axes into blocks. The numbers of blocks come first, then the axes within blocks."""
+    """Split axes into blocks. The numbers of blocks come first, then the axes within blocks."""
     last = first + len(strides)
-    cut = [
-        side for n, s in zip(array.shape[first:last], strides, strict=True) for side in (n // s, s)
-    ]
-    split = array.reshape(*array.shape[:first], *cut, *array.shape[last:])
-    outer, inner = (
-        range(first, first + 2 * len(strides), 2),
-        range(first + 1, first + 2 * len(strides), 2),
-    )
-    rest = range(first + 2 * len(strides), split.ndim)
-    return split.transpose(*range(first), *outer, *inner, *rest)
+    sides = zip(array.shape[first:last], strides, strict=True)
+    split = [side for n, s in sides for side in (n // s, s)]
+    array = array.reshape(*array.shape[:first], *split, *array.shape[last:])
+    end = first + len(split)
+    outer, inner, rest = range(first, end, 2), range(first + 1, end, 2), range(end, array.ndim)
+    return array.transpose(*range(first), *outer, *inner, *rest)

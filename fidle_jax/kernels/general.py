@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
@@ -12,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fidle_jax.kernels.arrays import AnyArray, Array, Shaped
 from fidle_jax.kernels.convolution import convolve
-from fidle_jax.kernels.windows import Windows, resolve_windows
+from fidle_jax.kernels.geometry import ConvGeometry, resolve_geometry
 
 FLOATS = {jnp.dtype(name) for name in ("bfloat16", "float16", "float32", "float64")}
 
@@ -35,39 +36,36 @@ def conv_general_dilated(
 ) -> Shaped[Array, "..."]:
     """Compute `jax.lax.conv_general_dilated`: same arguments, shapes, types and errors.
 
-    The following is passed on to `jax.lax`: types that are not floating-point, inputs of different
-    types, batch groups, input dilation, negative padding, explicitly sharded arrays, convolutions
-    without a spatial axis, empty or symbolic axes other than the batch, and windows larger than the
-    image. If the channels are not the last axis, the arrays are transposed.
+    `jax.lax` computes the cases that the methods do not support: types that are not floating-point,
+    inputs of different types, batch groups, input dilation, negative padding, explicitly sharded
+    arrays, no spatial axis, empty or symbolic axes other than the batch, and windows larger than the
+    image. If the channels are not the last axis, the arrays are transposed. On a CPU ``precision`` has
+    no effect.
 
     Args:
         lhs: Images, with axes in the order of ``dimension_numbers``; by default (batch, channel, *spatial).
         rhs: Kernel; by default (feature, channel / groups, *window).
-        window_strides: As all other arguments, see `jax.lax.conv_general_dilated`. On a CPU
-            ``precision`` has no effect.
+        window_strides: Strides. See `jax.lax.conv_general_dilated`, also for the other arguments.
         method: See `fidle_jax.kernels.conv`.
 
     Raises:
-        ValueError: The method is unknown or does not support the windows.
+        ValueError: The method is unknown or does not support the geometry.
         Exception: Any error of `jax.lax.conv_general_dilated`.
     """
 
-    def by_xla(lhs: Any, rhs: Any) -> Any:
-        return lax.conv_general_dilated(
-            lhs,
-            rhs,
-            window_strides,
-            padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers,
-            feature_group_count=feature_group_count,
-            batch_group_count=batch_group_count,
-            precision=precision,
-            preferred_element_type=preferred_element_type,
-            out_sharding=out_sharding,
-        )
-
+    by_xla: Any = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=window_strides,
+        padding=padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers,
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        out_sharding=out_sharding,
+    )
     result = jax.eval_shape(by_xla, lhs, rhs)  # raises JAX's errors
     x_axes, w_axes, y_axes = _channels_last(lhs.shape, rhs.shape, dimension_numbers)
     x_shape = tuple(lhs.shape[axis] for axis in x_axes)
@@ -82,16 +80,14 @@ def conv_general_dilated(
         or not all(isinstance(size, int) and size > 0 for size in (*x_shape[1:], *w_shape))
     ):
         return by_xla(lhs, rhs)
-    windows = _windows(x_shape, w_shape, window_strides, padding, rhs_dilation)
-    if windows is None:
-        return by_xla(lhs, rhs)
-    if method == "xla":
+    geometry = _geometry(x_shape, w_shape, window_strides, padding, rhs_dilation)
+    if geometry is None or method == "xla":
         return by_xla(lhs, rhs)
     every = range(lhs.ndim)
     y = convolve(
         jnp.moveaxis(lhs, x_axes, every),
         jnp.moveaxis(rhs, w_axes, every),
-        windows,
+        geometry,
         feature_group_count,
         method,
         precision,
@@ -106,7 +102,7 @@ def _channels_last(lhs_shape, rhs_shape, dimension_numbers):
     return (n, *spatial, c), (*window, i, o), (y_n, *count, y_c)
 
 
-def _windows(x_shape, w_shape, strides, padding, dilation) -> Windows | None:
+def _geometry(x_shape, w_shape, strides, padding, dilation) -> ConvGeometry | None:
     """Return the geometry, or None if only `jax.lax` supports it."""
     spatial, size = x_shape[1:-1], w_shape[:-2]
     dilation = (1,) * len(size) if dilation is None else tuple(dilation)
@@ -117,6 +113,6 @@ def _windows(x_shape, w_shape, strides, padding, dilation) -> Windows | None:
         padding = lax.padtype_to_pads(spatial, span, strides, padding)
     pairs = [(operator.index(low), operator.index(high)) for low, high in padding]
     try:
-        return resolve_windows(spatial, size, tuple(strides), pairs, dilation)
+        return resolve_geometry(spatial, size, tuple(strides), pairs, dilation)
     except ValueError:
         return None

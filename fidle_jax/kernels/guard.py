@@ -1,8 +1,8 @@
 """A guard for methods that are exact only for numbers of ordinary size.
 
-Winograd's method and the fused methods multiply values outside of a window by zero, or add them and
-subtract them again. That is exact to rounding for ordinary numbers. For infinities (0 * inf is NaN)
-and for numbers so large that a sum overflows, it makes outputs infinite or NaN that are finite by
+Winograd's method and the fused methods multiply values outside of a window by zero, or add and
+subtract them. That is exact up to rounding for ordinary numbers. For infinities (0 * inf is NaN) and
+for numbers so large that a sum overflows, it makes outputs infinite or NaN that are finite by
 definition. The guard looks for such numbers, in the arguments or in the result, whichever is smaller.
 If it finds one, it runs a method that reads only the window.
 """
@@ -17,8 +17,8 @@ from jax import lax
 
 from fidle_jax.kernels.arrays import Array, Bool
 
-# Sums of products of two numbers below this limit are far below the largest float32. The limit of
-# float16 is its infinity, because its products are added up in float32.
+# Sums of products of two numbers below this limit are far below the largest float32. In float16 the
+# limit becomes infinity. That is correct, because its products are added in float32.
 LIMIT = 2.0**40
 
 
@@ -27,8 +27,8 @@ def guarded(fast: Callable, safe: Callable, *arrays: Array):
 
     Args:
         fast: Function of the arrays, exact for numbers of ordinary size.
-        safe: Function with the same results for all numbers.
-        *arrays: Arguments. Integers among them are not looked at.
+        safe: Function with the same results, exact for all numbers.
+        *arrays: Arguments. Integer arrays are not examined.
     """
     results, structure = jax.tree.flatten(fast(*arrays))
     floats = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)]
@@ -46,7 +46,7 @@ def guarded(fast: Callable, safe: Callable, *arrays: Array):
 
 
 def _all_below(arrays: Sequence[Array], limit: float) -> Bool[Array, ""]:
-    """Check absolute values through their bits: unlike floats, maxima of integers are vectorized."""
+    """Compare absolute values by their bits. XLA vectorizes maxima of integers, but not of floats."""
     result = jnp.array(True)
     for array in arrays:
         unsigned = jnp.dtype(f"uint{8 * array.dtype.itemsize}")

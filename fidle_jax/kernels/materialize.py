@@ -1,8 +1,8 @@
-"""A barrier against XLA's loop fusion on a CPU.
+"""A barrier against XLA's loop fusion on a CPU, and elementwise work in long rows.
 
-XLA fuses elementwise work (for example dropout with its random bits) into every slice that reads it,
-and so computes it once for each patch that contains a value. `jax.lax.optimization_barrier` does not
-help because XLA removes it before fusion. A conditional is not fused, so the barrier is a
+XLA fuses elementwise work (for example dropout with its random bits) into every slice that reads it.
+So it repeats the work for each patch that contains a value. `jax.lax.optimization_barrier` does not
+help because XLA removes it before fusion. XLA does not fuse a conditional. So the barrier is a
 conditional whose two branches return the same bits.
 
 The barrier is a linear primitive: it has a JVP, a transpose, a batching rule, and it works under
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
@@ -21,6 +22,10 @@ from jax.interpreters import ad, batching, mlir
 from fidle_jax.kernels.arrays import Array, Float
 
 materialize_p = Primitive("materialize")
+
+# Limit for the values of a row in `add_bias`. The bias's gradient is a sum over the rows, which is
+# slow for longer ones.
+LONGEST_ROW = 2**14
 
 
 def materialize(x: Float[Array, "..."], *, rows: bool = False) -> Float[Array, "..."]:
@@ -39,6 +44,17 @@ def materialize(x: Float[Array, "..."], *, rows: bool = False) -> Float[Array, "
 def as_rows(x: Float[Array, "batch ..."]) -> Float[Array, "batch value"]:
     """Reshape ``x`` to one row per example."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def add_bias(
+    y: Float[Array, "batch *spatial feature"], b: Float[Array, " feature"], relu: bool
+) -> Float[Array, "batch *spatial feature"]:
+    """Return ``relu(y + b)``, or ``y + b``. Short examples are computed as rows."""
+    shape = y.shape
+    if y.size and math.prod(shape[1:]) <= LONGEST_ROW:
+        y, b = as_rows(y), materialize(jnp.tile(b, math.prod(shape[1:-1])))
+    y = y + lax.broadcast_in_dim(b, y.shape, (y.ndim - 1,))
+    return (jax.nn.relu(y) if relu else y).reshape(shape)
 
 
 def _batch(arguments, axes, *, rows):

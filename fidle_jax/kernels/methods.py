@@ -7,10 +7,13 @@ import functools
 import typing
 from collections.abc import Callable
 
-from fidle_jax.kernels import fft, fused, im2col, reference, shifted, winograd, winograd_1d, xla
+from fidle_jax.kernels import fused, reference, simple_methods, winograd
 from fidle_jax.kernels.arrays import Array
 from fidle_jax.kernels.filtering import FOURS
-from fidle_jax.kernels.windows import Windows
+from fidle_jax.kernels.geometry import ConvGeometry
+
+# A function (kernel size, strides, dilation) -> bool.
+Supports = Callable[[tuple[int, ...], tuple[int, ...], tuple[int, ...]], bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,38 +21,35 @@ class Method:
     """A way to compute a convolution.
 
     Attributes:
-        conv: Function called as ``conv(x, w, strides=, padding=, dilation=, groups=)``. All arguments
-            are tuples with one integer per spatial axis (padding: one pair), and groups an integer.
-        supports: Function (window size, strides, dilation) -> bool.
+        conv: Function (x, w, geometry, groups) -> y.
+        supports: Function (kernel size, strides, dilation) -> bool.
         exact: Each output depends only on the values in its window, also for infinities and for
             numbers near the largest float. Other methods of this package are guarded.
         local: Rounding errors are relative to the values in the window. "auto" selects only these.
     """
 
     conv: Callable[..., Array]
-    supports: Callable[[tuple[int, ...], tuple[int, ...], tuple[int, ...]], bool]
+    supports: Supports = lambda size, strides, dilation: True
     exact: bool = True
     local: bool = True
 
 
-def supports_everything(size, strides, dilation) -> bool:
-    """Accept all windows."""
-    return True
-
+# F(4, 3) along three axes has 216 products, which take a minute to compile.
+_FOURS_AXES = 2
 
 _METHODS = {
-    "reference": Method(reference.conv, supports_everything),
-    "xla": Method(xla.conv, supports_everything),
-    "im2col": Method(im2col.conv, supports_everything),
-    "shifted": Method(shifted.conv, supports_everything),
+    "reference": Method(reference.conv),
+    "xla": Method(simple_methods.xla),
+    "im2col": Method(simple_methods.im2col),
+    "shifted": Method(simple_methods.shifted),
     "winograd": Method(winograd.conv, winograd.supports, exact=False),
     "winograd_4": Method(
         functools.partial(winograd.conv, filtering=FOURS),
-        winograd.supports_fours,
+        functools.partial(winograd.supports, most_axes=_FOURS_AXES),
         exact=False,
         local=False,
     ),
-    "fft": Method(fft.conv, supports_everything, exact=False, local=False),
+    "fft": Method(simple_methods.fft, exact=False, local=False),
 }
 # Methods of this package that are primitives for JAX; the others are plain JAX functions.
 OPAQUE = frozenset({"im2col", "shifted", "winograd", "winograd_4", "fft"})
@@ -62,21 +62,16 @@ def conv_methods() -> dict[str, Method]:
 
 
 @typing.no_type_check  # the function checks its arguments itself
-def register(
-    name: str,
-    conv: Callable[..., Array],
-    supports: Callable[
-        [tuple[int, ...], tuple[int, ...], tuple[int, ...]], bool
-    ] = supports_everything,
-) -> None:
+def register(name: str, conv: Callable[..., Array], supports: Supports = Method.supports) -> None:
     """Make ``kernels.conv(..., method=name)`` call ``conv``. A second call replaces the first.
 
     Args:
         name: Name of the method.
-        conv: Function as described in `Method`. It receives arrays of one floating-point type and
-            validated arguments.
-        supports: Function that says which windows the method computes; all by default. Other windows
-            are refused before ``conv`` is called.
+        conv: Function called as ``conv(x, w, strides=, padding=, dilation=, groups=)``. The arrays
+            have one floating-point type. The arguments are validated: one integer per spatial axis
+            (padding: one pair), and one integer for groups.
+        supports: Function (kernel size, strides, dilation) -> bool. It accepts everything by default.
+            Unsupported arguments raise an error before ``conv`` is called.
 
     Raises:
         TypeError: ``name`` is not a string, or ``conv`` or ``supports`` is not a function.
@@ -89,51 +84,62 @@ def register(
             raise TypeError(f"{label} is {function!r}; it must be a function")
     if name in _OWN or name == "auto":
         raise ValueError(f"method {name!r} belongs to fidle_jax; choose another name")
-    _METHODS[name] = Method(conv, supports)
+
+    def call(x, w, geometry, groups):
+        return conv(
+            x,
+            w,
+            strides=geometry.strides,
+            padding=geometry.padding,
+            dilation=geometry.dilation,
+            groups=groups,
+        )
+
+    _METHODS[name] = Method(call, supports)
 
 
-def find_method(name: str, windows: Windows) -> Method:
-    """Return the method ``name`` for ``windows``.
+def find_method(name: str, geometry: ConvGeometry) -> Method:
+    """Return the method ``name``.
 
     Raises:
-        ValueError: There is no such method, or it does not support such windows.
+        ValueError: The method is unknown, or it does not support the geometry.
     """
     if name not in _METHODS:
         known = ", ".join(map(repr, _METHODS))
         raise ValueError(f"unknown method {name!r}; it must be 'auto', {known}")
     method = _METHODS[name]
-    if not method.supports(windows.size, windows.strides, windows.dilation):
+    if not method.supports(geometry.size, geometry.strides, geometry.dilation):
         raise ValueError(
-            f"method {name!r} does not support windows of {windows.size}, strides {windows.strides}, "
-            f"dilation {windows.dilation}; use method='auto' or another one"
+            f"method {name!r} does not support windows of {geometry.size}, strides {geometry.strides}, "
+            f"dilation {geometry.dilation}; use method='auto' or another one"
         )
     return method
 
 
 @dataclasses.dataclass(frozen=True)
 class PoolMethod:
-    """A way to compute a convolution and the maximum over pools of it in one step.
+    """A way to compute a convolution and the max pooling of it in one step.
 
     Attributes:
-        conv_pool: Function (x, w, windows, pool, winner=None), see `fidle_jax.kernels.fused`.
-        supports: Function (windows of the convolution, windows of the pooling) -> bool.
+        conv_pool: Function (x, w, geometry, pool, argmax=None), see `fidle_jax.kernels.fused`.
+        supports: Function (geometry of the convolution, geometry of the pooling) -> bool.
         local: As in `Method`. All of these methods are guarded.
     """
 
     conv_pool: Callable[..., fused.Pooled]
-    supports: Callable[[Windows, Windows], bool]
+    supports: Callable[[ConvGeometry, ConvGeometry], bool]
     local: bool = True
 
 
 _POOL_METHODS = {
-    "fused": PoolMethod(fused.conv_pool, lambda windows, pool: True),
+    "fused": PoolMethod(fused.conv_pool, lambda geometry, pool: True),
     "winograd_pool": PoolMethod(winograd.conv_pool, winograd.supports_pool),
     "winograd_pool_4": PoolMethod(
         functools.partial(winograd.conv_pool, filtering=FOURS),
-        winograd.supports_pool_fours,
+        functools.partial(winograd.supports_pool, most_axes=_FOURS_AXES),
         local=False,
     ),
-    "winograd_1d": PoolMethod(winograd_1d.conv_pool, winograd_1d.supports),
+    "winograd_1d": PoolMethod(winograd.conv_pool_1d, winograd.supports_pool_1d),
 }
 
 

@@ -1,8 +1,8 @@
-"""Max and average pooling as elementwise operations on shifted images.
+"""Max and average pooling, as elementwise operations on strided slices and by XLA.
 
-XLA's gradient of its own max pooling (select-and-scatter) takes longer on a CPU than the convolution
-before it. Here the positions of a window are a few strided slices. The gradient goes to the first of
-equal values, as XLA's does.
+XLA's gradient of max pooling (select-and-scatter) takes longer on a CPU than the convolution before
+it. Here, each position of a window is one strided slice of the image. In both methods the gradient
+goes to the first of equal values.
 """
 
 from __future__ import annotations
@@ -15,124 +15,99 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fidle_jax.kernels.arrays import Array, Int, Shaped, sum_dtype
+from fidle_jax.kernels.arrays import AnyImages, AnyOutput, Argmax, Array, Int, Shaped, sum_dtype
+from fidle_jax.kernels.geometry import ConvGeometry, pad, shifted_slices
 from fidle_jax.kernels.materialize import materialize
-from fidle_jax.kernels.windows import Windows, pad, shifted_slices
-
-
-def max_pool(
-    x: Shaped[Array, "batch *spatial channel"], windows: Windows
-) -> Shaped[Array, "batch *count channel"]:
-    """Return the largest value of each window. The gradient goes to the first of equal values."""
-    return _max_pool(x, windows)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_pool(x, windows):
-    return max_and_winner(_values(x, windows, lowest(x.dtype)))[0]
+def max_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
+    """Return the largest value of each window. The gradient goes to the first of equal values."""
+    return max_and_argmax(_values(x, geometry, lowest(x.dtype)))[0]
 
 
-@_max_pool.defjvp
-def _max_pool_jvp(windows, primals, tangents):
+@max_pool.defjvp
+def _max_pool_jvp(geometry, primals, tangents):
     (x,), (tangent,) = primals, tangents
-    winner = max_and_winner(_values(lax.stop_gradient(x), windows, lowest(x.dtype)))[1]
-    return _max_pool(x, windows), at_winner_of_window(tangent, winner, windows)
+    argmax = max_and_argmax(_values(lax.stop_gradient(x), geometry, lowest(x.dtype)))[1]
+    return max_pool(x, geometry), take_in_windows(tangent, argmax, geometry)
 
 
-def _values(x: Array, windows: Windows, padding_value: float | np.ndarray = 0) -> Array:
-    """Return the values of each window: (batch, *count, value, channel)."""
-    return jnp.stack(shifted_slices(pad(x, windows.padding, padding_value), windows), axis=-2)
-
-
-def at_winner_of_window(
-    x: Shaped[Array, "batch *spatial channel"],
-    winner: Int[Array, "batch *count channel"],
-    windows: Windows,
-) -> Shaped[Array, "batch *count channel"]:
-    """Return the value of each window at the index of `max_and_winner`; linear in ``x``.
-
-    If the windows do not overlap, the images are reshaped, because then the transpose is one
-    elementwise operation. The transpose of slices is a sum of padded images, several times slower.
-    """
-    if (
-        windows.strides != windows.size
-        or any(map(any, windows.padding))
-        or max(windows.dilation) > 1
-    ):
-        return at_winner(_values(x, windows), winner)
-    rank = len(windows.size)
-    fitting = [n * k for n, k in zip(windows.count, windows.size, strict=True)]
-    x = lax.slice(x, (0,) * x.ndim, (x.shape[0], *fitting, x.shape[-1]))
-    sides = [side for pair in zip(windows.count, windows.size, strict=True) for side in pair]
-    x = x.reshape(x.shape[0], *sides, x.shape[-1])
-    within = tuple(range(2, 2 + 2 * rank, 2))
-    options = np.arange(math.prod(windows.size)).reshape(windows.size)
-    options = np.expand_dims(options, (0, *range(1, 1 + 2 * rank, 2), 1 + 2 * rank))
-    chosen = lax.expand_dims(winner, within) == jnp.asarray(options, winner.dtype)
-    return jnp.where(chosen, x, jnp.zeros((), x.dtype)).sum(axis=within)
-
-
-def avg_pool(
-    x: Shaped[Array, "batch *spatial channel"], windows: Windows
-) -> Shaped[Array, "batch *count channel"]:
+def avg_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
     """Return the mean of each window's values, without the padding."""
-    dtype = mean_dtype(x.dtype)
+
+    def window_sums(x):
+        return functools.reduce(jnp.add, shifted_slices(pad(x, geometry.padding), geometry))
+
+    return mean_without_padding(window_sums, x)
+
+
+def xla_max_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
+    """Compute max pooling by `jax.lax.reduce_window`."""
+    return _reduce(x, lowest(x.dtype), lax.max, geometry)
+
+
+def xla_avg_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
+    """Compute average pooling by `jax.lax.reduce_window`, without the padding."""
+
+    def window_sums(x):
+        # JAX recognizes the sum and its gradient only if the initial value is a NumPy constant.
+        return _reduce(x, np.zeros((), x.dtype), lax.add, geometry)
+
+    return mean_without_padding(window_sums, x)
+
+
+def _reduce(x, start, operation, geometry):
+    return lax.reduce_window(
+        x,
+        start,
+        operation,
+        (1, *geometry.size, 1),
+        (1, *geometry.strides, 1),
+        ((0, 0), *geometry.padding, (0, 0)),
+    )
+
+
+def mean_without_padding(window_sums, x: Array) -> Array:
+    """Divide the sums over windows by the numbers of values that are not padding."""
+    # Integers and bool have means of JAX's default float type.
+    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    dtype = jnp.dtype(x.dtype if floating else jnp.result_type(float))
     wide = sum_dtype(dtype)
-    total = _sum(shifted_slices(pad(x.astype(wide), windows.padding), windows))
-    ones = pad(jnp.ones((1, *x.shape[1:-1], 1), wide), windows.padding)
-    return (total / _sum(shifted_slices(ones, windows))).astype(dtype)
+    total = window_sums(x.astype(wide))
+    return (total / window_sums(jnp.ones((1, *x.shape[1:-1], 1), wide))).astype(dtype)
 
 
 def lowest(dtype: jax.typing.DTypeLike) -> np.ndarray:
-    """Return the identity of max: minus infinity, or the least value of types without it."""
+    """Return the identity of max: minus infinity, or the smallest value of types without it."""
     dtype = jnp.dtype(dtype)
     if dtype == np.bool_:
         return np.array(False)
     if jnp.issubdtype(dtype, jnp.integer):
         return np.array(jnp.iinfo(dtype).min, dtype)
     infinity = np.array(-np.inf, dtype)
-    return (
-        infinity if np.isinf(infinity.astype(np.float32)) else np.array(jnp.finfo(dtype).min, dtype)
-    )
+    has_infinity = np.isinf(infinity.astype(np.float32))
+    return infinity if has_infinity else np.array(jnp.finfo(dtype).min, dtype)
 
 
-def mean_dtype(dtype: jax.typing.DTypeLike) -> jnp.dtype:
-    """Return the type of a mean: the type itself, or JAX's default float for integers and bool."""
-    floating = jnp.issubdtype(dtype, jnp.floating)
-    return jnp.dtype(dtype) if floating else jnp.dtype(jnp.result_type(float))
+def _values(x: Array, geometry: ConvGeometry, padding_value: float | np.ndarray = 0) -> Array:
+    """Return the values of each window: (batch, *count, value, channel)."""
+    return jnp.stack(shifted_slices(pad(x, geometry.padding, padding_value), geometry), axis=-2)
 
 
-def _sum(arrays: list[Array]) -> Array:
-    return functools.reduce(jnp.add, arrays)
-
-
-def max_and_winner(
+def max_and_argmax(
     values: Shaped[Array, "... option rest"],
 ) -> tuple[Shaped[Array, "... rest"], Int[Array, "... rest"]]:
     """Return the maximum over the last axis but one and its first index. NaN counts as largest.
 
-    One reduction of pairs reads the values once and stores its result; XLA would compute anything
-    elementwise again wherever it is used.
+    One reduction of pairs reads the values once and stores its result. XLA would repeat elementwise
+    work for each use.
     """
     axis = values.ndim - 2
-    integer = winner_dtype(values.shape[axis])
+    integer = argmax_dtype(values.shape[axis])
     options = lax.broadcasted_iota(integer, values.shape, axis)
     start = lowest(values.dtype), np.array(values.shape[axis] - 1, integer)
     return lax.reduce((values, options), start, _larger, (axis,))
-
-
-def winner_dtype(options: int) -> type[np.integer]:
-    """Return the smallest type that holds an index: the backward pass reads it again."""
-    return np.int8 if options <= np.iinfo(np.int8).max else np.int32
-
-
-def at_winner(
-    values: Shaped[Array, "... option rest"], winner: Int[Array, "... rest"]
-) -> Shaped[Array, "... rest"]:
-    """Return the values at the indices of `max_and_winner`."""
-    options = lax.broadcasted_iota(winner.dtype, values.shape, values.ndim - 2)
-    chosen = options == lax.expand_dims(winner, (winner.ndim - 1,))
-    return jnp.where(chosen, values, jnp.zeros((), values.dtype)).sum(axis=-2)
 
 
 def _larger(one, other):
@@ -144,26 +119,68 @@ def _larger(one, other):
     return jnp.maximum(value, other_value), jnp.where(is_first, index, other_index)
 
 
-def max_of(arrays: list[Array]) -> tuple[Array, Array]:
-    """Return the elementwise maximum of a few arrays and the index of the first winner."""
+def argmax_dtype(options: int) -> type[np.integer]:
+    """Return the smallest integer type for an argmax, because the backward pass reads it again."""
+    return np.int8 if options <= np.iinfo(np.int8).max else np.int32
+
+
+def take(
+    values: Shaped[Array, "... option rest"], argmax: Int[Array, "... rest"]
+) -> Shaped[Array, "... rest"]:
+    """Return the values at the indices of `max_and_argmax`; linear in ``values``."""
+    options = lax.broadcasted_iota(argmax.dtype, values.shape, values.ndim - 2)
+    chosen = options == lax.expand_dims(argmax, (argmax.ndim - 1,))
+    return jnp.where(chosen, values, jnp.zeros((), values.dtype)).sum(axis=-2)
+
+
+def take_in_windows(
+    x: AnyImages,
+    argmax: Argmax,
+    geometry: ConvGeometry,
+) -> AnyOutput:
+    """Return the value of each window at the index of `max_and_argmax`; linear in ``x``.
+
+    If the windows do not overlap, the images are reshaped, because then the transpose is one
+    elementwise operation. The transpose of slices is a sum of padded images, several times slower.
+    """
+    if (
+        geometry.strides != geometry.size
+        or any(map(any, geometry.padding))
+        or max(geometry.dilation) > 1
+    ):
+        return take(_values(x, geometry), argmax)
+    rank = len(geometry.size)
+    used = [n * k for n, k in zip(geometry.count, geometry.size, strict=True)]
+    x = lax.slice(x, (0,) * x.ndim, (x.shape[0], *used, x.shape[-1]))
+    sides = [side for pair in zip(geometry.count, geometry.size, strict=True) for side in pair]
+    x = x.reshape(x.shape[0], *sides, x.shape[-1])
+    within = tuple(range(2, 2 + 2 * rank, 2))
+    options = np.arange(math.prod(geometry.size)).reshape(geometry.size)
+    options = np.expand_dims(options, (0, *range(1, 1 + 2 * rank, 2), 1 + 2 * rank))
+    chosen = lax.expand_dims(argmax, within) == jnp.asarray(options, argmax.dtype)
+    return jnp.where(chosen, x, jnp.zeros((), x.dtype)).sum(axis=within)
+
+
+def max_and_argmax_of(arrays: list[Array]) -> tuple[Array, Array]:
+    """Return the elementwise maximum of a few arrays and the index of the first largest one."""
     largest = functools.reduce(jnp.maximum, arrays)
     # Floats as wide as the values, so that comparison and selection are vectorized alike.
-    winner = jnp.full(largest.shape, len(arrays) - 1, largest.dtype)
+    argmax = jnp.full(largest.shape, len(arrays) - 1, largest.dtype)
     for option in reversed(range(len(arrays) - 1)):
         array = arrays[option]
-        wins = (array == largest) | (array != array)
-        winner = jnp.where(wins, jnp.array(option, winner.dtype), winner)
-    return largest, materialize(winner).astype(winner_dtype(len(arrays)))
+        is_largest = (array == largest) | (array != array)
+        argmax = jnp.where(is_largest, jnp.array(option, argmax.dtype), argmax)
+    return largest, materialize(argmax).astype(argmax_dtype(len(arrays)))
 
 
-def at_winner_of(arrays: list[Array], winner: Array) -> Array:
-    """Return the values of a few arrays at the indices of `max_of`.
+def take_of(arrays: list[Array], argmax: Array) -> Array:
+    """Return the values of a few arrays at the indices of `max_and_argmax_of`.
 
-    The cotangent of each array is materialized. XLA would otherwise select it again for each of the
-    sums that it goes into.
+    The cotangent of each array is materialized. Otherwise XLA would repeat the selection in each of
+    the sums that use the cotangent.
     """
     chosen = (
-        jnp.where(winner == option, materialize(array), jnp.zeros((), array.dtype))
+        jnp.where(argmax == option, materialize(array), jnp.zeros((), array.dtype))
         for option, array in enumerate(arrays)
     )
     return functools.reduce(jnp.add, chosen)

@@ -1,22 +1,9 @@
 """Releases of JAX that compute wrong results, crash or hang on a CPU.
 
-These are the results of ``tests/kernels/miscompilations.py`` on 2 cores with AVX-512, with 2 and 8
-threads and with 2 host devices. "Others" are matrix products, convolutions, FFTs and reductions at
-the sizes of this project's kernels, in float32 and bfloat16.
-
-===================  ===============  ================  ================  ========  ======
-Release              Matvec then sum  Rank 7/8 product  Sum of broadcast  Two FFTs  Others
-===================  ===============  ================  ================  ========  ======
-0.9.0 to 0.10.1      correct          correct           correct           correct   correct
-0.10.2               wrong            crashes           wrong             correct   correct
-0.11.0               correct          crashes           wrong             correct   correct
-0.11.1 and 0.11.2    correct          correct           wrong             hang      correct
-0.12.0 and 0.12.0.1  correct          correct           correct           correct   correct
-===================  ===============  ================  ================  ========  ======
-
-The wrong sums of broadcasts are nondeterministic. JAX 0.11 and later need Python 3.12, so 0.10.1 is
-the newest usable release for Python 3.11. JAX 0.9 is correct but too old: it cannot differentiate
-convolutions of mixed precision, and 0.9.0 cannot differentiate FFTs in `jax.shard_map`.
+README.md has the table of defects that ``tests/kernels/miscompilations.py`` finds. JAX 0.11 and later
+need Python 3.12, so 0.10.1 is the newest usable release for Python 3.11. JAX 0.9 is correct but too
+old: it cannot differentiate convolutions of mixed precision, and 0.9.0 cannot differentiate FFTs in
+`jax.shard_map`.
 """
 
 from __future__ import annotations

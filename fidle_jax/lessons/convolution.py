@@ -13,7 +13,7 @@ from PIL import Image
 from fidle_jax.data.sample import load_sample
 from fidle_jax.errors import InputError
 from fidle_jax.kernels import avg_pool, conv, max_pool
-from fidle_jax.kernels.windows import resolve_windows
+from fidle_jax.kernels.geometry import resolve_geometry
 from fidle_jax.lessons import convolution_figures as figures
 from fidle_jax.lessons.figures import number
 from fidle_jax.lessons.flags import Convolution
@@ -145,7 +145,7 @@ class ConvLayer(NamedTuple):
     @property
     def output_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the output. ValueError if the kernel is too large."""
-        height, width = resolve_windows((self.height, self.width), self.kernel_size).count
+        height, width = resolve_geometry((self.height, self.width), self.kernel_size).count
         return height, width, self.kernels
 
     @property

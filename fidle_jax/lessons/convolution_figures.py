@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fidle_jax.kernels.windows import resolve_windows
+from fidle_jax.kernels.geometry import resolve_geometry
 from fidle_jax.lessons.figures import finish, number, panels
 from fidle_jax.report.style import BLUE, GREY, LINES, SMALL, TEXT, VERMILLION, WIDTH, new_figure
 
@@ -206,7 +206,7 @@ def layouts_figure(layouts: Sequence[tuple[int, str, int]], side: int = 7) -> Fi
 def _draw_layout(axes: Axes, left: float, top: float, side: int, size: int, kind: str, stride: int):
     padding = "valid" if kind == "pooling" else kind
     drawn, digit = (
-        resolve_windows((n, n), size, stride, padding=padding) for n in (side, 28)
+        resolve_geometry((n, n), size, stride, padding=padding) for n in (side, 28)
     )  # the digits of MNIST have a side of 28
     (count, _), (before, after) = drawn.count, drawn.padding[0]
     what = "pooling " if kind == "pooling" else ""

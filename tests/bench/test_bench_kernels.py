@@ -4,8 +4,8 @@ import bench_kernels
 import pytest
 import timing
 
-from fidle_jax.kernels import measured
-from fidle_jax.kernels.measured import kept_rows, read_rows
+from fidle_jax.kernels import auto
+from fidle_jax.kernels.auto import read_rows, table_rows
 
 
 def test_a_small_shape_is_measured_with_every_method_and_compared_with_auto(
@@ -27,7 +27,7 @@ def test_a_small_shape_is_measured_with_every_method_and_compared_with_auto(
             assert len(summary["turns"]) == 2
             gflops = summary["share_of_peak"] * conv["matmul_gflops"]
             assert gflops == pytest.approx(1e-6 * passes * flops / summary["milliseconds"])
-    assert "share_of_peak" not in pool["training"]["tiles"]
+    assert "share_of_peak" not in pool["training"]["slices"]
     for result in (pool, conv):
         times = {method: each["milliseconds"] for method, each in result["training"].items()}
         assert result["auto_over_best"] == times[result["auto"]] / min(times.values())
@@ -40,20 +40,20 @@ def test_a_small_shape_is_measured_with_every_method_and_compared_with_auto(
 def test_the_table_is_written_with_the_new_rows_replacing_the_rows_of_the_same_problems(
     run_main, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(measured, "__file__", str(tmp_path / "measured.py"))
+    monkeypatch.setattr(auto, "__file__", str(tmp_path / "auto.py"))
     flags = ("--only", "^avg_pool 1x26", "--rounds", 1, "--seconds", 0.1, "--write-table")
     assert run_main(bench_kernels, *flags, "--output", tmp_path) == 0
-    kept, written = kept_rows(), read_rows((tmp_path / "auto.tsv").read_text())
+    kept, written = table_rows(), read_rows((tmp_path / "auto.tsv").read_text())
     assert [row.problem for row in written] == [row.problem for row in kept]
     (new,) = [row for row in written if row not in kept]
     assert (new.problem.kind, new.problem.spatial) == ("avg_pool", (26, 26))
-    assert set(new.milliseconds) == {"tiles", "xla"}
+    assert set(new.milliseconds) == {"slices", "xla"}
 
 
 def test_list_prints_one_distinct_line_per_problem(run_main, capsys):
     assert run_main(bench_kernels, "--list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(set(lines)) == len(kept_rows()) + 6
+    assert len(lines) == len(set(lines)) == len(table_rows()) + 6
     assert "conv 64x32x32x16 -> 16, 3x3, same, dilation 2x2" in lines
     assert "conv_pool 16x64x64x3 -> 32, 7x7, same, stride 2x2, pool 3x3, pool stride 2x2" in lines
 

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from fidle_jax import kernels
 from fidle_jax.kernels import chunks
-from fidle_jax.kernels.cases import ConvCase
-from fidle_jax.kernels.testing import check, jit_once, value_and_gradients
-from fidle_jax.kernels.windows import resolve_windows
+from fidle_jax.kernels.comparison import ConvCase, check, compiled_gradients, jit_once
+from fidle_jax.kernels.geometry import resolve_geometry
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(12, 5)), jnp.float32)
 W = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)), jnp.float32)
@@ -22,9 +21,9 @@ def _limit_of_100_bytes(monkeypatch):
 
 
 def _recorded(sizes):
-    def function(part):
-        sizes.append(part.shape[0])
-        return part.sum(axis=1)
+    def function(chunk):
+        sizes.append(chunk.shape[0])
+        return chunk.sum(axis=1)
 
     return function
 
@@ -49,7 +48,9 @@ def test_chunks_are_larger_if_they_share_many_bytes(bytes_shared, size):
 
 
 @given(st.integers(1, 3000), st.integers(1, 300))
-def test_chunks_fit_are_at_least_half_as_large_as_fits_and_need_few_extra_examples(batch, fitting):
+def test_chunks_fit_have_at_least_half_of_the_largest_size_and_need_few_extra_examples(
+    batch, fitting
+):
     fitting = min(batch, fitting)
     size = chunks.chunk_size(batch, fitting)
     count = -(-batch // size)
@@ -74,7 +75,7 @@ def test_derivatives_also_with_respect_to_closed_over_arrays_are_those_of_the_wh
 
     def derivatives(in_chunks):
         def loss(x, w):
-            y = in_chunks(lambda part: jnp.sin(jnp.tanh(part @ w)), (x,), bytes_of_one)
+            y = in_chunks(lambda chunk: jnp.sin(jnp.tanh(chunk @ w)), (x,), bytes_of_one)
             return (y**2).sum()
 
         slopes = jax.grad(loss, (0, 1))
@@ -99,7 +100,7 @@ def test_several_arrays_and_several_results_are_divided_alike(bytes_of_one):
 
 @pytest.mark.usefixtures("_limit_of_100_bytes")
 def test_an_empty_batch_is_one_chunk():
-    assert chunks.in_chunks(lambda part: part @ W, (X[:0],), 1000).shape == (0, 3)
+    assert chunks.in_chunks(lambda chunk: chunk @ W, (X[:0],), 1000).shape == (0, 3)
 
 
 def _lowered(case, method="im2col"):
@@ -110,11 +111,11 @@ def _lowered(case, method="im2col"):
 def test_a_prime_batch_in_chunks_has_the_value_and_gradients_of_the_whole_batch(monkeypatch):
     case = ConvCase((251, 6, 2), (3, 2, 3), (1,), "same", (1,))
     arrays = case.arrays()
-    whole = jit_once(value_and_gradients(case.conv("im2col")))(*arrays)
+    whole = compiled_gradients(case.conv("im2col"), *arrays)
     # 432 bytes per example: 64 of them fit, and four chunks of 63 are computed.
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 432 * 64)
     assert "tensor<63x6x2xf32>" in _lowered(case)
-    in_chunks = jit_once(value_and_gradients(case.conv("im2col")))(*arrays)
+    in_chunks = compiled_gradients(case.conv("im2col"), *arrays)
     chex.assert_trees_all_close(in_chunks, whole, rtol=1e-5, atol=1e-4)
 
 
@@ -149,23 +150,23 @@ def test_an_example_is_divided_into_equal_slabs_if_it_exceeds_the_limit(
 ):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
     monkeypatch.setattr(chunks, "SLAB_BYTES", 400)
-    windows = resolve_windows((12,), 3)
+    geometry = resolve_geometry((12,), 3)
     seen = set()
 
-    def function(x, windows):
-        seen.add(windows.count[0])
-        first = windows.padding[0][0]
+    def function(x, geometry):
+        seen.add(geometry.count[0])
+        first = geometry.padding[0][0]
         assert first == 0
         return x[:, 2:] - x[:, :-2]
 
     x = jnp.arange(12.0).reshape(1, 12, 1) ** 2
-    y = chunks.in_slabs(function, x, windows, bytes_of_one)
+    y = chunks.in_slabs(function, x, geometry, bytes_of_one)
     np.testing.assert_array_equal(y, x[:, 2:] - x[:, :-2])
     assert seen == counts
 
 
 def test_a_long_sequence_needs_little_temporary_memory():
-    shapes = (1, 16000, 64), (128, 64, 64)  # the patches of all windows take 524 MB
+    shapes = (1, 16000, 128), (64, 128, 128)  # the patches of all windows take 524 MB
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     compiled = jax.jit(kernels.conv).lower(*arrays).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 254e6

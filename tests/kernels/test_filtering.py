@@ -3,38 +3,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fidle_jax.kernels.filtering import FOURS, PAIRS, combination, filtering
+from fidle_jax.kernels.filtering import FOURS, PAIRS, combine, filtering
 
 POINTS = st.lists(st.integers(-8, 8).map(lambda n: n / 4), min_size=2, max_size=7, unique=True)
 
 
 def _assert_filters(transforms):
-    """Values of a window of 3 over a tile, by as many products as the tile has values."""
+    """Check the outputs of a kernel of 3 on one tile."""
     rng = np.random.default_rng(0)
-    x, w = rng.normal(size=transforms.places), rng.normal(size=3)
-    values = transforms.values @ ((transforms.tile @ x) * (transforms.kernel @ w))
-    # Each factor of a transform is off by a rounding, and so by as much as is cancelled after it.
-    steps = (transforms.values, transforms.tile, transforms.kernel)
+    x, w = rng.normal(size=transforms.size), rng.normal(size=3)
+    outputs = transforms.output @ ((transforms.tile @ x) * (transforms.kernel @ w))
+    # Each factor is rounded, and later steps may cancel most of the result.
+    steps = (transforms.output, transforms.tile, transforms.kernel)
     rounding = 1e-14 * np.prod([np.abs(step).sum(axis=1).max() for step in steps])
-    np.testing.assert_allclose(values, np.correlate(x, w), rtol=0, atol=rounding)
+    np.testing.assert_allclose(outputs, np.correlate(x, w), rtol=0, atol=rounding)
 
 
 @pytest.mark.parametrize(("transforms", "step"), [(PAIRS, 2), (FOURS, 4)])
-def test_a_tile_gives_the_values_of_a_window_of_3_by_two_products_more(transforms, step):
-    assert (transforms.step, transforms.places) == (step, step + 2)
+def test_a_tile_computes_its_outputs_by_two_more_products(transforms, step):
+    assert (transforms.step, transforms.size) == (step, step + 2)
     _assert_filters(transforms)
 
 
 @given(POINTS)
-def test_any_different_points_filter(points):
+def test_any_different_points_compute_the_filter(points):
     _assert_filters(filtering(points))
 
 
-def test_pairs_have_no_factor_but_halves_and_ones():
+def test_the_factors_of_pairs_are_halves_and_ones():
     assert {abs(factor) for step in PAIRS for factor in np.ravel(step)} == {0, 0.5, 1}
 
 
 def test_a_combination_is_the_sum_of_arrays_times_factors():
     arrays = [np.float32([1, 2]), np.float32([3, 4]), np.float32([5, 6]), np.float32([7, 8])]
-    np.testing.assert_array_equal(combination(np.array([1, -1, 0, 0.5]), arrays), [1.5, 2])
-    assert combination(np.array([0.1, 0, 0, 0]), arrays).dtype == np.float32
+    np.testing.assert_array_equal(combine(np.array([1, -1, 0, 0.5]), arrays), [1.5, 2])
+    assert combine(np.array([0.1, 0, 0, 0]), arrays).dtype == np.float32

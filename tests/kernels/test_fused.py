@@ -10,38 +10,44 @@ from hypothesis import given, settings
 
 from fidle_jax import kernels
 from fidle_jax.kernels import chunks
-from fidle_jax.kernels.testing import assert_close, jit_once
-from tests.kernels.conv_pooling import (
+from fidle_jax.kernels.comparison import assert_close, jit_once
+from tests.kernels.pooling_cases import (
     ACTIVATIONS,
-    USUAL,
+    COMMON,
+    ConvPoolCase,
     check,
     check_close,
     conv_pool_cases,
     value_and_gradients,
 )
 
-EXAMPLES = {1: 6, 2: 8, 3: 3}
 FOURS = pytest.param("winograd_pool_4", marks=pytest.mark.slow)  # seconds to compile, each time
 # On integers, all methods but one compute with integers and halves only, so they are exact.
 EXACT_METHODS = sorted(set(kernels.conv_pool_methods()) - {"winograd_pool_4"})
 EACH_EXACT_METHOD = pytest.mark.parametrize("method", EXACT_METHODS)
 EACH_METHOD = pytest.mark.parametrize("method", [*EXACT_METHODS, FOURS])
+# Other transformations are tested in test_transformations.py.
 
 
-@pytest.mark.parametrize("rank", EXAMPLES)
-def test_value_and_gradients_of_integers_are_exactly_those_of_the_reference(rank):
-    @settings(max_examples=EXAMPLES[rank], derandomize=True)
-    @given(conv_pool_cases(rank))
-    def check_one(case):
-        check("fused", case)
+CASES = {
+    "one axis": ConvPoolCase((2, 9, 2), (3, 2, 3), 2, (1,), 2, "same", 2),
+    "two axes": ConvPoolCase((2, 7, 8, 2), (3, 2, 2, 3), (2, 3), None, (2, 1), ((1, 0), (0, 2))),
+    "blocks": ConvPoolCase((1, 9, 8, 1), (3, 1, 1, 2), 2, (2, 1), padding=1, activation="none"),
+    "bfloat16": ConvPoolCase((2, 6, 7, 3), (2, 3, 3, 1), (3, 1), (1, 2), dtype="bfloat16"),
+    "float64": ConvPoolCase((1, 9, 7, 2), (2, 2, 2, 2), (3, 2), padding=1, dtype="float64"),
+    "three axes": ConvPoolCase((1, 4, 5, 4, 2), (2, 3, 1, 2, 2), (1, 2, 2), padding="same"),
+}
 
-    check_one()
+
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradients_of_integers_are_exactly_those_of_the_reference(name):
+    check("fused", CASES[name])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", EXAMPLES)
-def test_value_and_gradients_of_many_cases_are_exactly_those_of_the_reference(rank):
-    @settings(max_examples=20 * EXAMPLES[rank])
+@pytest.mark.parametrize(("rank", "examples"), [(1, 120), (2, 160), (3, 60)])
+def test_value_and_gradients_of_many_cases_are_exactly_those_of_the_reference(rank, examples):
+    @settings(max_examples=examples)
     @given(conv_pool_cases(rank))
     def check_one(case):
         check("fused", case)
@@ -54,14 +60,14 @@ def test_value_and_gradients_of_many_cases_are_exactly_those_of_the_reference(ra
 def test_a_batch_in_chunks_has_the_value_and_gradients_of_the_reference(method, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
-    check(method, dataclasses.replace(USUAL, x_shape=(3, 7, 8, 2)))
+    check(method, dataclasses.replace(COMMON, x_shape=(3, 7, 8, 2)))
 
 
 @pytest.mark.slow
 def test_a_batch_in_chunks_by_fours_has_the_value_and_gradients_of_the_reference(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
-    check_close("winograd_pool_4", dataclasses.replace(USUAL, x_shape=(3, 7, 8, 2)), 128)
+    check_close("winograd_pool_4", dataclasses.replace(COMMON, x_shape=(3, 7, 8, 2)), 128)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +81,7 @@ def test_a_batch_in_chunks_by_fours_has_the_value_and_gradients_of_the_reference
     ],
 )
 def test_results_on_normal_numbers_are_within_a_few_roundings_of_the_reference(method, dtype):
-    case = dataclasses.replace(USUAL, dtype=dtype)
+    case = dataclasses.replace(COMMON, dtype=dtype)
     with jax.enable_x64(dtype == "float64"):
         inputs = case.normal_numbers()
         ours, theirs = (
@@ -88,8 +94,8 @@ def test_results_on_normal_numbers_are_within_a_few_roundings_of_the_reference(m
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @EACH_EXACT_METHOD
-def test_forward_mode_is_that_of_the_reference_also_if_values_are_equal(method, activation):
-    case = dataclasses.replace(USUAL, activation=activation)
+def test_forward_mode_is_that_of_the_reference_even_if_values_are_equal(method, activation):
+    case = dataclasses.replace(COMMON, activation=activation)
     primals = case.integers()
     tangents = [1 - 2 * a for a in primals]
     ours, theirs = (
@@ -100,17 +106,6 @@ def test_forward_mode_is_that_of_the_reference_also_if_values_are_equal(method, 
 
 
 @EACH_METHOD
-def test_forward_mode_is_that_of_the_reference(method):
-    primals = tuple(USUAL.normal_numbers())
-    tangents = tuple(1 - a for a in primals)
-    ours, theirs = (
-        jit_once(functools.partial(jax.jvp, call))(primals, tangents)
-        for call in (USUAL.by(method), USUAL.reference)
-    )
-    assert_close(ours, theirs, 128 if method == "winograd_pool_4" else 16)
-
-
-@EACH_METHOD
 def test_second_derivatives_are_those_of_the_reference(method):
     def twice(call):
         def slopes(*inputs):
@@ -118,8 +113,8 @@ def test_second_derivatives_are_those_of_the_reference(method):
 
         return jit_once(lambda *inputs: jax.vjp(slopes, *inputs)[1](inputs))
 
-    inputs = tuple(USUAL.normal_numbers())
-    assert_close(twice(USUAL.by(method))(*inputs), twice(USUAL.reference)(*inputs), 16)
+    inputs = tuple(COMMON.normal_numbers())
+    assert_close(twice(COMMON.by(method))(*inputs), twice(COMMON.reference)(*inputs), 16)
 
 
 def test_the_gradient_goes_to_the_first_of_equal_values():
@@ -141,7 +136,7 @@ def test_the_gradient_is_zero_if_relu_returns_zero(level):
 
 @EACH_METHOD
 def test_an_empty_batch_has_an_empty_result_and_zero_gradients(method):
-    case = dataclasses.replace(USUAL, x_shape=(0, 8, 8, 2))
+    case = dataclasses.replace(COMMON, x_shape=(0, 8, 8, 2))
     x, w, b = case.normal_numbers()
     value, gradients = value_and_gradients(case.by(method), x, w, b)
     chex.assert_shape(value, (0, 3, 3, 3))
@@ -150,59 +145,23 @@ def test_an_empty_batch_has_an_empty_result_and_zero_gradients(method):
 
 @EACH_EXACT_METHOD
 def test_a_call_outside_of_jit_has_the_value_and_gradients_of_the_reference(method):
-    inputs = USUAL.integers()
-    value, pullback = jax.vjp(USUAL.by(method), *inputs)
+    inputs = COMMON.integers()
+    value, pullback = jax.vjp(COMMON.by(method), *inputs)
     weights = jnp.asarray(np.random.default_rng(1).integers(-2, 3, value.shape), value.dtype)
-    expected = value_and_gradients(USUAL.reference, *inputs)
+    expected = value_and_gradients(COMMON.reference, *inputs)
     chex.assert_trees_all_equal((value, pullback(weights)), expected)
 
 
 @EACH_EXACT_METHOD
 def test_a_call_with_jit_disabled_has_the_value_of_the_reference(method):
-    x, w, b = dataclasses.replace(USUAL, x_shape=(1, 5, 4, 1), w_shape=(3, 3, 1, 2)).integers()
+    x, w, b = dataclasses.replace(COMMON, x_shape=(1, 5, 4, 1), w_shape=(3, 3, 1, 2)).integers()
     with jax.disable_jit():
-        y = USUAL.by(method)(x, w, b)
-    chex.assert_trees_all_equal(y, jit_once(USUAL.reference)(x, w, b))
-
-
-@EACH_METHOD
-def test_vmap_over_kernels_equals_one_call_per_kernel(method):
-    x, w, b = USUAL.normal_numbers()
-    ws, bs = jnp.stack([w, 1 - w]), jnp.stack([b, 1 - b])
-    call = USUAL.by(method)
-    mapped = jit_once(jax.vmap(call, in_axes=(None, 0, 0)))(x, ws, bs)
-    alone = jnp.stack([jit_once(call)(x, w, b) for w, b in zip(ws, bs, strict=True)])
-    assert_close(mapped, alone, 16)
-
-
-def test_the_sum_of_per_example_gradients_is_the_gradient_of_the_batch():
-    x, w, b = USUAL.normal_numbers()
-    call = USUAL.by("fused")
-    gradient = jax.grad(lambda w, b, x: call(x, w, b).sum(), (0, 1))
-    singles = jit_once(jax.vmap(gradient, in_axes=(None, None, 0)))(w, b, x[:, None])
-    summed = jax.tree.map(lambda leaf: leaf.sum(0), singles)
-    assert_close(summed, jit_once(gradient)(w, b, x), 16)
-
-
-@EACH_METHOD
-def test_gradient_descent_in_a_compiled_loop_equals_single_steps(method):
-    x, w, b = USUAL.normal_numbers()
-    call = USUAL.by(method)
-    gradient = jax.grad(lambda params: call(x, *params).mean())
-
-    def step(params, _):
-        return jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, params, gradient(params)), None
-
-    looped, _ = jit_once(lambda params: jax.lax.scan(step, params, length=3))((w, b))
-    params, compiled_step = (w, b), jit_once(step)
-    for _ in range(3):
-        params, _ = compiled_step(params, None)
-    assert not np.allclose(params[0], w)
-    assert_close(looped, params, 16)
+        y = COMMON.by(method)(x, w, b)
+    chex.assert_trees_all_equal(y, jit_once(COMMON.reference)(x, w, b))
 
 
 def test_unsupported_arguments_raise_an_error_and_are_supported_by_auto():
-    x, w, b = USUAL.normal_numbers()
+    x, w, b = COMMON.normal_numbers()
     for how, kernel in (({"activation": jnp.tanh}, w), ({"groups": 2}, w[:, :, :1, :2])):
         bias = b[: kernel.shape[-1]]
         with pytest.raises(

@@ -13,6 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fidle_jax import kernels
 from fidle_jax.kernels import convolution
+from fidle_jax.kernels.auto import Problem
+from fidle_jax.kernels.geometry import resolve_geometry
 
 BY_IM2COL = functools.partial(kernels.conv_general_dilated, method="im2col")
 NCHW = jax.ShapeDtypeStruct((2, 4, 6, 5), jnp.float32)
@@ -26,7 +28,7 @@ def is_passed_on(lhs, rhs, *arguments, conv=BY_IM2COL, **named):
 
 @st.composite
 def convolutions(draw):
-    """Shapes of both arrays, and arguments, of a convolution that XLA computes."""
+    """Draw shapes and arguments of convolutions that XLA supports."""
     rank = draw(st.integers(1, 3))
     each = functools.partial(st.lists, min_size=rank, max_size=rank)
     groups, batch_groups = draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (3, 1), (1, 2)]))
@@ -63,9 +65,41 @@ def convolutions(draw):
     return lhs_shape, rhs_shape, arguments
 
 
-@settings(max_examples=25)
+CONVOLUTIONS = {
+    "default order": ((2, 4, 6, 5), (6, 2, 3, 2), {"feature_group_count": 2}),
+    "channels last": (
+        (2, 6, 5, 2),
+        (3, 2, 2, 3),
+        {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "padding": [(1, 0), (0, 2)]},
+    ),
+    "mixed order": (
+        (5, 2, 2, 4),
+        (3, 3, 1, 2),
+        {"dimension_numbers": ("WNCH", "OHWI", "HCNW"), "padding": "SAME_LOWER"},
+    ),
+    "dilation": ((1, 2, 9), (2, 2, 3), {"rhs_dilation": [2], "window_strides": [2]}),
+    "input dilation": ((1, 2, 4), (2, 2, 3), {"lhs_dilation": [2], "padding": [(-1, 2)]}),
+    "batch groups": ((4, 2, 5), (4, 2, 2), {"batch_group_count": 2}),
+    "three axes": ((1, 2, 4, 3, 4), (1, 2, 2, 3, 1), {"padding": "SAME"}),
+}
+
+
+@pytest.mark.parametrize("method", ["im2col", "auto"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_values_and_gradients_are_those_of_lax(name, method):
+    lhs_shape, rhs_shape, arguments = CONVOLUTIONS[name]
+    default = {"window_strides": (1,) * (len(lhs_shape) - 2), "padding": "VALID"}
+    check_values_and_gradients((lhs_shape, rhs_shape, default | arguments), method, seed=0)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
 @given(convolutions(), st.sampled_from(["im2col", "auto"]), st.integers(0, 2**16))
-def test_values_and_gradients_are_those_of_lax(convolution, method, seed):
+def test_values_and_gradients_of_many_cases_are_those_of_lax(convolution, method, seed):
+    check_values_and_gradients(convolution, method, seed)
+
+
+def check_values_and_gradients(convolution, method, seed):
     lhs_shape, rhs_shape, arguments = convolution
     ours = functools.partial(kernels.conv_general_dilated, method=method, **arguments)
     theirs = functools.partial(lax.conv_general_dilated, **arguments)
@@ -167,17 +201,18 @@ def test_a_batch_of_symbolic_size_is_exported():
 
 @pytest.mark.parametrize("chosen", ["xla", "im2col"])
 def test_auto_selects_the_method_by_shape_on_a_cpu(chosen, monkeypatch):
-    shapes = []
+    problems = []
 
-    def choose(x_shape, w_shape, windows, groups):
-        shapes.append((x_shape, w_shape, windows.count, groups))
+    def choose(problem):
+        problems.append(problem)
         return chosen
 
-    monkeypatch.setattr(convolution, "choose_conv", choose)
+    monkeypatch.setattr(convolution, "choose", choose)
     auto = jax.jit(lambda *arrays: kernels.conv_general_dilated(*arrays, (1, 1), "VALID"))
     text = jax.export.export(auto, platforms=["cpu"])(NCHW, OIHW).mlir_module()
     assert ("stablehlo.convolution" in text) == (chosen == "xla")
-    assert shapes == [((2, 6, 5, 4), (3, 2, 4, 4), (4, 4), 1)]
+    geometry = resolve_geometry((6, 5), (3, 2))
+    assert problems == [Problem("conv", 2, (6, 5), 4, 4, geometry)]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

@@ -1,4 +1,4 @@
-"""Every compiled method against float64 NumPy, at shapes that XLA splits across threads.
+"""Compare every compiled method with float64 NumPy, for shapes that XLA divides among threads.
 
 A release of XLA may miscompile a kernel only for large shapes (`fidle_jax.kernels.releases` names
 such releases), so these programs are compiled with full optimization.
@@ -88,9 +88,9 @@ def test_a_compiled_convolution_with_pooling_and_its_gradients_are_those_of_nump
     y = float64_conv(*problem())[0]
     pools = y.reshape(BATCH, side, 2, side, 2, FEATURES).transpose(0, 1, 3, 5, 2, 4)
     pools = pools.reshape(*pools.shape[:4], 4)
-    winner = pools.argmax(-1)
+    argmax = pools.argmax(-1)
     pooled = np.maximum(pools.max(-1), 0)
-    flow = np.where((np.arange(4) == winner[..., None]) & (pools > 0), pooled_weights[..., None], 0)
+    flow = np.where((np.arange(4) == argmax[..., None]) & (pools > 0), pooled_weights[..., None], 0)
     flow = flow.reshape(BATCH, side, side, FEATURES, 2, 2).transpose(0, 1, 4, 2, 5, 3)
     _, dx, dw = float64_conv(x, w, flow.reshape(BATCH, 2 * side, 2 * side, FEATURES))
     assert_all_close(compute(x, w, pooled_weights), (pooled, dx, dw), tolerance)
@@ -122,7 +122,7 @@ def test_a_compiled_convolution_in_groups_is_that_of_numpy(method, groups):
 
 
 @pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
-@pytest.mark.parametrize("method", ["auto", "tiles", "xla"])
+@pytest.mark.parametrize("method", ["auto", "slices", "xla"])
 def test_a_compiled_pooling_is_that_of_numpy(kind, method):
     x = problem()[0]
     y = jax.jit(functools.partial(getattr(kernels, kind), method=method))(jnp.asarray(x))

@@ -1,4 +1,4 @@
-"""Every transformation of JAX applied to pooling, and to convolution with pooling, by every method."""
+"""Apply every transformation of JAX to pooling, and to convolution with pooling, by every method."""
 
 import functools
 
@@ -10,21 +10,22 @@ from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fidle_jax import kernels
-from fidle_jax.kernels.testing import (
+from fidle_jax.kernels.comparison import (
     FORWARD_MODE,
     REVERSE_MODE,
     assert_close,
     check_odd_numbers,
-    checkpointed,
+    check_transformations,
+    compiled_gradients,
     compiled_programs,
     jit_once,
     value_and_gradients,
-    without_policies,
+    without_effect,
 )
 from fidle_jax.nn import MODELS
 
 RNG = np.random.default_rng(0)
-X = jnp.asarray(RNG.normal(size=(3, 7, 8, 2)), jnp.float32)
+X = jnp.asarray(RNG.normal(size=(3 * jax.device_count(), 7, 8, 2)), jnp.float32)
 W = jnp.asarray(RNG.normal(size=(3, 3, 2, 4)), jnp.float32)
 B = jnp.asarray(RNG.normal(size=4), jnp.float32)
 SLOW = pytest.mark.slow  # seconds to compile
@@ -42,101 +43,95 @@ def avg_pool(x, w, *, method):
     return kernels.avg_pool(x, (2, 3), strides=1, padding=1, method=method) * w.sum()
 
 
+# "auto" selects "slices" for these pools, and one of the other methods for the convolution.
 CALLS = [
     *((conv_pool, method) for method in ("auto", "fused", "winograd_pool", "winograd_1d")),
-    *((pool, method) for pool in (max_pool, avg_pool) for method in ("auto", "tiles")),
+    *((pool, "auto") for pool in (max_pool, avg_pool)),
 ]
-EACH_CALL = pytest.mark.parametrize(
-    ("call", "method"),
-    [*CALLS, pytest.param(conv_pool, "winograd_pool_4", marks=SLOW)],
-    ids=lambda value: value if isinstance(value, str) else value.__name__,
-)
+
+
+def each_call(*slow):
+    """Parametrize a test by call and method; these methods of `conv_pool` are slow."""
+    slow = {(conv_pool, method) for method in (*slow, "winograd_pool_4")}
+    calls = [
+        pytest.param(*each, id=f"{each[0].__name__}-{each[1]}", marks=[SLOW] * (each in slow))
+        for each in [*CALLS, (conv_pool, "winograd_pool_4")]
+    ]
+    return pytest.mark.parametrize(("call", "method"), calls)
+
+
+EACH_CALL = each_call()
 TOLERANCES = {"winograd_pool_4": 256}
-NONLINEAR = REVERSE_MODE | {
-    name: transform for name, transform in FORWARD_MODE.items() if name != "linear_transpose"
+TRANSFORMATIONS = REVERSE_MODE | FORWARD_MODE
+del TRANSFORMATIONS["linear_transpose"]  # pooling is not linear
+# What the methods share is tested with these two.
+SHARED = {
+    *("grad of vmap over both", "jacrev", "grad of grad", "jvp of grad", "linearize"),
+    *("grad of vmap over kernels", "vmap of grad (gradients of single examples)"),
 }
-# What "auto" and "fused" share with the others is tested with these two only.
-SHARED = {"grad of vmap over both", "jacrev", "grad of grad", "jvp of grad", "linearize"}
+WITH_SHARED = [(conv_pool, "fused"), (max_pool, "auto")]
 
 
-def arrays(call, x=X):
-    y = jax.eval_shape(functools.partial(call, method="xla"), x, W)
-    weights = np.random.default_rng(1).normal(size=y.shape)
-    return x, W, jnp.asarray(weights, jnp.float32)
+def arrays(call):
+    y = jax.eval_shape(functools.partial(call, method="xla"), X, W)
+    return X, W, jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
 
 
-def compare(transform, call, method, plain=None):
-    ours, theirs = (functools.partial(call, method=name) for name in (method, "xla"))
-    inputs = arrays(call)
-    expected = jit_once((plain or transform)(theirs))(*inputs)
-    assert_close(jit_once(transform(ours))(*inputs), expected, TOLERANCES.get(method, 64))
+def by_both(call, method):
+    """Return the call by ``method`` and by XLA, the arrays, and the tolerance."""
+    calls = (functools.partial(call, method=name) for name in (method, "xla"))
+    return *calls, arrays(call), TOLERANCES.get(method, 64)
 
 
-@EACH_CALL
-@pytest.mark.parametrize("name", NONLINEAR)
-def test_derivatives_and_vmap_are_those_of_xla(call, method, name):
-    if name in SHARED and (call, method) not in [(conv_pool, "fused"), (max_pool, "auto")]:
-        pytest.skip("shared by all methods, tested with one of them")
-    compare(NONLINEAR[name], call, method)
+def test_auto_selects_slices_for_the_pools_of_these_tests():
+    for pool in (max_pool, avg_pool):
+        lowered = jax.jit(functools.partial(pool, method="auto")).lower(X, W).as_text()
+        assert "reduce_window" not in lowered
 
 
-@EACH_CALL
-def test_checkpoint_policies_do_not_change_the_gradients(call, method):
-    compare(checkpointed, call, method, plain=without_policies)
+@each_call("auto")
+def test_derivatives_and_vmap_are_those_of_xla(call, method):
+    chosen = {
+        name: transform
+        for name, transform in TRANSFORMATIONS.items()
+        if name not in SHARED or (call, method) in WITH_SHARED
+    }
+    check_transformations(chosen, *by_both(call, method))
 
 
-@EACH_CALL
-def test_gradients_through_and_inside_of_shard_map_are_those_of_xla(call, method):
-    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
-    parts, whole = PartitionSpec("batch"), PartitionSpec()
-    x, w, weights = (
-        jnp.concatenate([a] * jax.device_count())
-        if a.ndim == 4 and a.shape[0] == 3 and a is not W
-        else a
-        for a in arrays(call)
-    )
-    ours, theirs = (functools.partial(call, method=name) for name in (method, "xla"))
-
-    def inside(x, w, weights):
-        return value_and_gradients(ours)(x, w, weights)[1][1]
-
-    through = jax.shard_map(ours, mesh=mesh, in_specs=(parts, whole), out_specs=parts)
-    inside = jax.shard_map(inside, mesh=mesh, in_specs=(parts, whole, parts), out_specs=whole)
-    expected = jit_once(value_and_gradients(theirs))(x, w, weights)
-    tolerance = TOLERANCES.get(method, 64)
-    assert_close(jit_once(value_and_gradients(through))(x, w, weights), expected, tolerance)
-    assert_close(jit_once(inside)(x, w, weights), expected[1][1], tolerance)
+@each_call("winograd_pool", "winograd_1d", "fused")
+def test_checkpoint_and_shard_map_do_not_change_the_gradients(call, method):
+    check_transformations(without_effect(), *by_both(call, method), plain=value_and_gradients)
 
 
 @EACH_CALL
-def test_arrays_may_be_sharded_over_an_explicit_mesh(call, method):
-    mesh = jax.make_mesh((1,), ("batch",), axis_types=(AxisType.Explicit,))
-    x, w, weights = arrays(call)
-    ours, theirs = (functools.partial(call, method=name) for name in (method, "xla"))
-    expected = jax.device_get(jit_once(value_and_gradients(theirs))(x, w, weights))
+def test_gradients_on_an_explicit_mesh_are_those_of_xla(call, method):
+    ours, theirs, (x, w, weights), tolerance = by_both(call, method)
+    expected = jax.device_get(compiled_gradients(theirs, x, w, weights))
+    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
-        spread = NamedSharding(mesh, PartitionSpec("batch"))
-        x, weights = jax.device_put((x, weights), spread)
-        result = jit_once(value_and_gradients(ours))(x, w, weights)
-    assert_close(jax.device_get(result), expected, TOLERANCES.get(method, 64))
+        sharding = NamedSharding(mesh, PartitionSpec("batch"))
+        x, weights = jax.device_put((x, weights), sharding)
+        result = compiled_gradients(ours, x, w, weights)
+    assert_close(jax.device_get(result), expected, tolerance)
 
 
 @EACH_CALL
-def test_strict_promotion_is_respected_in_bfloat16(call, method):
-    x, w, weights = (a.astype(jnp.bfloat16) for a in arrays(call))
-    ours, theirs = (functools.partial(call, method=name) for name in (method, "xla"))
+def test_strict_promotion_is_supported_in_bfloat16(call, method):
+    ours, theirs, inputs, _ = by_both(call, method)
+    x, w, weights = (a.astype(jnp.bfloat16) for a in inputs)
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        result = jit_once(value_and_gradients(ours))(x, w, weights)
-    # Values that differ before rounding may be equal after it: another one is the first then.
+        result = compiled_gradients(ours, x, w, weights)
+    # Rounding to bfloat16 makes values equal, so the gradient may go to another one.
     assert_close(result[0], jit_once(theirs)(x, w), 8)
 
 
 @EACH_CALL
 def test_repeated_eager_calls_compile_nothing(call, method):
-    x, w, weights = arrays(call)
+    ours, _, (x, w, weights), _ = by_both(call, method)
 
     def run():
-        y, pullback = jax.vjp(functools.partial(call, method=method), x, w)
+        y, pullback = jax.vjp(ours, x, w)
         return y, pullback(weights)
 
     jax.block_until_ready((run(), run()))
@@ -144,19 +139,21 @@ def test_repeated_eager_calls_compile_nothing(call, method):
 
 
 def test_compilations_are_counted():
-    number = len(compiled_programs(lambda: jax.jit(lambda x: x + 12345)(1.0)))
-    assert number == 1
+    assert len(compiled_programs(lambda: jax.jit(lambda x: x + 12345)(1.0))) == 1
 
 
-@pytest.mark.parametrize("activation", [jax.nn.relu, None])
 @pytest.mark.parametrize(
-    ("method", "local"),
+    ("method", "activation", "local"),
     [
-        *((method, True) for method in ("auto", "fused", "winograd_pool", "winograd_1d")),
-        pytest.param("winograd_pool_4", False, marks=SLOW),
+        ("fused", None, True),
+        *((method, jax.nn.relu, True) for method in ("auto", "winograd_pool", "winograd_1d")),
+        pytest.param("winograd_pool", None, True, marks=SLOW),
+        pytest.param("winograd_1d", None, True, marks=SLOW),
+        pytest.param("winograd_pool_4", jax.nn.relu, False, marks=SLOW),
+        pytest.param("winograd_pool_4", None, False, marks=SLOW),
     ],
 )
-def test_conv_pool_is_infinite_or_nan_exactly_where_the_definition_is(method, local, activation):
+def test_conv_pool_is_infinite_or_nan_exactly_if_the_definition_is(method, activation, local):
     def by(method):
         return lambda x, w: kernels.conv_pool(x, w, activation=activation, method=method)
 
@@ -167,14 +164,14 @@ def test_conv_pool_is_infinite_or_nan_exactly_where_the_definition_is(method, lo
     check_odd_numbers(by(method), by("reference"), *shapes, local=local, bound=sum_over_pools)
 
 
-def test_a_fused_method_ignores_values_between_the_windows_of_a_dilated_kernel():
+def test_a_fused_method_ignores_values_between_those_of_a_dilated_kernel():
     x = jnp.ones((1, 8, 8, 1)).at[0, 1, 1].set(jnp.nan)
     y = kernels.conv_pool(x, jnp.ones((2, 2, 1, 1)), dilation=3, window=1, method="fused")
     expected = kernels.conv(x, jnp.ones((2, 2, 1, 1)), dilation=3, method="reference")
     np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
 
 
-@pytest.mark.parametrize("name", ["cnn", "v1"])
+@pytest.mark.parametrize("name", ["cnn", pytest.param("v1", marks=SLOW)])
 def test_the_gradient_of_a_model_under_vmap_is_that_of_its_batch(name):
     model = MODELS[name]
     images = jnp.asarray(RNG.uniform(size=(3, 28, 28, 1)), jnp.float32)
@@ -192,7 +189,7 @@ def test_the_gradient_of_a_model_under_vmap_is_that_of_its_batch(name):
 
 
 @pytest.mark.parametrize("method", ["auto", "im2col"])
-def test_the_drop_in_for_flax_compiles_nothing_from_the_second_call_on(method):
+def test_the_drop_in_for_flax_compiles_nothing_after_the_first_calls(method):
     convolve = functools.partial(kernels.conv_general_dilated, method=method)
     layer = nn.Conv(4, (3, 3), conv_general_dilated=convolve)
     x = jnp.ones((2, 9, 9, 3))
@@ -205,8 +202,9 @@ def test_the_drop_in_for_flax_compiles_nothing_from_the_second_call_on(method):
     assert compiled_programs(run) == []
 
 
-@pytest.mark.parametrize("solver", ["gmres", "bicgstab"])
-@pytest.mark.parametrize("method", ["auto", "winograd", "im2col"])
+@pytest.mark.parametrize(
+    ("solver", "method"), [("gmres", "auto"), ("gmres", "winograd"), ("bicgstab", "im2col")]
+)
 def test_gradients_go_through_a_linear_solver_whose_operator_is_a_convolution(solver, method):
     kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(3.0) + 0.1 * W[:, :, :1, :1]
     image = X[:1, :5, :5, :1]

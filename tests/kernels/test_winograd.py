@@ -3,18 +3,21 @@ import pytest
 from hypothesis import given, settings
 
 from fidle_jax import kernels
-from fidle_jax.kernels import chunks, winograd
-from fidle_jax.kernels.cases import ConvCase
-from fidle_jax.kernels.testing import ConvComparison, check
-from tests.kernels import conv_pooling
+from fidle_jax.kernels import chunks
+from fidle_jax.kernels.comparison import ConvCase, check
+from fidle_jax.kernels.testing import ConvComparison
+from tests.kernels import pooling_cases
+from tests.kernels.pooling_cases import ConvPoolCase
 
-POOL_REFUSED = r"'winograd_pool' does not support these arguments\..* Use method='auto' or"
+IMAGES = jnp.ones((1, 9, 9, 1))
 
 
 class TestWinograd(ConvComparison):
     method = "winograd"
     tolerance = 32
-    examples = (3, 3, 1, 1)  # each has many matrix products and takes long to compile
+    # Many matrix products take long to compile. The drawn cases have more axes.
+    rank = 1
+    examples = (3, 3, 1, 1)
 
 
 # The fast tests of this method are those of chunks and of pooling, below and in test_fused.py.
@@ -26,33 +29,72 @@ class TestWinogradOfFours(ConvComparison):
     examples = (3, 2, 0, 0)
 
 
-@pytest.mark.parametrize("rank", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
-def test_conv_pool_of_integers_is_exactly_the_reference(rank):
-    @settings(max_examples=2, derandomize=True)
-    @given(conv_pooling.winograd_pool_cases(rank))
+POOL_CASES = {
+    ("winograd_pool", "one axis"): ConvPoolCase((2, 9, 2), (3, 2, 3), padding="same"),
+    ("winograd_pool", "two axes"): ConvPoolCase(
+        (1, 6, 8, 3), (3, 3, 3, 2), padding=((1, 0), (2, 1)), activation="none", dtype="bfloat16"
+    ),
+    ("winograd_1d", "one axis"): ConvPoolCase((3, 9, 2), (3, 2, 3), padding=1, dtype="float64"),
+    ("winograd_1d", "strides and dilation of the other axis"): ConvPoolCase(
+        (2, 11, 8, 2), (2, 3, 2, 2), (3, 2), (2, 2), (2, 1), "same", (2, 1)
+    ),
+    ("winograd_1d", "overlapping pools of the other axis"): ConvPoolCase(
+        (1, 6, 7, 1), (3, 3, 1, 3), (3, 2), (1, 2), padding="same", activation="none"
+    ),
+    ("winograd_1d", "three axes"): ConvPoolCase(
+        (1, 4, 3, 6, 2), (2, 1, 3, 2, 2), (2, 1, 2), (1, 1, 2)
+    ),
+}
+
+
+@pytest.mark.parametrize(("method", "name"), POOL_CASES)
+def test_conv_pool_of_integers_equals_the_reference_exactly(method, name):
+    pooling_cases.check(method, POOL_CASES[method, name])
+
+
+def test_conv_pool_by_fours_equals_the_reference_up_to_rounding():
+    pooling_cases.check_close("winograd_pool_4", POOL_CASES["winograd_pool", "one axis"], 128)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "rank", "examples"),
+    [
+        *(("winograd_pool", rank, number) for rank, number in ((1, 20), (2, 20), (3, 2))),
+        *(("winograd_1d", rank, number) for rank, number in ((1, 30), (2, 60), (3, 10))),
+        *(("winograd_pool_4", rank, number) for rank, number in ((1, 5), (2, 3))),
+    ],
+)
+def test_conv_pool_of_many_cases_equals_the_reference(method, rank, examples):
+    draw = "winograd_1d_cases" if method == "winograd_1d" else "winograd_pool_cases"
+
+    @settings(max_examples=examples)
+    @given(getattr(pooling_cases, draw)(rank))
     def check_one(case):
-        conv_pooling.check("winograd_pool", case)
+        if method == "winograd_pool_4":
+            pooling_cases.check_close(method, case, 128)
+        else:
+            pooling_cases.check(method, case)
 
     check_one()
 
 
-@pytest.mark.parametrize("rank", [1, 2])
-def test_conv_pool_by_fours_is_the_reference_up_to_rounding(rank):
-    @settings(max_examples=2, derandomize=True)
-    @given(conv_pooling.winograd_pool_cases(rank))
-    def check_one(case):
-        conv_pooling.check_close("winograd_pool_4", case, 128)
-
-    check_one()
-
-
-@pytest.mark.parametrize(("method", "tolerance"), [("winograd", 32), ("winograd_4", 128)])
+@pytest.mark.parametrize(
+    ("method", "tolerance"),
+    [("winograd", 32), pytest.param("winograd_4", 128, marks=pytest.mark.slow)],
+)
 def test_a_batch_in_chunks_has_the_value_and_gradients_of_the_definition(
     monkeypatch, method, tolerance
 ):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
     check(method, ConvCase((3, 4, 5, 2), (3, 3, 2, 2), (1, 1), "valid", (1, 1)), tolerance)
+
+
+def test_fours_along_one_axis_have_the_value_and_gradients_of_the_definition(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
+    check("winograd_4", ConvCase((3, 9, 4), (3, 2, 2), (1,), "same", (1,), 2), 128)
 
 
 @pytest.mark.slow
@@ -64,17 +106,17 @@ def test_four_axes_are_supported():
     ("size", "strides", "dilation"),
     [((3, 2), (1, 1), (1, 1)), ((3, 3), (1, 2), (1, 1)), ((3, 3), (1, 1), (2, 1))],
 )
-def test_unsupported_windows_raise_an_error_in_the_method_and_in_conv(size, strides, dilation):
-    x, w = jnp.ones((1, 9, 9, 1)), jnp.ones((*size, 1, 1))
-    with pytest.raises(ValueError, match="winograd takes windows of 3 on every side, strides and"):
-        winograd.conv(x, w, strides=strides, dilation=dilation)
+def test_an_unsupported_geometry_raises_an_error(size, strides, dilation):
+    how = {"strides": strides, "dilation": dilation}
     with pytest.raises(ValueError, match=r"'winograd' does not support windows of .*; use method="):
-        kernels.conv(x, w, strides=strides, dilation=dilation, method="winograd")
-    with pytest.raises(ValueError, match=POOL_REFUSED):
-        kernels.conv_pool(x, w, strides=strides, dilation=dilation, method="winograd_pool")
+        kernels.conv(IMAGES, jnp.ones((*size, 1, 1)), **how, method="winograd")
+    with pytest.raises(
+        ValueError, match=r"'winograd_pool' does not support these arguments\..* Use"
+    ):
+        kernels.conv_pool(IMAGES, jnp.ones((*size, 1, 1)), **how, method="winograd_pool")
 
 
-def test_tiles_of_six_along_three_axes_raise_an_error():
+def test_fours_along_three_axes_raise_an_error():
     x, w = jnp.ones((1, 9, 9, 9, 1)), jnp.ones((3, 3, 3, 1, 1))
     with pytest.raises(ValueError, match=r"'winograd_4' does not support windows of .*; use meth"):
         kernels.conv(x, w, method="winograd_4")
@@ -82,8 +124,22 @@ def test_tiles_of_six_along_three_axes_raise_an_error():
         kernels.conv_pool(x, w, method="winograd_pool_4")
 
 
-@pytest.mark.parametrize("pool", [{"window": 3}, {"pool_strides": 1}])
-def test_unsupported_pools_raise_an_error(pool):
-    x, w = jnp.ones((1, 9, 9, 1)), jnp.ones((3, 3, 1, 1))
-    with pytest.raises(ValueError, match=POOL_REFUSED):
-        kernels.conv_pool(x, w, method="winograd_pool", **pool)
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [
+        ("winograd_pool", {"window": 3}),
+        ("winograd_pool", {"pool_strides": 1}),
+        ("winograd_1d", {"strides": (1, 2)}),
+        ("winograd_1d", {"dilation": (1, 2)}),
+        ("winograd_1d", {"window": (2, 3)}),
+        ("winograd_1d", {"pool_strides": (2, 1)}),
+        ("winograd_1d", {"w_shape": (3, 2, 1, 1)}),
+    ],
+    ids=str,
+)
+def test_an_unsupported_pool_or_last_axis_raises_an_error(method, how):
+    how = dict(how)
+    message = rf"'{method}' does not support these arguments\..* Use method='auto' or"
+    w = jnp.ones(how.pop("w_shape", (3, 3, 1, 1)))
+    with pytest.raises(ValueError, match=message):
+        kernels.conv_pool(IMAGES, w, **how, method=method)

@@ -6,12 +6,24 @@ from fidle_jax import kernels
 from fidle_jax.kernels.testing import ConvComparison
 
 
+class TestXla(ConvComparison):
+    method = "xla"
+
+
+class TestIm2col(ConvComparison):
+    method = "im2col"
+
+
+class TestShifted(ConvComparison):
+    method = "shifted"
+
+
 class TestFft(ConvComparison):
     method = "fft"
     local = False
 
 
-def test_errors_of_windows_of_hundreds_of_values_are_a_few_roundings():
+def test_fft_of_a_large_window_is_within_a_few_roundings():
     rng = np.random.default_rng(0)
     x, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in [(1, 40, 40, 2), (25, 25, 2, 3)])
     y, expected = (kernels.conv(x, w, method=method) for method in ("fft", "xla"))

@@ -7,17 +7,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fidle_jax import kernels
-from fidle_jax.kernels.choice import choose_conv, choose_conv_pool, choose_pool, fastest
-from fidle_jax.kernels.measured import Problem, Row, kept_rows, read_rows, write_rows
-from fidle_jax.kernels.windows import resolve_windows
+from fidle_jax.kernels.auto import (
+    Problem,
+    Row,
+    choose,
+    fastest,
+    problem_of,
+    read_rows,
+    table_rows,
+    write_rows,
+)
+from fidle_jax.kernels.geometry import resolve_geometry
 
-POOL_METHODS = {"tiles", "xla"}
+POOL_METHODS = {"slices", "xla"}
 OWN_METHODS = set(kernels.conv_methods())
 NOT_LOCAL = {"fft", "winograd_4", "winograd_pool_4"}
 
 
 def problem(kind="conv", batch=64, spatial=(16, 16), channels=8, window=3, groups=1, **windows):
-    resolved = resolve_windows(spatial, window, padding="same", **windows)
+    resolved = resolve_geometry(spatial, window, padding="same", **windows)
     return Problem(kind, batch, spatial, channels, 8, resolved, groups)
 
 
@@ -26,7 +34,7 @@ def row(problem, **milliseconds):
 
 
 def test_each_measured_problem_selects_its_own_fastest_local_method():
-    rows = kept_rows()
+    rows = table_rows()
     best = [
         min(set(row.milliseconds) - NOT_LOCAL, key=row.milliseconds.__getitem__) for row in rows
     ]
@@ -39,7 +47,7 @@ def test_the_methods_that_are_not_local_say_so():
 
 
 def test_the_table_has_rows_of_every_kind_and_grouping_and_only_methods_of_the_package():
-    rows = kept_rows()
+    rows = table_rows()
     assert {row.problem.kind for row in rows} == {"conv", "conv_pool", "max_pool", "avg_pool"}
     grouped = {row.problem.groups > 1 for row in rows if row.problem.kind == "conv"}
     assert grouped == {False, True}
@@ -52,11 +60,11 @@ def test_the_table_has_rows_of_every_kind_and_grouping_and_only_methods_of_the_p
 
 
 def test_rows_are_the_same_after_writing_and_reading():
-    pool = resolve_windows((16, 16), (2, 1), (2, 3))
+    pool = resolve_geometry((16, 16), (2, 1), (2, 3))
     rows = (
         row(problem(strides=(2, 1), dilation=2), xla=1.5, im2col=0.25),
         row(problem(spatial=(5,), channels=4, groups=2), xla=0.0125),
-        row(dataclasses.replace(problem("conv_pool"), pool=pool), fused=1.0, apart=2e-05),
+        row(dataclasses.replace(problem("conv_pool"), pool=pool), fused=1.0, separate=2e-05),
     )
     assert read_rows(write_rows(rows)) == rows
 
@@ -78,35 +86,34 @@ SIZES = st.integers(1, 40)
 def test_a_method_that_is_local_and_supports_the_shape_is_selected_for_any_shape(
     spatial, batch, window, strides, dilation, groups, per_group, features
 ):
-    windows = resolve_windows(spatial, window, strides, "same", dilation)
+    geometry = resolve_geometry(spatial, window, strides, "same", dilation)
     channels = groups * per_group
     x_shape = (batch, *spatial, channels)
-    w_shape = (*windows.size, per_group, groups * features)
 
-    method = choose_conv(x_shape, w_shape, windows, groups)
+    method = choose(problem_of("conv", x_shape, groups * features, geometry, groups))
     assert method in OWN_METHODS
     supports = kernels.conv_methods()[method].supports
-    assert supports(windows.size, windows.strides, windows.dilation)
+    assert supports(geometry.size, geometry.strides, geometry.dilation)
     assert method not in NOT_LOCAL
 
     for size in (1, 2):
-        if min(windows.count) >= size:
-            pool = resolve_windows(windows.count, size)
-            as_one = choose_conv_pool(x_shape, w_shape, windows, pool, groups)
-            assert as_one not in (OWN_METHODS - {"xla"}) | NOT_LOCAL
-    assert choose_pool(x_shape, windows) in POOL_METHODS
-    assert choose_pool(x_shape, windows, "avg_pool") in POOL_METHODS
+        if min(geometry.count) >= size:
+            pool = resolve_geometry(geometry.count, size)
+            asked = problem_of("conv_pool", x_shape, groups * features, geometry, groups, pool)
+            assert choose(asked) not in (OWN_METHODS - {"xla"}) | NOT_LOCAL
+    for kind in ("max_pool", "avg_pool"):
+        assert choose(problem_of(kind, x_shape, channels, geometry, channels)) in POOL_METHODS
 
 
 def test_the_fastest_method_of_the_nearest_row_is_selected():
     rows = [
         row(problem(batch=1), im2col=2, xla=1),
         row(problem(batch=64), im2col=1, xla=2),
-        row(problem("max_pool", batch=8), tiles=1, xla=2),
+        row(problem("max_pool", batch=8), slices=1, xla=2),
     ]
     assert fastest(rows, problem(batch=7)) == "xla"
     assert fastest(rows, problem(batch=9)) == "im2col"
-    assert fastest(rows, problem("max_pool", batch=1)) == "tiles"
+    assert fastest(rows, problem("max_pool", batch=1)) == "slices"
 
 
 def test_the_next_fastest_method_is_selected_if_the_fastest_does_not_support_the_windows():
@@ -121,9 +128,9 @@ def test_a_method_that_is_not_local_is_not_selected_even_if_it_is_fastest(method
     asked = problem(batch=32)
     rows = [row(asked, **{method: 1, "im2col": 2})]
     if method in kernels.conv_pool_methods():
-        pool = resolve_windows(asked.windows.count, 2)
+        pool = resolve_geometry(asked.geometry.count, 2)
         asked = dataclasses.replace(asked, kind="conv_pool", pool=pool)
-        rows = [row(asked, **{method: 1, "apart": 2})]
+        rows = [row(asked, **{method: 1, "separate": 2})]
     assert fastest(rows, asked) != method
 
 
@@ -134,15 +141,15 @@ def test_a_method_is_not_selected_if_one_example_needs_too_much_temporary_memory
 
     def pooled(side):
         asked = problem("conv_pool", spatial=(side, side))
-        return dataclasses.replace(asked, pool=resolve_windows(asked.windows.count, 2))
+        return dataclasses.replace(asked, pool=resolve_geometry(asked.geometry.count, 2))
 
-    rows = [row(pooled(16), fused=1, winograd_pool=2, apart=3)]
+    rows = [row(pooled(16), fused=1, winograd_pool=2, separate=3)]
     assert fastest(rows, pooled(300)) == "fused"
-    assert fastest(rows, pooled(900)) == "apart"
+    assert fastest(rows, pooled(900)) == "separate"
 
 
 def test_methods_that_unroll_the_window_are_not_selected_for_large_windows():
-    rows = [row(problem(), im2col=1, shifted=2, xla=3), row(problem("avg_pool"), tiles=1, xla=2)]
+    rows = [row(problem(), im2col=1, shifted=2, xla=3), row(problem("avg_pool"), slices=1, xla=2)]
     assert fastest(rows, problem(window=11)) == "im2col"
     assert fastest(rows, problem(window=12)) == "xla"
     assert fastest(rows, problem("avg_pool", spatial=(32, 32), window=32)) == "xla"
@@ -184,7 +191,7 @@ PLATFORM_CASES = {
     "conv_general_dilated": (_general, (X, W), {"stablehlo.convolution"}),
     "conv_pool": (kernels.conv_pool, (X, W), {"stablehlo.convolution"}),
     "max_pool": (kernels.max_pool, (X,), {"reduce_window"}),
-    # For this shape "tiles" is faster than XLA on a CPU.
+    # For this shape "slices" is faster than XLA on a CPU.
     "avg_pool": (kernels.avg_pool, (jnp.ones((1, 26, 26, 8)),), {"reduce_window"}),
     "gradient of conv": (
         jax.grad(_total(kernels.conv), (0, 1)),
@@ -217,7 +224,7 @@ def test_the_platform_of_the_lowering_selects_the_method(name):
 
 def test_the_shapes_of_these_tests_select_im2col_and_winograd_on_a_cpu():
     selected = [
-        choose_conv(x.shape, w.shape, resolve_windows(x.shape[1:-1], 3), 1)
+        choose(problem_of("conv", x.shape, w.shape[-1], resolve_geometry(x.shape[1:-1], 3), 1))
         for x, w in ((X, W), (WIDE_X, WIDE_W))
     ]
     assert selected == ["im2col", "winograd"]

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fidle_jax.kernels.windows import (
-    conv_windows,
+from fidle_jax.kernels.geometry import (
+    conv_geometry,
+    format_sizes,
     pad,
     per_axis,
-    resolve_windows,
+    resolve_geometry,
     shifted_slices,
-    times,
 )
 
 NUMBERS = st.integers(1, 12)
@@ -21,7 +21,7 @@ NUMBERS = st.integers(1, 12)
 
 @given(st.integers(1, 40), NUMBERS, NUMBERS, NUMBERS)
 def test_same_is_the_rule_of_tensorflow_and_keras(side, window, stride, dilation):
-    windows = resolve_windows([side], [window], stride, "same", dilation)
+    windows = resolve_geometry([side], [window], stride, "same", dilation)
     span = (window - 1) * dilation + 1
     total = max((math.ceil(side / stride) - 1) * stride + span - side, 0)
     assert windows.count == (math.ceil(side / stride),)
@@ -29,24 +29,24 @@ def test_same_is_the_rule_of_tensorflow_and_keras(side, window, stride, dilation
 
 
 @given(st.integers(1, 40), NUMBERS, NUMBERS, NUMBERS, st.tuples(*[st.integers(0, 5)] * 2))
-def test_windows_are_counted_if_their_last_value_lies_in_the_image(
+def test_windows_are_counted_if_their_last_value_is_in_the_image(
     side, window, stride, dilation, sides
 ):
     last = (window - 1) * dilation
     padded = side + sum(sides)
     starts = [at for at in range(0, padded, stride) if at + last < padded]
     if starts:
-        assert resolve_windows([side], window, stride, [sides], dilation).count == (len(starts),)
+        assert resolve_geometry([side], window, stride, [sides], dilation).count == (len(starts),)
     else:
         with pytest.raises(ValueError, match="too small for a window"):
-            resolve_windows([side], window, stride, [sides], dilation)
+            resolve_geometry([side], window, stride, [sides], dilation)
 
 
 def test_one_integer_applies_to_every_axis_and_to_both_sides():
-    spelled_out = resolve_windows((7, 8), (3, 3), (2, 2), [(1, 1), (1, 1)], (1, 1))
-    assert resolve_windows((7, 8), 3, 2, 1) == spelled_out
-    assert resolve_windows((7, 8), 3, 2, [1, (1, 1)]) == spelled_out
-    assert resolve_windows((7, 8), 3, 2, "VALID") == resolve_windows((7, 8), 3, 2, 0)
+    spelled_out = resolve_geometry((7, 8), (3, 3), (2, 2), [(1, 1), (1, 1)], (1, 1))
+    assert resolve_geometry((7, 8), 3, 2, 1) == spelled_out
+    assert resolve_geometry((7, 8), 3, 2, [1, (1, 1)]) == spelled_out
+    assert resolve_geometry((7, 8), 3, 2, "VALID") == resolve_geometry((7, 8), 3, 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -79,24 +79,29 @@ def test_one_integer_applies_to_every_axis_and_to_both_sides():
 )
 def test_wrong_arguments_raise_an_error_of_one_line(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
-        resolve_windows(*arguments)
+        resolve_geometry(*arguments)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "groups", "message"),
     [
-        ((1, 9, 9, 1), (3, 1, 1), 1, "x of 4 axes and w of 3; expected the same number, 3 or more"),
-        ((1, 9), (3, 1), 1, "x of 2 axes and w of 2; expected the same number, 3 or more"),
-        ((1, 9, 4), (3, 3, 2), 1, "x of 4 channels and w of 3 channels and 2 features in 1 groups"),
-        ((1, 9, 4), (3, 4, 2), 2, "expected channels of x = channels of w times groups"),
-        ((1, 9, 4), (3, 2, 3), 2, "3 features in 2 groups; .* features that the groups divide"),
-        ((1, 9, 4), (3, 4, 2), 0, "in 0 groups"),
+        (
+            (1, 9, 9, 1),
+            (3, 1, 1),
+            1,
+            "x has 4 axes and w has 3; expected the same number, at least 3",
+        ),
+        ((1, 9), (3, 1), 1, "x has 2 axes and w has 2; expected the same number, at least 3"),
+        ((1, 9, 4), (3, 3, 2), 1, "x has 4 channels, w has 3 channels and 2 features, groups is 1"),
+        ((1, 9, 4), (3, 4, 2), 2, "expected channels of x = channels of w [*] groups"),
+        ((1, 9, 4), (3, 2, 3), 2, "3 features, groups is 2; .* features divisible by groups"),
+        ((1, 9, 4), (3, 4, 2), 0, "groups is 0; it must be a positive integer"),
     ],
 )
 def test_arrays_that_do_not_match_raise_an_error_of_one_line(x_shape, w_shape, groups, message):
     with pytest.raises(ValueError, match=message) as error:
-        conv_windows(jnp.ones(x_shape), jnp.ones(w_shape), 1, "valid", 1, groups)
+        conv_geometry(jnp.ones(x_shape), jnp.ones(w_shape), 1, "valid", 1, groups)
     assert "\n" not in str(error.value)
 
 
@@ -115,7 +120,7 @@ def test_integers_of_any_numeric_type_become_python_integers(value):
 
 
 def test_none_is_the_default_of_strides_and_dilation():
-    assert resolve_windows((7, 8), 3, None, "valid", None) == resolve_windows((7, 8), 3)
+    assert resolve_geometry((7, 8), 3, None, "valid", None) == resolve_geometry((7, 8), 3)
 
 
 @pytest.mark.parametrize(
@@ -129,25 +134,25 @@ def test_none_is_the_default_of_strides_and_dilation():
     ids=str,
 )
 def test_arguments_may_be_numpy_integers_and_arrays(padding, expected):
-    windows = resolve_windows((7, 8), np.array([3, 3]), np.array([2, 1]), padding, np.int64(1))
-    assert windows == resolve_windows((7, 8), 3, (2, 1), expected)
+    windows = resolve_geometry((7, 8), np.array([3, 3]), np.array([2, 1]), padding, np.int64(1))
+    assert windows == resolve_geometry((7, 8), 3, (2, 1), expected)
 
 
 @pytest.mark.parametrize("groups", [None, 1, 1.0, np.int64(1), np.array(1)], ids=repr)
 def test_groups_may_be_none_or_any_integer(groups):
     x, w = jnp.ones((1, 9, 4)), jnp.ones((3, 4, 2))
-    assert conv_windows(x, w, 1, "valid", 1, groups).count == (7,)
+    assert conv_geometry(x, w, 1, "valid", 1, groups).count == (7,)
 
 
-@pytest.mark.parametrize("groups", [1.5, "1", True, (1,)], ids=repr)
+@pytest.mark.parametrize("groups", [1.5, "1", True, (1,), -1], ids=repr)
 def test_groups_other_than_an_integer_raise_an_error_of_one_line(groups):
     with pytest.raises(ValueError, match=r"groups is .*; it must be a positive integer") as error:
-        conv_windows(jnp.ones((1, 9, 4)), jnp.ones((3, 4, 2)), 1, "valid", 1, groups)
+        conv_geometry(jnp.ones((1, 9, 4)), jnp.ones((3, 4, 2)), 1, "valid", 1, groups)
     assert "\n" not in str(error.value)
 
 
 def test_sizes_are_joined_by_x():
-    assert times((3, 3, 2)) == "3x3x2"
+    assert format_sizes((3, 3, 2)) == "3x3x2"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -171,7 +176,7 @@ def test_shifted_slices_are_each_value_of_the_window_in_all_windows(
     spatial, size, strides, dilation
 ):
     x = np.arange(2 * math.prod(spatial) * 3, dtype=np.float32).reshape(2, *spatial, 3)
-    windows = resolve_windows(spatial, size, strides, "valid", dilation)
+    windows = resolve_geometry(spatial, size, strides, "valid", dilation)
     slices = shifted_slices(jnp.asarray(x), windows)
 
     rank = len(spatial)

@@ -1,0 +1,242 @@
+"""Selection of a method on a CPU: the fastest one for the nearest measured problem.
+
+The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop. (Outside of a
+loop XLA's convolution is sometimes the fastest. Inside of one its backward pass is up to 45 times
+slower, and the kernel cannot know what surrounds it.) ``experiments/bench/bench_kernels.py`` writes
+the table. A method is eligible if it
+
+- supports the geometry, and does not unroll a large window;
+- is local: its rounding errors are relative to the values in the window;
+- needs at most `MEMORY_LIMIT` bytes of temporary memory.
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fidle_jax.kernels import fused, winograd
+from fidle_jax.kernels.chunks import SLAB_BYTES
+from fidle_jax.kernels.geometry import ConvGeometry, format_sizes, resolve_geometry
+from fidle_jax.kernels.methods import conv_methods, conv_pool_methods
+
+TABLE = "auto.tsv"
+UNKNOWN_BATCH = 64  # replaces a symbolic batch size (`jax.export`)
+
+# The other methods unroll the window, so their compile time grows with it.
+NOT_UNROLLED = ("xla", "fft", "separate")
+MOST_UNROLLED = 128  # values of a window: a little more than the largest that was measured
+
+# Bytes of one example's intermediate arrays. Batches are computed in chunks of examples. Only "im2col"
+# and "xla" can divide one example, so they are always eligible.
+MEMORY_LIMIT = SLAB_BYTES
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Shapes and arguments of a convolution or a pooling.
+
+    Attributes:
+        kind: "conv", "conv_pool", "max_pool" or "avg_pool".
+        batch: Batch size.
+        spatial: Spatial shape of the images.
+        channels: Number of channels of the images.
+        features: Number of channels of the output.
+        geometry: Geometry of the convolution, or of the pooling if there is no convolution.
+        groups: Number of groups of the convolution; the number of channels for a pooling.
+        pool: Geometry of the pooling after a convolution, or None.
+    """
+
+    kind: str
+    batch: int
+    spatial: tuple[int, ...]
+    channels: int
+    features: int
+    geometry: ConvGeometry
+    groups: int = 1
+    pool: ConvGeometry | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Measurements of one problem.
+
+    Attributes:
+        problem: The problem.
+        milliseconds: Median time by method, forward and backward. With 3 or fewer channels, the
+            gradient in the images is not included.
+        measured: Date and machine.
+    """
+
+    problem: Problem
+    milliseconds: dict[str, float]
+    measured: str
+
+
+def problem_of(
+    kind: str,
+    x_shape: Sequence[Any],
+    features: int,
+    geometry: ConvGeometry,
+    groups: int,
+    pool: ConvGeometry | None = None,
+) -> Problem:
+    """Return the problem for images of shape ``x_shape``, also with a symbolic batch size."""
+    batch, *spatial, channels = x_shape
+    batch = batch if isinstance(batch, int) else UNKNOWN_BATCH
+    return Problem(kind, batch, tuple(spatial), channels, features, geometry, groups, pool)
+
+
+@functools.lru_cache(maxsize=1024)
+def choose(problem: Problem) -> str:
+    """Return the method that "auto" selects on a CPU. On other platforms it selects XLA's.
+
+    For "conv_pool", the method "separate" is a convolution followed by a pooling.
+    """
+    return fastest(table_rows(), problem)
+
+
+def fastest(rows: Sequence[Row], problem: Problem) -> str:
+    """Return the fastest eligible method in the row nearest to ``problem``.
+
+    Rows with the same kind of grouping (none, some, depthwise) come first, then rows with the same
+    rank. Among these the distance is the sum of |log2| of the ratios of the values in `_measures`.
+    """
+    row = min(
+        (row for row in rows if row.problem.kind == problem.kind),
+        key=lambda row: _distance(row.problem, problem),
+    )
+    methods = [method for method in row.milliseconds if _is_eligible(method, problem)]
+    return min(methods, key=row.milliseconds.__getitem__)
+
+
+def _is_eligible(method, problem):
+    if method not in NOT_UNROLLED and _values(problem) > MOST_UNROLLED:
+        return False
+    geometry = problem.geometry
+    if problem.kind == "conv_pool":
+        found = conv_pool_methods().get(method)
+        if found is None:
+            return True
+        supported = found.supports(geometry, problem.pool)
+    elif problem.kind == "conv":
+        found = conv_methods()[method]
+        supported = found.supports(geometry.size, geometry.strides, geometry.dilation)
+    else:
+        return True
+    return found.local and supported and _temporary_bytes(method, problem) <= MEMORY_LIMIT
+
+
+def _temporary_bytes(method, problem):
+    """Estimate the bytes of one example's intermediate arrays."""
+    w_shape = (*problem.geometry.size, problem.channels // problem.groups, problem.features)
+    x_shape = (1, *problem.spatial, problem.channels)
+    if method.startswith("winograd") and method != "winograd_1d":
+        return winograd.temporary_bytes(w_shape, problem.geometry, problem.pool)
+    if problem.pool is not None:
+        return fused.temporary_bytes(x_shape, w_shape, problem.geometry, problem.pool)
+    return 0  # "im2col" and "xla" compute in slabs, "shifted" adds in place
+
+
+def _values(problem):
+    """Return the number of values that one output depends on."""
+    geometry, pool = problem.geometry, problem.pool
+    if pool is None:
+        return math.prod(geometry.size)
+    each = zip(geometry.span, geometry.strides, pool.size, strict=True)
+    return math.prod(k + (p - 1) * s for k, s, p in each)
+
+
+def _distance(a, b):
+    ratios = (math.log2(x / y) for x, y in zip(_measures(a), _measures(b), strict=True))
+    other_rank = len(a.spatial) != len(b.spatial)
+    return _grouping(a) != _grouping(b), other_rank, sum(map(abs, ratios))
+
+
+def _grouping(problem):
+    if problem.groups == 1:
+        return "none"
+    return "depthwise" if problem.groups == problem.channels else "some"
+
+
+def _measures(problem):
+    geometry, pool = problem.geometry, problem.pool
+    measures = (
+        problem.batch,
+        math.prod(geometry.count),
+        problem.channels / problem.groups,
+        problem.features / problem.groups,
+        problem.groups,
+        math.prod(geometry.size),
+        math.prod(geometry.strides),
+        math.prod(geometry.dilation),
+        math.prod(pool.size) if pool else 1,
+        math.prod(pool.strides) if pool else 1,
+    )
+    return tuple(measure or 1 for measure in measures)  # an empty batch counts as one
+
+
+@functools.lru_cache(maxsize=1)
+def table_rows() -> tuple[Row, ...]:
+    """Return the rows of the package's table."""
+    return read_rows(importlib.resources.files("fidle_jax.kernels").joinpath(TABLE).read_text())
+
+
+def read_rows(text: str) -> tuple[Row, ...]:
+    """Parse the text that `write_rows` returns."""
+    names, *lines = (line.split("\t") for line in text.splitlines())
+    return tuple(_read_row(dict(zip(names, cells, strict=True))) for cells in lines)
+
+
+def write_rows(rows: Sequence[Row]) -> str:
+    """Format rows as tab-separated lines with a header."""
+    cells = [_cells(row) for row in rows]
+    lines = [cells[0].keys(), *(row.values() for row in cells)]
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def _read_row(cells: dict[str, str]) -> Row:
+    spatial = _numbers(cells["spatial"])
+    geometry = resolve_geometry(
+        spatial,
+        _numbers(cells["window"]),
+        _numbers(cells["strides"]),
+        [list(map(int, pair.split(","))) for pair in cells["padding"].split("x")],
+        _numbers(cells["dilation"]),
+    )
+    pool = None
+    if cells["pool"]:
+        pool_size, pool_strides = _numbers(cells["pool"]), _numbers(cells["pool_strides"])
+        pool = resolve_geometry(geometry.count, pool_size, pool_strides)
+    batch, channels, features, groups = (
+        int(cells[name]) for name in ("batch", "channels", "features", "groups")
+    )
+    problem = Problem(cells["kind"], batch, spatial, channels, features, geometry, groups, pool)
+    pairs = (pair.split("=") for pair in cells["milliseconds"].split())
+    return Row(problem, {method: float(time) for method, time in pairs}, cells["measured"])
+
+
+def _cells(row: Row) -> dict[str, str]:
+    problem, geometry, pool = row.problem, row.problem.geometry, row.problem.pool
+    return {
+        "kind": problem.kind,
+        "batch": str(problem.batch),
+        "spatial": format_sizes(problem.spatial),
+        "channels": str(problem.channels),
+        "features": str(problem.features),
+        "window": format_sizes(geometry.size),
+        "strides": format_sizes(geometry.strides),
+        "padding": "x".join(f"{low},{high}" for low, high in geometry.padding),
+        "dilation": format_sizes(geometry.dilation),
+        "groups": str(problem.groups),
+        "pool": format_sizes(pool.size) if pool else "",
+        "pool_strides": format_sizes(pool.strides) if pool else "",
+        "milliseconds": " ".join(f"{name}={time:.4g}" for name, time in row.milliseconds.items()),
+        "measured": row.measured,
+    }
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("x")))

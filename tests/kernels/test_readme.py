@@ -1,0 +1,45 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from fidle_jax import kernels
+from fidle_jax.kernels import methods
+from fidle_jax.kernels.releases import EXCLUDED
+
+TEXT = (Path(kernels.__file__).parent / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize("index", range(len(SNIPPETS)))
+def test_a_snippet_runs_and_has_the_shapes_of_its_comments(index, monkeypatch):
+    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
+    names = {"__name__": "snippet"}
+    exec(SNIPPETS[index], names)
+    for line in SNIPPETS[index].splitlines():
+        if shape := re.match(r"(\w+) = .*# .*?(\(\d[\d, ]*\))$", line):
+            assert str(names[shape[1]].shape) == shape[2]
+
+
+def test_there_are_snippets_with_shapes():
+    assert len(SNIPPETS) == 3
+    assert len(re.findall(r"# .*\(\d[\d, ]*\)\n", SNIPPETS[0])) == 3
+
+
+def test_the_own_method_passes_a_test_of_its_class(monkeypatch):
+    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
+    names = {"__name__": "snippet"}
+    exec(SNIPPETS[2], names)
+    result = names["TestMine"]("test_common_case__with_jit").run()
+    assert result.wasSuccessful()
+
+
+def test_the_tables_have_all_methods_and_excluded_releases():
+    rows = [line for line in TEXT.splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in rows[1:])))
+    pools = set(kernels.POOLS["max_pool"])
+    assert (
+        named == {"auto"} | set(kernels.conv_methods()) | set(kernels.conv_pool_methods()) | pools
+    )
+    for release in EXCLUDED:
+        assert re.search(rf"^\| .*{re.escape(release)}\b", TEXT, re.MULTILINE)

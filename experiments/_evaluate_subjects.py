@@ -76,7 +76,7 @@ def read_subjects(run_dirs: tuple[Path, ...], source: Source) -> tuple[list[Subj
     """
     all_trained = [load(run_dir) for run_dir in run_dirs]
     test = _read_test(run_dirs[0], all_trained[0], source)
-    names = [trained.config.model for trained in all_trained]
+    names = [trained.config.model.name for trained in all_trained]
     if len(names) > 1:
         names = [f"{letter} ({name})" for letter, name in zip("AB", names, strict=True)]
     for run_dir, trained in zip(run_dirs, all_trained, strict=True):
@@ -91,27 +91,32 @@ def _read_test(run_dir: Path, trained: Trained, source: Source) -> ExampleSet:
     config = trained.config
     if source.dataset is source.crop is source.data is None:
         own = read_run(run_dir).evaluation
-        where = config.dataset, config.data, config.crop or "full", config.seed
+        where = (
+            config.data.dataset,
+            config.data.variant,
+            config.data.crop or "full",
+            config.optimisation.seed,
+        )
         return ExampleSet(*where, own.images, own.labels, trained.class_names)
-    name = source.dataset or config.dataset
-    asked = Config(
+    name = source.dataset or config.data.dataset
+    asked = Config().replace(
         dataset=name,
-        data=source.data or ("auto" if source.dataset else config.data),
-        crop=source.crop or (config.crop if name in SIGN_SETS else "full"),
+        data=source.data or ("auto" if source.dataset else config.data.variant),
+        crop=source.crop or (config.data.crop if name in SIGN_SETS else "full"),
     )
     check(asked)
     dataset = load_dataset(
-        asked.dataset,
-        data=asked.data,
+        asked.data.dataset,
+        data=asked.data.variant,
         archives=source.archives,
-        data_dir=source.data_dir or config.data_dir,
-        crop=asked.crop or "full",
-        seed=config.seed,
+        data_dir=source.data_dir or config.data.data_dir,
+        crop=asked.data.crop or "full",
+        seed=config.optimisation.seed,
     )
     # Before it is read.
     _check_fits(trained, run_dir, dataset.name, dataset.image_shape, dataset.class_names)
     split = dataset.read("test")
-    where = dataset.name, dataset.variant, asked.crop or "full", config.seed
+    where = dataset.name, dataset.variant, asked.data.crop or "full", config.optimisation.seed
     return ExampleSet(*where, split.images, split.labels, dataset.class_names)
 
 
@@ -143,10 +148,9 @@ def _subject(
     name: str, run_dir: Path, trained: Trained, test: ExampleSet, source: Source, compared: bool
 ) -> Subject:
     forward = make_forward(trained)
-    config = dataclasses.replace(
-        trained.config,
+    config = trained.config.replace(
         archives=source.archives,
-        data_dir=source.data_dir or trained.config.data_dir,
+        data_dir=source.data_dir or trained.config.data.data_dir,
     )
     try:
         train, held_out = training_parts(config)
@@ -168,7 +172,7 @@ def _subject(
         forward=forward,
         logits=forward(test.images),
         validation=validation,
-        chosen_on_test=config.hold_out == "test" and _same_set(config, test),
+        chosen_on_test=config.data.hold_out == "test" and _same_set(config, test),
         seen=seen,
     )
 
@@ -182,13 +186,13 @@ def _validation(forward: Callable, held_out: Split | StoredSplit):
 
 def _same_set(config: Config, test: ExampleSet) -> bool:
     """Whether the test set is the one that came with what the run was trained on."""
-    own = config.dataset, config.data, config.crop or "full"
-    same_draw = config.data != "sample" or config.seed == test.seed
+    own = config.data.dataset, config.data.variant, config.data.crop or "full"
+    same_draw = config.data.variant != "sample" or config.optimisation.seed == test.seed
     return own == (test.dataset, test.variant, test.crop) and same_draw
 
 
 def _seen(config: Config, test: ExampleSet, train: Split | StoredSplit | None) -> int:
     # Other sets than this one in another draw or extent have pictures of their own.
-    if train is None or config.dataset != test.dataset or _same_set(config, test):
+    if train is None or config.data.dataset != test.dataset or _same_set(config, test):
         return 0
     return count_seen(test.images, train)

@@ -3,7 +3,7 @@
 from fidle_jax.cli.train import main
 from fidle_jax.train.config import Config
 
-DEFAULTS = Config(model="cnn")
+DEFAULTS = Config().replace(model="cnn")
 
 if __name__ == "__main__":
     main("mnist_cnn", __doc__, DEFAULTS)

@@ -3,7 +3,7 @@
 from fidle_jax.cli.train import main
 from fidle_jax.train.config import Config
 
-DEFAULTS = Config(model="dnn")
+DEFAULTS = Config().replace(model="dnn")
 
 if __name__ == "__main__":
     main("mnist_dnn", __doc__, DEFAULTS)

@@ -1,21 +1,34 @@
-"""Errors that a person can act on."""
+"""Errors that users can act on, and the checks that raise them."""
 
 import difflib
 from collections.abc import Iterable
 
+# Larger limits are not worth mentioning in a message.
+MANY = 10**9
+
 
 class InputError(ValueError):
-    """What was asked for, or the data it was asked of, is wrong.
+    """A wrong flag, argument or data file.
 
-    The message is one line: the thing, what was expected of it, and what to do.
+    The message is one line with three short parts: what is wrong, what was expected, what to do.
     """
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:
-    """Raises InputError, with the nearest names, where ``name`` is not one of ``known``."""
+    """Raise InputError, with the closest names, if ``name`` is not in ``known``."""
     known = sorted(known)
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise InputError(f"unknown {kind} {name!r}; {hint}(known: {', '.join(known)})")
+
+
+def check_range(name: str, value: float, low: float, high: float = MANY) -> None:
+    """Raise InputError, naming the flag, if ``value`` is outside [low, high] or not a number."""
+    if low <= value <= high:
+        return
+    expected = f"between {low} and {high}"
+    if high >= MANY:
+        expected = f"at most {high:g}" if value > high else f"at least {low}"
+    raise InputError(f"--{name.replace('_', '-')} is {value}; it must be {expected}")

@@ -21,9 +21,9 @@ from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, Warp
 from fidle_jax.data.signs import mirror_table
 from fidle_jax.nn import make_model
 from fidle_jax.train.config import Config, resolve
-from fidle_jax.train.optimizer import make_optimizer, make_schedule
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task
+from fidle_jax.train.task import make_optimizer, make_schedule
 
 SHAPE, CLASSES, STEPS = (32, 32, 3), 43, 16
 
@@ -43,10 +43,11 @@ class Options:
 def main(options: Options) -> None:
     """Measure, print a table, and write the numbers."""
     check_positive(options, "batch_size", "rounds")
-    config = resolve(Config(dataset="32x32-RGB", model="compact", recipe="fast"), "full")
-    warp = Augmentation(Warp(32 * config.shift, config.rotation, config.scaling, config.shear))
+    config = resolve(Config().replace(dataset="32x32-RGB", model="compact", recipe="fast"), "full")
+    ranges = config.augmentation
+    warp = Augmentation(Warp(32 * ranges.shift, ranges.rotation, ranges.scaling, ranges.shear))
     names = "brightness", "contrast", "colour", "shadow", "cutout", "flips"
-    light = {name: getattr(config, name) for name in names}
+    light = {name: getattr(ranges, name) for name in names}
     full = dataclasses.replace(warp, **light, mirrored=mirror_table())
     runs = {
         "plain": _compile_steps(config, NO_AUGMENTATION, options.batch_size),
@@ -67,7 +68,10 @@ def main(options: Options) -> None:
 def _compile_steps(config, augmentation, batch_size):
     model = make_model("compact", CLASSES, SHAPE)
     optimizer = make_optimizer(config, make_schedule(config, 300))
-    averages = {"label_smoothing": config.label_smoothing, "ema_decay": config.ema_decay}
+    averages = {
+        "label_smoothing": config.optimisation.label_smoothing,
+        "ema_decay": config.optimisation.ema_decay,
+    }
     task = Task(model, optimizer, augmentation, **averages)
     state = init_state(model, SHAPE, optimizer, 0, average=True)
     rng = np.random.default_rng(0)

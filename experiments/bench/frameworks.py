@@ -85,10 +85,10 @@ def pick_fastest(trainers: list[Trainer]) -> Trainer:
 def train_fidle(case: Case, parallel: str = "jit") -> Trainer:
     """Run the compiled loop of this project on all devices; "plain" supports only one."""
     import jax
+    from fidle_jax.train.optimizer import make_schedule
 
     from fidle_jax.data import Split
     from fidle_jax.train.compiled_steps import compile_steps
-    from fidle_jax.train.optimizer import make_schedule
     from fidle_jax.train.parallel import make_mesh
 
     task, config, state = _begin_fidle(case)
@@ -139,9 +139,10 @@ def compile_chunk(task, state, images, labels, batch_size: int):
 
 
 def _begin_fidle(case, method="auto"):
+    from fidle_jax.train.optimizer import make_optimizer, make_schedule
+
     from fidle_jax.nn import MODELS
     from fidle_jax.train.config import Config, resolve
-    from fidle_jax.train.optimizer import make_optimizer, make_schedule
     from fidle_jax.train.state import init_state
     from fidle_jax.train.step import Task
 

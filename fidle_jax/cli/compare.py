@@ -10,9 +10,9 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from fidle_jax.cli.settings import as_flags, read_settings
 from fidle_jax.cli.terminal import exit_with, parse_flags
 from fidle_jax.errors import InputError
+from fidle_jax.train.config import format_flags, read_hyperparameters
 
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
 SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")
@@ -58,7 +58,7 @@ def _main(argv: list[str] | None) -> int:
             f"{', epoch selected on it' if settings['hold_out'] == 'test' else ''}",
             f"{row['train_seconds']:.0f}",
         ]
-        rows.append([*cells, as_flags(settings, others)] if others else cells)
+        rows.append([*cells, format_flags(settings, others)] if others else cells)
     print(to_markdown((*HEAD, "other flags") if others else HEAD, rows))
     return 0
 
@@ -73,7 +73,7 @@ def _read(run_dirs: tuple[Path, ...]):
     for run_dir in run_dirs:
         try:
             result = json.loads((run_dir / "result.json").read_text())
-            settings = read_settings(run_dir)
+            settings = read_hyperparameters(run_dir)
             missing = {"experiment", "parameters", VALIDATION, TEST, "train_seconds"} - set(result)
             if missing:
                 raise KeyError(*missing)

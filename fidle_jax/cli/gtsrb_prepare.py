@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from fidle_jax.cli.settings import as_flags, read_settings
 from fidle_jax.cli.terminal import exit_with, parse_flags, set_up_output
 from fidle_jax.data import CROPS, SIGN_SETS
 from fidle_jax.data.load import archives_folder
 from fidle_jax.data.signs import SET_NAMES, parse_name
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import write_atomically
+from fidle_jax.train.config import format_flags, read_hyperparameters
 from fidle_jax.train.signals import Stop
 
 if TYPE_CHECKING:
@@ -104,14 +104,15 @@ def _read_runs(run_dirs: tuple[Path, ...]) -> "pd.DataFrame":
     first: dict[str, tuple[Path, dict[str, Any]]] = {}
     for run_dir in run_dirs:
         setting = read_runs((run_dir,))["setting"].iloc[0]
-        settings = read_settings(run_dir)
+        settings = read_hyperparameters(run_dir)
         if (dataset := settings["dataset"]) not in SIGN_SETS:
             raise InputError(f"{run_dir} is a run on {dataset}; give --runs on traffic signs")
         other, expected = first.setdefault(setting, (run_dir, settings))
         if n := [name for name in settings if settings[name] != expected[name]]:
+            one, two = format_flags(settings, n), format_flags(expected, n)
             raise InputError(
-                f"{run_dir} ({as_flags(settings, n)}) and {other} ({as_flags(expected, n)}) belong to "
-                "one row; give --runs that differ only in seed, model, data set, crop, epochs or hold-out"
+                f"{run_dir} ({one}) and {other} ({two}) belong to one row; give --runs that differ only "
+                "in seed, model, data set, crop, epochs or hold-out"
             )
     return read_runs(run_dirs)
 

@@ -1,6 +1,5 @@
 """``--launch`` and ``--distributed``: an experiment as a job, or as one of several processes."""
 
-import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -9,8 +8,8 @@ from pathlib import Path
 from fidle_jax.cli.flags import Flags
 from fidle_jax.cli.terminal import FAILED, INTERRUPTED
 from fidle_jax.errors import InputError
+from fidle_jax.train.config import changed_settings, command_line
 from fidle_jax.train.run_dir import check_new, default_run_dir, hold
-from fidle_jax.train.words import as_words
 
 SAVE_SECONDS = 60
 # Flags that may differ between the processes of a run.
@@ -26,16 +25,16 @@ def join_processes(flags: Flags, experiment: str, resume_command: Callable[[], s
     # This service would replace our handler of SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     distributed.join(
-        flags.coordinator,
-        flags.processes,
-        flags.process_index,
-        wait_seconds=flags.connect_seconds,
+        flags.cluster.coordinator,
+        flags.cluster.processes,
+        flags.cluster.process_index,
+        wait_seconds=flags.cluster.connect_seconds,
         resume_command=resume_command,
-        debug=flags.debug,
+        debug=flags.run.debug,
     )
     settings = {
         f"--{name.replace('_', '-')}": value
-        for name, value in vars(flags).items()
+        for name, value in (flags.settings() | vars(flags.cluster)).items()
         if name not in LOCAL_FLAGS
     }
     distributed.check_same({"the experiment": experiment, **settings, "JAX": jax.__version__})
@@ -45,28 +44,35 @@ def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
     """Submit the run as a job. Follow a local job until it ends. Return the exit status."""
     from fidle_jax.train.launch import A_YEAR, submit
 
-    run_dir = flags.run_dir or default_run_dir(experiment)
-    if not flags.resume:
+    run_dir = flags.run.run_dir or default_run_dir(experiment)
+    if not flags.run.resume:
         check_new(run_dir)
-    config = dataclasses.replace(flags.config(), run_dir=None, resume=False)
+    config = flags.config().replace(run_dir=None, resume=False)
     try:
         job = submit(
             Path(sys.argv[0]),
-            tuple(as_words(config, defaults.config())),
+            tuple(command_line(changed_settings(config, defaults))),
             run_dir,
-            flags.launch,
-            slurm=dict(text.split("=", 1) for text in flags.slurm or ()),
-            nodes=flags.nodes,
-            tasks_per_node=flags.tasks_per_node,
-            gpus_per_node=flags.gpus_per_node,
-            timeout_min=flags.minutes or (60 if flags.launch == "slurm" else A_YEAR),
-            **({"cpus_per_task": flags.cpus_per_task} if flags.cpus_per_task else {}),
+            flags.cluster.launch,
+            slurm=dict(text.split("=", 1) for text in flags.cluster.slurm or ()),
+            nodes=flags.cluster.nodes,
+            tasks_per_node=flags.cluster.tasks_per_node,
+            gpus_per_node=flags.cluster.gpus_per_node,
+            timeout_min=flags.cluster.minutes
+            or (60 if flags.cluster.launch == "slurm" else A_YEAR),
+            **(
+                {"cpus_per_task": flags.cluster.cpus_per_task}
+                if flags.cluster.cpus_per_task
+                else {}
+            ),
         )
     except Exception as error:  # submitit and the cluster raise many types
         reason = " ".join(str(error).split())
-        raise InputError(f"--launch {flags.launch}: the job was refused: {reason}") from error
+        raise InputError(
+            f"--launch {flags.cluster.launch}: the job was refused: {reason}"
+        ) from error
     print(f"job {job.job_id}; run directory: {run_dir}; output: {job.paths.stdout}")
-    if flags.launch == "slurm":
+    if flags.cluster.launch == "slurm":
         print(f"to watch: squeue --job {job.job_id}; to cancel: scancel {job.job_id}")
         return 0
     return _follow(job, run_dir)

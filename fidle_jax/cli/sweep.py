@@ -7,27 +7,23 @@ never repeated. experiments/sweep_report.py draws a page, also while the sweep i
 import dataclasses
 import sys
 import tomllib
-import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from fidle_jax.cli.flags import LAUNCH, LEAST_MINUTES
-from fidle_jax.cli.settings import as_flags
+from fidle_jax.cli.flags import LEAST_MINUTES
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import (
-    FLAGS,
     Axis,
     Experiment,
     Plan,
     Range,
-    kind_of,
     load_experiment,
     make_plan,
-    typed,
 )
+from fidle_jax.train.config import SETTINGS, changed_settings, convert, format_flags
 from fidle_jax.train.signals import Stop
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -100,8 +96,7 @@ def _main(stop: Stop, argv: list[str]) -> int:
     path = Path(flags.experiment)
     path = path if path.suffix else EXPERIMENTS / f"{path}.py"
     defaults = load_experiment(path).defaults
-    config = parse_flags("", defaults, fixed)
-    given = {name: v for name, v in vars(config).items() if v != getattr(defaults, name)}
+    given = changed_settings(parse_flags("", defaults, fixed), defaults)
     settings = {name: getattr(flags, name) for name in ("seeds", "search", "samples")}
     experiment, plan = make_plan(
         path, file.axes | parse_axes(flags.grid), file.fixed | given, file.variants, **settings
@@ -133,7 +128,7 @@ def _main(stop: Stop, argv: list[str]) -> int:
 def _check(flags: Flags, words: list[str]) -> None:
     if sum(word.partition("=")[0] == "--grid" for word in words) > 1:
         raise InputError("--grid is given twice; give all axes to one --grid")
-    check_name("value of --launch", flags.launch, LAUNCH)
+    check_name("value of --launch", flags.launch, ("here", "local", "slurm"))
     if flags.workers < 1:
         raise InputError(f"--workers is {flags.workers}; expected 1 or more")
     if flags.workers > 1 and flags.launch == "here":
@@ -164,12 +159,13 @@ def parse_axes(texts: Iterable[str]) -> dict[str, Axis]:
         if not equals:
             raise InputError(f"--grid {text}: expected FLAG=VALUE,VALUE, such as model=v1,v2")
         name = flag.strip().removeprefix("--").replace("-", "_")
-        check_name("flag", name, FLAGS)
+        check_name("flag", name, SETTINGS)
         if name in axes:
             raise InputError(f"--grid has {flag} twice; give all its values at once")
         dots = "..." if "..." in values else ".."
         low, found, high = values.partition(dots)
-        if found and low and high and kind_of(name) in (int, float):
+        setting = SETTINGS[name]
+        if found and low and high and setting.kind in (int, float) and not setting.several:
             axes[name] = Range(_value(name, low), _value(name, high), log=dots == "...")
         else:
             axes[name] = tuple(_value(name, value) for value in values.split(",") if value)
@@ -177,14 +173,14 @@ def parse_axes(texts: Iterable[str]) -> dict[str, Axis]:
 
 
 def _value(name: str, text: str) -> Any:
-    kind = kind_of(name)
-    if typing.get_origin(kind) is tuple:
-        return typed(name, [_read(part, float) for part in text.split(":")])
-    return typed(name, _read(text, kind))
+    kind = SETTINGS[name].kind
+    if SETTINGS[name].several:
+        return convert(name, [_read(part, kind) for part in text.split(":")])
+    return convert(name, _read(text, kind))
 
 
 def _read(text: str, kind: type) -> Any:
-    """Return the value, or the text itself if it is invalid. `typed` then reports it."""
+    """Return the value, or the text itself if it is invalid. `convert` then reports it."""
     try:
         return {"true": True, "false": False}[text] if kind is bool else kind(text)
     except (ValueError, KeyError):
@@ -256,7 +252,7 @@ def _show_plan(
     settings = trials[:: plan.seeds]
     for trial in settings[:MOST_LINES]:
         words = [trial.variant] if trial.variant else []
-        words += [as_flags(vars(trial.config), list(plan.axes))] if plan.axes else []
+        words += [format_flags(trial.config.settings(), plan.axes)] if plan.axes else []
         each = seconds[trial.name]
         time = "" if each is None else f"about {duration(each)} each"
         print(f"  {'  '.join(words)}  x {plan.seeds}  {time}")

@@ -1,6 +1,8 @@
 """What every experiment does at the terminal: tyro's flags, one line for each error, an exit status."""
 
 import contextlib
+import difflib
+import functools
 import io
 import logging
 import os
@@ -10,9 +12,9 @@ import traceback
 import types
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -23,6 +25,29 @@ from fidle_jax.train.signals import Stop, catch_stop
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 Flags = TypeVar("Flags")
+
+# Names that other programs give to our flags.
+ALIASES = {
+    "arch": ("model",),
+    "augment": ("augmentation",),
+    "batch": ("batch-size",),
+    "bs": ("batch-size",),
+    "clip": ("clip-norm",),
+    "dtype": ("compute-dtype",),
+    "ema": ("ema-decay",),
+    "gpus": ("devices", "gpus-per-node"),
+    "grad-clip": ("clip-norm",),
+    "lr": ("learning-rate",),
+    "opt": ("optimizer",),
+    "optim": ("optimizer",),
+    "out": ("run-dir", "output"),
+    "outdir": ("run-dir", "output"),
+    "output-dir": ("run-dir", "output"),
+    "precision": ("compute-dtype",),
+    "scheduler": ("schedule",),
+    "warmup": ("warmup-epochs",),
+    "wd": ("weight-decay",),
+}
 
 
 def exit_with(body: Callable[[Stop], int], interruption: str) -> NoReturn:
@@ -44,53 +69,111 @@ def exit_with(body: Callable[[Stop], int], interruption: str) -> NoReturn:
     sys.exit(status)
 
 
-def parse_flags(description: str, defaults: Flags, words: list[str] | None = None) -> Flags:
-    """``defaults`` with what sys.argv, or ``words``, change of them; tyro's errors, boxes of many lines,
-    become one."""
+def parse_flags(
+    description: str, defaults: Flags | type[Flags], words: Sequence[str] | None = None
+) -> Flags:
+    """Parse command-line flags with tyro.
+
+    Args:
+        description: First paragraphs of the help.
+        defaults: A dataclass with the default flags. A class, if some flags are required.
+        words: The arguments; those of the process if None.
+
+    Raises:
+        InputError: A flag is unknown, missing or has a wrong value.
+    """
+    problems: list[str] = []
     rules = ConstructorRegistry()
-    rules.primitive_rule(_optional)
+    rules.primitive_rule(functools.partial(_plain_values, problems))
+    kind = defaults if isinstance(defaults, type) else type(defaults)
+    settings: dict[str, Any] = {"description": description, "registry": rules}
+    settings["config"] = [tyro.conf.OmitArgPrefixes]
+    if kind is not defaults:
+        settings["default"] = defaults
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
-            return tyro.cli(
-                type(defaults),
-                description=description,
-                default=defaults,
-                registry=rules,
-                args=words,
-            )
-    except SystemExit as leave:
-        if leave.code in (0, None):
+            flags, unknown = tyro.cli(kind, args=words, return_unknown_args=True, **settings)
+    except SystemExit as end:
+        if end.code in (0, None):
             raise
+        # tyro prints errors as boxes of many lines.
         text = " ".join(re.sub(r"[\u2500-\u257f]+", " ", output.getvalue()).split())
-        message = re.split(r" (?:Argument helptext|For full helptext|-{5,})", text)[0]
-        title = r"^(?:Value error|Unrecognized options|Missing argument) (?=Error|Unrec|Missing)"
-        raise InputError(f"{re.sub(title, '', message)}; --help explains each flag") from None
+        raise InputError(_shorten(text, problems)) from None
+    if unknown:
+        known = tyro.extras.get_parser(kind, **settings)._option_string_actions
+        raise InputError(_describe_unknown(unknown[0], known))
+    return typing.cast(Flags, flags)
 
 
-def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """A flag that may be left open: shown and read as its type, without tyro's "{None}|"."""
-    choices = typing.get_args(info.type)
-    if types.NoneType not in choices:
+def _shorten(text: str, problems: list[str]) -> str:
+    """Return the message of a tyro error as one sentence."""
+    text = re.split(r" (?:Argument helptext|For full helptext|-{5,})", text)[0]
+    text = re.sub(r"^(?:[A-Z]\w+ \w+ )(?=Error|Missing|[Ii]nvalid|Required|The)", "", text)
+    if problems and (found := re.match(r"Error parsing (\S+):", text)):
+        return f"{found[1]} is {problems[-1]}"
+    if found := re.match(r"Missing value for argument '(\S+)'", text):
+        return f"{found[1]} has no value; give one after it, or leave the flag out"
+    if found := re.search(r"Missing from \S+: (\S+)", text):
+        return f"{found[1]} is missing; --help explains what to give"
+    return f"{text.rstrip('.')}; --help explains each flag"
+
+
+def _describe_unknown(word: str, known: Iterable[str]) -> str:
+    """Name an unknown flag and the closest known one."""
+    flag = word.partition("=")[0]
+    if not flag.startswith("-"):
+        return f"unexpected argument {word!r}; values follow the name of a flag"
+    name = flag.lstrip("-").replace("_", "-")
+    flags = {each.lstrip("-"): each for each in known}
+    near = [alias for alias in ALIASES.get(name, ()) if alias in flags]
+    near = near or difflib.get_close_matches(name, flags, n=1)
+    hint = f"did you mean {flags[near[0]]}?" if near else "--help lists all flags"
+    return f"unknown flag {flag}; {hint}"
+
+
+def _plain_values(problems: list[str], info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Parse optional values, numbers and choices. Record in ``problems`` why a value is wrong.
+
+    tyro's own rules show optional values as "{None}|INT", and print errors of many lines.
+    """
+    kinds = [kind for kind in typing.get_args(info.type) if kind is not types.NoneType]
+    optional = types.NoneType in typing.get_args(info.type)
+    kind: Any = kinds[0] if optional else info.type
+    several = typing.get_origin(kind) is tuple
+    if several and not optional:
         return None
-    kinds = [kind for kind in choices if kind is not types.NoneType]
-    several = typing.get_origin(kinds[0]) is tuple
-    kind = typing.get_args(kinds[0])[0] if several else kinds[0]
+    kind = typing.get_args(kind)[0] if several else kind
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    kind = str if choices else kind
+    if kind not in (str, int, float, Path):
+        return None
     expected = {int: "a whole number", float: "a number"}.get(kind, "text")
 
-    def read(words: list[str]):
+    def convert(word: str) -> Any:
+        if choices and word not in choices:
+            near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}? " if near else ""
+            problems.append(f"{word!r}; {hint}(known: {', '.join(choices)})")
         try:
-            values = tuple(kind(word) for word in words)
+            return kind(word)
         except ValueError:
-            raise ValueError(f"expected {expected}, not {' '.join(words)!r}") from None
+            problems.append(f"{word!r}; it must be {expected}")
+            raise
+
+    def read(words: list[str]) -> Any:
+        values = tuple(convert(word) for word in words)
+        if problems:
+            raise ValueError(problems[-1])
         return values if several else values[0]
 
-    def show(value) -> list[str]:
+    def show(value: Any) -> list[str]:
         if value is None:
-            return ["open"]
+            return ["none"]
         return [str(item) for item in value] if several else [str(value)]
 
     metavar = "PATH" if kind is Path else kind.__name__.upper()
+    metavar = "{" + ",".join(choices) + "}" if choices else metavar
     return PrimitiveConstructorSpec(
         nargs="*" if several else 1,
         metavar=f"{metavar} ..." if several else metavar,
@@ -101,8 +184,9 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
 
 def set_up_output() -> None:
-    """Has each line appear at once on stdout, and the project's warnings on stderr, one line each."""
-    sys.stdout.reconfigure(line_buffering=True)  # a log file is read while the run goes on
+    """Flush stdout after each line. Log the project's warnings to stderr, one line each."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logger = logging.getLogger("fidle_jax")

@@ -37,7 +37,7 @@ def main(experiment: str, description: str, defaults: Config) -> None:
 
     def body(stop: Stop) -> int:
         flags = _parse(experiment, description, defaults)
-        if flags.launch == "here":
+        if flags.cluster.launch == "here":
             return _run(flags, experiment, stop)
         return launch(flags, defaults, experiment)
 
@@ -50,7 +50,7 @@ def _run(flags: Flags, experiment: str, stop: Stop) -> int:
     with stop.defer():
         importlib.import_module("fidle_jax.train.run")
     stop.check()
-    if not flags.distributed:
+    if not flags.cluster.distributed:
         return _train(flags, experiment, stop)
     try:
         return _train(flags, experiment, stop)
@@ -72,12 +72,12 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
     from fidle_jax.train.loop import Interrupted, NotFinite
     from fidle_jax.train.run import run
 
-    run_dir = flags.run_dir or default_run_dir(experiment)
-    if flags.distributed:
+    run_dir = flags.run.run_dir or default_run_dir(experiment)
+    if flags.cluster.distributed:
         join_processes(flags, experiment, lambda: _resume_command(run_dir))
         run_dir = Path(distributed.gather_texts(str(run_dir))[0])
-    _configure(flags.debug)
-    config = dataclasses.replace(flags.config(), run_dir=run_dir)
+    _configure(flags.run.debug)
+    config = flags.config().replace(run_dir=run_dir)
     try:
         result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
         if result and not (run_dir / "report.html").exists():
@@ -91,16 +91,16 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
     except OSError as error:
         hint = f"; once that is mended, go on with: {_resume_command(run_dir)}"
         status = fail(error, FAILED, hint)
-        return _leave(status) if flags.distributed else status
+        return _leave(status) if flags.cluster.distributed else status
     except jax.errors.JaxRuntimeError:
-        if flags.distributed:
+        if flags.cluster.distributed:
             distributed.wait_for_abort()
         raise
     except KeyboardInterrupt:
         if not (run_dir / "config.json").exists():
             raise
         status = _interrupted(run_dir)
-        return _leave(status) if flags.distributed else status
+        return _leave(status) if flags.cluster.distributed else status
     if result:
         print(_sum_up(result, run_dir))
     return 0
@@ -119,12 +119,12 @@ def _leave(status: int) -> NoReturn:
 
 
 def _parse(experiment: str, description: str, defaults: Flags) -> Flags:
-    description = f"{description}\n\n{_describe_recipes(defaults.dataset)}"
+    description = f"{description}\n\n{_describe_recipes(defaults.data.dataset)}"
     flags = parse_flags(description, defaults)
     check_flags(flags)
-    if flags.resume:
+    if flags.run.resume:
         # The run's own settings stand in for the flags that are not given.
-        saved = read_config(flags.run_dir, experiment)
+        saved = read_config(flags.run.run_dir or Path(), experiment)
         flags = parse_flags(description, dataclasses.replace(defaults, **vars(saved)))
     return flags
 
@@ -135,7 +135,7 @@ def _describe_recipes(dataset: str) -> str:
         for name, settings in recipes_for(dataset).items()
     )
     lines = (
-        f"A flag marked [recipe] that is left open takes the recipe's value; those for {dataset}:",
+        f"A recipe sets the flags that are not given. Recipes for {dataset}:",
         *recipes,
     )
     return "\n\n".join(line.replace("_", " ") for line in lines)

@@ -1,7 +1,15 @@
 """Data sets as uint8 arrays in host memory or on disk, their splits, batches and augmentation."""
 
 from fidle_jax.data.dataset import Dataset, Split, StoredSplit
-from fidle_jax.data.load import CROPS, DATA_CHOICES, TFDS_PREFIX, load_dataset, mnist_variant
+from fidle_jax.data.load import (
+    CROPS,
+    DATA_CHOICES,
+    TFDS_PREFIX,
+    Crop,
+    Variant,
+    load_dataset,
+    mnist_variant,
+)
 from fidle_jax.data.signs import SET_NAMES as SIGN_SETS
 from fidle_jax.data.splits import grouped_split, stratified_split
 
@@ -10,9 +18,11 @@ __all__ = [
     "DATA_CHOICES",
     "SIGN_SETS",
     "TFDS_PREFIX",
+    "Crop",
     "Dataset",
     "Split",
     "StoredSplit",
+    "Variant",
     "grouped_split",
     "load_dataset",
     "mnist_variant",

@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Literal, get_args
 
 from fidle_jax.data.dataset import Dataset
 from fidle_jax.data.sample import load_sample
@@ -10,8 +11,10 @@ from fidle_jax.data.signs import SET_NAMES
 from fidle_jax.data.splits import check_seed
 from fidle_jax.errors import InputError, check_name
 
-DATA_CHOICES = ("auto", "full", "sample")
-CROPS = ("full", "roi")
+Variant = Literal["auto", "full", "sample"]
+DATA_CHOICES: tuple[str, ...] = get_args(Variant)
+Crop = Literal["full", "roi"]
+CROPS: tuple[str, ...] = get_args(Crop)
 ARCHIVES_VARIABLE = "FIDLE_JAX_ARCHIVES"
 TFDS_PREFIX = "tfds:"
 

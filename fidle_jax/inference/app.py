@@ -88,8 +88,8 @@ def make_app(trained: Trained, command: str, host: str = LOOPBACK[1]) -> Starlet
 def _page(trained: Trained, command: str) -> Page:
     result = trained.result
     return Page(
-        shown=_shown(trained.config.dataset),
-        network=trained.config.model,
+        shown=_shown(trained.config.data.dataset),
+        network=trained.config.model.name,
         dataset=result["dataset"],
         test_accuracy=result["test_accuracy"],
         parameters=result["parameters"],

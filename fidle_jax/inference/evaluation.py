@@ -48,16 +48,16 @@ def training_parts(config: ResolvedConfig) -> tuple[Split | StoredSplit, Split |
         InputError: the data set cannot be had.
     """
     dataset = load_dataset(
-        config.dataset,
-        data=config.data,
-        archives=config.archives,
-        data_dir=config.data_dir,
-        crop=config.crop or "full",
-        seed=config.seed,
+        config.data.dataset,
+        data=config.data.variant,
+        archives=config.data.archives,
+        data_dir=config.data.data_dir,
+        crop=config.data.crop or "full",
+        seed=config.optimisation.seed,
     )
     whole = (dataset.open or dataset.read)("train")
-    whole = take_share(whole, config.scale)
-    if config.hold_out == "test":
+    whole = take_share(whole, config.data.scale)
+    if config.data.hold_out == "test":
         return whole, whole.take(np.arange(0))
     return hold_out(whole, config)
 

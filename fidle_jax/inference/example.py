@@ -15,7 +15,7 @@ _GREY = {"signs": '.convert("L", (0.2125, 0.7154, 0.0721, 0))'}
 
 def example_program(trained: Trained, format_: str, file: str) -> str:
     """The program's text; beside ``file``, an export in ``format_``, it runs as it stands."""
-    dataset = trained.config.dataset
+    dataset = trained.config.data.dataset
     grey = _GREY.get(kind_of(dataset), '.convert("L")')
     return template(f"example_{format_}.py.j2").render(
         file=file,

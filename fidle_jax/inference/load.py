@@ -18,8 +18,8 @@ from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_newest
 from fidle_jax.train.config import ResolvedConfig, resolve
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.optimizer import make_optimizer
 from fidle_jax.train.state import init_state
+from fidle_jax.train.task import make_optimizer
 
 
 class Trained(NamedTuple):
@@ -60,7 +60,13 @@ def load(run_dir: str | Path) -> Trained:
     class_names = tuple(described["class_names"])
     height, width, channels = described["image_shape"]
     image_shape = (height, width, channels)
-    model = make_model(config.model, len(class_names), image_shape, config.dropout, config.width)
+    model = make_model(
+        config.model.name,
+        len(class_names),
+        image_shape,
+        config.model.dropout,
+        config.model.width,
+    )
     variables = _variables(run_dir, config, model, image_shape)
 
     @jax.jit
@@ -93,7 +99,7 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
         )
     config = run_dirs.read_config(run_dir, experiment)
     # What a run of an earlier version did not know is its recipe's.
-    config = resolve(config, config.data)
+    config = resolve(config, config.data.variant)
     result = run_dirs.finished_result(run_dir)
     if result is None:
         raise InputError(
@@ -107,7 +113,9 @@ def _variables(run_dir: Path, config: ResolvedConfig, model: nn.Module, image_sh
     # Only what it is made of counts here: which schedule it was does not.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     state = jax.eval_shape(
-        lambda: init_state(model, image_shape, optimizer, 0, average=config.ema_decay > 0)
+        lambda: init_state(
+            model, image_shape, optimizer, 0, average=config.optimisation.ema_decay > 0
+        )
     )
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     try:

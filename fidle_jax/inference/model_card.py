@@ -15,7 +15,7 @@ from fidle_jax.data.signs import parse_name
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained
 from fidle_jax.nn import format_table, layer_table
-from fidle_jax.train.config import Config, options
+from fidle_jax.train.config import Config, hyperparameters
 from fidle_jax.train.recipes import NEUTRAL
 
 # What `fidle_jax.data.signs` does to a photograph, in words.
@@ -50,7 +50,7 @@ def model_card(
     try:
         accuracy, examples = result["test_accuracy"], result["test_examples"]
         return template("model_card.md.j2").render(
-            **_inputs(trained.config.dataset, trained.config.crop),
+            **_inputs(trained.config.data.dataset, trained.config.data.crop),
             config=trained.config,
             result=result,
             classes=trained.class_names,
@@ -103,10 +103,10 @@ def _inputs(dataset: str, crop: str | None) -> dict[str, str]:
 
 def _settings(config: Config) -> dict[str, str]:
     """What was set, but for what is switched off or as it always is."""
-    usual = options(Config()) | NEUTRAL
+    usual = hyperparameters(Config()) | NEUTRAL
     return {
         name: _in_words(value)
-        for name, value in options(config).items()
+        for name, value in hyperparameters(config).items()
         if name not in _NO_SETTINGS and value is not None and value != usual[name]
     }
 

@@ -163,7 +163,7 @@ def _model(graph: Graph, trained: Trained) -> onnx.ModelProto:
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
-            trained.config.model,
+            trained.config.model.name,
             [helper.make_tensor_value_info(*images)],
             [helper.make_tensor_value_info(*outputs)],
             graph.weights,

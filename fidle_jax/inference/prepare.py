@@ -20,7 +20,7 @@ def prepare(image: Image.Image, trained: Trained) -> UInt8[np.ndarray, "height w
     Raises:
         InputError: a digit is expected, and there is nothing on the paper.
     """
-    dataset = trained.config.dataset
+    dataset = trained.config.data.dataset
     image = image.convert("RGB")
     if dataset in SIGN_SETS:
         size, treatment = parse_name(dataset)

@@ -89,28 +89,30 @@ def estimate(
 
 def work_of(config: Config) -> Work | None:
     """Return the work of a run, or None for a data set of unknown size."""
-    if config.dataset == "mnist":
-        variant = _mnist_variant(config.data, config.archives, config.data_dir)
+    if config.data.dataset == "mnist":
+        variant = _mnist_variant(config.data.variant, config.data.archives, config.data.data_dir)
         classes, shape = 10, (28, 28, 1)
         examples = DIGITS["train"] if variant == "full" else SAMPLE_EXAMPLES
         tests = DIGITS["test"]
-    elif config.dataset in SIGN_SETS:
-        size, treatment = parse_name(config.dataset)
+    elif config.data.dataset in SIGN_SETS:
+        size, treatment = parse_name(config.data.dataset)
         variant, classes = "full", len(NAMES)
         shape = (size, size, 3 if treatment.startswith("RGB") else 1)
         examples, tests = SIGNS["train"], SIGNS["test"]
     else:
         return None
     config = resolve(config, variant)
-    model = make_model(config.model, classes, shape, config.dropout, config.width)
+    model = make_model(config.model.name, classes, shape, config.model.dropout, config.model.width)
     rows = layer_table(model, shape)
-    held_out = config.validation_fraction
-    train = examples * config.scale * (1 - held_out)
-    validation = tests if config.hold_out == "test" else examples * config.scale * held_out
+    held_out = config.data.validation_fraction
+    train = examples * config.data.scale * (1 - held_out)
+    validation = (
+        tests if config.data.hold_out == "test" else examples * config.data.scale * held_out
+    )
     # Each parameter is used once at each position of its layer's output.
     products = sum(row.parameters * math.prod(row.output_shape[1:][:-1]) for row in rows)
     return Work(
-        examples=config.epochs * (train + validation / PASSES),
+        examples=config.optimisation.epochs * (train + validation / PASSES),
         operations=PASSES * 2 * products,
         outputs=sum(math.prod(row.output_shape[1:]) for row in rows),
     )

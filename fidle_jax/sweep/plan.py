@@ -7,8 +7,6 @@ import itertools
 import json
 import re
 import sys
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fidle_jax.errors import InputError, check_name
-from fidle_jax.train.config import Config, check, options
-from fidle_jax.train.words import as_words
+from fidle_jax.train.config import (
+    SETTINGS,
+    Config,
+    changed_settings,
+    check,
+    command_line,
+    convert,
+    hyperparameters,
+)
 
 SEARCHES = ("grid", "random")
-FLAGS = [field.name for field in dataclasses.fields(Config)]
 SET_BY_SWEEP = ("run_dir", "resume", "seed")
 # Flags that say where data is and how a run is displayed are no axes either.
 _NO_AXES = (*SET_BY_SWEEP, "archives", "data_dir", "profile", "progress", "debug")
-_HINTS = typing.get_type_hints(Config)
-_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 class Range(NamedTuple):
@@ -51,7 +53,8 @@ class Experiment(NamedTuple):
     def command(self, config: Config, run_dir: Path) -> list[str]:
         """Return the command that runs ``config`` in ``run_dir``, or resumes the run there."""
         resume = (run_dir / "config.json").exists()
-        words = ["--resume"] if resume else as_words(config, self.defaults)
+        words = command_line(changed_settings(config, self.defaults))
+        words = ["--resume"] if resume else words
         return [sys.executable, str(self.file), *words, "--run-dir", str(run_dir)]
 
 
@@ -106,7 +109,9 @@ class Plan:
             name: values._asdict() if isinstance(values, Range) else list(values)
             for name, values in self.axes.items()
         }
-        fixed = {n: value for n, value in options(self.defaults).items() if n not in _NO_AXES}
+        fixed = {
+            n: value for n, value in hyperparameters(self.defaults).items() if n not in _NO_AXES
+        }
         trials = self.trials()
         variants = {trial.setting: trial.variant for trial in trials if trial.variant}
         return vars(self) | {
@@ -165,59 +170,24 @@ def make_plan(
     found = load_experiment(Path(experiment))
     typed_axes = {name: _typed_axis(name, values) for name, values in axes.items()}
     for name in fixed:
-        check_name("flag", name, FLAGS)
+        check_name("flag", name, SETTINGS)
         if name in SET_BY_SWEEP or name in axes:
             reason = "it is an axis" if name in axes else "the sweep sets it"
             raise InputError(f"--{_dashed(name)} cannot be given to every run: {reason}; remove it")
-    every = {name: typed(name, value) for name, value in fixed.items()}
+    every = {name: convert(name, value) for name, value in fixed.items()}
     changes = {
-        variant: {name: typed(name, value) for name, value in flags.items()}
+        variant: {name: convert(name, value) for name, value in flags.items()}
         for variant, flags in (variants or {}).items()
     }
-    plan = Plan(dataclasses.replace(found.defaults, **every), typed_axes, changes, **settings)
+    plan = Plan(found.defaults.replace(**every), typed_axes, changes, **settings)
     _check_plan(plan)
     return found, plan
 
 
-def kind_of(name: str) -> Any:
-    """Return the type of a config field, without None."""
-    hint = _HINTS[name]
-    if isinstance(hint, types.UnionType):
-        hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
-    return hint
-
-
-def typed(name: str, value: Any) -> Any:
-    """Convert a value to the type of the flag ``name``: integers to floats, lists to tuples.
-
-    Raises:
-        InputError: The flag is unknown, or the value has another type.
-    """
-    check_name("flag", name, FLAGS)
-    kind = kind_of(name)
-    if value is None:
-        return None
-    if typing.get_origin(kind) is tuple:
-        values = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(name, float, each) for each in values)
-    return _convert(name, kind, value)
-
-
-def _convert(name: str, kind: type, value: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        expected = _EXPECTED.get(kind, "a path")
-        raise InputError(f"{_dashed(name)}={value}: expected {expected}")
-    return value
-
-
 def _typed_axis(name: str, values: Any) -> Axis:
     if isinstance(values, Range):
-        return values._replace(low=typed(name, values.low), high=typed(name, values.high))
-    return tuple(typed(name, value) for value in values)
+        return values._replace(low=convert(name, values.low), high=convert(name, values.high))
+    return tuple(convert(name, value) for value in values)
 
 
 def _dashed(name: str) -> str:
@@ -232,7 +202,7 @@ def _check_plan(plan: Plan) -> None:
         raise InputError("--search random needs --samples, the number of settings to try")
     if not plan.axes and not plan.variants:
         raise InputError("the sweep has no axes; give flags and values, as --grid model=v1,v2")
-    known = [name for name in FLAGS if name not in _NO_AXES]
+    known = [name for name in SETTINGS if name not in _NO_AXES]
     for name, values in plan.axes.items():
         check_name("axis of a sweep", name, known)
         if isinstance(values, Range):
@@ -289,12 +259,12 @@ def _draw(values: Axis, uniform: float) -> Any:
 
 
 def _trial(plan: Plan, variant: str, settings: dict[str, Any], seed: int) -> Trial:
-    config = dataclasses.replace(plan.defaults, **plan.variants.get(variant, {}), **settings)
-    computes = options(dataclasses.replace(config, seed=0)) | settings
+    config = plan.defaults.replace(**plan.variants.get(variant, {}), **settings)
+    computes = hyperparameters(config.replace(seed=0)) | settings
     digest = hashlib.sha256(json.dumps(computes, sort_keys=True, default=str).encode()).hexdigest()
     words = [variant] if variant else []
     words += ["_".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in settings.values()]
     values = "-".join(re.sub(r"[^\w.]+", "_", word) for word in words)[:80]
     setting = f"{values}-{digest[:8]}".lstrip("-")
-    config = dataclasses.replace(config, seed=seed)
+    config = config.replace(seed=seed)
     return Trial(f"{setting}-seed{seed}", config, setting, variant)

@@ -114,7 +114,9 @@ def compile_steps(
         config: The configuration.
     """
     shuffle = jax.jit(
-        lambda epoch: epoch_order(config.seed, epoch, len(train.labels), config.batch_size)
+        lambda epoch: epoch_order(
+            config.optimisation.seed, epoch, len(train.labels), config.optimisation.batch_size
+        )
     )
     started = time.perf_counter()
     data, compile_ = (train, validation), _compile_streamed
@@ -141,7 +143,9 @@ def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, An
         return parallel.replicate(mesh, shuffle(epoch))
 
     arguments = state, *train, order(0), 0, 1
-    chunk = parallel.compile_train_chunk(config.parallel, mesh, task, arguments, config.accumulate)
+    chunk = parallel.compile_train_chunk(
+        config.devices.parallel, mesh, task, arguments, config.optimisation.accumulate
+    )
     validate: Callable[[PyTree], tuple[float, float]] | None = None
     if examples := len(validation[1]):
         evaluate = parallel.compile_evaluation(task.model, mesh, (state.variables(), *validation))
@@ -161,10 +165,14 @@ def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, An
 
 def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
     train, validation = data
-    positions = parallel.batch_positions(config.batch_size, config.accumulate, mesh.size)
+    positions = parallel.batch_positions(
+        config.optimisation.batch_size, config.optimisation.accumulate, mesh.size
+    )
     positions = parallel.local_positions(positions, mesh)
     batch = _example_batch(train, positions)
-    step, put = parallel.compile_train_batch(config.parallel, mesh, task, state, batch, positions)
+    step, put = parallel.compile_train_batch(
+        config.devices.parallel, mesh, task, state, batch, positions
+    )
     reader = _BatchReader(lambda order, start: stream(Batches(train, order, positions), put, start))
 
     def train_steps(state: TrainState, order: np.ndarray, start: int, stop: int) -> TrainState:

@@ -1,294 +1,428 @@
-"""What a run is asked to do. Light to import: the command line reads it before JAX is there."""
+"""The config of a training run. Each flag has its type, range, default and help text here only.
+
+A config is nested in code and flat everywhere else: the flag ``--batch-size``, the setting
+"batch_size" of recipes, sweeps and config.json, and ``config.optimisation.batch_size`` are the same.
+
+This module must import fast, because the command line parses flags before it imports JAX.
+"""
 
 import dataclasses
+import json
 import sys
+import types
+import typing
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
-from fidle_jax.data import CROPS, DATA_CHOICES, SIGN_SETS, TFDS_PREFIX
-from fidle_jax.errors import InputError, check_name
+from tyro.conf import arg
+
+from fidle_jax.data import SIGN_SETS, TFDS_PREFIX, Crop, Variant
+from fidle_jax.errors import MANY, InputError, check_name, check_range
 from fidle_jax.nn import ModelName
 from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
 
-MODELS = get_args(ModelName)
-OPTIMIZERS = ("adam", "adamw", "lion", "momentum", "nadamw", "rmsprop", "sgd")
-HOLD_OUT = ("groups", "examples", "test")
-LOADERS = ("auto", "memory", "stream")
-PARALLEL = ("jit", "pmap")
-COMPUTE_DTYPES = ("float32", "bfloat16")
-CLASS_WEIGHTS = ("none", "inverse", "effective")
-SCHEDULES = ("constant", "cosine", "exponential", "linear")
-
-MANY = 10**9
 VALIDATION_FRACTION = 0.1
+_LARGEST = sys.float_info.max
 
-# What numbers are taken, both ends included. No comparison holds for one that is not a number.
-RANGES = {
-    "epochs": (0, MANY),
-    "batch_size": (1, MANY),
-    "width": (0.05, 100),
-    "learning_rate": (0, sys.float_info.max),
-    "seed": (0, 2**32 - 1),
-    "devices": (1, MANY),
-    "accumulate": (1, MANY),
-    "scale": (1e-6, 1),
-    "validation_fraction": (0, 0.9),
-    "warmup_epochs": (0, sys.float_info.max),
-    "weight_decay": (0, sys.float_info.max),
-    "clip_norm": (0, sys.float_info.max),
-    "checkpoint_seconds": (0, sys.float_info.max),
-    "label_smoothing": (0, 0.99999),
-    "ema_decay": (0, 0.99999),
-    "shift": (0, 1),
-    "elastic": (0, 1),
-    "brightness": (0, 1),
-    "contrast": (0, 10),
-    "colour": (0, 10),
-    "shadow": (0, 1),
-    "cutout": (0, 1),
-    "flips": (0, 1),
-    "rotation": (0, 180),
-    "scaling": (0, 1),
-    "shear": (0, 1),
-}
 
-# Fields that say where and how a run is watched, not what it computes.
-_CIRCUMSTANCES = (
-    "archives",
-    "data_dir",
-    "run_dir",
-    "loader",
-    "parallel",
-    "devices",
-    "resume",
-    "profile",
-    "progress",
-    "debug",
-    "checkpoint_seconds",
-)
+def described(text: str) -> object:
+    """Annotate a flag with the text that the help shows as its default."""
+    return arg(help_behavior_hint=f"(default: {text})")
+
+
+T = TypeVar("T")
+AnyConfig = TypeVar("AnyConfig", bound="Config")
+if TYPE_CHECKING:
+    ByRecipe = Annotated[T, "set by the recipe"]
+    UNSET: Any = None
+else:
+    # A value that is None until `resolve` sets it. Type checkers see the type that it then has.
+    ByRecipe = Annotated[T | None, described("set by the recipe")]
+    UNSET = None
+
+
+class Range(NamedTuple):
+    """Smallest and largest value of a flag, both allowed."""
+
+    low: float
+    high: float = MANY
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """One training run. Fields that are None take the recipe's value."""
+class Data:
+    """The data set and its splits."""
 
     dataset: str = "mnist"
-    """Data set: mnist; traffic signs as 24x24-L, 48x48-RGB-HE, ...; or tfds:NAME for any that TFDS knows."""
-    crop: str | None = None
-    """Of traffic signs: full photographs, or roi for the sign alone, as annotated. [recipe]"""
-    data: str = "auto"
-    """auto: the full set if it is prepared or can be had, else the embedded sample; full; sample."""
-    archives: Path | None = None
-    """Folder of the official archive files, for machines without network (or FIDLE_JAX_ARCHIVES)."""
-    data_dir: Path | None = None
-    """Where prepared data lives (default: that of TFDS, ~/tensorflow_datasets)."""
-    scale: float = 1.0
-    """Share of the training data to use, by whole tracks where a set has such; less is for a first look."""
-    validation_fraction: float | None = None
-    """Share of the training data held out to pick the best checkpoint (default: 0.1); 0: train on all, keep
-    the last."""
-    hold_out: str = "groups"
-    """groups: hold out whole tracks of frames, where a set has such; examples: random ones; test: none, and
-    choose the epoch on the test set, as the course does, to compare with its figures."""
-    model: str = "cnn"
-    """Network: cnn and dnn for digits, v1, v2, v3 (the course's) and compact for traffic signs."""
-    dropout: tuple[float, ...] | None = None
-    """Dropout rates, one for each of the network's dropout layers (default: the network's own)."""
-    width: float | None = None
-    """Kernels and neurons of compact, as a multiple of its own numbers. [recipe]"""
+    """mnist; traffic signs as 24x24-L, 48x48-RGB-HE, ...; or tfds:NAME for a set of TFDS."""
+    variant: Annotated[Variant, arg(name="data")] = "auto"
+    """auto: the full set if it is prepared or can be downloaded, otherwise the embedded sample."""
+    crop: ByRecipe[Crop] = UNSET
+    """Traffic signs: full photographs, or the annotated region of interest (roi)."""
+    archives: Annotated[Path | None, described("$FIDLE_JAX_ARCHIVES")] = None
+    """Folder with the official archive files, for machines without a network."""
+    data_dir: Annotated[Path | None, described("~/tensorflow_datasets")] = None
+    """Folder of the prepared data."""
+    scale: Annotated[float, Range(1e-6, 1)] = 1.0
+    """Fraction of the training data to use. Tracks of frames stay whole."""
+    validation_fraction: Annotated[ByRecipe[float], Range(0, 0.9), described("0.1")] = UNSET
+    """Fraction of the training data held out to select the best checkpoint; 0: use the last one."""
+    hold_out: Literal["groups", "examples", "test"] = "groups"
+    """groups: hold out whole tracks of frames if the data set has them; examples: random examples;
+    test: select the checkpoint on the test set, as the course does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    name: Annotated[ModelName, arg(name="model")] = "cnn"
+    """cnn and dnn are for digits; v1, v2, v3 (from the course) and compact are for traffic signs."""
+    dropout: Annotated[
+        tuple[float, ...] | None, described("set by the recipe, otherwise the network's own rates")
+    ] = None
+    """One rate for each dropout layer."""
+    width: Annotated[ByRecipe[float], Range(0.05, 100)] = UNSET
+    """Multiplier for the numbers of kernels and neurons of compact."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the network's arithmetic. Weights and sums stay float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimisation:
+    """How the network is trained."""
+
     recipe: str = "auto"
-    """Settings that go together, listed above; auto: those for the data and the network."""
-    epochs: int | None = None
-    """Times that each training example is seen. [recipe]"""
-    batch_size: int | None = None
-    """Examples a step. [recipe]"""
-    learning_rate: float | None = None
-    """Peak learning rate. [recipe]"""
-    optimizer: str | None = None
-    """adam, adamw, lion, momentum (Nesterov), nadamw, rmsprop or sgd. [recipe]"""
-    schedule: str | None = None
-    """Learning rate over the run: constant; or cosine, exponential, linear down to 1 %. [recipe]"""
-    warmup_epochs: float | None = None
-    """Epochs in which the learning rate rises from 0 to its peak. [recipe]"""
-    weight_decay: float | None = None
-    """Weight decay of the kernels: decoupled in adamw, nadamw and lion, else in the gradient. [recipe]"""
-    label_smoothing: float | None = None
-    """Share of each target that is spread over all classes. [recipe]"""
-    class_weights: str = "none"
-    """Rare classes count more in training: inverse (frequency), effective (number, beta 0.999); or none."""
-    clip_norm: float | None = None
-    """Largest norm of the gradient; longer ones are scaled down; 0: no limit. [recipe]"""
-    ema_decay: float | None = None
-    """Evaluate a moving average of the weights with this decay a step; 0: the weights themselves. [recipe]"""
-    augmentation: str | None = None
-    """none, or course (its notebook GTSRB4's); a flag below stands in for its value. [recipe]"""
-    shift: float | None = None
-    """Augmentation: largest shift, as a share of the image's side. [recipe]"""
-    rotation: float | None = None
-    """Augmentation: largest rotation, in degrees. [recipe]"""
-    scaling: float | None = None
-    """Augmentation: largest scaling, as a share (0.1: by 1 / 1.1 to 1.1). [recipe]"""
-    shear: float | None = None
-    """Augmentation: largest change of the sides' ratio, as a share. [recipe]"""
-    elastic: float | None = None
-    """Augmentation: how far, as a share of the side, a smooth random field may move a point. [recipe]"""
-    brightness: float | None = None
-    """Augmentation: largest change of brightness, as a share of white. [recipe]"""
-    contrast: float | None = None
-    """Augmentation: largest change of contrast, as a share (0.5: by 1 / 1.5 to 1.5). [recipe]"""
-    colour: float | None = None
-    """Augmentation: largest change of each colour channel, as a share (0.2: by 1 / 1.2 to 1.2). [recipe]"""
-    shadow: float | None = None
-    """Augmentation: largest share of the light that a shadow's edge takes from one side. [recipe]"""
-    cutout: float | None = None
-    """Augmentation: side of a grey square laid over the image, as a share of the image's. [recipe]"""
-    flips: float | None = None
-    """Augmentation: share of images that are mirrored, where the mirror image's class is known. [recipe]"""
-    seed: int = 0
-    """All that is random in the run comes from this number."""
-    loader: str = "auto"
-    """Images in memory, or read from disk ahead of each step (stream); auto: memory if half of it will do."""
-    parallel: str = "jit"
-    """How steps run on several devices: jit (XLA spreads arrays) or pmap; the result is the same."""
-    devices: int | None = None
-    """Use the first so many devices that JAX finds here (default: all of them)."""
-    accumulate: int = 1
-    """Compute each batch in so many parts, for batches that do not fit; the same but for batch norms."""
-    compute_dtype: str = "float32"
-    """Type of the network's arithmetic: float32 or bfloat16; weights and sums stay float32."""
-    run_dir: Path | None = None
-    """Where the run is written (default: runs/EXPERIMENT/UTC time)."""
+    """A set of defaults, listed above. auto: the usual one for the data and the network."""
+    epochs: Annotated[ByRecipe[int], Range(0)] = UNSET
+    """Number of passes over the training data."""
+    batch_size: Annotated[ByRecipe[int], Range(1)] = UNSET
+    """Examples per step."""
+    accumulate: Annotated[int, Range(1)] = 1
+    """Number of micro-batches per step, for batches that need too much memory."""
+    learning_rate: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
+    """Peak learning rate."""
+    optimizer: ByRecipe[Literal["adam", "adamw", "momentum", "sgd"]] = UNSET
+    """Optimizer. momentum is SGD with Nesterov momentum 0.9."""
+    schedule: ByRecipe[Literal["constant", "cosine"]] = UNSET
+    """Learning rate schedule; cosine ends at 1 % of the peak."""
+    warmup_epochs: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
+    """Epochs of linear warm-up from 0 to the peak."""
+    weight_decay: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
+    """Weight decay of the kernels; decoupled in adamw, an L2 term of the gradient otherwise."""
+    label_smoothing: Annotated[ByRecipe[float], Range(0, 0.99999)] = UNSET
+    """Fraction of each target that is spread over all classes."""
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    """Weights of the classes in the loss: by inverse frequency, or by effective number (beta 0.999)."""
+    clip_norm: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
+    """Largest norm of the gradient; 0: no clipping."""
+    ema_decay: Annotated[ByRecipe[float], Range(0, 0.99999)] = UNSET
+    """Decay per step of the moving average of the weights that is evaluated; 0: no averaging."""
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    """Seed for the split, the initial weights, the shuffling, the augmentation and dropout."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes of the training images. Lengths are fractions of the image's side."""
+
+    preset: Annotated[ByRecipe[Literal["none", "course"]], arg(name="augmentation")] = UNSET
+    """Set all values below: none: to 0; course: to those of the course's notebook GTSRB4."""
+    shift: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
+    """Largest shift."""
+    rotation: Annotated[ByRecipe[float], Range(0, 180)] = UNSET
+    """Largest rotation, in degrees."""
+    scaling: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
+    """Largest scaling: 0.1 scales by 1 / 1.1 to 1.1."""
+    shear: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
+    """Largest change of the aspect ratio: 0.1 changes it by 1 / 1.1 to 1.1."""
+    elastic: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
+    """Largest displacement by a smooth random field."""
+    brightness: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
+    """Largest change of brightness, as a fraction of white."""
+    contrast: Annotated[ByRecipe[float], Range(0, 10)] = UNSET
+    """Largest change of contrast: 0.5 multiplies it by 1 / 1.5 to 1.5."""
+    colour: Annotated[ByRecipe[float], Range(0, 10)] = UNSET
+    """Largest change of each colour channel: 0.2 multiplies it by 1 / 1.2 to 1.2."""
+    shadow: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
+    """Largest fraction of the light that a shadow removes on one side of an edge."""
+    cutout: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
+    """Side of a grey square that covers a part of the image."""
+    flips: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
+    """Fraction of images that are mirrored, for classes with a known mirror image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The run directory and what is shown. These flags don't change the result."""
+
+    run_dir: Annotated[Path | None, described("runs/EXPERIMENT/UTC time")] = None
+    """Output directory."""
     resume: bool = False
-    """Go on with the run in --run-dir; flags that are not given are that run's."""
-    checkpoint_seconds: float = 5.0
-    """Least time between two checkpoints, and ten times what one takes to write; 0: one after each chunk of
-    steps. The last state is always saved."""
+    """Continue the run in --run-dir. Flags that are not given keep the run's values."""
+    checkpoint_seconds: Annotated[float, Range(0, _LARGEST)] = 5.0
+    """Shortest time between two checkpoints. It is at least ten times the time to write one.
+    0: one after each chunk of steps. The last state is always saved."""
     profile: bool = False
-    """Write a profiler trace of a few steps into the run directory, for TensorBoard and Perfetto."""
+    """Write a profiler trace of a few steps, for TensorBoard and Perfetto."""
     progress: bool = True
-    """Show a progress bar; only ever where stderr is a terminal."""
+    """Show a progress bar if stderr is a terminal."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
-class ResolvedConfig(Config):
-    """A config without None in the fields that the recipe sets, as returned by `resolve`."""
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """Where images and steps are placed. These flags don't change the result."""
 
-    crop: str
-    validation_fraction: float
-    width: float
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    optimizer: str
-    schedule: str
-    warmup_epochs: float
-    weight_decay: float
-    label_smoothing: float
-    clip_norm: float
-    ema_decay: float
-    shift: float
-    rotation: float
-    scaling: float
-    shear: float
-    elastic: float
-    brightness: float
-    contrast: float
-    colour: float
-    shadow: float
-    cutout: float
-    flips: float
+    count: Annotated[int | None, arg(name="devices"), described("all"), Range(1)] = None
+    """Number of devices to use in this process."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """How a step is compiled for several devices."""
+    loader: Literal["auto", "memory", "stream"] = "auto"
+    """memory: all images on the devices; stream: read from disk ahead of each step; auto: memory if
+    the images need at most half of the free memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The config of one training run."""
+
+    data: Data = Data()
+    model: Model = Model()
+    optimisation: Optimisation = Optimisation()
+    augmentation: Augmentation = Augmentation()
+    run: Run = Run()
+    devices: Devices = Devices()
+
+    def settings(self) -> dict[str, Any]:
+        """Map the name of each setting to its value."""
+        return {
+            name: getattr(getattr(self, setting.group), setting.field)
+            for name, setting in SETTINGS.items()
+        }
+
+    def replace(self: AnyConfig, **settings: Any) -> AnyConfig:
+        """Return a copy in which these settings are changed.
+
+        Raises:
+            InputError: A name is unknown, or a value is wrong.
+        """
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            check_name("flag", name, SETTINGS)
+            SETTINGS[name].check(name, value)
+            groups.setdefault(SETTINGS[name].group, {})[SETTINGS[name].field] = value
+        changed = {
+            group: dataclasses.replace(getattr(self, group), **values)
+            for group, values in groups.items()
+        }
+        return dataclasses.replace(self, **changed)
+
+
+class ResolvedConfig(Config):
+    """A config with the recipe's values, as returned by `resolve`."""
+
+
+class Setting(NamedTuple):
+    """One setting of a config.
+
+    Attributes:
+        group: Name of the group that contains it.
+        field: Its name in the group.
+        kind: Type of its value, or of each value if ``several``.
+        several: The value is a tuple.
+        choices: Its possible values, if only these are allowed.
+        limits: Its smallest and largest value.
+    """
+
+    group: str
+    field: str
+    kind: type
+    several: bool
+    choices: tuple[str, ...]
+    limits: Range | None
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise InputError if the value is not one of the choices, or out of range."""
+        if self.choices and value is not None:
+            check_name(name.replace("_", " "), value, self.choices)
+        elif self.limits and value is not None:
+            check_range(name, value, *self.limits)
+
+
+def list_settings(group: str, kind: type) -> dict[str, Setting]:
+    """Return the settings of a group, a dataclass, by name."""
+    found = {}
+    for field, hint in typing.get_type_hints(kind, include_extras=True).items():
+        hint, *notes = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+        if types.NoneType in typing.get_args(hint):
+            (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+        several = typing.get_origin(hint) is tuple
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+        name = next((note.name for note in notes if getattr(note, "name", None)), field)
+        limits = next((note for note in notes if isinstance(note, Range)), None)
+        value = typing.get_args(hint)[0] if several else str if choices else hint
+        found[name] = Setting(group, field, value, several, choices, limits)
+    return found
+
+
+SETTINGS = {
+    name: setting
+    for group in dataclasses.fields(Config)
+    for name, setting in list_settings(group.name, type(group.default)).items()
+}
 
 
 def check(config: Config) -> None:
-    """Raises InputError where a value alone is wrong, whatever the data."""
-    if not config.dataset.startswith(TFDS_PREFIX):
-        check_name("dataset", config.dataset, ("mnist", *SIGN_SETS, f"{TFDS_PREFIX}NAME"))
-    check_name("value of --data", config.data, DATA_CHOICES)
-    if config.crop is not None:
-        check_name("value of --crop", config.crop, CROPS)
-        if config.crop == "roi" and config.dataset not in SIGN_SETS:
-            raise InputError(
-                f"--crop is roi, which {config.dataset} has not annotated; expected full, or a set of "
-                f"traffic signs as --dataset {SIGN_SETS[0]}"
-            )
-    check_name("value of --hold-out", config.hold_out, HOLD_OUT)
-    if config.hold_out == "test" and config.validation_fraction:
+    """Raise InputError if a value is wrong for every data set, or two values exclude each other."""
+    data = config.data
+    if not data.dataset.startswith(TFDS_PREFIX):
+        check_name("dataset", data.dataset, ("mnist", *SIGN_SETS, f"{TFDS_PREFIX}NAME"))
+    for name, value in config.settings().items():
+        SETTINGS[name].check(name, value)
+    check_name("recipe", config.optimisation.recipe, ("auto", *recipes_for(data.dataset)))
+    if data.crop == "roi" and data.dataset not in SIGN_SETS:
         raise InputError(
-            f"--validation-fraction is {config.validation_fraction}; expected 0, or no such flag, as "
-            "--hold-out test holds out nothing"
+            f"--crop is roi, but {data.dataset} has no annotated regions; give --crop full, or "
+            f"traffic signs as --dataset {SIGN_SETS[0]}"
         )
-    check_name("model", config.model, MODELS)
-    check_name("recipe", config.recipe, ("auto", *recipes_for(config.dataset)))
-    if config.augmentation is not None:
-        check_name("augmentation", config.augmentation, AUGMENTATIONS)
-    if config.optimizer is not None:
-        check_name("optimizer", config.optimizer, OPTIMIZERS)
-    if config.schedule is not None:
-        check_name("schedule", config.schedule, SCHEDULES)
-    check_name("value of --class-weights", config.class_weights, CLASS_WEIGHTS)
-    check_name("value of --loader", config.loader, LOADERS)
-    check_name("value of --parallel", config.parallel, PARALLEL)
-    check_name("value of --compute-dtype", config.compute_dtype, COMPUTE_DTYPES)
-    for name, (low, high) in RANGES.items():
-        value = getattr(config, name)
-        if value is not None and not low <= value <= high:
-            expected = f"a number from {low} to {high}"
-            if high >= MANY:
-                expected = f"at most {high:g}" if value > high else f"{low} or more"
-            raise InputError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
-    if config.resume and config.run_dir is None:
-        raise InputError("--resume needs --run-dir, the directory of the run to go on with")
+    if data.hold_out == "test" and data.validation_fraction:
+        raise InputError(
+            f"--validation-fraction is {data.validation_fraction}; it must be 0 or left out, because "
+            "--hold-out test holds out no training data"
+        )
+    if config.run.resume and config.run.run_dir is None:
+        raise InputError("--resume needs --run-dir, the directory of the run to continue")
 
 
 def resolve(config: Config, variant: str) -> ResolvedConfig:
-    """The same run with nothing left open, on the full data set or the sample ("variant")."""
-    recipe = config.recipe
+    """Fill in the recipe's values.
+
+    Args:
+        config: A checked config.
+        variant: The data that is there, "full" or "sample".
+    """
+    dataset, model = config.data.dataset, config.model.name
+    recipe = config.optimisation.recipe
     if recipe == "auto":
-        recipe = usual_recipe(config.dataset, config.model, variant)
-    settings = NEUTRAL | recipes_for(config.dataset)[recipe]
-    settings["validation_fraction"] = 0.0 if config.hold_out == "test" else VALIDATION_FRACTION
-    if config.augmentation is not None:
-        settings |= AUGMENTATIONS[config.augmentation]
-    if config.model != "cnn":
-        settings.pop("dropout", None)  # the recipes' rates are for the CNN's three layers
-    if config.model != "compact":
-        settings["width"] = 1.0
-    chosen = {name: value for name, value in settings.items() if getattr(config, name) is None}
-    fields: dict[str, Any] = vars(config) | {"data": variant, "recipe": recipe} | chosen
-    return ResolvedConfig(**fields)
+        recipe = usual_recipe(dataset, model, variant)
+    values = NEUTRAL | recipes_for(dataset)[recipe]
+    values["validation_fraction"] = 0.0 if config.data.hold_out == "test" else VALIDATION_FRACTION
+    if config.augmentation.preset is not None:
+        values |= AUGMENTATIONS[config.augmentation.preset]
+    if model != "cnn":
+        values.pop("dropout", None)  # the recipes' rates are for the three layers of cnn
+    if model != "compact":
+        values["width"] = 1.0
+    given = {name: value for name, value in config.settings().items() if value is not None}
+    return ResolvedConfig().replace(**values | given | {"data": variant, "recipe": recipe})
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """The fields as JSON has them: paths as strings, tuples as lists."""
-    fields = dataclasses.asdict(config)
-    fields = {
-        k: str(v.expanduser().absolute()) if isinstance(v, Path) else v for k, v in fields.items()
+    """Return the settings as they are written to config.json: paths as strings, tuples as lists."""
+    return {
+        name: str(value.expanduser().absolute())
+        if isinstance(value, Path)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in config.settings().items()
     }
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
-def from_json(fields: dict[str, Any]) -> Config:
-    """The config that `to_json` wrote; what it does not know is passed over."""
-    known = {field.name for field in dataclasses.fields(Config)}
-    values = {k: v for k, v in fields.items() if k in known}
-    for name in ("archives", "data_dir", "run_dir"):
-        values[name] = Path(values[name]) if values.get(name) else None
-    values["dropout"] = tuple(values["dropout"]) if values.get("dropout") else None
-    return Config(**values)
+def from_json(values: dict[str, Any]) -> Config:
+    """Return the config that `to_json` wrote. Ignore other entries.
+
+    Raises:
+        InputError: A setting is missing or has a value of another type.
+    """
+    if missing := [name for name in SETTINGS if name not in values]:
+        raise InputError(
+            f"it has no {missing[0]}, so another program or version wrote it; run the experiment again"
+        )
+    return Config().replace(**{name: convert(name, values[name]) for name in SETTINGS})
 
 
-def options(config: Config) -> dict[str, Any]:
-    """The fields that say what the run computes."""
-    fields = dataclasses.fields(Config)
-    return {f.name: getattr(config, f.name) for f in fields if f.name not in _CIRCUMSTANCES}
+def convert(name: str, value: Any) -> Any:
+    """Return ``value`` with the type of the setting ``name``: from int to float, list to tuple.
+
+    Raises:
+        InputError: There is no such setting, or it has another type.
+    """
+    check_name("flag", name, SETTINGS)
+    setting = SETTINGS[name]
+    if value is None:
+        return None
+    if setting.several:
+        values = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(name, setting.kind, each) for each in values)
+    return _convert(name, setting.kind, value)
+
+
+def _convert(name: str, kind: type, value: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        raise InputError(
+            f"{name.replace('_', '-')} is {value!r}; it must be {expected.get(kind, 'a path')}"
+        )
+    return value
+
+
+def hyperparameters(config: Config) -> dict[str, Any]:
+    """Return the settings that determine the result of a run."""
+    return {
+        name: value
+        for name, value in config.settings().items()
+        if SETTINGS[name].group not in ("run", "devices") and name not in ("archives", "data_dir")
+    }
+
+
+def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
+    """Return the `hyperparameters` of the run in ``run_dir``, without the seed.
+
+    Raises:
+        OSError, ValueError: There is no config.json, or it is damaged.
+    """
+    values = hyperparameters(from_json(json.loads((run_dir / "config.json").read_text())))
+    del values["seed"]
+    return values
 
 
 def differences(asked: Config, saved: Config) -> list[str]:
-    """What ``asked`` would compute differently from ``saved``, both resolved, as "flag: a, not b"."""
-    have = options(saved)
+    """Describe each hyperparameter in which two resolved configs differ."""
+    old = hyperparameters(saved)
     return [
-        f"--{name.replace('_', '-')} {new} (the run has {have[name]})"
-        for name, new in options(asked).items()
-        if new != have[name]
+        f"--{name.replace('_', '-')} {new} (the run has {old[name]})"
+        for name, new in hyperparameters(asked).items()
+        if new != old[name]
     ]
+
+
+def command_line(settings: dict[str, Any]) -> list[str]:
+    """Return the words that set these flags on the command line. Skip values that are None."""
+    words = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            values = value if isinstance(value, tuple) else (value,)
+            paths = (v.expanduser().absolute() if isinstance(v, Path) else v for v in values)
+            words += [f"--{flag}", *map(str, paths)]
+    return words
+
+
+def format_flags(settings: dict[str, Any], names: Iterable[str]) -> str:
+    """Return some of the settings as text, the way they are typed as flags."""
+    return " ".join(command_line({name: settings[name] for name in names}))
+
+
+def changed_settings(config: Config, defaults: Config) -> dict[str, Any]:
+    """Return the settings of ``config`` that differ from ``defaults``."""
+    old = defaults.settings()
+    return {name: value for name, value in config.settings().items() if value != old[name]}

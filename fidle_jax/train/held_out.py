@@ -27,9 +27,13 @@ def hold_out(
     Raises:
         InputError: as of `fidle_jax.data.stratified_split` and `fidle_jax.data.grouped_split`.
     """
-    if split.groups is None or config.hold_out == "examples":
-        rows = stratified_split(split.labels, config.validation_fraction, config.seed)
+    if split.groups is None or config.data.hold_out == "examples":
+        rows = stratified_split(
+            split.labels, config.data.validation_fraction, config.optimisation.seed
+        )
     else:
-        rows = grouped_split(split.labels, split.groups, config.validation_fraction, config.seed)
+        rows = grouped_split(
+            split.labels, split.groups, config.data.validation_fraction, config.optimisation.seed
+        )
     train, validation = map(split.take, rows)
     return train, validation

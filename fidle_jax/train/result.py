@@ -61,13 +61,13 @@ def describe_result(
         "experiment": experiment,
         "dataset": dataset.name,
         "variant": dataset.variant,
-        "crop": config.crop,
-        "hold_out": config.hold_out,
-        "recipe": config.recipe,
-        "epochs": config.epochs,
-        "seed": config.seed,
+        "crop": config.data.crop,
+        "hold_out": config.data.hold_out,
+        "recipe": config.optimisation.recipe,
+        "epochs": config.optimisation.epochs,
+        "seed": config.optimisation.seed,
         "test_examples": dataset.test_examples,
-        "parallel": config.parallel,
+        "parallel": config.devices.parallel,
         "devices": devices,
         "processes": jax.process_count(),
         "platform": jax.default_backend(),
@@ -99,22 +99,22 @@ def announce(
 ) -> str:
     """Which data, loader, recipe and directory a run has, in four lines."""
     recipe = {
-        name: getattr(config, name)
+        name: getattr(config.optimisation, name)
         for name in ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
     }
     settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in recipe.items())
-    cropped = ", cropped to the sign" if config.crop == "roi" else ""
+    cropped = ", cropped to the sign" if config.data.crop == "roi" else ""
     return (
         f"data: {dataset.name} ({dataset.variant}{cropped}), {len(train.labels):,} images to train on, "
         f"{_held_out(config, validation)}, {dataset.test_examples:,} for the test\n"
         f"loader: {loader}\n"
-        f"recipe: {config.recipe} ({settings}, "
+        f"recipe: {config.optimisation.recipe} ({settings}, "
         f"{'no augmentation' if ranges == NO_AUGMENTATION else 'augmentation'})\n"
-        f"run directory: {config.run_dir}"
+        f"run directory: {config.run.run_dir}"
     )
 
 
 def _held_out(config: Config, validation: Split | StoredSplit) -> str:
-    if config.hold_out == "test":
+    if config.data.hold_out == "test":
         return "the test set itself to choose the epoch by"
     return f"{len(validation.labels):,} for validation"

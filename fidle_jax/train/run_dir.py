@@ -223,7 +223,7 @@ def read_config(run_dir: Path, experiment: str) -> Config:
         text = path.read_text()
     try:
         fields = json.loads(text)
-        config = dataclasses.replace(from_json(fields), archives=None)
+        config = from_json(fields).replace(archives=None)
         check(config)
         started_by = fields.get("experiment", experiment)
     except (ValueError, TypeError, AttributeError) as error:

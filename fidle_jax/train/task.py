@@ -1,5 +1,6 @@
-"""What a run's config asks of a training step."""
+"""The training task of a config: augmentation, learning rate schedule and optimizer."""
 
+import jax
 import numpy as np
 import optax
 from flax import linen as nn
@@ -10,7 +11,6 @@ from fidle_jax.data.augment import Augmentation, Warp
 from fidle_jax.data.splits import class_weights
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import ResolvedConfig
-from fidle_jax.train.optimizer import make_optimizer
 from fidle_jax.train.step import Task
 
 
@@ -21,49 +21,97 @@ def make_task(
     schedule: optax.Schedule,
     labels: Integer[np.ndarray, "example"],
 ) -> Task:
-    """The task of training ``model`` on examples with these labels, as ``config``, resolved, asks.
+    """Return the task of training ``model`` on examples with these labels.
 
     Raises:
-        InputError: as of `augmentation`.
+        InputError: See `make_augmentation`.
     """
-    kind = config.class_weights
+    kind = config.optimisation.class_weights
     weights = [] if kind == "none" else class_weights(kind, labels, len(dataset.class_names))
     return Task(
         model=model,
         optimizer=make_optimizer(config, schedule),
-        ranges=augmentation(config, dataset),
-        label_smoothing=config.label_smoothing,
+        ranges=make_augmentation(config, dataset),
+        label_smoothing=config.optimisation.label_smoothing,
         class_weights=tuple(map(float, weights)),
-        ema_decay=config.ema_decay,
-        compute_dtype=config.compute_dtype,
+        ema_decay=config.optimisation.ema_decay,
+        compute_dtype=config.model.compute_dtype,
     )
 
 
-def augmentation(config: ResolvedConfig, dataset: Dataset) -> Augmentation:
-    """What ``config``, resolved, lets happen to an image.
+def make_augmentation(config: ResolvedConfig, dataset: Dataset) -> Augmentation:
+    """Return the ranges of the augmentation, with lengths in pixels.
 
     Raises:
-        InputError: it asks for flips, and the mirror images of the data set's classes are not known.
+        InputError: Flips are requested, but the mirror images of the classes are unknown.
     """
-    if config.flips and dataset.mirrored is None:
+    values = config.augmentation
+    if values.flips and dataset.mirrored is None:
         raise InputError(
-            f"--flips is {config.flips}; expected 0, as it is not known which classes of {dataset.name} "
-            "are mirror images"
+            f"--flips is {values.flips}; it must be 0, because it is unknown which classes of "
+            f"{dataset.name} are mirror images"
         )
     side = min(dataset.image_shape[:2])
     return Augmentation(
         warp=Warp(
-            shift=side * config.shift,
-            rotation=config.rotation,
-            scaling=config.scaling,
-            shear=config.shear,
-            elastic=side * config.elastic,
+            shift=side * values.shift,
+            rotation=values.rotation,
+            scaling=values.scaling,
+            shear=values.shear,
+            elastic=side * values.elastic,
         ),
-        brightness=config.brightness,
-        contrast=config.contrast,
-        colour=config.colour,
-        shadow=config.shadow,
-        cutout=config.cutout,
-        flips=config.flips,
-        mirrored=(dataset.mirrored or ()) if config.flips else (),
+        brightness=values.brightness,
+        contrast=values.contrast,
+        colour=values.colour,
+        shadow=values.shadow,
+        cutout=values.cutout,
+        flips=values.flips,
+        mirrored=(dataset.mirrored or ()) if values.flips else (),
     )
+
+
+def make_schedule(config: ResolvedConfig, steps_per_epoch: int) -> optax.Schedule:
+    """Return the learning rate as a function of the step: linear warm-up, then the schedule."""
+    peak = config.optimisation.learning_rate
+    warmup = round(config.optimisation.warmup_epochs * steps_per_epoch)
+    steps = max(config.optimisation.epochs * steps_per_epoch - warmup, 1)
+    if config.optimisation.schedule == "cosine":
+        schedule = optax.cosine_decay_schedule(peak, steps, alpha=0.01)
+    else:
+        schedule = optax.constant_schedule(peak)
+    if not warmup:
+        return schedule
+    return optax.join_schedules([optax.linear_schedule(0, peak, warmup), schedule], [warmup])
+
+
+def make_optimizer(
+    config: ResolvedConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Return the optimizer, with gradient clipping and weight decay.
+
+    Weight decay applies to kernels, not to biases. It is decoupled from the gradient in adamw, and an
+    L2 term of the gradient in the other optimizers.
+
+    References:
+        Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
+    """
+    values = config.optimisation
+    decay = values.weight_decay
+    parts = []
+    if values.clip_norm:
+        parts.append(optax.clip_by_global_norm(values.clip_norm))
+    if decay and values.optimizer != "adamw":
+        parts.append(optax.add_decayed_weights(decay, mask=_is_kernel))
+    parts.append(
+        {
+            "adam": lambda: optax.adam(schedule),
+            "adamw": lambda: optax.adamw(schedule, weight_decay=decay, mask=_is_kernel),
+            "momentum": lambda: optax.sgd(schedule, momentum=0.9, nesterov=True),
+            "sgd": lambda: optax.sgd(schedule),
+        }[values.optimizer]()
+    )
+    return optax.chain(*parts)
+
+
+def _is_kernel(params):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

@@ -1,65 +1,85 @@
 """The flags of an experiment, from words to a config and back."""
 
-import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fidle_jax.cli.flags import Cluster, Flags, check_flags
+from fidle_jax.cli.terminal import parse_flags
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import Config
+from fidle_jax.train.config import Config, changed_settings, command_line
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-
-from fidle_jax.cli.flags import Flags, check_flags
-
-DEFAULTS = Config(model="cnn")
 BY_HAND = {"distributed": True, "coordinator": "host:1234", "processes": 2, "process_index": 0}
+JOB = {"launch": "local"}
 
 
-def test_the_config_of_flags_has_nothing_of_where_it_runs():
-    assert Flags(epochs=3, **BY_HAND).config() == Config(epochs=3)
+@given(
+    settings=st.fixed_dictionaries(
+        {},
+        optional={
+            "epochs": st.integers(0, 1000),
+            "learning_rate": st.floats(1e-9, 1e9),
+            "dropout": st.tuples(st.floats(0, 1), st.floats(0, 1)),
+            "data": st.sampled_from(["auto", "full"]),
+            "model": st.sampled_from(["cnn", "dnn"]),
+            "augmentation": st.sampled_from(["course", "none"]),
+            "devices": st.integers(1, 8),
+            "parallel": st.sampled_from(["jit", "pmap"]),
+            "profile": st.booleans(),
+            "progress": st.booleans(),
+            "run_dir": st.just(Path("/runs/a folder")),
+        },
+    )
+)
+def test_the_command_line_of_a_config_is_parsed_to_that_config(settings):
+    defaults = Config().replace(model="dnn")
+    config = defaults.replace(**settings)
+    assert parse_flags("", defaults, command_line(changed_settings(config, defaults))) == config
+
+
+def test_the_config_of_flags_contains_nothing_about_processes():
+    flags = Flags(cluster=Cluster(**BY_HAND)).replace(epochs=3)
+    assert flags.config() == Config().replace(epochs=3)
 
 
 @pytest.mark.parametrize(
-    ("flags", "named"),
+    ("cluster", "named"),
     [
-        ({"distributed": False}, "give --distributed too"),
-        ({"coordinator": None}, "give --coordinator too"),
-        ({"processes": None, "process_index": None}, "give --processes and --process-index too"),
-        ({"process_index": 2}, "--process-index is 2; expected 0 to 1"),
-        ({"coordinator": "host"}, "--coordinator is host; expected HOST:PORT"),
-        ({"coordinator": "host:99999"}, "expected HOST:PORT"),
-        ({"processes": 0}, "--processes is 0; expected 1 or more"),
-        ({"process_index": -1}, "--process-index is -1; expected 0 or more"),
+        (BY_HAND | {"distributed": False}, "give --distributed too"),
+        (BY_HAND | {"coordinator": None}, "give --coordinator too"),
+        (
+            BY_HAND | {"processes": None, "process_index": None},
+            "give --processes and --process-index too",
+        ),
+        (BY_HAND | {"process_index": 2}, "--process-index is 2; it must be at most 1"),
+        (BY_HAND | {"coordinator": "host"}, "--coordinator is host; it must be HOST:PORT"),
+        (BY_HAND | {"coordinator": "host:99999"}, "it must be HOST:PORT"),
+        (BY_HAND | {"processes": 0}, "--processes is 0; it must be at least 1"),
+        (BY_HAND | {"process_index": -1}, "--process-index is -1; it must be at least 0"),
         ({"connect_seconds": float("nan")}, "--connect-seconds is nan"),
-        ({"launch": "slrm"}, "did you mean slurm"),
-        ({"launch": "slurm"}, "leave --distributed out"),
-        ({"minutes": 0}, "--minutes is 0; expected 1 or more"),
+        ({"launch": "slurm", "distributed": True}, "leave --distributed out"),
+        ({"minutes": 0}, "--minutes is 0; it must be at least 1"),
         ({"nodes": 2}, "--nodes is for a job; give --launch local or slurm"),
-        ({"slurm": ("partition=gpu", "account")}, "--slurm account: expected NAME=VALUE"),
-        ({"epochs": -1}, "--epochs is -1"),
+        ({"slurm": ("partition=gpu", "account")}, "--slurm has account; it must be NAME=VALUE"),
+        (JOB | {"nodes": 2}, "--launch local uses one machine"),
+        (JOB | {"slurm": ("partition=gpu",)}, "leave --nodes and --slurm out"),
+        (JOB | {"tasks_per_node": 2, "gpus_per_node": 4}, "--gpus-per-node is 4; it must be 2"),
+        ({"launch": "slurm", "nodes": 2, "gpus_per_node": 4}, "it must be 1 as --tasks-per-node"),
+        ({"launch": "slurm", "minutes": 3}, "--minutes is 3; it must be at least 5"),
     ],
 )
-def test_flags_that_make_no_sense_are_named(flags, named):
+def test_cluster_flags_that_exclude_each_other_are_named(cluster, named):
     with pytest.raises(InputError, match=named):
-        check_flags(Flags(**(BY_HAND | flags)))
+        check_flags(Flags(cluster=Cluster(**cluster)))
 
 
-@pytest.mark.parametrize(
-    ("flags", "named"),
-    [
-        ({"launch": "local", "nodes": 2}, "--launch local has one machine"),
-        ({"launch": "local", "slurm": ("partition=gpu",)}, "no --slurm"),
-        ({"launch": "local", "tasks_per_node": 2, "gpus_per_node": 4}, "expected as many"),
-        ({"launch": "slurm", "nodes": 2, "gpus_per_node": 4}, "expected as many"),
-        ({"launch": "slurm", "minutes": 3}, "--minutes is 3; expected 5 or more"),
-    ],
-)
-def test_jobs_that_make_no_sense_are_named(flags, named):
-    with pytest.raises(InputError, match=named):
-        check_flags(Flags(**flags))
+def test_a_wrong_setting_of_the_run_is_named_too():
+    with pytest.raises(InputError, match="--epochs is -1"):
+        check_flags(Flags().replace(epochs=-1))
 
 
-def test_flags_that_make_sense_are_taken():
-    for flags in (Flags(), Flags(**BY_HAND), Flags(distributed=True), Flags(launch="local")):
-        check_flags(flags)
+def test_flags_that_fit_together_are_accepted():
+    for cluster in ({}, BY_HAND, {"distributed": True}, JOB):
+        check_flags(Flags(cluster=Cluster(**cluster)))

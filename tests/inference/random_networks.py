@@ -46,7 +46,7 @@ def random_network(name: str, width: float = 1.0) -> Trained:
     """The network of that name on images of `SHAPES`, as if a run had trained it."""
     shape = SHAPES[name]
     model = make_model(name, CLASSES, shape, width=width)
-    return as_trained(model, shape, ResolvedConfig(model=name, width=width))
+    return as_trained(model, shape, ResolvedConfig().replace(model=name, width=width))
 
 
 def as_trained(model, shape: tuple[int, int, int], config: ResolvedConfig) -> Trained:

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,7 +41,9 @@ def in_memory(groups):
     seed=st.integers(0, 5),
 )
 def test_a_run_is_split_as_in_its_training(groups, hold_out, fraction, scale, seed):
-    config = ResolvedConfig(hold_out=hold_out, validation_fraction=fraction, scale=scale, seed=seed)
+    config = ResolvedConfig().replace(
+        hold_out=hold_out, validation_fraction=fraction, scale=scale, seed=seed
+    )
     whole = in_memory(groups)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "load_dataset", lambda *_, **__: FakeSet(whole))
@@ -66,7 +66,7 @@ class FakeSet:
 
 
 def test_a_run_that_chose_its_epoch_on_the_test_set_held_nothing_out(trained):
-    config = dataclasses.replace(trained.config, hold_out="test", validation_fraction=0.0)
+    config = trained.config.replace(hold_out="test", validation_fraction=0.0)
     train, held_out = evaluation.training_parts(config)
     assert (len(train.labels), len(held_out.labels)) == (4000, 0)
 

@@ -1,7 +1,6 @@
 """The program beside an export is whole, and makes of an image what the run's data set did."""
 
 import ast
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +16,7 @@ FORMATS = ("onnx", "stablehlo", "safetensors")
 
 def _program(network: str, dataset: str, format_: str) -> str:
     trained = random_network(network)
-    config = dataclasses.replace(trained.config, dataset=dataset)
+    config = trained.config.replace(dataset=dataset)
     return example_program(trained._replace(config=config), format_, f"model.{format_}")
 
 

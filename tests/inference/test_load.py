@@ -61,7 +61,7 @@ def test_what_else_is_known_of_the_run_comes_along(trained_run):
     trained = fidle_jax.load(str(trained_run))
     assert trained.image_shape == (28, 28, 1)
     assert trained.class_names == tuple("0123456789")
-    assert trained.config.dataset == "mnist"
+    assert trained.config.data.dataset == "mnist"
     assert trained.result == json.loads((trained_run / "result.json").read_text())
 
 

@@ -1,7 +1,5 @@
 """A model card says what a network is, what it was measured on, what it is not for, whose its data is."""
 
-import dataclasses
-
 import pytest
 
 from fidle_jax.errors import InputError
@@ -17,7 +15,7 @@ CHECK = "It was compared with the run."
 
 def _card(setting=SIGNS, format_="onnx", file="model.onnx", **result):
     trained = random_network("dnn")  # which network it is, but for its name, changes nothing here
-    config = resolve(dataclasses.replace(trained.config, model="compact", **setting), "full")
+    config = resolve(trained.config.replace(model="compact", **setting), "full")
     result = trained.result | {"dataset": setting["dataset"]} | result
     trained = trained._replace(config=config, result=result)
     return model_card(trained, COMMAND, format_, file, CHECK)

@@ -20,7 +20,9 @@ from fidle_jax.train.config import ResolvedConfig
 from tests.inference.conftest import train_sample
 from tests.inference.photographed import encoded, gradient, photographed
 
-DIGITS = Mock(spec=Trained, config=ResolvedConfig(dataset="mnist"), image_shape=(28, 28, 1))
+DIGITS = Mock(
+    spec=Trained, config=ResolvedConfig().replace(dataset="mnist"), image_shape=(28, 28, 1)
+)
 
 
 def prepared(pixels, trained=DIGITS):
@@ -136,7 +138,7 @@ def test_a_sign_is_scaled_and_treated_as_its_set_was(dataset):
     size = int(size[:2])
     photograph = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
     trained = Mock(
-        spec=Trained, config=ResolvedConfig(dataset=dataset), image_shape=(size, size, 0)
+        spec=Trained, config=ResolvedConfig().replace(dataset=dataset), image_shape=(size, size, 0)
     )
     expected = treat(photograph, size, treatment)
     np.testing.assert_array_equal(prepared(photograph, trained), expected)
@@ -144,7 +146,9 @@ def test_a_sign_is_scaled_and_treated_as_its_set_was(dataset):
 
 @pytest.mark.parametrize("shape", [(32, 24, 3), (20, 28, 1)])
 def test_images_of_other_sets_are_scaled(shape):
-    trained = Mock(spec=Trained, config=ResolvedConfig(dataset="tfds:other"), image_shape=shape)
+    trained = Mock(
+        spec=Trained, config=ResolvedConfig().replace(dataset="tfds:other"), image_shape=shape
+    )
     page = np.zeros((64, 64, 3), np.uint8)
     page[:32] = 200
     found = prepared(page, trained)

@@ -43,7 +43,7 @@ def untrained(name, dataset, image_shape, width=1.0) -> Trained:
     image = jnp.zeros((1, *image_shape))
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype), shapes)
-    config = ResolvedConfig(dataset=dataset, model=name)
+    config = ResolvedConfig().replace(dataset=dataset, model=name)
     return Trained(None, variables, model, image_shape, tuple(map(str, range(43))), config, {})
 
 

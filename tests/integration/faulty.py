@@ -47,4 +47,4 @@ PLACES = {
 
 if __name__ == "__main__":
     setattr(*PLACES[sys.argv.pop(1)])
-    main("mnist_cnn", __doc__, Config(model="cnn"))
+    main("mnist_cnn", __doc__, Config().replace(model="cnn"))

@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ def begin(tmp_path, made_up):
     """``begin(axes, **fields)`` returns a plan and the directory of its sweep, which has begun."""
 
     def begin(axes, epochs=2, **fields):
-        plan = Plan(dataclasses.replace(made_up.defaults, epochs=epochs), axes, **fields)
+        plan = Plan(made_up.defaults.replace(epochs=epochs), axes, **fields)
         sweep_dir = tmp_path / "sweep"
         results.begin(sweep_dir, plan.to_json() | {"experiment": FILE.name})
         return plan, sweep_dir

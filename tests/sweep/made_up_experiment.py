@@ -1,7 +1,6 @@
 """An experiment that trains nothing: its accuracy comes of its flags, and some learning rates end badly."""
 
 import csv
-import dataclasses
 import json
 import os
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from fidle_jax.train.config import Config, resolve, to_json
 
-DEFAULTS = Config(model="dnn")
+DEFAULTS = Config().replace(model="dnn")
 
 FAILS, DIES_ONCE, DIES, STOPS_ONCE, ENDS_BADLY, HAS_NO_RESULT = 2.0, 3.0, 4.0, 5.0, 6.0, 7.0
 
@@ -36,7 +35,7 @@ def _main():
     if resumed:
         config = json.loads((run_dir / "config.json").read_text())
         given = {k: config[k] for k in ("learning_rate", "optimizer", "epochs", "seed")}
-    config = resolve(dataclasses.replace(DEFAULTS, **given), "sample")
+    config = resolve(DEFAULTS.replace(**given), "sample")
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "calls").open("a") as calls:
         print(os.getpid(), *sys.argv[1:], file=calls)
@@ -44,7 +43,7 @@ def _main():
     (run_dir / "gpus").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "as they are"))
     if not resumed:
         (run_dir / "config.json").write_text(json.dumps(described))
-    rate = config.learning_rate
+    rate = config.optimisation.learning_rate
     if rate == FAILS:
         print("error: this learning rate fails", file=sys.stderr)
         sys.exit(1)
@@ -56,15 +55,15 @@ def _main():
         print("that was all")
         return
     time.sleep(float(os.environ.get("MADE_UP_SECONDS", 0)))
-    accuracy = 1 / (2 + rate) + 0.001 * config.seed
+    accuracy = 1 / (2 + rate) + 0.001 * config.optimisation.seed
     with (run_dir / "metrics.csv").open("w") as file:
         table = csv.writer(file)
         table.writerow(("epoch", "validation_accuracy"))
-        table.writerows((epoch + 1, accuracy) for epoch in range(config.epochs))
+        table.writerows((epoch + 1, accuracy) for epoch in range(config.optimisation.epochs))
     result = {
-        "epochs": config.epochs,
-        "seed": config.seed,
-        "hold_out": config.hold_out,
+        "epochs": config.optimisation.epochs,
+        "seed": config.optimisation.seed,
+        "hold_out": config.data.hold_out,
         "best_validation_accuracy": accuracy,
         "test_accuracy": accuracy - 0.01,
         "train_seconds": 0.5,

@@ -10,7 +10,7 @@ MACHINE = Machine(rate=1e11, copy=1e-9)
 
 
 def test_the_work_of_the_course_s_network_is_that_of_its_layers():
-    found = work_of(Config(data="sample", epochs=2, validation_fraction=0.0))
+    found = work_of(Config().replace(data="sample", epochs=2, validation_fraction=0.0))
     assert found.examples == 2 * 4000
     # positions times parameters of each layer; multiplications and additions; three passes
     assert found.operations == 6 * (26 * 26 * 80 + 11 * 11 * 1168 + 40100 + 1010)
@@ -20,20 +20,20 @@ def test_the_work_of_the_course_s_network_is_that_of_its_layers():
 
 
 def test_less_data_and_fewer_epochs_are_less_work():
-    whole = work_of(Config(dataset="24x24-L", model="v1", epochs=16))
+    whole = work_of(Config().replace(dataset="24x24-L", model="v1", epochs=16))
     assert whole.examples == pytest.approx(16 * 39_209 * (0.9 + 0.1 / 3))
-    tenth = work_of(Config(dataset="24x24-L", model="v1", epochs=8, scale=0.1))
+    tenth = work_of(Config().replace(dataset="24x24-L", model="v1", epochs=8, scale=0.1))
     assert tenth.examples == pytest.approx(whole.examples / 20)
-    on_test = work_of(Config(dataset="24x24-L", model="v1", epochs=16, hold_out="test"))
+    on_test = work_of(Config().replace(dataset="24x24-L", model="v1", epochs=16, hold_out="test"))
     assert on_test.examples == pytest.approx(16 * (39_209 + 12_630 / 3))
 
 
 def test_the_work_on_a_data_set_of_unknown_size_is_unknown():
-    assert work_of(Config(dataset="tfds:fashion_mnist")) is None
+    assert work_of(Config().replace(dataset="tfds:fashion_mnist")) is None
 
 
 def on_sample(plan):
-    return dataclasses.replace(plan, defaults=dataclasses.replace(plan.defaults, data="sample"))
+    return dataclasses.replace(plan, defaults=plan.defaults.replace(data="sample"))
 
 
 def test_finished_runs_correct_the_estimate_of_the_others(begin):
@@ -53,7 +53,7 @@ def test_the_machine_is_measured_only_if_necessary(begin):
         raise AssertionError
 
     plan, sweep_dir = begin({"learning_rate": (0.1,)}, seeds=2)
-    unknown = dataclasses.replace(plan.defaults, dataset="tfds:fashion_mnist")
+    unknown = plan.defaults.replace(dataset="tfds:fashion_mnist")
     trials = dataclasses.replace(plan, defaults=unknown).trials()
     assert set(estimate(sweep_dir, trials, never).values()) == {None}
     trials = plan.trials()

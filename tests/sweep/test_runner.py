@@ -27,7 +27,7 @@ from fidle_jax.sweep.plan import Plan, load_experiment
 from fidle_jax.sweep.runner import Worker
 file, sweep_dir, index, count = sys.argv[1:]
 experiment = load_experiment(Path(file))
-plan = Plan(dataclasses.replace(experiment.defaults, epochs=2), {"learning_rate": (0.1, 0.2)}, seeds=2)
+plan = Plan(experiment.defaults.replace(epochs=2), {"learning_rate": (0.1, 0.2)}, seeds=2)
 Worker(Path(sweep_dir), experiment, plan, int(index), int(count)).run(print)
 """
 

@@ -50,10 +50,10 @@ def run(squares, tmp_path, monkeypatch):
 
     def run(stop=None, **flags):
         defaults = {"run_dir": tmp_path / "run", "epochs": 2, "batch_size": 16, "progress": False}
-        config = Config(**(defaults | flags))
+        config = Config().replace(**(defaults | flags))
         result = run_module.run(config, "squares", "python squares.py", stop or Stop())
-        if result and config.run_dir and not (config.run_dir / "report.html").exists():
-            (config.run_dir / "report.html").write_text("")
+        if result and config.run.run_dir and not (config.run.run_dir / "report.html").exists():
+            (config.run.run_dir / "report.html").write_text("")
         return result
 
     return run

@@ -67,7 +67,7 @@ def _train(data_dir, loader, run_dir, examples):
     from fidle_jax.train.signals import Stop
 
     run_module.load_dataset = lambda *_, **__: _load(data_dir, examples)
-    config = Config(
+    config = Config().replace(
         model="dnn",
         epochs=1,
         batch_size=64,

@@ -28,7 +28,7 @@ STOP = 2
 
 def _outcomes(model, parallel, micro_batches):
     train, validation = _split(100), _split(7)
-    how = ResolvedConfig(
+    how = ResolvedConfig().replace(
         batch_size=30, seed=3, model=model, parallel=parallel, accumulate=int(micro_batches)
     )
     reads = []
@@ -55,10 +55,10 @@ def _split(examples):
 
 def _train(train, validation, config):
     """Return the state after two epochs, the same after resuming within the second, and validation."""
-    dropout = (0.2,) * (3 if config.model == "cnn" else 2)
-    model = make_model(config.model, 10, SHAPE, dropout)
-    task = Task(model, optax.adam(1e-3), AUGMENTATION[config.model])
-    first = jax.device_get(init_state(task.model, SHAPE, task.optimizer, config.seed))
+    dropout = (0.2,) * (3 if config.model.name == "cnn" else 2)
+    model = make_model(config.model.name, 10, SHAPE, dropout)
+    task = Task(model, optax.adam(1e-3), AUGMENTATION[config.model.name])
+    first = jax.device_get(init_state(task.model, SHAPE, task.optimizer, config.optimisation.seed))
     schedule = optax.constant_schedule(1e-3)
     compiled = compile_steps(task, schedule, make_mesh(None), first, train, validation, config)
     state = compiled.train(compiled.replicate(first), compiled.order(0), 0, STEPS)

@@ -31,7 +31,7 @@ from tests.train.scripts import read, start, start_two
 
 SHAPE = (12, 12, 1)
 TASK = Task(DNN(classes=3), optax.sgd(0.1))
-CONFIG = ResolvedConfig(batch_size=4, seed=3)
+CONFIG = ResolvedConfig().replace(batch_size=4, seed=3)
 SQUARES_BYTES = 90 * 12 * 12  # of the training images of the fixture
 
 

@@ -1,6 +1,5 @@
 """Tests of run directories: they are created once, never overwritten, and checked when read."""
 
-import dataclasses
 import functools
 import json
 import os
@@ -84,9 +83,11 @@ def test_a_directory_that_cannot_be_created_is_refused(name, tmp_path):
 
 def test_the_config_is_read_with_its_paths_but_without_the_archives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = Config(seed=5, run_dir=tmp_path, data_dir=Path("data"), archives=Path("archives"))
+    config = Config().replace(
+        seed=5, run_dir=tmp_path, data_dir=Path("data"), archives=Path("archives")
+    )
     run_dirs.begin(tmp_path, to_json(config) | {"experiment": "mnist_cnn"}, {"layers": []})
-    expected = dataclasses.replace(config, archives=None, data_dir=tmp_path / "data")
+    expected = config.replace(archives=None, data_dir=tmp_path / "data")
     assert run_dirs.read_config(tmp_path, "mnist_cnn") == expected
     with pytest.raises(InputError, match=r"belongs to mnist_cnn\.py"):
         run_dirs.read_config(tmp_path, "mnist_dnn")

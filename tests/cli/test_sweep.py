@@ -222,11 +222,11 @@ def test_two_dots_are_a_range_and_three_dots_a_logarithmic_range():
     [
         (["model"], "expected FLAG=VALUE,VALUE"),
         (["modle=v1"], "did you mean model"),
-        (["batch-size=8,x"], "batch-size=x: expected a whole number"),
-        (["learning-rate=fast"], "learning-rate=fast: expected a number"),
-        (["learning-rate=..1"], "expected a number"),
-        (["dropout=0.2:x"], "dropout=x: expected a number"),
-        (["profile=yes"], "profile=yes: expected true or false"),
+        (["batch-size=8,x"], "batch-size is 'x'; it must be a whole number"),
+        (["learning-rate=fast"], "learning-rate is 'fast'; it must be a number"),
+        (["learning-rate=..1"], "it must be a number"),
+        (["dropout=0.2:x"], "dropout is 'x'; it must be a number"),
+        (["profile=yes"], "profile is 'yes'; it must be true or false"),
         (["model=v1", "model=v2"], "--grid has model twice"),
     ],
 )

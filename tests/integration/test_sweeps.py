@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def _start(sweep_dir, cache):
-    axes = ("learning-rate=1e-4,3e-4,1e-3,3e-3,1e-2", "optimizer=adam,sgd,momentum,lion")
+    axes = ("learning-rate=1e-4,3e-4,1e-3,3e-3,1e-2", "optimizer=adam,sgd,momentum,adamw")
     flags = (
         "--data",
         "sample",

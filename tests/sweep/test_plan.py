@@ -137,7 +137,7 @@ def test_a_setting_that_is_drawn_twice_runs_once():
         ({"fixed": {"seed": 3}}, "--seed cannot be given to every run: the sweep sets it"),
         ({"fixed": {"run_dir": "x"}}, "--run-dir cannot be given to every run: the sweep sets it"),
         ({"fixed": {"epoch": 1}}, "did you mean epochs"),
-        ({"axes": {"epochs": [1.5]}}, "epochs=1.5: expected a whole number"),
+        ({"axes": {"epochs": [1.5]}}, "epochs is 1.5; it must be a whole number"),
     ],
     ids=str,
 )

@@ -217,22 +217,25 @@ def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypat
 
     dataset = dataclasses.replace(squares, read=read)
     monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
-    with pytest.raises(InputError, match="--batch-size is 91; expected at most 90"):
+    with pytest.raises(InputError, match="--batch-size is 91; it must be at most 90"):
         run(batch_size=91)
     with pytest.raises(InputError, match="expected 3 rates"):
         run(dropout=(0.1,))
-    with pytest.raises(InputError, match=r"--flips is 0.5; expected 0"):
+    with pytest.raises(InputError, match=r"--flips is 0.5; it must be 0"):
         run(flips=0.5)
 
 
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        ({"batch_size": 82}, "--batch-size is 82; expected at most 81"),
+        ({"batch_size": 82}, "--batch-size is 82; it must be at most 81"),
         ({"dropout": (0.1,)}, "expected 3 rates"),
         ({"optimizer": "adm"}, "did you mean adam"),
         ({"devices": 1000}, "--devices is 1000; it must be at most"),
-        ({"accumulate": 17}, "expected at least 17, an example for each of 1 devices times --acc"),
+        (
+            {"accumulate": 17},
+            "it must be at least 17, one example for each of 1 devices in each of 17",
+        ),
     ],
 )
 def test_wrong_input_touches_nothing(run, tmp_path, flags, named):

@@ -1,4 +1,4 @@
-"""What every experiment does at the terminal: tyro's flags, one line for each error, an exit status."""
+"""Flags, output, errors and exit statuses of every command, and the compilation cache."""
 
 import contextlib
 import difflib
@@ -8,11 +8,13 @@ import logging
 import os
 import re
 import sys
+import threading
+import time
 import traceback
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -51,11 +53,11 @@ ALIASES = {
 
 
 def exit_with(body: Callable[[Stop], int], interruption: str) -> NoReturn:
-    """Exits with the status that ``body`` gives, or that of the error or signal that ends it.
+    """Call ``body`` and exit with its status. Report an InputError or a signal in one line.
 
     Args:
-        body: what to do; it may look for signals that were deferred.
-        interruption: what to say where a signal ended it.
+        body: The program. It receives the signals that ask it to stop.
+        interruption: Message after a signal.
     """
     _shorten_warnings()
     with catch_stop() as stop:
@@ -187,20 +189,20 @@ def set_up_output() -> None:
     """Flush stdout after each line. Log the project's warnings to stderr, one line each."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
     logger = logging.getLogger("fidle_jax")
-    logger.addHandler(handler)
     logger.propagate = False
+    if not any(isinstance(handler, _OneLine) for handler in logger.handlers):
+        logger.addHandler(_OneLine())
 
 
-class _OneLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+class _OneLine(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        message = " ".join(record.getMessage().split())
+        print(f"{record.levelname.lower()}: {message}", file=sys.stderr)
 
 
 def _shorten_warnings() -> None:
-    """Show the project's own Python warnings as one line on stderr. Show others as Python does."""
+    """Show the project's own Python warnings as one line on stderr."""
     show_others = warnings.showwarning
 
     def show(message, category, *place, **options):
@@ -212,8 +214,36 @@ def _shorten_warnings() -> None:
     warnings.showwarning = show
 
 
+@contextlib.contextmanager
+def show_phase(name: str) -> Iterator[None]:
+    """Show a long phase on stderr; on a terminal with the elapsed time."""
+    if not sys.stderr.isatty():
+        print(name, file=sys.stderr, flush=True)
+        yield
+        return
+    started, ended = time.monotonic(), threading.Event()
+
+    def draw() -> None:
+        print(f"\r{name}: {time.monotonic() - started:.0f} s", end="", file=sys.stderr, flush=True)
+
+    def keep_drawing() -> None:
+        draw()
+        while not ended.wait(1):
+            draw()
+
+    thread = threading.Thread(target=keep_drawing, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        draw()
+        print(file=sys.stderr)
+
+
 def fail(error: Exception, status: int, hint: str = "") -> int:
-    """Prints the error as one line, after its traceback with --debug; gives ``status`` back."""
+    """Print the error as one line, after its traceback with --debug. Return ``status``."""
     if "--debug" in sys.argv:
         traceback.print_exception(error)
     print(f"error: {' '.join(str(error).split())}{hint}", file=sys.stderr)

@@ -1,12 +1,13 @@
-"""The command line of the experiments that train: flags to a config, a config to a run."""
+"""The command line of the experiments that train: from flags to a run and its report."""
 
-import dataclasses
+import contextlib
 import importlib
 import logging
 import os
 import shlex
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from fidle_jax.cli.terminal import (
     fail,
     parse_flags,
     set_up_output,
+    show_phase,
 )
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import Config
@@ -31,40 +33,48 @@ from fidle_jax.train.signals import Stop
 INTERRUPTION = "interrupted before the run began"
 
 
-def main(experiment: str, description: str, defaults: Config) -> None:
-    """Runs ``experiment`` as sys.argv asks and exits with its status."""
-    defaults = Flags(**vars(defaults))
+def main(
+    experiment: str, description: str, defaults: Config, argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Run an experiment, and exit with its status.
+
+    Args:
+        experiment: Name of the experiment.
+        description: First paragraph of the help.
+        defaults: The config without flags.
+        argv: The flags; those of the process if None.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    all_defaults = Flags(**vars(defaults))
 
     def body(stop: Stop) -> int:
-        flags = _parse(experiment, description, defaults)
-        if flags.cluster.launch == "here":
-            return _run(flags, experiment, stop)
-        return launch(flags, defaults, experiment)
+        flags = _parse(experiment, description, all_defaults, words)
+        if flags.cluster.launch != "here":
+            return launch(flags, all_defaults, experiment)
+        # JAX takes a second to import, so --help and wrong flags are answered without it. An exception
+        # that a signal raises during an import may be lost, or end the process.
+        with stop.defer():
+            importlib.import_module("fidle_jax.train.run")
+        stop.check()
+        command = shlex.join(["python", sys.argv[0], *words])
+        if not flags.cluster.distributed:
+            return _train(flags, experiment, command, stop)
+        # The other processes would wait for this one, so it must not wait for them.
+        try:
+            return _train(flags, experiment, command, stop)
+        except InputError as error:
+            return _leave(fail(error, WRONG_INPUT))
+        except KeyboardInterrupt:
+            print(INTERRUPTION, file=sys.stderr)
+            return _leave(INTERRUPTED)
+        except Exception:
+            traceback.print_exc()
+            return _leave(FAILED)
 
     exit_with(body, INTERRUPTION)
 
 
-def _run(flags: Flags, experiment: str, stop: Stop) -> int:
-    # JAX takes a second to import: --help and a mistyped flag are answered without it. An interrupt
-    # that rises within an import may be swallowed there, or end the process.
-    with stop.defer():
-        importlib.import_module("fidle_jax.train.run")
-    stop.check()
-    if not flags.cluster.distributed:
-        return _train(flags, experiment, stop)
-    try:
-        return _train(flags, experiment, stop)
-    except InputError as error:
-        return _leave(fail(error, WRONG_INPUT))
-    except KeyboardInterrupt:
-        print(INTERRUPTION, file=sys.stderr)
-        return _leave(INTERRUPTED)
-    except Exception:
-        traceback.print_exc()
-        return _leave(FAILED)
-
-
-def _train(flags: Flags, experiment: str, stop: Stop) -> int:
+def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
     import jax
 
     from fidle_jax.report import write_report
@@ -77,11 +87,11 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
         join_processes(flags, experiment, lambda: _resume_command(run_dir))
         run_dir = Path(distributed.gather_texts(str(run_dir))[0])
     _configure(flags.run.debug)
-    config = flags.config().replace(run_dir=run_dir)
+    phase = show_phase if flags.run.progress else contextlib.nullcontext
     try:
-        result = run(config, experiment, shlex.join(["python", *sys.argv]), stop)
+        result = run(flags.config().replace(run_dir=run_dir), experiment, command, stop, phase)
         if result and not (run_dir / "report.html").exists():
-            with hold(run_dir):
+            with hold(run_dir), phase("drawing the report"):
                 write_report(run_dir)
         distributed.barrier("the report is written")
     except (distributed.SharedInputError, NotFinite) as error:
@@ -89,8 +99,7 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
     except Interrupted:
         return _interrupted(run_dir) if distributed.is_first() else INTERRUPTED
     except OSError as error:
-        hint = f"; once that is mended, go on with: {_resume_command(run_dir)}"
-        status = fail(error, FAILED, hint)
+        status = fail(error, FAILED, f"; solve this, then resume: {_resume_command(run_dir)}")
         return _leave(status) if flags.cluster.distributed else status
     except jax.errors.JaxRuntimeError:
         if flags.cluster.distributed:
@@ -107,25 +116,25 @@ def _train(flags: Flags, experiment: str, stop: Stop) -> int:
 
 
 def _interrupted(run_dir: Path) -> int:
-    print(f"interrupted; to go on: {_resume_command(run_dir)}", file=sys.stderr)
+    print(f"interrupted; to resume: {_resume_command(run_dir)}", file=sys.stderr)
     return INTERRUPTED
 
 
 def _leave(status: int) -> NoReturn:
-    """Ends this one of several processes without waiting for the others, which will see it."""
+    """End this process without waiting for the others, which will notice."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-def _parse(experiment: str, description: str, defaults: Flags) -> Flags:
+def _parse(experiment: str, description: str, defaults: Flags, words: Sequence[str]) -> Flags:
     description = f"{description}\n\n{_describe_recipes(defaults.data.dataset)}"
-    flags = parse_flags(description, defaults)
+    flags = parse_flags(description, defaults, words)
     check_flags(flags)
     if flags.run.resume:
-        # The run's own settings stand in for the flags that are not given.
+        # The settings of the run are the defaults of the flags that are not given.
         saved = read_config(flags.run.run_dir or Path(), experiment)
-        flags = parse_flags(description, dataclasses.replace(defaults, **vars(saved)))
+        flags = parse_flags(description, Flags(**vars(saved)), words)
     return flags
 
 
@@ -134,10 +143,7 @@ def _describe_recipes(dataset: str) -> str:
         f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in settings.items())}"
         for name, settings in recipes_for(dataset).items()
     )
-    lines = (
-        f"A recipe sets the flags that are not given. Recipes for {dataset}:",
-        *recipes,
-    )
+    lines = (f"A recipe sets the flags that are not given. Recipes for {dataset}:", *recipes)
     return "\n\n".join(line.replace("_", " ") for line in lines)
 
 
@@ -148,8 +154,8 @@ def _short(value) -> str:
 def _configure(debug: bool) -> None:
     set_up_output()
     if not debug:
-        # Where a checkpoint cannot be written, orbax logs hundreds of lines of tracebacks, and
-        # tensorstore's threads leave some more, beside the error that the run raises and reports.
+        # If a checkpoint cannot be written, orbax logs hundreds of lines and the threads of tensorstore
+        # print more. The run reports the error itself.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         sys.unraisablehook = lambda _: None
     enable_compilation_cache()
@@ -160,9 +166,9 @@ def _resume_command(run_dir: Path) -> str:
 
 
 def _sum_up(result: dict, run_dir: Path) -> str:
-    chosen = ", the epoch chosen on it" if result["hold_out"] == "test" else ""
+    selected = ", epoch selected on it" if result["hold_out"] == "test" else ""
     return (
-        f"{result['experiment']}: test accuracy {100 * result['test_accuracy']:.2f} %{chosen}, "
+        f"{result['experiment']}: test accuracy {100 * result['test_accuracy']:.2f} %{selected}, "
         f"loss {result['test_loss']:.4f} ({result['dataset']} {result['variant']}, "
         f"{result['train_examples']:,} training images, {result['epochs']} epochs, "
         f"seed {result['seed']}) after {result['train_seconds']:.1f} s "

@@ -10,7 +10,7 @@ from fidle_jax.data import Split, StoredSplit, load_dataset
 from fidle_jax.data.augment import scale
 from fidle_jax.inference.load import Trained
 from fidle_jax.train.config import ResolvedConfig
-from fidle_jax.train.held_out import hold_out, take_share
+from fidle_jax.train.run import hold_out, take_share
 
 AT_ONCE = 100  # images: batches are of this one size, so that one program is compiled
 

@@ -1,5 +1,8 @@
-"""The test, once, at the end of a run, and what the report needs besides."""
+"""What a run leaves besides checkpoints: the test, result.json, model.json, and arrays for the report."""
 
+import dataclasses
+import importlib.metadata
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -8,30 +11,121 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+import fidle_jax
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
+from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
+from fidle_jax.train.compiled_steps import CompiledSteps
+from fidle_jax.train.config import Config
 from fidle_jax.train.evaluation import predict
+from fidle_jax.train.loop import Loop, Plan
 from fidle_jax.train.objectives import example_losses
+from fidle_jax.train.resources import peak_memory_bytes
 from fidle_jax.train.run_dir import save_arrays
 from fidle_jax.train.step import step_keys
 
-VERSIONS = 32  # that are kept of an augmented image
-CANDIDATES = 1000  # that this image is chosen from
+AUGMENTED_VERSIONS = 32
+CANDIDATES = 1000  # images from which the augmented one is chosen
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe_training(
+    loop: Loop, plan: Plan, compiled: CompiledSteps, validation: Split | StoredSplit
+) -> dict[str, Any]:
+    """Return the entries of result.json about the training."""
+    record, steps = loop.record, int(loop.state.step)
+    seconds, images = record.all_step_seconds, plan.examples * len(record.rows)
+    return {
+        "train_examples": plan.examples,
+        "validation_examples": len(validation.labels),
+        "steps": steps,
+        "best_epoch": record.best_epoch,
+        "best_validation_accuracy": record.best_accuracy,
+        "transfer_seconds": round(compiled.transfer_seconds, 3),
+        "compile_seconds": round(compiled.compile_seconds, 3),
+        "train_seconds": round(sum(row["seconds"] for row in record.rows), 3),
+        "images_per_second": round(images / seconds, 1) if seconds else None,
+        "step_milliseconds": round(1e3 * seconds / steps, 3) if steps else None,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def describe_result(
+    config: Config, experiment: str, dataset: Dataset, devices: int, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the content of result.json: ``facts``, and the circumstances of the run."""
+    versions = {"python": platform.python_version(), "fidle-jax": fidle_jax.__version__}
+    return {
+        "experiment": experiment,
+        "dataset": dataset.name,
+        "variant": dataset.variant,
+        "crop": config.data.crop,
+        "hold_out": config.data.hold_out,
+        "recipe": config.optimisation.recipe,
+        "epochs": config.optimisation.epochs,
+        "seed": config.optimisation.seed,
+        "test_examples": dataset.test_examples,
+        "parallel": config.devices.parallel,
+        "devices": devices,
+        "processes": jax.process_count(),
+        "platform": jax.default_backend(),
+        **facts,
+        "versions": versions | {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def describe_model(model: nn.Module, dataset: Dataset, table: list[Row]) -> dict[str, Any]:
+    """Return the content of model.json."""
+    groups = dataset.class_groups
+    return {
+        "name": type(model).__name__,
+        "class_names": list(dataset.class_names),
+        "class_groups": groups and {name: list(classes) for name, classes in groups.items()},
+        "image_shape": list(dataset.image_shape),
+        "layers": [dataclasses.asdict(row) for row in table],
+        "parameters": sum(row.parameters for row in table),
+    }
+
+
+def announce(
+    config: Config,
+    dataset: Dataset,
+    train: Split | StoredSplit,
+    validation: Split | StoredSplit,
+    ranges: Augmentation,
+    loader: str,
+) -> str:
+    """Describe the data, the loader, the recipe and the run directory in four lines."""
+    values = config.optimisation
+    names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
+    settings = ", ".join(f"{name.replace('_', ' ')} {getattr(values, name)}" for name in names)
+    cropped = ", cropped to the sign" if config.data.crop == "roi" else ""
+    held_out = f"{len(validation.labels):,} for validation"
+    if config.data.hold_out == "test":
+        held_out = "the test set for selecting the epoch"
+    return (
+        f"data: {dataset.name} ({dataset.variant}{cropped}), {len(train.labels):,} training images, "
+        f"{held_out}, {dataset.test_examples:,} for the test\n"
+        f"loader: {loader}\n"
+        f"recipe: {values.recipe} ({settings}, "
+        f"{'no augmentation' if ranges == NO_AUGMENTATION else 'augmentation'})\n"
+        f"run directory: {config.run.run_dir}"
+    )
 
 
 def evaluate_test(
     model: nn.Module, variables: dict[str, Any], dataset: Dataset, run_dir: Path
 ) -> dict[str, Any]:
-    """Tests ``variables``, once; writes evaluation.npz and layers.npz; returns loss and accuracy.
+    """Read and evaluate the test split. Return its loss and accuracy.
 
-    evaluation.npz contains the test images (uint8), the labels, and the probability of each class.
-    layers.npz contains the kernels of the convolutions, and the output of each layer for one image.
+    Write evaluation.npz, with the test images (uint8), labels and probabilities, and layers.npz, with
+    the kernels of the convolutions and the output of each layer for one image.
     """
     split = dataset.read("test")
     logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
     losses = example_losses(logits, split.labels)
-    right = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
+    correct = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
     probabilities = np.asarray(jax.nn.softmax(logits))
     save_arrays(
         run_dir / "evaluation.npz",
@@ -46,24 +140,24 @@ def evaluate_test(
         **{f"kernel/{name}": kernel for name, kernel in inside.kernels.items()},
         **{f"map/{name}": values for name, values in inside.maps.items()},
     )
-    return {"test_loss": float(losses.mean()), "test_accuracy": right / len(split.labels)}
+    return {"test_loss": float(losses.mean()), "test_accuracy": correct / len(split.labels)}
 
 
 def write_augmented(
     train: Split | StoredSplit, ranges: Augmentation, seed: int, run_dir: Path
 ) -> None:
-    """Writes augmented.npz, if anything is augmented: a training image, and what the first step makes of it.
+    """Write augmented.npz if images are augmented.
 
-    It holds the image (uint8), its label, and the versions (uint8) that it would have at the first
-    places of that step's batch, with their labels.
+    It contains a training image (uint8), its label, and the versions (uint8) and labels that the first
+    step would train on if its batch contained only this image.
     """
     if ranges == NO_AUGMENTATION:
         return
-    chosen = np.full(VERSIONS, _clearest(train, ranges.mirrored))
+    chosen = np.full(AUGMENTED_VERSIONS, _clearest(train, ranges.mirrored))
     images = train.read_images(chosen)
     key, _ = step_keys(jnp.uint32(seed), jnp.int32(0))
     versions, labels = jax.jit(augment, static_argnames="ranges")(
-        images, train.labels[chosen], key, jnp.arange(VERSIONS), ranges=ranges
+        images, train.labels[chosen], key, jnp.arange(AUGMENTED_VERSIONS), ranges=ranges
     )
     save_arrays(
         run_dir / "augmented.npz",
@@ -75,10 +169,10 @@ def write_augmented(
 
 
 def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
-    """Of a thousand images, evenly spaced, the one whose middle is bright, sharp and of most contrast.
+    """Return the index of a clear image: the highest contrast among bright and sharp ones.
 
-    The greatest contrast, that is, in the sharpest quarter of the brightest quarter; with ``mirrored``,
-    as of `Augmentation`, of those alone whose label a flip changes, if there are any.
+    Only the centre of `CANDIDATES` evenly spaced images counts. With ``mirrored``, prefer images whose
+    label changes if they are flipped.
     """
     rows = np.arange(len(train.labels))
     if mirrored:
@@ -88,11 +182,11 @@ def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CANDIDATES)).astype(int)]
     images = train.read_images(rows)
     top, left = images.shape[1] // 4, images.shape[2] // 4
-    middle = images[:, top : images.shape[1] - top, left : images.shape[2] - left]
-    middle = middle.astype(np.float32)
-    down, right = (np.abs(np.diff(middle, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
+    centre = images[:, top : images.shape[1] - top, left : images.shape[2] - left]
+    centre = centre.astype(np.float32)
+    down, right = (np.abs(np.diff(centre, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
     sharpness = down + right
-    brightness = middle.mean(axis=(1, 2, 3))
+    brightness = centre.mean(axis=(1, 2, 3))
     bright = brightness >= np.quantile(brightness, 0.75)
     clear = bright & (sharpness >= np.quantile(sharpness[bright], 0.75))
-    return int(rows[np.argmax(np.where(clear, middle.std(axis=(1, 2, 3)), -1))])
+    return int(rows[np.argmax(np.where(clear, centre.std(axis=(1, 2, 3)), -1))])

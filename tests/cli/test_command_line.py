@@ -1,7 +1,7 @@
-"""The command line as a person meets it: help, exit statuses, one line an error."""
+"""The command line of the training experiments: help, exit statuses, and errors of one line."""
 
-import importlib
 import json
+import logging
 import os
 import re
 import signal
@@ -12,26 +12,51 @@ from pathlib import Path
 
 import pytest
 
+from fidle_jax.cli.terminal import compilation_cache_dir
+from fidle_jax.cli.train import main
+from fidle_jax.train.config import Config
+
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
-def call(*flags, experiment="mnist_cnn", **environment):
-    return subprocess.run(
-        [sys.executable, EXPERIMENTS / f"{experiment}.py", *map(str, flags)],
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """``call(flags)`` calls mnist_cnn.py in this process: status, stdout, stderr."""
+    monkeypatch.setenv("FIDLE_JAX_ARCHIVES", "")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    # `main` sends the project's log to stderr, without propagation.
+    logger = logging.getLogger("fidle_jax")
+    monkeypatch.setattr(logger, "handlers", logger.handlers[:])
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
+    absl_level = logging.getLogger("absl").level
+
+    def call(*flags):
+        words = [str(flag) for flag in flags]
+        monkeypatch.setattr(sys, "argv", ["experiments/mnist_cnn.py", *words])
+        with pytest.raises(SystemExit) as end:
+            main("mnist_cnn", "Digits.", Config(), words)
+        return end.value.code, *capsys.readouterr()
+
+    yield call
+    logging.getLogger("absl").setLevel(absl_level)
+
+
+def test_help_is_grouped_and_shows_defaults_without_importing_jax():
+    done = subprocess.run(
+        [sys.executable, EXPERIMENTS / "mnist_cnn.py", "--help"],
         capture_output=True,
         text=True,
-        env=os.environ | {"COLUMNS": "80"} | environment,
-        timeout=300,
+        env=os.environ | {"COLUMNS": "80", "PYTHONPROFILEIMPORTTIME": "1"},
     )
-
-
-@pytest.mark.parametrize("experiment", ["mnist_cnn", "mnist_dnn"])
-def test_help_explains_each_flag_with_its_default_and_does_not_import_jax(experiment):
-    done = call("--help", experiment=experiment, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0
+    groups = ("data", "model", "optimisation", "augmentation", "run", "devices", "cluster")
+    assert re.findall(r"─ (\w+) options ─", done.stdout) == list(groups)
     for flag in ("--data", "--archives", "--epochs", "--resume", "--no-progress", "--run-dir"):
         assert re.search(rf"{flag}\b", done.stdout)
-    assert "(default: 0.1)" in done.stdout
+    text = re.sub(r"[\s│]+", " ", done.stdout)
+    assert "Examples per step. (default: set by the recipe)" in text
+    assert "use the last one. (default: 0.1)" in text
+    assert "course: epochs 16, batch size 512" in text
     assert not re.search(r"\| +(jax|tensorflow_datasets|orbax)$", done.stderr, re.MULTILINE)
 
 
@@ -40,62 +65,61 @@ def test_help_explains_each_flag_with_its_default_and_does_not_import_jax(experi
     [
         (["--learning-rate", "fast"], "--learning-rate is 'fast'; it must be a number"),
         (["--learning-rate", "nan"], "--learning-rate is nan"),
+        (["--dropout", "0.1", "x"], "--dropout is 'x'; it must be a number"),
         (["--epochs", "-1"], "--epochs is -1; it must be at least 0"),
         (["--epochs", "1.5"], "--epochs is '1.5'; it must be a whole number"),
         (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
         (["--epoch", "3"], "unknown flag --epoch; did you mean --epochs?"),
         (["--lr=3e-3"], "unknown flag --lr; did you mean --learning-rate?"),
         (["--bs", "64"], "unknown flag --bs; did you mean --batch-size?"),
+        (["--wd", "0.1"], "unknown flag --wd; did you mean --weight-decay?"),
+        (["--optim", "adam"], "unknown flag --optim; did you mean --optimizer?"),
         (["--no-progres"], "unknown flag --no-progres; did you mean --no-progress?"),
         (["--xyz"], "unknown flag --xyz; --help lists all flags"),
         (["3"], "unexpected argument '3'"),
         (["--epochs"], "--epochs has no value"),
-        (["--optimizer", "adm"], "did you mean adam"),
+        (["--optimizer", "adm"], "--optimizer is 'adm'; did you mean adam? (known: adam, adamw"),
         (["--schedule", "cosin"], "did you mean cosine"),
         (["--model", "cn"], "did you mean cnn"),
+        (["--launch", "slrm"], "did you mean slurm"),
         (["--dataset", "mnst"], "did you mean mnist"),
         (["--resume"], "--resume needs --run-dir"),
         (["--archives", "no/such/folder"], "no/such/folder"),
         (["--data", "sample", "--batch-size", "3601"], "it must be at most 3600"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_2_and_touches_nothing(flags, named, tmp_path):
+def test_wrong_input_is_one_line_and_status_2_and_touches_nothing(flags, named, tmp_path, call):
     run_dir, data_dir = tmp_path / "run", tmp_path / "data"
     paths = ["--data-dir", data_dir] if "--resume" in flags else ["--run-dir", run_dir]
-    done = call(*flags, *paths, FIDLE_JAX_ARCHIVES="")
-    assert done.returncode == 2
-    assert named in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    # A flag that takes several values would also take what follows.
+    status, _, err = call(*paths, *flags)
+    assert (status, err.count("\n")) == (2, 1)
+    assert named in err
+    assert err.startswith("error: ")
     assert not run_dir.exists()
     assert not data_dir.exists()
 
 
-def test_a_job_here_shows_what_its_run_prints_and_has_its_status(tmp_path):
-    flags = (
-        "--launch",
-        "local",
-        "--data",
-        "sample",
-        "--dropout",
-        "0.1",
-        "--run-dir",
-        tmp_path / "run",
+def test_debug_shows_the_traceback(call):
+    status, _, err = call("--epochs", "-1", "--debug")
+    assert status == 2
+    assert "Traceback" in err
+
+
+def test_a_local_job_shows_the_output_of_its_run_and_has_its_status(tmp_path):
+    flags = ("--launch", "local", "--data", "sample", "--dropout", "0.1")
+    done = subprocess.run(
+        [sys.executable, EXPERIMENTS / "mnist_cnn.py", *flags, "--run-dir", tmp_path / "run"],
+        capture_output=True,
+        text=True,
     )
-    done = call(*flags)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("error: dropout 0.1 does not fit")
     assert done.stdout.startswith("job ")
 
 
-def test_debug_shows_the_traceback():
-    done = call("--epochs", "-1", "--debug")
-    assert done.returncode == 2
-    assert "Traceback" in done.stderr
-
-
 def _catches(pid, number):
-    """Whether the process has a handler for the signal, as Linux tells."""
+    """Whether the process has a handler for the signal, according to Linux."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)[1], 16)
     return caught >> (number - 1) & 1
@@ -105,10 +129,10 @@ def _has_loaded(pid, library):
     return library in Path(f"/proc/{pid}/maps").read_text()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc that tells of signals")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc that lists signals")
 @pytest.mark.parametrize("loaded", ["", "jaxlib"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_it_starts_is_one_line_and_status_130(number, loaded, tmp_path):
+def test_a_signal_during_the_start_is_one_line_and_status_130(number, loaded, tmp_path):
     process = subprocess.Popen(
         [sys.executable, EXPERIMENTS / "mnist_cnn.py", "--run-dir", tmp_path / "run"],
         stdout=subprocess.PIPE,
@@ -125,38 +149,44 @@ def test_a_signal_while_it_starts_is_one_line_and_status_130(number, loaded, tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_on_the_sample_says_what_it_did_in_its_last_line(tmp_path):
+def test_a_run_shows_its_phases_and_its_result(tmp_path, call):
     run_dir = tmp_path / "run"
-    done = call(
-        "--data", "sample", "--epochs", 1, "--batch-size", 300, "--run-dir", run_dir, "--seed", 5
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    flags = ("--data", "sample", "--epochs", 1, "--batch-size", 300, "--run-dir", run_dir)
+    status, out, err = call(*flags, "--seed", 5)
+    assert status == 0, err
+    compiling, testing, drawing = err.splitlines()
+    assert compiling.startswith("compiling (about 30 s the first time; cached in ")
+    assert (testing, drawing) == ("testing on 1,000 images", "drawing the report")
     result = json.loads((run_dir / "result.json").read_text())
-    last = done.stdout.strip().splitlines()[-1]
+    last = out.strip().splitlines()[-1]
     assert f"test accuracy {100 * result['test_accuracy']:.2f} %" in last
-    assert "recipe: sample" in done.stdout
+    assert "recipe: sample" in out
     command = json.loads((run_dir / "config.json").read_text())["command"]
-    assert command.startswith("python ")
+    assert command.startswith("python experiments/mnist_cnn.py --data sample")
     assert command.endswith("--seed 5")
+    assert (run_dir / "report.html").exists()
 
-    again = call("--run-dir", run_dir, "--data", "sample")
-    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    assert "holds another run" in again.stderr
-    differs = call("--run-dir", run_dir, "--resume", "--epochs", 2)
-    assert differs.returncode == 2
-    assert "--epochs 2 (the run has 1)" in differs.stderr
-    finished = call("--run-dir", run_dir, "--resume")
-    assert finished.returncode == 0
-    assert finished.stdout.strip().splitlines()[-1] == last
+    status, _, err = call("--run-dir", run_dir, "--data", "sample")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "another run" in err
+    status, _, err = call("--run-dir", run_dir, "--resume", "--epochs", 2)
+    assert status == 2
+    assert "--epochs 2 (the run has 1)" in err
+    status, out, err = call("--run-dir", run_dir, "--resume")
+    assert (status, err) == (0, "")
+    assert out.strip().splitlines()[-1] == last
+
+    # If a run was killed while its report was drawn, resuming it draws the report.
+    (run_dir / "report.html").unlink()
+    status, _, err = call("--run-dir", run_dir, "--resume", "--no-progress")
+    assert (status, err) == (0, "")
+    assert (run_dir / "report.html").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are not told here")
-def test_programs_compiled_on_some_cores_are_not_those_of_more(monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    terminal = importlib.import_module("fidle_jax.cli.terminal")
-    folders = set()
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the cores are unknown here")
+def test_the_compilation_cache_depends_on_the_number_of_cores(monkeypatch):
+    directories = set()
     for cores in ({0}, {1}, {0, 1}):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
-        folders.add(terminal.compilation_cache_dir())
-    assert len(folders) == 2
+        directories.add(compilation_cache_dir())
+    assert len(directories) == 2

@@ -24,7 +24,7 @@ def start(*flags, cache: Path, devices: int = 1, fault: str = "") -> subprocess.
     """
     file = [FAULTY, fault] if fault else [EXPERIMENT]
     return subprocess.Popen(
-        [sys.executable, *file, *map(str, flags)],
+        [sys.executable, *file, "--no-progress", *map(str, flags)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

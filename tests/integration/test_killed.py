@@ -77,11 +77,11 @@ def test_a_signal_saves_and_prints_the_command_that_goes_on(undisturbed, tmp_pat
     status, _, err = finish(process)
     assert status == 130
     assert err.count("\n") == 1
-    command = err.split("to go on: ")[1].split()
+    command = err.split("to resume: ")[1].split()
     assert command[-3:] == ["--run-dir", str(tmp_path / "run"), "--resume"]
     status, out, err = finish(start(*command[2:], cache=cache))
     assert status == 0, err
-    assert "going on from step" in out
+    assert "resuming at step" in out
     assert outcome(tmp_path / "run") == undisturbed[0]
 
 
@@ -106,7 +106,7 @@ def test_where_one_is_killed_the_other_names_it_and_the_run_resumes(undisturbed,
     lose(both, 0, tmp_path)
     status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
     assert status == 0, err
-    assert "going on from step" in out
+    assert "resuming at step" in out
     check_ends_alike(tmp_path / "run", undisturbed[0], processes=1)
 
 

@@ -38,7 +38,7 @@ def test_a_run_begun_on_four_devices_ends_in_two_processes_and_the_first_alone_t
     first, second = start_two("--run-dir", tmp_path / "run", "--resume", cache=cache)
     (status, out, err), (_, silence, _) = finish(first), finish(second)
     assert (status, err, silence, second.returncode) == (0, "", "", 0)
-    assert "going on from step" in out
+    assert "resuming at step" in out
     assert out.splitlines()[-1].startswith("mnist_cnn: test accuracy")
     check_ends_alike(tmp_path / "run", undisturbed, processes=2)
 
@@ -52,7 +52,7 @@ def test_a_signal_to_one_of_two_has_both_save_and_the_run_goes_on_in_one(
     both[1].send_signal(signal.SIGTERM)
     ends = [finish(process) for process in both]
     assert [status for status, _, _ in ends] == [130, 130]
-    assert ends[0][2].startswith("interrupted; to go on: python ")
+    assert ends[0][2].startswith("interrupted; to resume: python ")
     status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
     assert status == 0, err
     check_ends_alike(tmp_path / "run", undisturbed, processes=1)

@@ -98,8 +98,8 @@ def test_a_run_over_two_nodes_is_signalled_at_its_time_limit_queues_again_and_fi
     ((state, restarts),) = wait(slurm, job)
     text = (slurm.work / f"out-{job}").read_text()
     assert (state, int(restarts) > 0) == ("COMPLETED", True), text
-    assert text.count("interrupted; to go on: ") >= int(restarts)
-    assert "going on from step" in text
+    assert text.count("interrupted; to resume: ") >= int(restarts)
+    assert "resuming at step" in text
     found = outcome(slurm.work / "runs" / "mnist_cnn" / f"job-{job}")
     assert (found["result"]["processes"], found["result"]["devices"]) == (2, 4)
 

@@ -42,7 +42,7 @@ def make_split(examples):
 
 
 def compile_for(validation):
-    state = init_state(TASK.model, SHAPE, TASK.optimizer, CONFIG.seed)
+    state = init_state(TASK.model, SHAPE, TASK.optimizer, CONFIG.optimisation.seed)
     schedule = optax.constant_schedule(0.1)
     data = make_split(10), validation
     return state, compile_steps(TASK, schedule, make_mesh(1), state, *data, CONFIG)

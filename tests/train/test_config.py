@@ -206,8 +206,8 @@ def test_differences_name_hyperparameters_only():
 
 
 def test_hyperparameters_are_the_settings_that_determine_the_result():
-    found = hyperparameters(make_config(run_dir=Path("a"), shift=2.0))
-    assert found["shift"] == 2.0
+    found = hyperparameters(make_config(run_dir=Path("a"), shift=0.5))
+    assert found["shift"] == 0.5
     assert found["class_weights"] == "none"
     assert found["seed"] == 0
     assert SETTINGS.keys() - found.keys() == {

@@ -152,8 +152,8 @@ def _write(
 def _summary(subjects: "list[Subject]", test: "ExampleSet") -> str:
     runs = "; ".join(
         f"{each.name} is {each.trained.result['experiment']} in {each.run_dir}, "
-        f"{each.trained.result['parameters']:,} parameters, trained on {each.trained.config.dataset} "
-        f"({each.trained.config.data})"
+        f"{each.trained.result['parameters']:,} parameters, trained on {each.trained.config.data.dataset} "
+        f"({each.trained.config.data.variant})"
         for each in subjects
     )
     return f"Tried on {len(test.labels):,} test examples of {test.title()}. {runs}."

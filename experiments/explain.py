@@ -233,7 +233,7 @@ def _write(
         each["name"]: f"{each['answer']}, {brief_percent(each['probability'])}"
         for each in numbers["images"]
     }
-    facts["network"] = trained.config.model
+    facts["network"] = trained.config.model.name
     facts["its test accuracy"] = brief_percent(trained.result["test_accuracy"])
     page = render_lesson(
         "What the answer depends on",

@@ -77,7 +77,7 @@ def main(stop: Stop) -> int:
     top = min(USUAL_TOP, classes) if flags.top is None else flags.top
     if not 1 <= top <= classes:
         raise InputError(f"--top is {top}; expected 1 to {classes}, the number of classes")
-    if trained.config.crop == "roi":
+    if trained.config.data.crop == "roi":
         _log.warning("the network knows signs cut out of their photographs: give images cut so too")
     names, images, failures = _read(flags.images, trained)
     for failure in failures:

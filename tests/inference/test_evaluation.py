@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fidle_jax.data import Split, StoredSplit
 from fidle_jax.inference import evaluation, load
-from fidle_jax.train import held_out as held_out_module
+from fidle_jax.train import run as run_module
 from fidle_jax.train.config import ResolvedConfig
 
 
@@ -48,7 +48,7 @@ def test_a_run_is_split_as_in_its_training(groups, hold_out, fraction, scale, se
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "load_dataset", lambda *_, **__: FakeSet(whole))
         found = evaluation.training_parts(config)
-    expected = held_out_module.hold_out(held_out_module.take_share(whole, scale), config)
+    expected = run_module.hold_out(run_module.take_share(whole, scale), config)
     for part, same in zip(found, expected, strict=True):
         np.testing.assert_array_equal(part.images, same.images)
         np.testing.assert_array_equal(part.labels, same.labels)

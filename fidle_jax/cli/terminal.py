@@ -1,6 +1,7 @@
 """Flags, output, errors and exit statuses of every command, and the compilation cache."""
 
 import contextlib
+import dataclasses
 import difflib
 import functools
 import io
@@ -14,7 +15,7 @@ import traceback
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -22,6 +23,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from fidle_jax.errors import InputError
+from fidle_jax.train.config import list_settings
 from fidle_jax.train.signals import Stop, catch_stop
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
@@ -100,17 +102,16 @@ def parse_flags(
         if end.code in (0, None):
             raise
         # tyro prints errors as boxes of many lines.
-        text = " ".join(re.sub(r"[\u2500-\u257f]+", " ", output.getvalue()).split())
+        text = " ".join(re.sub(r"[\u2500-\u257f]+|-{5,}", " ", output.getvalue()).split())
         raise InputError(_shorten(text, problems)) from None
     if unknown:
-        known = tyro.extras.get_parser(kind, **settings)._option_string_actions
-        raise InputError(_describe_unknown(unknown[0], known))
+        raise InputError(_describe_unknown(unknown[0], _flag_names(kind)))
     return typing.cast(Flags, flags)
 
 
 def _shorten(text: str, problems: list[str]) -> str:
     """Return the message of a tyro error as one sentence."""
-    text = re.split(r" (?:Argument helptext|For full helptext|-{5,})", text)[0]
+    text = re.split(r" (?:Argument helptext|For full helptext)", text)[0]
     text = re.sub(r"^(?:[A-Z]\w+ \w+ )(?=Error|Missing|[Ii]nvalid|Required|The)", "", text)
     if problems and (found := re.match(r"Error parsing (\S+):", text)):
         return f"{found[1]} is {problems[-1]}"
@@ -121,16 +122,26 @@ def _shorten(text: str, problems: list[str]) -> str:
     return f"{text.rstrip('.')}; --help explains each flag"
 
 
-def _describe_unknown(word: str, known: Iterable[str]) -> str:
+def _flag_names(kind: type) -> list[str]:
+    names = []
+    for name, setting in list_settings("", kind).items():
+        if dataclasses.is_dataclass(setting.kind):
+            names += _flag_names(setting.kind)
+        else:
+            names += [name.replace("_", "-")]
+            names += [f"no-{names[-1]}"] if setting.kind is bool else []
+    return names
+
+
+def _describe_unknown(word: str, known: list[str]) -> str:
     """Name an unknown flag and the closest known one."""
     flag = word.partition("=")[0]
     if not flag.startswith("-"):
         return f"unexpected argument {word!r}; values follow the name of a flag"
     name = flag.lstrip("-").replace("_", "-")
-    flags = {each.lstrip("-"): each for each in known}
-    near = [alias for alias in ALIASES.get(name, ()) if alias in flags]
-    near = near or difflib.get_close_matches(name, flags, n=1)
-    hint = f"did you mean {flags[near[0]]}?" if near else "--help lists all flags"
+    near = [alias for alias in ALIASES.get(name, ()) if alias in known]
+    near = near or difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean --{near[0]}?" if near else "--help lists all flags"
     return f"unknown flag {flag}; {hint}"
 
 

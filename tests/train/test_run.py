@@ -139,7 +139,7 @@ def test_an_epoch_may_be_chosen_on_the_test_set_as_the_course_does_and_the_run_s
     result = run(hold_out="test", epochs=4, learning_rate=0.01, loader=loader)
     assert (result["train_examples"], result["validation_examples"]) == (90, 31)
     assert result["test_accuracy"] == result["best_validation_accuracy"]
-    assert "the test set itself to choose the epoch by" in capsys.readouterr().out
+    assert "the test set for selecting the epoch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("loader", ["memory", "stream"])

@@ -1,4 +1,4 @@
-"""Convolutional networks of the Fidle course, as functional JAX."""
+"""Convolutional networks of the Fidle course in functional JAX."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 
 
 def load(run_dir: str | Path) -> Trained:
-    """The network of a finished run: see `fidle_jax.inference.load.load`."""
-    # Imports JAX, which what is light to import must not.
+    """Load the network of a finished run (see `fidle_jax.inference.load.load`)."""
+    # Importing this package must be fast, so JAX is only imported here.
     from fidle_jax.inference.load import load as load_run
 
     return load_run(run_dir)

@@ -77,12 +77,12 @@ class Dataset:
         image_shape: (height, width, channels).
         train_examples: Number of training images.
         test_examples: Number of test images.
-        read: ``read(split, part=(0, 1))`` reads the split ``"train"`` or ``"test"``, or one of equal
-            parts (index, count) of it, from disk. Raises InputError if the data is missing or damaged.
+        read: Function ``read(split, part=(0, 1))``. It reads the split ``"train"`` or ``"test"``, or one of
+            equal parts (index, count) of it, from disk. Raises InputError if the data is missing or damaged.
         open: Like ``read``, but leaves the images on disk. Labels and groups are those of the part,
             images those of the whole split. None if the set can only be read into memory.
-        check: ``check(split, content)`` raises InputError if a split that was read in parts differs
-            from what was prepared. Splits that are read as a whole are checked automatically.
+        check: Function ``check(split, content)``. It raises InputError if a split that was read in parts
+            differs from what was prepared. Splits that are read as a whole are checked automatically.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
     """

@@ -146,13 +146,9 @@ def read_photos(folder: Path, split: str) -> list[Photo]:
     images = folder / image_archive(split)
     tables = folder / (TRAIN_IMAGES if split == "train" else TEST_LABELS)
     photos = []
-    with (
-        open_archive(images) as image_zip,
-        # Opening the training archive takes a second.
-        contextlib.nullcontext(image_zip)
-        if images == tables
-        else open_archive(tables) as table_zip,
-    ):
+    with open_archive(images) as image_zip, contextlib.ExitStack() as stack:
+        # The training labels are in the archive of the images, which takes a second to open.
+        table_zip = image_zip if split == "train" else stack.enter_context(open_archive(tables))
         members = frozenset(image_zip.namelist())
         by_filename = {PurePosixPath(name).name: name for name in members}
         for table in sorted(name for name in table_zip.namelist() if name.endswith(".csv")):

@@ -81,7 +81,7 @@ def data_root(data_dir: Path | None) -> Path:
 
 
 class RawBuilder(tfds.core.GeneratorBasedBuilder):
-    """Writes raw uint8 images with labels. Encoded images would require TensorFlow.
+    """Builder that writes raw uint8 images with labels. Encoded images would require TensorFlow.
 
     Attributes:
         examples: ``examples(split)`` yields the feature values of each example.

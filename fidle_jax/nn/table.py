@@ -50,30 +50,27 @@ def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Row
 
 def _row(module: nn.Module, x: jax.Array, output: jax.Array) -> Row:
     params = module.variables.get("params", {}).values()
+    # Nested modules have rows of their own.
+    parameters = sum(leaf.size for leaf in params if not isinstance(leaf, Mapping))
+    product = _product(module, x.shape[-1])
     return Row(
         name="/".join(module.path),
         kind=type(module).__name__,
         output_shape=(None, *output.shape[1:]),
-        # Nested modules have rows of their own.
-        parameters=sum(leaf.size for leaf in params if not isinstance(leaf, Mapping)),
-        formula=_formula(module, x.shape[-1]),
+        parameters=parameters,
+        formula=f"{product} = {parameters:,}" if product else "",
     )
 
 
-def _formula(module: nn.Module, inputs: int) -> str:
+def _product(module: nn.Module, inputs: int) -> str:
     """Return m·(n·kx·ky + 1) for m kernels over n channels, or n·(m + 1) for n neurons with m inputs."""
     if isinstance(module, Conv):
         kx, ky = module.kernel_size
-        if module.plain:
-            total = module.features * inputs * kx * ky
-            return f"{module.features}·{inputs}·{kx}·{ky} = {total:,}"
-        total = module.features * (inputs * kx * ky + 1)
-        return f"{module.features}·({inputs}·{kx}·{ky} + 1) = {total:,}"
+        weights = f"{inputs}·{kx}·{ky}"
+        return f"{module.features}·" + (weights if module.plain else f"({weights} + 1)")
     if isinstance(module, Dense):
-        return f"{module.features}·({inputs} + 1) = {module.features * (inputs + 1):,}"
-    if isinstance(module, BatchNorm):
-        return f"2·{inputs} = {2 * inputs:,}"
-    return ""
+        return f"{module.features}·({inputs} + 1)"
+    return f"2·{inputs}" if isinstance(module, BatchNorm) else ""
 
 
 def format_table(rows: list[Row]) -> str:

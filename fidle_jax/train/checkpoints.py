@@ -20,7 +20,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from fidle_jax.absl_logs import only_errors
 from fidle_jax.errors import InputError
 from fidle_jax.train.distributed import broadcast, fail_together, gather_texts, is_first
 
@@ -139,9 +138,21 @@ def read_newest(
     if not directory.is_dir():
         return None
     # Orbax warns three times that a read-only directory is read-only.
-    with only_errors(), _open_reader(directory.absolute()) as reader:
+    with _only_absl_errors(), _open_reader(directory.absolute()) as reader:
         step = reader.latest_step()
         return None if step is None else _restore_step(reader, step, state, best)
+
+
+@contextlib.contextmanager
+def _only_absl_errors() -> Iterator[None]:
+    """Hide the warnings that Orbax logs with absl."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
 
 
 def _open_reader(directory: Path) -> ocp.CheckpointManager:

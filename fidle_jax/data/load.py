@@ -91,26 +91,24 @@ def archives_folder(name: str, folder: Path | None) -> Path | None:
 
 
 def _load_mnist(data: str, archives: Path | None, data_dir: Path | None, seed: int) -> Dataset:
-    if archives is None and data == "sample":
-        return load_sample(seed)
-
-    from fidle_jax.data import mnist
-
     if archives is not None:
-        mnist.check_archives(archives)
-    if data == "sample":
-        return load_sample(seed)
-    if archives is not None or _mnist_is_available(data_dir):
-        return mnist.load_mnist(data_dir, archives)
+        from fidle_jax.data.mnist import check_archives
+
+        check_archives(archives)
+    if data != "sample" and (archives is not None or _mnist_is_available(data_dir)):
+        from fidle_jax.data.mnist import load_mnist
+
+        return load_mnist(data_dir, archives)
     if data == "full":
         raise InputError(
             "the full MNIST set is not prepared, and there is no network; give the folder of its "
             f"four .gz files as --archives DIR or in {ARCHIVES_VARIABLE}"
         )
-    _log.warning(
-        "MNIST is not prepared, and there is no network: using the embedded sample of 5,000 digits "
-        "(for the full set, give the folder of its four .gz files: --archives DIR)"
-    )
+    if data == "auto":
+        _log.warning(
+            "MNIST is not prepared, and there is no network: using the embedded sample of 5,000 digits "
+            "(for the full set, give the folder of its four .gz files: --archives DIR)"
+        )
     return load_sample(seed)
 
 

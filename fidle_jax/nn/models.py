@@ -96,7 +96,7 @@ class DNN(nn.Module):
     hidden: tuple[int, ...] = (100, 100)
     activation: Callable[[Array], Array] = jax.nn.relu
     dropout: tuple[float, ...] = (0.0, 0.0)
-    fuse: bool = True
+    fuse: bool = True  # without effect
 
     @nn.compact
     def __call__(

@@ -85,18 +85,18 @@ def pick_fastest(trainers: list[Trainer]) -> Trainer:
 def train_fidle(case: Case, parallel: str = "jit") -> Trainer:
     """Run the compiled loop of this project on all devices; "plain" supports only one."""
     import jax
-    from fidle_jax.train.optimizer import make_schedule
 
     from fidle_jax.data import Split
     from fidle_jax.train.compiled_steps import compile_steps
     from fidle_jax.train.parallel import make_mesh
+    from fidle_jax.train.task import make_schedule
 
     task, config, state = _begin_fidle(case)
     images, labels = case.images()
     if parallel == "plain":
         chunk, order = compile_chunk(task, state, images, labels, case.batch_size)
     else:
-        config = dataclasses.replace(config, parallel=parallel)
+        config = config.replace(parallel=parallel)
         schedule = make_schedule(config, len(labels) // case.batch_size)
         splits = Split(images, labels), Split(images[:0], labels[:0])
         program = compile_steps(task, schedule, make_mesh(None), state, *splits, config)
@@ -139,18 +139,19 @@ def compile_chunk(task, state, images, labels, batch_size: int):
 
 
 def _begin_fidle(case, method="auto"):
-    from fidle_jax.train.optimizer import make_optimizer, make_schedule
-
     from fidle_jax.nn import MODELS
     from fidle_jax.train.config import Config, resolve
     from fidle_jax.train.state import init_state
     from fidle_jax.train.step import Task
+    from fidle_jax.train.task import make_optimizer, make_schedule
 
-    config = Config(recipe="course", batch_size=case.batch_size, learning_rate=LEARNING_RATE)
+    config = Config().replace(
+        recipe="course", batch_size=case.batch_size, learning_rate=LEARNING_RATE
+    )
     config = resolve(config, "full")
     model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout, method=method)
     optimizer = make_optimizer(config, make_schedule(config, 1))
-    state = init_state(model, case.image_shape, optimizer, config.seed)
+    state = init_state(model, case.image_shape, optimizer, config.optimisation.seed)
     return Task(model, optimizer), config, state
 
 

@@ -1,4 +1,4 @@
-"""What a network makes of examples it is tried on: pure functions."""
+"""Evaluate a network on many examples, in batches. All functions are pure."""
 
 from typing import Any, cast
 
@@ -29,20 +29,24 @@ def predict(
     model: nn.Module,
     variables: dict[str, Any],
     images: Inputs,
-    places: Int[Array, " place"] | None = None,
+    positions: Int[Array, " position"] | None = None,
 ) -> Float[Array, "example class"]:
-    """The logits of every example, once each.
+    """Return the logits of every example.
 
-    ``places`` are as of `fidle_jax.train.step.train_chunk`, of batches of `EVAL_BATCH_SIZE`.
+    Args:
+        model: The network.
+        variables: Its variables.
+        images: The images.
+        positions: Positions in each batch of `EVAL_BATCH_SIZE` that this device computes; None for all.
     """
     examples = images.shape[0]
     order = padded_order(jnp.arange(examples), min(EVAL_BATCH_SIZE, examples))
     batch = order.shape[1]
-    if places is None:
-        places = jnp.arange(batch)
+    if positions is None:
+        positions = jnp.arange(batch)
 
     def batch_logits(rows):
-        rows = rows_at(rows, places)
+        rows = rows_at(rows, positions)
         return apply_model(model, variables, images[jnp.maximum(rows, 0)])
 
     logits = lax.map(batch_logits, order)
@@ -54,20 +58,20 @@ def evaluate(
     variables: dict[str, Any],
     images: Inputs,
     labels: Targets,
-    places: Int[Array, " place"] | None = None,
+    positions: Int[Array, " position"] | None = None,
     objective: Objective = CLASSES,
 ) -> tuple[Float[Array, ""], Int[Array, ""] | Float[Array, ""]]:
-    """Mean loss over all examples, in nats for classes, and the sum of scores: how many are right."""
-    outputs = predict(model, variables, images, places)
+    """Return the mean loss and the sum of the scores, such as the number of correct predictions."""
+    outputs = predict(model, variables, images, positions)
     return objective.losses(outputs, labels, 0.0).mean(), jnp.sum(objective.scores(outputs, labels))
 
 
 def evaluate_batch(
     model: nn.Module,
     variables: dict[str, Any],
-    images: UInt8[Array, "1 place height width channel"],
-    labels: Int[Array, "1 place"],
-) -> tuple[Float[Array, " place"], Bool[Array, " place"]]:
-    """The loss of each example of a batch, in nats, and whether it is classified right."""
+    images: UInt8[Array, "1 position height width channel"],
+    labels: Int[Array, "1 position"],
+) -> tuple[Float[Array, " position"], Bool[Array, " position"]]:
+    """Return the loss of each example of one batch, and whether its prediction is correct."""
     logits = apply_model(model, variables, images[0])
     return example_losses(logits, labels[0]), jnp.argmax(logits, -1) == labels[0]

@@ -1,4 +1,4 @@
-"""What a network's outputs are held against: of each example a loss, and a score that people read."""
+"""Objectives: the loss of each example, and a score that people read."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def example_losses(
     labels: Int[Array | np.ndarray, "batch"],
     smoothing: float = 0.0,
 ) -> Float[Array, " batch"]:
-    """Cross-entropy of each example, in nats, against targets smoothed by ``smoothing``."""
+    """Return the cross-entropy of each example in nats, with label smoothing."""
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, targets)
 
@@ -31,23 +31,23 @@ def _squared_errors(outputs, targets, smoothing=0.0):
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What is learned.
+    """A loss and a score.
 
     Attributes:
-        losses: (outputs, targets, smoothing) -> the loss of each example; training lowers their mean.
-        scores: (outputs, targets) -> what is counted of each beside: 1 where a class is right, else 0;
-            for numbers the absolute error.
+        losses: (outputs, targets, smoothing) -> loss of each example. Training minimises their mean.
+        scores: (outputs, targets) -> score of each example: whether the predicted class is correct, or
+            the absolute error of a number.
     """
 
     losses: Callable[[Array, Array, float], Float[Array, " batch"]]
     scores: Callable[[Array, Array], Bool[Array, "batch"] | Float[Array, "batch"]]
 
 
-# One of several classes: as many logits; targets are their numbers.
+# Several classes: one logit per class; the targets are class indices.
 CLASSES = Objective(example_losses, lambda logits, labels: jnp.argmax(logits, -1) == labels)
 
-# One of two: a single logit, that of class 1; targets are 0 and 1.
+# Two classes: one logit, of class 1; the targets are 0 and 1.
 BINARY = Objective(_binary_losses, lambda logits, labels: (logits[:, 0] > 0) == (labels > 0))
 
-# A number: a single output. The loss is its squared error; there is nothing to smooth.
+# Regression: one output. The loss is the squared error; smoothing is ignored.
 NUMBERS = Objective(_squared_errors, lambda outputs, targets: jnp.abs(outputs[:, 0] - targets))

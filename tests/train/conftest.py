@@ -1,4 +1,4 @@
-"""Runs in this process, on a made-up data set, small enough to take seconds."""
+"""Runs in this process on a made-up data set. They take seconds."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from fidle_jax.train.signals import Stop
 
 
 def _squares(examples: int, seed: int) -> Split:
-    """Noise with a bright square in one of three corners: the class."""
+    """Return noise with a bright square in one of three corners, which is the class."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 60, (examples, 12, 12, 1), dtype=np.uint8)
     labels = np.arange(examples, dtype=np.int32) % 3
@@ -42,10 +42,7 @@ def squares():
 
 @pytest.fixture
 def run(squares, tmp_path, monkeypatch):
-    """``run(**flags)``: a run of two epochs on the squares, in tmp_path/run unless told otherwise.
-
-    The report, which takes longer than all else, is a stand-in.
-    """
+    """``run(**settings)`` trains two epochs on the squares in tmp_path/run. The report stays empty."""
     monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: squares)
 
     def run(stop=None, **flags):

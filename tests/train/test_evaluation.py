@@ -21,6 +21,6 @@ def test_evaluation_covers_every_example_exactly_once(examples):
     variables = MODEL.init(jax.random.key(0), images[:1] / 255.0)
     expected = MODEL.apply(variables, images / 255.0)
     np.testing.assert_allclose(predict(MODEL, variables, images), expected, atol=1e-5)
-    loss, right = evaluate(MODEL, variables, images, labels)
+    loss, correct = evaluate(MODEL, variables, images, labels)
     np.testing.assert_allclose(loss, example_losses(expected, labels).mean(), rtol=1e-5)
-    assert right == (expected.argmax(-1) == labels).sum()
+    assert correct == (expected.argmax(-1) == labels).sum()

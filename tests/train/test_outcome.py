@@ -1,4 +1,4 @@
-"""What the report needs is left on disk, right and readable by NumPy alone."""
+"""The test of a run, and the arrays for its report, which NumPy can read without pickle."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def outcome(request, squares, tmp_path):
     return facts, tmp_path, logits, squares.read("test"), variables
 
 
-def test_loss_and_accuracy_are_those_of_the_whole_test_split(outcome):
+def test_loss_and_accuracy_cover_the_whole_test_split(outcome):
     facts, _, logits, split, _ = outcome
     picked = np.asarray(jax.nn.log_softmax(logits))[np.arange(31), split.labels]
     assert facts["test_loss"] == pytest.approx(-picked.mean(), rel=1e-5)
@@ -40,7 +40,7 @@ def test_images_labels_and_probabilities_are_saved(outcome):
         np.testing.assert_allclose(arrays["probabilities"], jax.nn.softmax(logits), atol=1e-6)
 
 
-def test_maps_go_from_the_image_to_the_logits_layer_by_layer(outcome):
+def test_feature_maps_are_saved_from_the_image_to_the_logits(outcome):
     _, directory, logits, split, variables = outcome
     with np.load(directory / "layers.npz", allow_pickle=False) as arrays:
         maps = sorted(name for name in arrays.files if name.startswith("map/"))
@@ -53,7 +53,7 @@ def test_maps_go_from_the_image_to_the_logits_layer_by_layer(outcome):
 
 
 class Block(nn.Module):
-    """A convolution within a module."""
+    """A convolution inside a module."""
 
     @nn.compact
     def __call__(self, x):
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 class Nested(nn.Module):
-    """A model of one's own that is made of modules."""
+    """A model that consists of modules."""
 
     fuse: bool = True
 
@@ -71,7 +71,7 @@ class Nested(nn.Module):
         return nn.Dense(3, name="dense")(x.reshape(x.shape[0], -1))
 
 
-def test_layers_within_layers_are_looked_into_too(squares, tmp_path):
+def test_nested_layers_are_saved_too(squares, tmp_path):
     variables = Nested().init(jax.random.key(0), scale(squares.read("test").images[:1]))
     evaluate_test(Nested(), variables, squares, tmp_path)
     with np.load(tmp_path / "layers.npz", allow_pickle=False) as arrays:
@@ -82,7 +82,7 @@ def test_layers_within_layers_are_looked_into_too(squares, tmp_path):
 
 
 class Spy(nn.Module):
-    """Keeps what it is given, as if it were batch statistics."""
+    """A model that stores its training batch as batch statistics."""
 
     @nn.compact
     def __call__(self, x, *, train=False, example_index=None):
@@ -97,7 +97,7 @@ def augmented(train, ranges, directory, seed=0):
         return dict(arrays)
 
 
-def test_augmented_versions_are_those_that_a_training_step_sees(squares, tmp_path):
+def test_augmented_versions_are_the_inputs_of_the_first_training_step(squares, tmp_path):
     ranges = Augmentation(
         Warp(shift=2, rotation=20),
         brightness=0.2,
@@ -119,26 +119,26 @@ def test_augmented_versions_are_those_that_a_training_step_sees(squares, tmp_pat
     assert set(found["labels"].tolist()) == {0, 1}
 
 
-def blurred_but(striped, n=40):
-    """Images of one grey, from dark to bright, but for stripes ``(level, depth)`` at some places."""
+def uniform_except(striped, n=40):
+    """Return uniform images from dark to bright. Images in ``striped`` have stripes (level, depth)."""
     images = np.repeat(np.arange(n, dtype=np.uint8)[:, None, None, None], 12, 1).repeat(12, 2)
-    for place, (level, depth) in striped.items():
+    for index, (level, depth) in striped.items():
         stripes = level + np.arange(12, dtype=np.uint8) % 2 * depth
-        images[place] = stripes[None, :, None]
+        images[index] = stripes[None, :, None]
     return images
 
 
-def test_the_augmented_image_is_bright_sharp_and_of_most_contrast(tmp_path):
-    images = blurred_but({3: (0, 60), 5: (150, 90), 12: (150, 60), 21: (150, 50)})
-    images[9, :6], images[9, 6:] = 50, 250  # much contrast, and one edge alone
+def test_the_augmented_image_is_bright_and_sharp_and_has_the_highest_contrast(tmp_path):
+    images = uniform_except({3: (0, 60), 5: (150, 90), 12: (150, 60), 21: (150, 50)})
+    images[9, :6], images[9, 6:] = 50, 250  # high contrast, but only one edge
     train = Split(images, np.arange(40, dtype=np.int32) % 3)
     found = augmented(train, Augmentation(brightness=0.1), tmp_path)
     np.testing.assert_array_equal(found["image"], images[5])
     assert found["label"] == 2
 
 
-def test_where_images_are_flipped_the_augmented_one_is_of_a_class_that_a_flip_changes(tmp_path):
-    images = blurred_but({3: (150, 50), 4: (150, 50)})
+def test_with_flips_the_augmented_image_has_a_class_that_a_flip_changes(tmp_path):
+    images = uniform_except({3: (150, 50), 4: (150, 50)})
     train = Split(images, np.array([0, 1] * 20, np.int32))
     for mirrored, chosen in (((2, 1, 0), 4), ((-1, 2, 1), 3), ((0, 1, 2), 3)):
         ranges = Augmentation(flips=0.5, mirrored=mirrored)
@@ -146,6 +146,6 @@ def test_where_images_are_flipped_the_augmented_one_is_of_a_class_that_a_flip_ch
         assert found["label"] == train.labels[chosen], mirrored
 
 
-def test_without_augmentation_there_is_no_file_of_it(squares, tmp_path):
+def test_without_augmentation_no_file_is_written(squares, tmp_path):
     write_augmented(squares.read("train"), NO_AUGMENTATION, 0, tmp_path)
     assert not list(tmp_path.iterdir())

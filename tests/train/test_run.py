@@ -1,4 +1,4 @@
-"""A run leaves what the design promises, and touches nothing where the input is wrong."""
+"""A run writes what the design promises, and nothing if its input is wrong."""
 
 import csv
 import dataclasses
@@ -64,7 +64,7 @@ def test_a_run_directory_is_complete(run, tmp_path, capsys):
     assert "recipe: course" in printed
 
 
-def test_the_test_split_is_read_once_and_after_the_training(run, squares, tmp_path, monkeypatch):
+def test_the_test_split_is_read_once_after_the_training(run, squares, tmp_path, monkeypatch):
     reads = []
 
     def read(split, part=WHOLE):
@@ -77,7 +77,7 @@ def test_the_test_split_is_read_once_and_after_the_training(run, squares, tmp_pa
     assert reads == [("train", False), ("test", True)]
 
 
-def test_two_runs_of_one_seed_are_bit_identical_and_another_seed_differs(run, tmp_path):
+def test_two_runs_with_one_seed_are_bit_identical_and_another_seed_differs(run, tmp_path):
     probabilities = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run(run_dir=tmp_path / name, seed=seed)
@@ -87,13 +87,13 @@ def test_two_runs_of_one_seed_are_bit_identical_and_another_seed_differs(run, tm
     assert np.abs(probabilities[0] - probabilities[2]).max() > 1e-4
 
 
-def test_a_run_in_parts_ends_as_one_that_computes_each_batch_at_once(run, tmp_path):
+def test_micro_batches_give_the_result_of_whole_batches(run, tmp_path):
     whole, parts = run(run_dir=tmp_path / "whole"), run(run_dir=tmp_path / "parts", accumulate=3)
     assert parts["test_loss"] == pytest.approx(whole["test_loss"], abs=1e-3)
     assert (parts["parallel"], parts["devices"]) == ("jit", 1)
 
 
-def test_half_precision_computes_much_the_same(run, tmp_path):
+def test_bfloat16_gives_nearly_the_same_result(run, tmp_path):
     whole, half = (
         run(run_dir=tmp_path / dtype, compute_dtype=dtype, epochs=6)
         for dtype in ("float32", "bfloat16")
@@ -102,7 +102,7 @@ def test_half_precision_computes_much_the_same(run, tmp_path):
     assert half["test_loss"] == pytest.approx(whole["test_loss"], rel=0.1)
 
 
-def test_what_a_run_augmented_and_weighed_is_kept_with_it(run, tmp_path):
+def test_augmented_images_and_class_weights_are_recorded(run, tmp_path):
     run(epochs=1, shift=1.0, class_weights="inverse")
     with np.load(tmp_path / "run" / "augmented.npz", allow_pickle=False) as arrays:
         assert arrays["versions"].shape == (32, 12, 12, 1)
@@ -110,7 +110,7 @@ def test_what_a_run_augmented_and_weighed_is_kept_with_it(run, tmp_path):
     assert config["class_weights"] == "inverse"
 
 
-def test_the_recipe_says_how_photographs_are_cropped_and_the_run_says_so(
+def test_the_recipe_decides_the_crop_and_the_run_prints_it(
     run, squares, tmp_path, monkeypatch, capsys
 ):
     asked = []
@@ -126,16 +126,14 @@ def test_the_recipe_says_how_photographs_are_cropped_and_the_run_says_so(
     assert capsys.readouterr().out.count("cropped to the sign") == 1
 
 
-def test_no_validation_trains_on_everything_and_keeps_the_last(run):
+def test_without_validation_all_data_is_trained_on_and_the_last_epoch_is_used(run):
     result = run(validation_fraction=0.0)
     assert (result["train_examples"], result["validation_examples"]) == (90, 0)
     assert (result["best_validation_accuracy"], result["best_epoch"]) == (None, 2)
 
 
 @pytest.mark.parametrize("loader", ["memory", "stream"])
-def test_an_epoch_may_be_chosen_on_the_test_set_as_the_course_does_and_the_run_says_so(
-    run, capsys, loader
-):
+def test_the_epoch_can_be_selected_on_the_test_set_and_the_run_prints_it(run, capsys, loader):
     result = run(hold_out="test", epochs=4, learning_rate=0.01, loader=loader)
     assert (result["train_examples"], result["validation_examples"]) == (90, 31)
     assert result["test_accuracy"] == result["best_validation_accuracy"]
@@ -143,7 +141,7 @@ def test_an_epoch_may_be_chosen_on_the_test_set_as_the_course_does_and_the_run_s
 
 
 @pytest.mark.parametrize("loader", ["memory", "stream"])
-def test_a_share_of_the_training_data_is_the_same_for_every_seed_and_the_test_is_whole(
+def test_a_fraction_of_the_training_data_is_the_same_for_every_seed(
     run, tmp_path, monkeypatch, loader
 ):
     kept, hold_out = [], run_module.hold_out
@@ -162,7 +160,7 @@ def test_a_share_of_the_training_data_is_the_same_for_every_seed_and_the_test_is
     np.testing.assert_array_equal(*kept)
 
 
-def test_a_share_of_photographs_is_of_whole_tracks(run, squares, monkeypatch):
+def test_a_fraction_of_photographs_consists_of_whole_tracks(run, squares, monkeypatch):
     split = squares.read("train")
     grouped = dataclasses.replace(
         split, groups=np.arange(90, dtype=np.int32) // 9 * 3 + split.labels
@@ -173,12 +171,12 @@ def test_a_share_of_photographs_is_of_whole_tracks(run, squares, monkeypatch):
     assert len(part.labels) == pytest.approx(45, abs=9)
 
 
-def test_no_epochs_test_the_untrained_network(run):
+def test_zero_epochs_test_the_untrained_network(run):
     result = run(epochs=0)
     assert (result["steps"], result["best_epoch"]) == (0, 0)
 
 
-def test_going_on_with_a_finished_run_changes_nothing(run, tmp_path, capsys):
+def test_resuming_a_finished_run_changes_nothing(run, tmp_path, capsys):
     result = run()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     assert run(resume=True) == result
@@ -186,7 +184,7 @@ def test_going_on_with_a_finished_run_changes_nothing(run, tmp_path, capsys):
     assert "is finished; nothing was changed" in capsys.readouterr().out
 
 
-def test_a_run_that_died_before_its_report_is_finished_by_going_on(run, tmp_path):
+def test_a_run_killed_before_its_report_is_finished_by_resuming(run, tmp_path):
     result = run()
     for name in ("report.html", "result.json"):
         (tmp_path / "run" / name).unlink()
@@ -197,13 +195,13 @@ def test_a_run_that_died_before_its_report_is_finished_by_going_on(run, tmp_path
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_a_resumed_run_whose_config_differs_is_refused_and_the_difference_shown(run):
+def test_resuming_with_other_settings_is_an_error_that_names_them(run):
     run()
     with pytest.raises(InputError, match=r"--epochs 3 \(the run has 2\)"):
         run(epochs=3, resume=True)
 
 
-def test_another_run_is_never_overwritten(run, tmp_path):
+def test_a_run_never_overwrites_another(run, tmp_path):
     run()
     before = (tmp_path / "run" / "result.json").read_bytes()
     with pytest.raises(InputError, match="holds another run"):
@@ -211,7 +209,7 @@ def test_another_run_is_never_overwritten(run, tmp_path):
     assert (tmp_path / "run" / "result.json").read_bytes() == before
 
 
-def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypatch):
+def test_wrong_input_is_reported_before_the_data_is_read(run, squares, monkeypatch):
     def read(split, part=WHOLE):
         raise AssertionError("the data was read")
 
@@ -238,7 +236,7 @@ def test_wrong_input_is_seen_before_the_data_is_prepared(run, squares, monkeypat
         ),
     ],
 )
-def test_wrong_input_touches_nothing(run, tmp_path, flags, named):
+def test_wrong_input_leaves_the_run_directory_untouched(run, tmp_path, flags, named):
     with pytest.raises(InputError, match=named):
         run(**flags)
     assert not (tmp_path / "run").exists()

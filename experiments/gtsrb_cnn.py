@@ -1,4 +1,7 @@
-"""Networks for traffic signs (GTSRB): the course's, and one made for two CPU cores."""
+"""Networks for traffic signs (GTSRB): the course's networks, and one designed for two CPU cores:
+
+python experiments/gtsrb_cnn.py
+"""
 
 from fidle_jax.cli.train import main
 from fidle_jax.train.config import Config

@@ -1,4 +1,7 @@
-"""The course's convolutional network on handwritten digits."""
+"""The course's convolutional network on handwritten digits:
+
+python experiments/mnist_cnn.py
+"""
 
 from fidle_jax.cli.train import main
 from fidle_jax.train.config import Config

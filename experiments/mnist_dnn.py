@@ -1,4 +1,7 @@
-"""The course's dense network on handwritten digits, the baseline of the convolutional one."""
+"""The course's dense network on handwritten digits, a baseline for the convolutional one:
+
+python experiments/mnist_dnn.py
+"""
 
 from fidle_jax.cli.train import main
 from fidle_jax.train.config import Config

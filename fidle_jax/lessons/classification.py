@@ -166,8 +166,10 @@ def teach(flags: Classification) -> Lesson:
     ]
     return Lesson(
         values={
-            "told": [_percent(accuracy[k][NETWORK][0], len(each.labels))
-                     for k, each in zip(accuracy, (tumour, image), strict=True)],
+            "accuracy": [
+                _percent(accuracy["tumours"][NETWORK][0], len(tumour.labels)),
+                _percent(accuracy["digits"][NETWORK][0], len(image.labels)),
+            ],
             "missed": missed,
             "false_alarms": false_alarms,
             "positives": missed + found,
@@ -217,7 +219,11 @@ def teach(flags: Classification) -> Lesson:
             ),
             "splits": spread_table(
                 "accuracy, %",
-                {f"{k}: {name}": 100 * v for k, each in accuracy.items() for name, v in each.items()},
+                {
+                    f"{k}: {name}": 100 * v
+                    for k, each in accuracy.items()
+                    for name, v in each.items()
+                },
                 digits=1,
             ),
         },
@@ -235,7 +241,7 @@ def teach(flags: Classification) -> Lesson:
             },
         },
         cover="roc",
-    )  # fmt: skip
+    )
 
 
 def _percent(share: float, examples: int) -> str:

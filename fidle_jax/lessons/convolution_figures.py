@@ -330,10 +330,9 @@ def effects_figure(
         axes.imshow(result, cmap=cmap, vmin=low, vmax=high)
         axes.set_title(name, fontsize=TEXT)
         axes.set(xticks=[], yticks=[])
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(-1, 1), SIGNED),
-        ax=grid, location="bottom", fraction=0.04, aspect=40, shrink=0.85, pad=0.03,
-    )  # fmt: skip
+    scale = ScalarMappable(Normalize(-1, 1), SIGNED)
+    size = {"fraction": 0.04, "aspect": 40, "shrink": 0.85, "pad": 0.03}
+    bar = figure.colorbar(scale, ax=grid, location="bottom", **size)
     bar.set_ticks([-1, 0, 1], labels=["negative", "0", "positive"], fontsize=SMALL + 1)
     return figure
 
@@ -342,11 +341,11 @@ def costs_figure(costs: Mapping[str, tuple[int, int]]) -> Figure:
     """Draw the parameters of convolutional layers and of dense layers, on a logarithmic axis."""
     figure = new_figure(height=0.95 * len(costs) + 1.2)
     axes = figure.subplots()
-    names = "convolution", "dense layer with as many outputs"
-    for values, shift, colour, hatch, name in zip(
-        zip(*costs.values(), strict=True), (-0.19, 0.19), (BLUE, VERMILLION), ("", "//"), names,
-        strict=True,
-    ):  # fmt: skip
+    convolution, dense = zip(*costs.values(), strict=True)
+    for values, shift, colour, hatch, name in (
+        (convolution, -0.19, BLUE, "", "convolution"),
+        (dense, 0.19, VERMILLION, "//", "dense layer with as many outputs"),
+    ):
         # The largest counts exceed NumPy's integers.
         style: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": name}
         bars = axes.barh(np.arange(len(costs)) + shift, list(map(float, values)), 0.36, **style)
@@ -357,7 +356,7 @@ def costs_figure(costs: Mapping[str, tuple[int, int]]) -> Figure:
     axes.invert_yaxis()
     axes.set_xscale("log")
     # Leave room for the longest number next to its bar.
-    axes.set_xlim(1, float(max(10, *(value for pair in costs.values() for value in pair))) ** 1.4)
+    axes.set_xlim(1, float(max(10, *convolution, *dense)) ** 1.4)
     axes.grid(axis="x", color=LINES)
     figure.legend(loc="outside upper center", ncols=2, fontsize=TEXT, frameon=False)
     return figure

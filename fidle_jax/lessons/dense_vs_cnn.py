@@ -198,9 +198,8 @@ def digits_figure(
             axes.set_title(f"{shifts[column]} px", fontsize=TEXT)
         for x, (name, classes) in zip((0.27, 0.73), predicted.items(), strict=True):
             right = classes[row, column] == labels[row]
-            axes.text(
-                x, -0.06, f"{name}: {classes[row, column]}", transform=axes.transAxes,
-                ha="center", va="top", fontsize=SMALL, color=BLUE if right else VERMILLION,
-                weight="normal" if right else "bold",
-            )  # fmt: skip
+            text = f"{name}: {classes[row, column]}"
+            style = {"color": BLUE} if right else {"color": VERMILLION, "weight": "bold"}
+            below = {"transform": axes.transAxes, "ha": "center", "va": "top"}
+            axes.text(x, -0.06, text, fontsize=SMALL, **style, **below)
     return figure

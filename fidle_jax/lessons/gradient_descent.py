@@ -32,6 +32,7 @@ DRAWN_EPOCHS, DRAWN_STEPS = 10, 40
 MOMENTUM, ADAM_RATE = 0.9, 0.3
 SHARES = (0.02, 0.5, 0.97, 1.03)  # learning rates, as shares of the largest that converges
 CONTOUR_COLOUR = "#B4BAC1"
+MARKED_LINE: dict[str, Any] = {"linewidth": 1.5, "markersize": 9, "markeredgecolor": "white"}
 
 
 class Problem(NamedTuple):
@@ -335,10 +336,8 @@ def race_figure(problem: Problem, descents: dict[str, Descent], step: int) -> Fi
     figure, (left, right) = panels(2, 2, height=4.3, extra=0)
     draw_contours(left, problem)
     for each, style, marker in zip(descents.values(), STYLES, MARKERS, strict=False):
-        left.plot(
-            *each.path[: step + 1].T, marker=marker, color=style["color"], markevery=[step],
-            linewidth=1.5, markersize=9, markeredgecolor="white",
-        )  # fmt: skip
+        line: dict[str, Any] = {"color": style["color"], "marker": marker, **MARKED_LINE}
+        left.plot(*each.path[: step + 1].T, markevery=[step], **line)
     left.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")
     so_far = {name: each.losses[: step + 1] for name, each in descents.items()}
     _draw_losses(right, so_far, problem.lowest, [step], "step")
@@ -353,10 +352,8 @@ def _draw_losses(axes: Axes, losses, lowest: float, markevery: int | list[int], 
     # Single precision cannot resolve smaller differences.
     floor = 1e-5 * lowest
     for (name, each), style, marker in zip(losses.items(), STYLES, MARKERS, strict=False):
-        axes.plot(
-            np.maximum(each - lowest, floor), marker=marker, color=style["color"],
-            markevery=markevery, linewidth=1.5, markersize=9, markeredgecolor="white", label=name,
-        )  # fmt: skip
+        line: dict[str, Any] = {"color": style["color"], "marker": marker, **MARKED_LINE}
+        axes.plot(np.maximum(each - lowest, floor), markevery=markevery, label=name, **line)
     axes.axhline(0.01 * lowest, color=GREY, linewidth=1)
     axes.set_yscale("log")
     axes.set_ylim(bottom=floor / 2)

@@ -276,18 +276,13 @@ def breakdown_figure(
             values = getattr(naive, field)
             finite = np.isfinite(values)
             if not finite.all():
-                axes.fill_between(
-                    logits, 0, 1, where=~finite, transform=axes.get_xaxis_transform(),
-                    color=BROKEN_COLOUR, linewidth=0, label="infinite or NaN",
-                )  # fmt: skip
-            axes.plot(
-                logits, getattr(stable, field), color=BLUE, linewidth=4.5, alpha=0.45,
-                label="from the logit",
-            )  # fmt: skip
-            axes.plot(
-                logits, np.where(finite, values, np.nan), "--", color=VERMILLION, linewidth=2,
-                label="from the probability",
-            )  # fmt: skip
+                area = {"color": BROKEN_COLOUR, "linewidth": 0, "label": "infinite or NaN"}
+                where = {"where": ~finite, "transform": axes.get_xaxis_transform()}
+                axes.fill_between(logits, 0, 1, **where, **area)
+            wide = {"linewidth": 4.5, "alpha": 0.45, "label": "from the logit"}
+            axes.plot(logits, getattr(stable, field), color=BLUE, **wide)
+            dashed = {"linestyle": "--", "linewidth": 2, "label": "from the probability"}
+            axes.plot(logits, np.where(finite, values, np.nan), color=VERMILLION, **dashed)
             axes.set_xlim(logits[0], logits[-1])
             loss = field == "loss"
             finish(axes, title * loss, "logit" * (not loss), field * (i == 0), grid=False)

@@ -31,9 +31,8 @@ MANY = 10  # points of the larger training set, per point of the smaller one
 FRESH = 1000  # points to measure errors on
 X = np.linspace(-1, 1, 801)  # where curves are drawn
 DROPOUT_RATE, DECAY_STRENGTH = 0.2, 3.0  # chosen on draws of another seed
-PLAIN, EARLY, DROPOUT, DECAY, MORE = (
-    "no remedy", "early stopping", "dropout", "weight decay", "ten times the points",
-)  # fmt: skip
+PLAIN, EARLY, DROPOUT = "no remedy", "early stopping", "dropout"
+DECAY, MORE = "weight decay", "ten times the points"
 
 _NETWORK = DNN(classes=1, hidden=(64, 64, 64), activation=jnp.tanh)
 _PLAIN = Task(_NETWORK, optax.adam(3e-3), objective=NUMBERS)
@@ -319,10 +318,9 @@ def degrees_figure(errors: Errors, points: int, noise: float) -> Figure:
     axes.set_ylim(*error_limits([errors], noise))
     if points - 1 <= errors.at[-1]:
         axes.axvline(points - 1, color=GREY, linestyle="-.", linewidth=1.5)
-        axes.annotate(
-            "as many coefficients\nas points", (points - 1, 0.03), (6, 0), fontsize=SMALL, color=GREY,
-            xycoords=("data", "axes fraction"), textcoords="offset points",
-        )  # fmt: skip
+        text = " as many coefficients\n as points"
+        x_data = axes.get_xaxis_transform()
+        axes.text(points - 1, 0.03, text, transform=x_data, fontsize=SMALL, color=GREY)
     legend_below(figure, columns=2)
     return figure
 

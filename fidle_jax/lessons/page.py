@@ -55,7 +55,8 @@ def make_page(name: str, lesson: Lesson) -> Page:
     inserts a table.
     """
     text = resources.files("fidle_jax.lessons").joinpath(f"{name}.md").read_text("utf-8")
-    head, *sections = re.split(r"^## ", text.format_map(lesson.values), flags=re.MULTILINE)
+    text = re.sub(r"(?<![\w-])-(?=\d)", "−", text.format_map(lesson.values))
+    head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
     title, summary, facts = head.removeprefix("# ").strip().split("\n\n")
     return Page(
         title,

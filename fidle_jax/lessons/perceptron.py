@@ -224,15 +224,9 @@ def teach(flags: Perceptron) -> Lesson:
     shown = {"one neuron": alone[flags.points], "2, worst": hidden[2][0]}
     shown |= {f"{width}, best": each[-1] for width, each in hidden.items()}
     rows = [["none", "3", "–", brief_percent(one_neuron[flags.points]), "–"]]
-    rows += [
-        [
-            str(width),
-            str(4 * width + 1),
-            separated[width],
-            *(brief_percent(share) for share in (np.median(found), max(found))),
-        ]
-        for width, found in accuracies.items()
-    ]
+    for width, found in accuracies.items():
+        shares = brief_percent(float(np.median(found))), brief_percent(max(found))
+        rows.append([str(width), str(4 * width + 1), separated[width], *shares])
     return Lesson(
         values={
             "points": flags.points,
@@ -254,22 +248,12 @@ def teach(flags: Perceptron) -> Lesson:
                 labels,
                 seconds=0.5,
             ),
-            "no_line": planes_figure(
-                [
-                    (f"{name}: {brief_percent(one_neuron[name])}", each, clouds[name])
-                    for name, each in alone.items()
-                ]
-            ),
+            "no_line": planes_figure([(k, each, clouds[k]) for k, each in alone.items()]),
             "lines": Table(
                 ["points", "correct, one neuron", "correct, best line of all"],
                 [[k, brief_percent(one_neuron[k]), brief_percent(lines[k])] for k in clouds],
             ),
-            "hidden": planes_figure(
-                [
-                    (f"{name}: {brief_percent(each.accuracy(cloud))}", each, cloud)
-                    for name, each in shown.items()
-                ]
-            ),
+            "hidden": planes_figure([(k, each, cloud) for k, each in shown.items()]),
             "widths": Table(
                 ["neurons", "parameters", "seeds that separate", "median accuracy", "best"], rows
             ),
@@ -321,10 +305,11 @@ def border_figure(network: Network, cloud: Cloud, start: Line, title: str = "") 
 
 
 def planes_figure(shown: list[tuple[str, Network, Cloud]]) -> Figure:
-    """Draw several networks by title, with the lines of up to four hidden neurons."""
+    """Draw several networks by name, with their accuracy and up to four lines of hidden neurons."""
     figure, grid = panels(len(shown), 3, 2.55)
-    for axes, (title, network, cloud) in zip(grid, shown, strict=True):
+    for axes, (name, network, cloud) in zip(grid, shown, strict=True):
         _draw_plane(axes, network, cloud, size=3)
+        title = f"{name}: {brief_percent(network.accuracy(cloud))}"
         axes.set_title(title, fontsize=TEXT)
     # Larger markers for the legend, in which the last axes take precedence.
     _draw_points(grid[-1], np.zeros((0, 2)), np.zeros(0), size=6)

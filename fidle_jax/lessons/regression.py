@@ -44,12 +44,7 @@ QUICK_EPOCHS = 60
 class Comparison(NamedTuple):
     """Results of all models on one split, in the unit of the target.
 
-    Attributes:
-        parts: The split.
-        true: Targets of the test rows.
-        predicted: Predictions for the test rows, by model.
-        trials: The trained models, with histories in the unit of the target (squared for the loss).
-        baseline: Mean absolute error of the mean on the validation rows.
+    ``baseline`` is the mean absolute error on the validation rows if the mean is predicted.
     """
 
     parts: Parts
@@ -141,10 +136,10 @@ def teach(flags: Regression) -> Lesson:
     return Lesson(
         values={
             "table": table,
+            "rows": len(table.targets),
             "columns": table.features.shape[1],
             "counts": {name: len(rows) for name, rows in first.parts._asdict().items()},
-            "total": len(table.targets),
-            "best_epoch": first.trials[NETWORK].best_epoch,
+            "network": first.trials[NETWORK],
             "test": test,
             "test_mae": _mae(test[NETWORK]),
             "better": better,

@@ -1,4 +1,4 @@
-"""mnist_cnn.py with a fault in it: ``python faulty.py FAULT FLAG ...``."""
+"""Run mnist_cnn.py with a fault: ``python faulty.py FAULT FLAG ...``."""
 
 import sys
 from pathlib import Path
@@ -13,18 +13,18 @@ from fidle_jax.train.config import Config
 
 
 def data_is_damaged(*args, **kwargs):
-    """In place of `load_dataset`."""
+    """Replace `load_dataset`."""
     raise InputError("the data is damaged")
 
 
 def code_is_wrong(*args, **kwargs):
-    """In place of `load_dataset`."""
+    """Replace `load_dataset`."""
     load_dataset(*args, **kwargs)
     raise ZeroDivisionError("a mistake")
 
 
 def test_split_is_damaged(*args):
-    """In place of `evaluate_test`."""
+    """Replace `evaluate_test`."""
     raise InputError("the test split is damaged")
 
 
@@ -32,7 +32,7 @@ restore_step = checkpoints._restore_step
 
 
 def newest_is_damaged(reader, step, *like):
-    """In place of `_restore_step`."""
+    """Replace `_restore_step`."""
     if step == max(reader.all_steps()):
         raise ValueError("a bad read")
     return restore_step(reader, step, *like)

@@ -1,4 +1,4 @@
-"""Short runs in processes of their own, to be killed and compared."""
+"""Short runs in separate processes, to be killed and compared."""
 
 import csv
 import json
@@ -18,10 +18,7 @@ FLAGS = ["--data", "sample", "--epochs", "6", "--batch-size", "200", "--checkpoi
 
 
 def start(*flags, cache: Path, devices: int = 1, fault: str = "") -> subprocess.Popen:
-    """The experiment with ``flags``, compiled programs kept in ``cache``, on simulated devices.
-
-    With one of the faults of `faulty.py` something goes wrong in it.
-    """
+    """Start the experiment on simulated devices, with a fault of `faulty.py` if one is given."""
     file = [FAULTY, fault] if fault else [EXPERIMENT]
     return subprocess.Popen(
         [sys.executable, *file, "--no-progress", *map(str, flags)],
@@ -34,7 +31,7 @@ def start(*flags, cache: Path, devices: int = 1, fault: str = "") -> subprocess.
 
 
 def free_port() -> int:
-    """A port of this machine that nobody has."""
+    """Return a free port of this machine."""
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return trial.getsockname()[1]
@@ -43,7 +40,7 @@ def free_port() -> int:
 def start_two(
     *flags, cache: Path, devices: tuple[int, int] = (2, 2), faults: tuple[str, str] = ("", "")
 ) -> list[subprocess.Popen]:
-    """The experiment in two processes that are one run."""
+    """Start the experiment in two processes of one run."""
     coordinator = f"127.0.0.1:{free_port()}"
     where = ("--distributed", "--coordinator", coordinator, "--processes", 2)
     where += ("--connect-seconds", 30, "--process-index")
@@ -53,13 +50,13 @@ def start_two(
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr."""
+    """Wait for the process. Return exit status, stdout and stderr."""
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
 def outcome(run_dir: Path) -> dict:
-    """All of a finished run that does not speak of time: parameters (by digest), metrics, result."""
+    """Return everything of a finished run but times: a digest of the parameters, metrics, result."""
     checkpoints = run_dir / "checkpoints"
     last = max(
         (path for path in checkpoints.iterdir() if path.name.isdigit()), key=lambda p: int(p.name)
@@ -79,7 +76,7 @@ def outcome(run_dir: Path) -> dict:
 
 
 def check_ends_alike(run_dir: Path, expected: dict, processes: int) -> None:
-    """The run ended where ``expected`` did, but for the order of sums."""
+    """Check that the result equals ``expected`` up to the order of floating-point sums."""
     found = outcome(run_dir)
     assert (found["step"], found["result"]["processes"]) == (expected["step"], processes)
     for name in ("train_loss", "validation_loss"):
@@ -88,7 +85,7 @@ def check_ends_alike(run_dir: Path, expected: dict, processes: int) -> None:
 
 
 def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
-    """Returns once it has printed that epoch's line."""
+    """Wait until the process prints the line of that epoch."""
     for line in process.stdout:
         if line.startswith(f"epoch {epoch}/"):
             return
@@ -96,7 +93,7 @@ def wait_for_epoch(process: subprocess.Popen, epoch: int) -> None:
 
 
 def lose(both: list[subprocess.Popen], victim: int, tmp_path: Path) -> None:
-    """SIGKILL for one; the other ends in time, and names it if the two had met."""
+    """Kill one process. Check that the other ends in time, and names it if both had joined."""
     both[victim].send_signal(signal.SIGKILL)
     began = time.monotonic()
     status, _, err = finish(both[1 - victim])

@@ -1,7 +1,7 @@
-"""A run over a set that is larger than the memory it may take, for `test_large_sets`.
+"""Train on a data set that is larger than the memory limit, for `test_large_sets`.
 
-``python large_set.py DATA_DIR`` prepares the set; ``python large_set.py DATA_DIR LOADER RUN_DIR`` trains
-on it, once the same on a few of its images has taken the memory that any run does, and a limit is set.
+``python large_set.py DATA_DIR`` prepares the data set. ``python large_set.py DATA_DIR LOADER RUN_DIR`` trains
+on a few images, which allocates what every run needs, then sets the limit and trains on all of them.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ from fidle_jax.data.dataset import WHOLE
 
 SHAPE = (64, 64, 3)
 EXAMPLES = {"train": 32_768, "test": 32}
-# Of the set's 403 MB; a run of any length takes up to 250, much of it the stacks of its threads.
+# The data set has 403 MB. Any run needs up to 250 MB, mostly stacks of threads.
 ROOM_BYTES = 330_000_000
 
 
 class LargeSet(prepared.RawBuilder):
-    """Two classes, dark images and bright ones."""
+    """Dark and bright images."""
 
     def _info(self):
         return self.raw_info(SHAPE, classes=2)
@@ -38,7 +38,7 @@ def _examples(split):
 
 
 def _load(data_dir, examples):
-    """The set, or so many of its images to train on."""
+    """Load the data set, with the first ``examples`` images for training."""
     large = prepared.make_dataset(
         lambda: _builder(data_dir),
         "the large set",
@@ -56,7 +56,7 @@ def _load(data_dir, examples):
 
 
 def _data_bytes():
-    """What RLIMIT_DATA limits: the heap, and private memory that can be written."""
+    """Return the memory that RLIMIT_DATA limits: the heap and private writable memory."""
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmData" in x)
     return 1024 * int(line.split()[1])
 
@@ -82,7 +82,7 @@ def _train(data_dir, loader, run_dir, examples):
 
 
 def main(data_dir, loader=None, run_dir=None):
-    """Prepares, or trains, which InputError may end."""
+    """Prepare the data set, or train on it."""
     if loader is None:
         prepared.prepare(lambda: _builder(data_dir), "the large set", _examples)
         return

@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit, or are known to be damaged."""
+"""Tests that checkpoints are restored bit for bit, or recognized as damaged."""
 
 import logging
 
@@ -35,7 +35,7 @@ def save(checkpoints, *steps):
 
 
 def damage(directory, step):
-    """Flips one byte in the middle of the largest file of the state."""
+    """Flip bits of a byte in the middle of the largest file of the state."""
     files = [path for path in (directory / str(step) / "state").rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
@@ -43,7 +43,7 @@ def damage(directory, step):
     largest.write_bytes(content)
 
 
-def test_the_newest_comes_back_bit_for_bit(checkpoints):
+def test_the_newest_checkpoint_is_restored_bit_for_bit(checkpoints):
     save(checkpoints, 3, 9)
     restored, best, facts = checkpoints.restore(state(0), BEST)
     chex.assert_trees_all_equal(restored, state(9))
@@ -51,17 +51,17 @@ def test_the_newest_comes_back_bit_for_bit(checkpoints):
     assert facts == FACTS
 
 
-def test_there_is_nothing_to_restore_at_first(checkpoints):
+def test_without_checkpoints_nothing_is_restored(checkpoints):
     assert checkpoints.restore(state(0), BEST) is None
 
 
-def test_only_the_last_few_are_kept(checkpoints, tmp_path):
+def test_only_the_last_checkpoints_are_kept(checkpoints, tmp_path):
     save(checkpoints, *range(1, MAX_TO_KEEP + 4))
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == list(range(4, MAX_TO_KEEP + 4))
 
 
-def test_a_damaged_one_is_set_aside_with_a_warning_and_the_one_before_it_taken(
+def test_a_damaged_checkpoint_is_renamed_with_a_warning_and_the_previous_one_used(
     checkpoints, tmp_path, caplog
 ):
     save(checkpoints, 3, 9)
@@ -75,14 +75,14 @@ def test_a_damaged_one_is_set_aside_with_a_warning_and_the_one_before_it_taken(
     chex.assert_trees_all_equal(checkpoints.restore(state(0), BEST)[0], state(9))
 
 
-def test_a_missing_file_is_damage_too(checkpoints, tmp_path):
+def test_a_missing_file_counts_as_damage(checkpoints, tmp_path):
     save(checkpoints, 3, 9)
     for path in (tmp_path / "checkpoints" / "9" / "state").rglob("manifest.ocdbt"):
         path.unlink()
     assert checkpoints.restore(state(0), BEST)[0]["step"] == 3
 
 
-def test_where_all_are_damaged_the_error_says_what_to_do(checkpoints, tmp_path):
+def test_if_all_checkpoints_are_damaged_the_error_says_what_to_do(checkpoints, tmp_path):
     save(checkpoints, 3)
     damage(tmp_path / "checkpoints", 3)
     with pytest.raises(InputError, match=r"all checkpoints .* are damaged; start again"):
@@ -90,7 +90,9 @@ def test_where_all_are_damaged_the_error_says_what_to_do(checkpoints, tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
 
 
-def test_a_full_disk_is_an_os_error_and_the_last_whole_one_still_restores(checkpoints, monkeypatch):
+def test_a_full_disk_raises_os_error_and_the_last_checkpoint_can_be_restored(
+    checkpoints, monkeypatch
+):
     save(checkpoints, 3)
 
     def no_space(*_, **__):

@@ -1,5 +1,6 @@
 """Tests of communication between processes; `tests/integration/test_processes.py` starts real ones."""
 
+import socket
 import subprocess
 import sys
 
@@ -84,6 +85,17 @@ def test_an_input_error_in_one_process_ends_all(others_send):
     others_send("", "no such folder")
     with pytest.raises(InputError, match="process 2: no such folder"), distributed.fail_together():
         pass
+
+
+def test_a_port_in_use_is_named():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(
+            InputError, match=r"port \d+ is not available \(Address already in use\)"
+        ):
+            distributed.join(address, 2, 0, wait_seconds=1, resume_command=str)
 
 
 ABORT = """

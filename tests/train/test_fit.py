@@ -1,4 +1,4 @@
-"""Fits of small networks in memory."""
+"""Tests of training small networks in memory."""
 
 import chex
 import jax
@@ -26,7 +26,7 @@ def points():
     return x, (3 * x[:, 0] - 1).astype(np.float32)
 
 
-def test_a_line_is_found(points):
+def test_linear_regression_finds_the_line(points):
     found = fit(LINE, points, epochs=200, batch_size=7)
     weights = found.state.params["dense_1"]
     np.testing.assert_allclose(weights["kernel"], [[3]], atol=1e-4)
@@ -34,7 +34,7 @@ def test_a_line_is_found(points):
     assert found.history["loss"][-1] < 1e-8
 
 
-def test_a_fit_takes_the_steps_of_a_run(points):
+def test_fit_takes_the_same_steps_as_a_run(points):
     found = fit(NETWORK, points, epochs=3, batch_size=5, seed=4)
     state = init_state(NETWORK.model, (1,), NETWORK.optimizer, 4)
     for epoch in range(3):
@@ -44,7 +44,7 @@ def test_a_fit_takes_the_steps_of_a_run(points):
     assert found.state.step == 15
 
 
-def test_the_history_is_of_means_over_the_examples(points):
+def test_the_history_contains_means_over_the_examples(points):
     still = Task(LINE.model, optax.sgd(0.0), objective=NUMBERS)
     found = fit(still, points, epochs=2, batch_size=4, validation=points)
     outputs = still.model.apply(found.state.variables(), jnp.asarray(points[0]))[:, 0]
@@ -55,9 +55,9 @@ def test_the_history_is_of_means_over_the_examples(points):
             np.testing.assert_allclose(found.history[prefix + name], [value] * 2, rtol=1e-5)
 
 
-def test_the_best_are_the_variables_of_the_least_validation_loss(points):
+def test_the_best_variables_have_the_lowest_validation_loss(points):
     x, y = points
-    # What helps on these points harms on those of the other sign.
+    # The validation targets have the opposite sign, so training increases their loss.
     found = fit(LINE, points, epochs=30, batch_size=7, validation=(x, -y))
     losses = found.history["validation_loss"]
     assert losses.argmin() < len(losses) - 1
@@ -65,13 +65,13 @@ def test_the_best_are_the_variables_of_the_least_validation_loss(points):
     np.testing.assert_allclose(loss, losses.min(), rtol=1e-5)
 
 
-def test_without_validation_the_best_are_the_last(points):
+def test_without_validation_the_last_variables_are_the_best(points):
     found = fit(LINE, points, epochs=2, batch_size=7)
     chex.assert_trees_all_equal(found.best, found.state.variables())
     assert set(found.history) == {"loss", "score"}
 
 
-def test_the_seed_alone_decides(points):
+def test_the_result_depends_only_on_the_seed(points):
     first, again, other = (
         fit(NETWORK, points, epochs=2, batch_size=6, seed=seed).state.params for seed in (1, 1, 2)
     )
@@ -79,12 +79,12 @@ def test_the_seed_alone_decides(points):
     assert not np.allclose(first["dense_1"]["kernel"], other["dense_1"]["kernel"])
 
 
-def test_a_loss_that_is_no_number_shows_in_the_history(points):
+def test_a_diverging_loss_shows_in_the_history(points):
     wild = Task(LINE.model, optax.sgd(1e4), objective=NUMBERS)
     assert not np.isfinite(fit(wild, points, epochs=20, batch_size=7).history["loss"][-1])
 
 
-def test_two_classes_are_told_apart(points):
+def test_logistic_regression_separates_two_classes(points):
     x, _ = points
     task = Task(DNN(classes=1, hidden=()), optax.adam(0.3), objective=BINARY)
     labels = (x[:, 0] > 0.2).astype(np.int32)
@@ -92,18 +92,18 @@ def test_two_classes_are_told_apart(points):
     assert found.history["validation_score"][-1] == 1
 
 
-def test_pixels_are_scaled_and_numbers_are_not():
+def test_pixels_are_scaled_but_features_are_not():
     pixels = np.arange(0, 250, 25, dtype=np.uint8).reshape(5, 2)
     targets = np.zeros(5, np.float32)
     still = Task(LINE.model, optax.sgd(0.0), objective=NUMBERS)
-    of_pixels, of_numbers = (
+    from_pixels, from_features = (
         fit(still, (x, targets), epochs=1, batch_size=5).history["loss"][0]
         for x in (pixels, pixels.astype(np.float32) / 255)
     )
-    np.testing.assert_allclose(of_pixels, of_numbers, rtol=1e-5)
+    np.testing.assert_allclose(from_pixels, from_features, rtol=1e-5)
 
 
-def test_a_trajectory_has_the_parameters_before_and_after_each_step(points):
+def test_a_trajectory_contains_the_parameters_before_and_after_each_step(points):
     followed = trajectory(NETWORK, points, epochs=2, batch_size=6, seed=3)
     first = init_state(NETWORK.model, (1,), NETWORK.optimizer, 3).params
     last = fit(NETWORK, points, epochs=2, batch_size=6, seed=3).state.params
@@ -112,10 +112,10 @@ def test_a_trajectory_has_the_parameters_before_and_after_each_step(points):
     chex.assert_trees_all_close(jax.tree.map(lambda each: each[-1], followed), last, rtol=1e-5)
 
 
-def test_a_trajectory_starts_where_it_is_told(points):
+def test_a_trajectory_can_start_from_given_parameters(points):
     start = {"dense_1": {"kernel": jnp.array([[5.0]]), "bias": jnp.array([2.0])}}
     followed = trajectory(LINE, points, epochs=1, batch_size=21, params=start)
-    # One step of gradient descent on the mean squared error, by hand.
+    # One explicit step of gradient descent on the mean squared error.
     errors = 5 * points[0][:, 0] + 2 - points[1]
     kernel = 5 - 0.1 * np.mean(2 * errors * points[0][:, 0])
     np.testing.assert_allclose(followed["dense_1"]["kernel"][:, 0, 0], [5, kernel], rtol=1e-5)

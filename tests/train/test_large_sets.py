@@ -1,4 +1,4 @@
-"""A set that is larger than the memory a run may take trains by one loader, and not by the other."""
+"""Tests that a data set larger than the memory limit can be streamed, but not loaded."""
 
 import os
 import signal
@@ -10,13 +10,13 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="what is limited is read from /proc"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the limit is computed from /proc"),
 ]
 SCRIPT = Path(__file__).with_name("large_set.py")
 
 
 def _run(*arguments):
-    # Each thread's own heap, of glibc, would count although it is hardly used.
+    # The heap that glibc reserves per thread would count, although it is hardly used.
     environment = {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "2"}
     environment["PYTHONPATH"] = str(SCRIPT.parents[2])
     return subprocess.run(
@@ -35,17 +35,17 @@ def data_dir(tmp_path_factory):
     return folder
 
 
-def test_a_set_larger_than_the_memory_there_is_trains_as_a_stream(data_dir, tmp_path):
+def test_a_data_set_larger_than_the_memory_can_be_streamed(data_dir, tmp_path):
     run = _run(data_dir, "stream", tmp_path)
     assert run.returncode == 0, run.stderr
     assert run.stdout.endswith("trained on 16384, right 1.0\n")
 
 
-def test_the_same_set_does_not_fit_where_it_is_to_be_kept_in_memory(data_dir, tmp_path):
+def test_the_same_data_set_does_not_fit_into_memory(data_dir, tmp_path):
     run = _run(data_dir, "memory", tmp_path)
     assert (tmp_path / "few" / "result.json").exists()
     assert not (tmp_path / "all" / "result.json").exists()
-    # Where a thread of array_record's finds no memory, the process is ended there and then.
+    # If a thread of array_record finds no memory, it aborts the process.
     told = (
         "the large set does not fit into this machine's memory; give --loader stream" in run.stderr
     )

@@ -1,4 +1,4 @@
-"""An experiment as a job: what each of its processes calls, and what happens when its time is over."""
+"""Tests of jobs: the flags of each process, and what happens at the time limit."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import submitit
 
 from fidle_jax.train.launch import Experiment, submit
 
-# An experiment that writes down its flags, and runs until it is told to stop.
+# An experiment that records its flags, and runs until it is stopped.
 FILE = """
 import pathlib, signal, sys, time
 flags = sys.argv[1:]
@@ -39,7 +39,7 @@ def calls(run_dir):
     return [line.split() for line in (run_dir / "calls").read_text().splitlines()]
 
 
-def test_each_of_several_processes_here_is_told_which_it_is(file, tmp_path):
+def test_each_local_process_gets_its_index(file, tmp_path):
     job = submit(file, ("--epochs", "3"), tmp_path / "run", "local", tasks_per_node=2)
     assert job.results() == [0, 0]
     first, second = sorted(calls(tmp_path / "run"), key=lambda words: words[-1])
@@ -52,39 +52,41 @@ def test_each_of_several_processes_here_is_told_which_it_is(file, tmp_path):
 
 @pytest.fixture
 def one_process(monkeypatch):
-    """A job of one process on a cluster."""
+    """Pretend to be a job of one process on a cluster."""
     job = Mock(spec=submitit.JobEnvironment, num_tasks=1, cluster="slurm")
     monkeypatch.setattr(submitit, "JobEnvironment", lambda: job)
 
 
-def test_a_run_that_is_told_to_save_is_asked_for_again_and_goes_on(file, tmp_path, one_process):
+def test_a_job_that_reaches_its_time_limit_is_submitted_again_and_resumes(
+    file, tmp_path, one_process
+):
     run_dir = tmp_path / "run"
     experiment = Experiment(file, ("--wait",), run_dir)
-    asked = []
+    submissions = []
 
-    def time_is_over(*_):
-        asked.append(experiment.checkpoint())
+    def at_time_limit(*_):
+        submissions.append(experiment.checkpoint())
 
-    before = signal.signal(signal.SIGUSR2, time_is_over)
+    before = signal.signal(signal.SIGUSR2, at_time_limit)
     try:
-        threading.Thread(target=signal_once_begun, args=(run_dir,)).start()
+        threading.Thread(target=signal_once_started, args=(run_dir,)).start()
         with pytest.raises(SystemExit, match="130"):
             experiment()
     finally:
         signal.signal(signal.SIGUSR2, before)
-    again = asked[0].function
+    again = submissions[0].function
     assert again == experiment
     again()
     assert calls(run_dir)[1] == ["--wait", "--run-dir", str(run_dir), "--resume"]
 
 
-def signal_once_begun(run_dir):
+def signal_once_started(run_dir):
     while not (run_dir / "config.json").exists():
         time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGUSR2)
 
 
-def test_a_run_that_fails_ends_its_job_with_its_status(file, tmp_path, one_process):
+def test_a_failed_run_ends_its_job_with_the_same_status(file, tmp_path, one_process):
     with pytest.raises(SystemExit, match="3"):
         Experiment(file, ("--fail",), tmp_path / "run")()
     assert submit(file, ("--fail",), tmp_path / "here", "local").results() == [3]

@@ -1,4 +1,4 @@
-"""The loop: what is validated, kept, written, saved and stopped when. The steps here are stand-ins."""
+"""Tests of the loop with fake steps: validation, best variables, files, checkpoints, stopping."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ def first_state():
 
 
 def count_steps(state, order, start, stop):
-    """Each "step" adds 1 to the weights and 4 examples to the totals."""
+    """Replace training: each step adds 1 to the weights and 4 examples to the totals."""
     steps = stop - start
     totals = state.totals
     totals = totals.replace(examples=totals.examples + 4 * steps, loss=totals.loss + 4 * steps)
@@ -38,7 +38,7 @@ def chunks_of_one_step(monkeypatch):
 
 @pytest.fixture
 def make(tmp_path):
-    """Loops over one run directory; each call begins where the last checkpoint stands."""
+    """``make(**options)`` returns a loop that continues from the last checkpoint."""
     opened = []
 
     def make(train=count_steps, validate=None, epochs=4, stop=None, checkpoint_seconds=0.0):
@@ -62,7 +62,7 @@ def rows(tmp_path):
 
 
 def stopping_at(step):
-    """A stop that is requested once the run has come to ``step``, and steps that see to it."""
+    """Return a stop, and steps that request it once the run reaches ``step``."""
     stop = Stop()
 
     def train(state, *args):
@@ -82,7 +82,7 @@ def test_every_epoch_has_a_row_and_the_last_state_is_saved(make, tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["20"]
 
 
-def test_the_best_on_validation_is_kept_and_a_tie_goes_to_the_lower_loss(make):
+def test_the_best_validation_accuracy_is_kept_and_the_lower_loss_breaks_ties(make):
     outcomes = iter([(0.9, 0.5), (0.5, 0.8), (0.4, 0.8), (0.1, 0.7)])
     loop = make(validate=lambda variables: next(outcomes))
     loop.run()
@@ -90,14 +90,14 @@ def test_the_best_on_validation_is_kept_and_a_tie_goes_to_the_lower_loss(make):
     assert loop.best["params"]["w"][0] == 3 * STEPS
 
 
-def test_without_validation_the_last_is_the_best(make):
+def test_without_validation_the_last_epoch_is_the_best(make):
     loop = make()
     loop.run()
     assert (loop.record.best_epoch, loop.record.best_accuracy) == (4, None)
     assert loop.best["params"]["w"][0] == 4 * STEPS
 
 
-def test_no_epochs_leave_the_initial_variables(make, tmp_path):
+def test_zero_epochs_keep_the_initial_variables(make, tmp_path):
     loop = make(epochs=0)
     loop.run()
     assert loop.best["params"]["w"][0] == 0
@@ -105,7 +105,7 @@ def test_no_epochs_leave_the_initial_variables(make, tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS + 2])
-def test_a_stopped_run_goes_on_and_ends_as_if_it_had_never_been(make, tmp_path, step):
+def test_a_stopped_and_resumed_run_has_the_same_result(make, tmp_path, step):
     outcomes = {5: (0.9, 0.5), 10: (0.5, 0.8), 15: (0.4, 0.9), 20: (0.1, 0.7)}
 
     def validate(variables):
@@ -136,13 +136,13 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_checkp
     assert make().state.step == 7
 
 
-def test_a_validation_loss_that_is_not_finite_ends_the_run_before_it_is_saved(make, tmp_path):
+def test_a_validation_loss_that_is_not_finite_ends_the_run_before_saving(make, tmp_path):
     with pytest.raises(NotFinite, match="the validation loss is not finite at step 5"):
         make(validate=lambda variables: (float("nan"), 0.1), checkpoint_seconds=1e9).run()
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_checkpoints_come_no_faster_than_asked(make, tmp_path):
+def test_checkpoint_seconds_limit_the_number_of_checkpoints(make, tmp_path):
     loop = make(checkpoint_seconds=1e9)
     steps = []
     loop._checkpoints.save = lambda step, *_: steps.append(step)
@@ -150,8 +150,8 @@ def test_checkpoints_come_no_faster_than_asked(make, tmp_path):
     assert steps == [4 * STEPS]
 
 
-@pytest.mark.parametrize(("to_write", "saved"), [(1, [10, 20, 30]), (5, [10])])
-def test_checkpoints_take_a_tenth_of_the_time_at_most(make, monkeypatch, to_write, saved):
+@pytest.mark.parametrize(("write_seconds", "saved"), [(1, [10, 20, 30]), (5, [10])])
+def test_checkpoints_take_at_most_a_tenth_of_the_time(make, monkeypatch, write_seconds, saved):
     clock, written, done = [0.0], [], [0.0]
 
     def train(state, *args):
@@ -160,7 +160,7 @@ def test_checkpoints_take_a_tenth_of_the_time_at_most(make, monkeypatch, to_writ
 
     def save(step, *_):
         written.append(step)
-        done[0] = clock[0] + to_write
+        done[0] = clock[0] + write_seconds
 
     loop = make(train=train, epochs=8, checkpoint_seconds=20)
     monkeypatch.setattr(loop_module.time, "perf_counter", lambda: clock[0])
@@ -170,7 +170,7 @@ def test_checkpoints_take_a_tenth_of_the_time_at_most(make, monkeypatch, to_writ
     assert sorted(set(written)) == [*saved, 8 * STEPS]
 
 
-def test_a_profile_is_of_the_second_chunk_and_changes_nothing(make, tmp_path):
+def test_profiling_writes_a_trace_and_does_not_change_the_result(make, tmp_path):
     loop = make()
     loop._plan = dataclasses.replace(loop._plan, profile=True)
     loop.run()
@@ -179,6 +179,6 @@ def test_a_profile_is_of_the_second_chunk_and_changes_nothing(make, tmp_path):
     assert len(rows(tmp_path)) == 4
 
 
-def test_the_record_survives_json():
+def test_the_record_can_be_restored_from_json():
     record = Record(rows=[{"epoch": 1}], best_accuracy=0.5, best_loss=0.1, best_epoch=1)
     assert Record(**dataclasses.asdict(record)) == record

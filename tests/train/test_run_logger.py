@@ -1,4 +1,4 @@
-"""What is written while a run goes on."""
+"""Tests of what a run writes while it trains."""
 
 import csv
 
@@ -9,7 +9,7 @@ from fidle_jax.train.run_logger import COLUMNS, RunLogger, write_hparams, write_
 ROW = dict.fromkeys(COLUMNS, 1) | {"validation_loss": None, "validation_accuracy": None}
 
 
-def test_metrics_have_a_row_an_epoch_and_empty_cells_without_validation(tmp_path):
+def test_metrics_have_one_row_per_epoch_and_empty_cells_without_validation(tmp_path):
     write_metrics(tmp_path / "metrics.csv", [ROW, ROW | {"epoch": 2}])
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -28,7 +28,7 @@ RESULT = {
 
 
 def _hparams(directory):
-    """The summaries of the plugin, in its own words, and the scalars."""
+    """Return the messages of the plugin, and the scalars."""
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
     values = list(_values(directory))
@@ -59,13 +59,13 @@ def test_options_and_results_can_be_compared_in_tensorboard(tmp_path):
     assert scalars["parameters"] == 42
 
 
-def test_options_left_open_are_compared_too(tmp_path):
+def test_options_without_a_value_are_shown_as_default(tmp_path):
     write_hparams(tmp_path, 7, OPTIONS, RESULT)
     given = _hparams(tmp_path)[0]["session_start_info"].session_start_info.hparams
     assert given["dropout"].string_value == "default"
 
 
-def test_options_written_again_take_the_place_of_those_before_and_of_nothing_else(tmp_path):
+def test_hparams_written_again_replace_only_the_earlier_ones(tmp_path):
     other = tmp_path / "events.out.tfevents.1"
     other.touch()
     write_hparams(tmp_path, 7, OPTIONS, RESULT)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM wait for the end of a chunk, but not for ever."""
+"""Tests that Ctrl-C and SIGTERM wait for the end of a chunk, but a second one does not."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_within_defer_a_signal_is_a_request_and_a_person_s_later_one_an_interrupt(
+def test_a_deferred_signal_is_a_request_and_a_second_one_of_a_person_interrupts(
     number, monkeypatch
 ):
     with catch_stop() as stop, stop.defer():
@@ -26,7 +26,7 @@ def test_within_defer_a_signal_is_a_request_and_a_person_s_later_one_an_interrup
                 os.kill(os.getpid(), again)
 
 
-def test_signals_that_come_at_once_are_one():
+def test_signals_within_a_second_count_as_one():
     with catch_stop() as stop, stop.defer():
         for number in NUMBERS:
             os.kill(os.getpid(), number)
@@ -38,17 +38,17 @@ def test_signals_that_come_at_once_are_one():
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_outside_defer_a_signal_interrupts_at_once(number):
+def test_a_signal_that_is_not_deferred_interrupts(number):
     with catch_stop() as stop:
         stop.check()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
-        # Where that was swallowed, it is not lost.
+        # If the exception was swallowed, `check` raises it again.
         with pytest.raises(KeyboardInterrupt):
             stop.check()
 
 
-def test_the_handlers_of_before_come_back():
+def test_the_previous_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with catch_stop():
         assert signal.getsignal(signal.SIGTERM) is not before

@@ -1,4 +1,4 @@
-"""The state is one pytree that comes from the seed alone."""
+"""Tests that the state is a pytree that depends only on the seed."""
 
 import chex
 import jax
@@ -17,19 +17,19 @@ def make(seed, **options):
     )
 
 
-def test_a_seed_gives_the_same_state_and_another_seed_another():
+def test_the_state_depends_on_the_seed():
     chex.assert_trees_all_equal(make(1), make(1))
     kernels = [make(seed).params["conv_1"]["kernel"] for seed in (1, 2)]
     assert jnp.abs(kernels[0] - kernels[1]).max() > 0.01
 
 
-def test_the_state_passes_through_tree_functions():
+def test_the_state_is_a_pytree():
     state = make(0)
     chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf, state), state)
     assert state.step == 0
 
 
-def test_evaluation_takes_the_average_where_there_is_one():
+def test_evaluation_uses_the_average_if_there_is_one():
     state = make(0, average=True)
     state = state.replace(average=jax.tree.map(jnp.zeros_like, state.average))
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.variables()["params"]))
@@ -37,6 +37,6 @@ def test_evaluation_takes_the_average_where_there_is_one():
     chex.assert_trees_all_equal(plain.variables()["params"], plain.params)
 
 
-def test_a_state_with_an_average_can_be_given_up_to_a_compiled_function():
+def test_a_state_with_an_average_can_be_donated():
     state = make(0, average=True)
     jax.jit(lambda state: state.replace(step=state.step + 1), donate_argnums=0)(state)

@@ -1,4 +1,4 @@
-"""The training step: pure, exact under padding, the same in chunks of any length."""
+"""Tests of the training step: exact under padding, the same in chunks of any length."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ PLAIN = Task(CNN(classes=3, dropout=(0, 0, 0)), optax.sgd(1e-2))
 
 
 class Linear(nn.Module):
-    """A network that compiles at once."""
+    """A network that compiles quickly."""
 
     @nn.compact
     def __call__(self, x, *, train=False, example_index=None):
@@ -44,7 +44,7 @@ def data():
 
 @functools.cache
 def compiled(task):
-    # Each program runs a few times: compiling without optimization takes two thirds of the time.
+    # Each program runs only a few times, so compile without optimization.
     options = {"xla_backend_optimization_level": 0}
     return jax.jit(functools.partial(train_chunk, task), compiler_options=options)
 
@@ -68,14 +68,14 @@ def test_chunks_of_any_length_give_the_same_bits(data):
     assert whole.step == 8
 
 
-def test_another_seed_trains_another_way(data):
+def test_another_seed_gives_another_result(data):
     order = epoch_order(0, 0, EXAMPLES, 5)
     one = chunk(start(), data, order, 0, 1)
     other = chunk(start().replace(seed=jnp.uint32(1)), data, order, 0, 1)
     assert abs(one.totals.loss - other.totals.loss) > 1e-4
 
 
-def test_what_fills_a_batch_up_counts_for_nothing(data):
+def test_padding_does_not_change_the_step(data):
     images, labels = data
     step = jax.jit(functools.partial(train_step, LINEAR))
     full = step(
@@ -88,16 +88,16 @@ def test_what_fills_a_batch_up_counts_for_nothing(data):
     chex.assert_trees_all_close(full, filled, rtol=1e-5, atol=1e-7)
 
 
-def test_a_batch_in_parts_is_the_batch_at_once(data):
+def test_micro_batches_give_the_result_of_the_whole_batch(data):
     order = epoch_order(0, 0, EXAMPLES, 15)
     whole = chunk(start(), data, order, 0, 3)
-    places = jnp.arange(18).reshape(3, 6)
-    parts = compiled(TASK)(start(), *data, order, 0, 3, places)
+    positions = jnp.arange(18).reshape(3, 6)
+    parts = compiled(TASK)(start(), *data, order, 0, 3, positions)
     chex.assert_trees_all_close(parts.opt_state, whole.opt_state, atol=1e-4)
     chex.assert_trees_all_close(parts.totals, whole.totals, rtol=1e-4)
 
 
-def test_half_precision_leaves_the_state_as_it_is_in_single(data):
+def test_bfloat16_keeps_the_state_in_float32(data):
     half = dataclasses.replace(TASK, compute_dtype="bfloat16")
     order = epoch_order(0, 0, EXAMPLES, 15)
     single, halved = (compiled(task)(start(), *data, order, 0, 3) for task in (TASK, half))
@@ -106,7 +106,7 @@ def test_half_precision_leaves_the_state_as_it_is_in_single(data):
     assert abs(single.totals.loss / halved.totals.loss - 1) < 0.05
 
 
-def test_an_epoch_meets_each_example_once(data):
+def test_an_epoch_uses_each_example_once(data):
     state = chunk(start(), data, epoch_order(3, 1, EXAMPLES, 8), 0, 5)
     assert state.totals.examples == EXAMPLES
     assert 0 <= state.totals.correct <= EXAMPLES
@@ -131,13 +131,13 @@ def test_the_step_follows_the_gradient_of_the_mean_loss(data):
 
 
 def linear_step(batch, **settings):
-    """The state before and after a step of the linear network."""
+    """Return the state before and after a step of the linear network."""
     task = Task(Linear(), optax.sgd(1e-2), **settings)
     return start(task), jax.jit(functools.partial(train_step, task))(start(task), *batch)
 
 
 @pytest.mark.parametrize("parts", [1, 4])
-def test_the_step_follows_the_gradient_of_the_weighted_loss_and_tells_the_plain_one(data, parts):
+def test_class_weights_change_the_gradient_but_not_the_reported_loss(data, parts):
     images, labels = data
     filled = np.r_[np.arange(EXAMPLES), 0, 0, 0]
     weights = (np.arange(40) < EXAMPLES).astype(np.float32)
@@ -157,7 +157,7 @@ def test_the_step_follows_the_gradient_of_the_weighted_loss_and_tells_the_plain_
     np.testing.assert_allclose(after.totals.loss, losses(before.params).sum(), rtol=1e-5)
 
 
-def test_an_example_weighs_as_the_class_that_a_flip_gave_it(data):
+def test_the_class_weight_is_that_of_the_label_after_a_flip(data):
     batch = data[0][None, :8], jnp.zeros((1, 8), jnp.int32), jnp.ones((1, 8)), jnp.arange(8)[None]
     flips = Augmentation(flips=1.0, mirrored=(2, 1, 0))
     before, of_old = linear_step(batch, ranges=flips, class_weights=(1.0, 1.0, 0.0))
@@ -167,7 +167,7 @@ def test_an_example_weighs_as_the_class_that_a_flip_gave_it(data):
     chex.assert_trees_all_close(of_new, plain, rtol=1e-6)
 
 
-def test_the_first_step_that_is_not_finite_is_named(data):
+def test_the_first_step_with_a_loss_that_is_not_finite_is_reported(data):
     images, labels = data
     order = padded_order(jnp.arange(EXAMPLES), 5)
     huge = Task(Linear(), optax.sgd(1e38))
@@ -176,14 +176,14 @@ def test_the_first_step_that_is_not_finite_is_named(data):
     assert run(start(huge), images, labels, order, 0, 6).totals.bad_step in (2, 3)
 
 
-def test_weights_that_are_not_finite_after_the_last_step_are_noticed(data):
+def test_weights_that_are_not_finite_after_the_last_step_are_reported(data):
     infinite = Task(Linear(), optax.sgd(jnp.inf))
     run = jax.jit(functools.partial(train_chunk, infinite))
     order = padded_order(jnp.arange(EXAMPLES), 5)
     assert run(start(infinite), *data, order, 0, 1).totals.bad_step == 1
 
 
-def test_updates_are_the_same_bits_once_gradients_are_known():
+def test_wait_for_does_not_change_the_bits_of_updates():
     updates = {"a": jnp.array([1e-30, -0.0, np.inf, 3e38]), "b": jnp.ones((0, 2))}
     for grads in ([jnp.array([1.0, np.nan])], [jnp.array(3e38), jnp.array([3e38])], []):
         known = jax.jit(wait_for)(grads, updates)
@@ -191,7 +191,7 @@ def test_updates_are_the_same_bits_once_gradients_are_known():
         assert np.signbit(known["a"][1])
 
 
-def test_a_gradient_of_nan_is_no_step_that_looks_well():
+def test_a_nan_in_the_gradient_makes_the_updates_nan():
     known = wait_for([jnp.zeros(2), jnp.array([np.nan])], {"a": jnp.ones(3)})
     assert np.isnan(known["a"]).all()
 
@@ -207,7 +207,7 @@ def test_a_step_compiled_for_a_cpu_does_not_copy_the_weights(data):
     assert not [line for line in program.splitlines() if f"f32[{size}]{{1,0}} copy(" in line]
 
 
-def test_the_average_follows_the_weights(data):
+def test_the_moving_average_follows_the_weights(data):
     order = epoch_order(0, 0, EXAMPLES, 5)
     state = chunk(start(), data, order, 0, 1)
     before = start().params

@@ -15,14 +15,14 @@ from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
 
 from fidle_jax.data import Dataset, Split, StoredSplit
-from fidle_jax.data.batches import Batches, epoch_order, padded_order, stream
+from fidle_jax.data.batches import Batch, Batches, epoch_order, padded_order, stream
 from fidle_jax.errors import InputError
 from fidle_jax.train import distributed, parallel
 from fidle_jax.train.config import ResolvedConfig
-from fidle_jax.train.evaluation import EVAL_BATCH_SIZE
+from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate, evaluate_batch
 from fidle_jax.train.resources import free_memory_bytes
 from fidle_jax.train.state import TrainState
-from fidle_jax.train.step import Task
+from fidle_jax.train.step import Task, train_batch, train_chunk
 
 MEMORY_SHARE = 0.5  # share of the free memory that `--loader auto` may fill with images
 
@@ -142,7 +142,9 @@ def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, An
     def order(epoch: int):
         return parallel.replicate(mesh, shuffle(epoch))
 
+    positions = parallel.local_positions(config.batch_size, config.accumulate, mesh)
     arguments = state, *train, order(0), 0, 1
+<<<<<<< HEAD
     chunk = parallel.compile_train_chunk(
         config.devices.parallel, mesh, task, arguments, config.optimisation.accumulate
     )
@@ -156,15 +158,47 @@ def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, An
 
         validate = run_validation
 
+=======
+    chunk, shard = parallel.compile_training(
+        config.parallel, mesh, task, train_chunk, arguments, (positions,)
+    )
+    positions = shard(positions)
+>>>>>>> 5512dc4 (parallel: one function compiles training and one evaluation, for images in memory and streamed)
     return {
         "order": order,
-        "train": lambda state, order, start, stop: chunk(state, *train, order, start, stop),
-        "validate": validate,
+        "train": lambda state, order, start, stop: chunk(
+            state, *train, order, start, stop, positions
+        ),
+        "validate": _compile_validation(task.model, mesh, state.variables(), validation),
     }
+
+
+def _compile_validation(
+    model, mesh: Mesh, variables: PyTree, data: tuple[Any, Any]
+) -> Callable[[PyTree], tuple[float, float]] | None:
+    examples = len(data[1])
+    if not examples:
+        return None
+
+    def evaluate_at(variables, images, labels, positions):
+        return evaluate(model, variables, images, labels, positions[0])
+
+    positions = parallel.local_positions(min(EVAL_BATCH_SIZE, examples), 1, mesh)
+    compiled, shard = parallel.compile_evaluation(
+        mesh, evaluate_at, (variables, *data), (positions,)
+    )
+    positions = shard(positions)
+
+    def validate(variables: PyTree) -> tuple[float, float]:
+        loss, correct = compiled(variables, *data, positions)
+        return float(loss), int(correct) / examples
+
+    return validate
 
 
 def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
     train, validation = data
+<<<<<<< HEAD
     positions = parallel.batch_positions(
         config.optimisation.batch_size, config.optimisation.accumulate, mesh.size
     )
@@ -174,44 +208,58 @@ def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any
         config.devices.parallel, mesh, task, state, batch, positions
     )
     reader = _BatchReader(lambda order, start: stream(Batches(train, order, positions), put, start))
+=======
+    positions = parallel.local_positions(config.batch_size, config.accumulate, mesh)
+    step, shard = parallel.compile_training(
+        config.parallel,
+        mesh,
+        task,
+        train_batch,
+        (state,),
+        (*_example_batch(train, positions), positions),
+    )
+    sharded = shard(positions)
+    reader = _BatchReader(
+        lambda order, start: stream(Batches(train, order, positions), shard, start)
+    )
+>>>>>>> 5512dc4 (parallel: one function compiles training and one evaluation, for images in memory and streamed)
 
     def train_steps(state: TrainState, order: np.ndarray, start: int, stop: int) -> TrainState:
         for number in range(start, stop):
             batch = reader.read(order, number)
             # Steps that are dispatched but have not started would each keep their batch in memory.
-            state = step(jax.block_until_ready(state), batch)
+            state = step(jax.block_until_ready(state), *batch, sharded)
         return state
 
-    validate = None
-    if len(validation.labels):
-        validate = _compile_streamed_validation(task.model, mesh, state.variables(), validation)
     return {
         "order": lambda epoch: np.asarray(shuffle(epoch)),
         "train": train_steps,
-        "validate": validate,
+        "validate": _compile_streamed_validation(task.model, mesh, state.variables(), validation),
         "close": reader.close,
     }
 
 
-def _example_batch(split: StoredSplit, positions: Int[np.ndarray, "micro_batch position"]):
+def _example_batch(split: StoredSplit, positions: Int[np.ndarray, "micro_batch position"]) -> Batch:
     return Batches(split, np.zeros((1, 1), np.int32), positions)[0]
 
 
 def _compile_streamed_validation(
     model, mesh: Mesh, variables: PyTree, split: StoredSplit
-) -> Callable[[PyTree], tuple[float, float]]:
+) -> Callable[[PyTree], tuple[float, float]] | None:
     examples = len(split.labels)
+    if not examples:
+        return None
     order = np.asarray(padded_order(np.arange(examples), min(EVAL_BATCH_SIZE, examples)))
     batch_size = order.shape[1]
-    positions = parallel.batch_positions(batch_size, 1, mesh.size)
-    positions = parallel.local_positions(positions, mesh)
-    batch = _example_batch(split, positions)
-    evaluate, put = parallel.compile_batch_evaluation(model, mesh, variables, batch)
+    positions = parallel.local_positions(batch_size, 1, mesh)
+    images, labels, _ = _example_batch(split, positions)
+    function = functools.partial(evaluate_batch, model)
+    compiled, shard = parallel.compile_evaluation(mesh, function, (variables,), (images, labels))
 
     def validate(variables: PyTree) -> tuple[float, float]:
-        batches = stream(Batches(split, order, positions), put)
+        batches = stream(Batches(split, order, positions), shard)
         try:
-            found = [jax.device_get(evaluate(variables, batch)) for batch in batches]
+            found = [jax.device_get(compiled(variables, *batch[:2])) for batch in batches]
         finally:
             batches.close()
         losses, correct = (

@@ -18,8 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, PyTree
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate, evaluate_batch
-from fidle_jax.train.step import Task, train_batch, train_chunk
+from fidle_jax.train.step import Task
 
 AXIS = "batch"
 
@@ -69,77 +68,49 @@ def batch_positions(
 
 
 def local_positions(
-    positions: Int[np.ndarray, "micro_batch position"], mesh: Mesh
+    batch_size: int, micro_batches: int, mesh: Mesh
 ) -> Int[np.ndarray, "micro_batch local_position"]:
-    """Return the positions that the devices of this process compute."""
-    by_device = positions.reshape(len(positions), mesh.size, -1)
+    """Return the positions of a batch that the devices of this process compute."""
+    positions = batch_positions(batch_size, micro_batches, mesh.size)
+    by_device = positions.reshape(micro_batches, mesh.size, -1)
     local = [device.process_index == jax.process_index() for device in mesh.devices]
-    return by_device[:, local].reshape(len(positions), -1)
+    return by_device[:, local].reshape(micro_batches, -1)
 
 
-def compile_train_chunk(
-    parallel: str, mesh: Mesh, task: Task, arguments: tuple[Any, ...], micro_batches: int
-) -> Callable[..., PyTree]:
-    """Compile `train_chunk` for the devices of ``mesh``. The compiled function donates the state.
-
-    Args:
-        parallel: "jit" or "pmap".
-        mesh: The devices.
-        task: Task of `train_chunk`.
-        arguments: Example state, images, labels, order, start and stop; the first four replicated.
-        micro_batches: Number of micro-batches per batch.
-    """
-    compile_step, shard = STRATEGIES[parallel]
-    positions = batch_positions(arguments[3].shape[1], micro_batches, mesh.size)
-    positions = shard(mesh, local_positions(positions, mesh))
-    compiled = compile_step(mesh, task, train_chunk, arguments, (positions,))
-    return lambda *arguments: compiled(*arguments, positions)
-
-
-def compile_train_batch(
-    parallel: str, mesh: Mesh, task: Task, state: PyTree, batch: PyTree, positions: np.ndarray
+def compile_training(
+    strategy: str,
+    mesh: Mesh,
+    task: Task,
+    function: Callable[..., PyTree],
+    replicated: tuple[Any, ...],
+    local: tuple[Any, ...],
 ) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
-    """Compile `train_batch` for the devices of ``mesh``.
+    """Compile a training function for the devices of ``mesh``.
 
     Args:
-        parallel: "jit" or "pmap".
+        strategy: "jit" or "pmap".
         mesh: The devices.
-        task: Task of `train_batch`.
-        state: Replicated example state.
-        batch: Example images, labels and weights at the positions of this process.
-        positions: The positions of this process.
+        task: First argument of ``function``.
+        function: `train_chunk` or `train_batch`.
+        replicated: Example arguments that every device holds. The first one, the state, is donated.
+        local: Further example arguments [micro_batch, local_position, ...].
 
     Returns:
-        The compiled function (state, batch) -> state, which donates the state, and a function that
-        moves a batch to the devices.
+        The compiled function of replicated and sharded arguments, and a function that shards arrays
+        like ``local``.
     """
-    compile_step, shard = STRATEGIES[parallel]
+    compile_, shard = STRATEGIES[strategy]
     put = functools.partial(jax.tree.map, functools.partial(shard, mesh))
-    positions = shard(mesh, positions)
-    compiled = compile_step(mesh, task, train_batch, (state,), (*put(batch), positions))
-    return lambda state, batch: compiled(state, *batch, positions), put
+    return compile_(mesh, task, function, replicated, put(local)), put
 
 
-def compile_evaluation(model, mesh: Mesh, arguments: tuple[Any, ...]) -> Callable[..., PyTree]:
-    """Compile `evaluate` for the devices of ``mesh``, given example variables, images and labels."""
-    batch_size = min(EVAL_BATCH_SIZE, len(arguments[-1]))
-    positions = local_positions(batch_positions(batch_size, 1, mesh.size), mesh)[0]
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    positions = jax.make_array_from_process_local_data(sharding, positions)
-    function = jax.jit(functools.partial(evaluate, model), out_shardings=_replicated(mesh))
-    compiled = function.lower(*arguments, positions).compile()
-    return lambda *arguments: compiled(*arguments, positions)
-
-
-def compile_batch_evaluation(
-    model, mesh: Mesh, variables: PyTree, batch: PyTree
+def compile_evaluation(
+    mesh: Mesh, function: Callable[..., PyTree], replicated: tuple[Any, ...], local: tuple[Any, ...]
 ) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
-    """Compile `evaluate_batch` for ``mesh``. Also return a function that moves batches there."""
+    """Compile an evaluation function with jit, as `compile_training` does. Nothing is donated."""
     put = functools.partial(jax.tree.map, functools.partial(_shard_jit, mesh))
-    function = jax.jit(functools.partial(evaluate_batch, model), out_shardings=_replicated(mesh))
-    images, labels, _ = put(batch)
-    compiled = function.lower(variables, images, labels).compile()
-    return lambda variables, batch: compiled(variables, batch[0], batch[1]), put
+    function = jax.jit(function, out_shardings=_replicated(mesh))
+    return function.lower(*replicated, *put(local)).compile(), put
 
 
 def _compile_jit(mesh, task, function, replicated, sharded):

@@ -15,9 +15,9 @@ from jax import lax
 from fidle_jax.data.augment import Augmentation, Warp
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import BatchNorm, Dropout, make_model
-from fidle_jax.train.parallel import compile_train_chunk, make_mesh, replicate
+from fidle_jax.train.parallel import compile_training, local_positions, make_mesh, replicate
 from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task
+from fidle_jax.train.step import Task, train_chunk
 from tests.train.scripts import write_outcomes
 
 SHAPE, EXAMPLES, BATCH = (28, 28, 1), 1100, 500  # two full batches and one of 100
@@ -98,9 +98,12 @@ def _train(how, model, dtype=jnp.float32, seen=None):
     labels = rng.integers(0, 10, EXAMPLES).astype(np.int32)
     order = epoch_order(3, 0, EXAMPLES, BATCH)
     state, *data = replicate(mesh, (state, images, labels, order))
-    chunk = compile_train_chunk(strategy, mesh, task, (state, *data, 0, 1), micro_batches)
+    positions = local_positions(BATCH, micro_batches, mesh)
+    arguments = state, *data, 0, 1
+    chunk, shard = compile_training(strategy, mesh, task, train_chunk, arguments, (positions,))
+    positions = shard(positions)
     for step in range(STEPS):
-        state = chunk(state, *data, step, step + 1)
+        state = chunk(state, *data, step, step + 1, positions)
         yield jax.device_get(state)
 
 

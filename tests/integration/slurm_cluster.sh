@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# A private Slurm of two small nodes on this machine's loopback, for the tests.
+# Start a private Slurm with two small nodes on this machine's loopback, for the tests.
 #
 #   slurm_cluster.sh start DIR   write DIR/slurm.conf, start munged, slurmctld and two slurmd
-#   slurm_cluster.sh stop DIR    kill those daemons and their jobs, whatever state they are in
+#   slurm_cluster.sh stop DIR    kill these daemons and their jobs in any state
 #
-# Between the two, SLURM_CONF=DIR/slurm.conf makes sbatch, srun, squeue, ... talk to it. All it
-# writes lies in DIR, whose path must be short (DIR/munge.socket is a Unix socket: 107 bytes).
-# It runs as whoever calls it, and each start forgets the jobs of the one before.
-# It needs Debian's packages slurm-wlm and munge, not their services.
+# In between, set SLURM_CONF=DIR/slurm.conf for sbatch, srun, squeue, ... All files are in DIR. Its path
+# must be short, because DIR/munge.socket is a Unix socket (107 bytes). It runs as the current user. Each
+# start forgets all earlier jobs. It needs Debian's packages slurm-wlm and munge, but not their services.
 set -euo pipefail
 usage="usage: ${0##*/} start|stop DIR"
 action=${1:?$usage} dir=$(realpath -m -- "${2:?$usage}")
@@ -15,7 +14,7 @@ PATH=$PATH:/usr/sbin:/sbin
 export SLURM_CONF=$dir/slurm.conf
 cluster=loopback mark=TEST_SLURM_DIR=$dir
 
-pids() {    # by their environment: the daemons (and so slurmstepd), and the jobs' processes
+pids() {    # find by environment: the daemons (and slurmstepd), and the processes of jobs
     {
         grep -lzsxF -- "$mark" /proc/[0-9]*/environ
         grep -lzsxF -- "SLURM_CONF=$SLURM_CONF" /proc/[0-9]*/environ |
@@ -23,23 +22,23 @@ pids() {    # by their environment: the daemons (and so slurmstepd), and the job
     } | cut -d/ -f3 | sort -u || true
 }
 
-stop() {    # KILL at once: nothing of it is used again, and jobs may ignore TERM
+stop() {    # use KILL at once: nothing is reused, and jobs may ignore TERM
     for _ in {1..20}; do
         [[ -n $(pids) ]] || return 0
         pids | xargs -r kill -s KILL 2>/dev/null || true
         sleep 0.2
     done
-    echo "${0##*/}: these processes stay: $(pids | xargs)" >&2
+    echo "${0##*/}: these processes remain: $(pids | xargs)" >&2
     return 1
 }
 
-fail() {    # MESSAGE NAME: stop all; the message and the end of DIR/NAME.log, in one line
+fail() {    # MESSAGE NAME: stop all, and print the message and the end of DIR/NAME.log on one line
     stop || true
     echo "${0##*/}: $1: $(tail -n 3 -- "$dir/$2.log" 2>&1 | tr '\n' ' ')" >&2
     exit 1
 }
 
-run() {    # NAME DAEMON ARGUMENT...: all it says goes to DIR/NAME.log, none to the caller's pipes
+run() {    # NAME DAEMON ARGUMENT...: write all output to DIR/NAME.log, not to the caller's pipes
     env "$mark" "${@:2}" </dev/null &>>"$dir/$1.log" || fail "$1 did not start" "$1"
 }
 
@@ -47,17 +46,17 @@ start() {
     local host port name me nodes
     [[ -z $(pids) ]] || { echo "${0##*/}: one already runs in $dir" >&2; exit 1; }
     mkdir -p -- "$dir"/{state,spool}
-    chmod go-w -- "$dir"    # munged asks for it
+    chmod go-w -- "$dir"    # munged requires this
     rm -f -- "$dir"/*.log "$dir"/*.pid
     host=$(uname -n) host=${host%%.*} me=$(id -un) nodes="$host ${host}2"
-    while    # three ports where nobody listens; Slurm's own are 6817 to 6819
+    while    # find three free ports; Slurm's own are 6817 to 6819
         port=$((20000 + RANDOM % 10000))
         (: <>/dev/tcp/127.0.0.1/$port || : <>/dev/tcp/127.0.0.1/$((port + 1)) ||
             : <>/dev/tcp/127.0.0.1/$((port + 2))) 2>/dev/null
     do :; done
-    # cred_expire is also how long a requeued job waits before it starts again (default: 120 s).
-    # The first node of a job has to have a name that resolves: the run's processes meet there.
-    # config_overrides: the nodes have the CPUs written here, however many the machine has.
+    # cred_expire is also the delay of a requeued job (default: 120 s).
+    # The name of a job's first node must resolve, because the processes meet there.
+    # config_overrides: use the numbers of CPUs below instead of the machine's.
     cat >"$SLURM_CONF" <<CONF
 ClusterName=$cluster
 SlurmctldHost=$host(127.0.0.1)

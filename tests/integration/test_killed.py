@@ -87,8 +87,9 @@ def test_a_run_that_is_stopped_and_then_killed_has_the_same_bits(
     wait_for_epoch(process, 4)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    status, _, err = finish(start(*command[2:], cache=cache))
+    status, out, err = finish(start(*command[2:], cache=cache))
     assert status == 0, err
+    assert "from step" in out
     assert outcome(tmp_path / "run") == undisturbed[0]
 
 
@@ -111,8 +112,9 @@ def test_if_one_of_two_processes_is_killed_the_other_names_it_and_the_run_can_be
     both = start_two(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
     wait_for_epoch(both[0], 2)
     lose(both, 0, tmp_path)
-    status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
+    status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
     assert status == 0, err
+    assert "from step" in out
     check_ends_alike(tmp_path / "run", undisturbed[0], processes=1)
 
 

@@ -1,4 +1,4 @@
-"""The scripts of experiments/slurm/ on a real Slurm of two small nodes, started for these tests."""
+"""Tests of the scripts in experiments/slurm/ on a real Slurm with two small nodes."""
 
 import json
 import os
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    """``slurm(words...)`` calls one of its commands where jobs begin; gives what it printed."""
+    """``slurm(words...)`` runs a Slurm command in the jobs' directory and returns its output."""
     missing = [
         name for name in ("sbatch", "slurmctld", "munged") if not shutil.which(name, path=SBIN)
     ]
@@ -32,7 +32,7 @@ def slurm(tmp_path_factory):
         pytest.skip(f"{', '.join(missing)}: not installed (Debian's slurm-wlm and munge)")
     script = Path(__file__).with_name("slurm_cluster.sh")
     work = tmp_path_factory.mktemp("jobs")
-    # Its sockets' names have to be short.
+    # The path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="slurm") as directory:
         started = subprocess.run(
             ["bash", script, "start", directory], capture_output=True, text=True, check=False
@@ -69,7 +69,7 @@ def submit(slurm, script, *flags, sbatch=()):
 
 
 def states(slurm, job):
-    """(state, how often it ran again) of each part of a job."""
+    """Return (state, number of restarts) of each task of a job."""
     shown = slurm("scontrol", "show", "job", job)
     return re.findall(r"JobState=(\w+).*?Restarts=(\d+)", shown, re.DOTALL)
 
@@ -77,7 +77,7 @@ def states(slurm, job):
 def wait(
     slurm, job, ends=("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), seconds=500
 ):
-    """The states of all parts of the job, once each is one of ``ends``."""
+    """Wait until the state of each task is one of ``ends``. Return the states."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = states(slurm, job)
@@ -88,18 +88,18 @@ def wait(
     raise AssertionError(f"{found}: {log.read_text() if log.exists() else 'no output'}")
 
 
-def test_a_run_over_two_nodes_is_signalled_at_its_time_limit_queues_again_and_finishes(
+def test_a_run_on_two_nodes_is_signalled_at_its_time_limit_queues_again_and_finishes(
     slurm, tmp_path
 ):
     flags = [*FLAGS, "--epochs", 150]
-    # Slurm looks at the clock each half minute: the signal comes 60 to 90 s after the start.
+    # Slurm checks the time every 30 s, so the signal comes 60 to 90 s after the start.
     short = ("--time=2", "--signal=TERM@30", "--cpus-per-task=2")
     job = submit(slurm, "several_nodes.sh", *flags, sbatch=short)
     ((state, restarts),) = wait(slurm, job)
     text = (slurm.work / f"out-{job}").read_text()
     assert (state, int(restarts) > 0) == ("COMPLETED", True), text
-    assert text.count("interrupted; to resume: ") >= int(restarts)
-    assert "resuming at step" in text
+    assert text.count("interrupted; ") >= int(restarts)
+    assert "from step" in text
     found = outcome(slurm.work / "runs" / "mnist_cnn" / f"job-{job}")
     assert (found["result"]["processes"], found["result"]["devices"]) == (2, 4)
 
@@ -114,7 +114,7 @@ def test_a_run_over_two_nodes_is_signalled_at_its_time_limit_queues_again_and_fi
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.01)
 
 
-def test_a_job_array_runs_once_for_each_seed(slurm):
+def test_a_job_array_runs_each_seed_once(slurm):
     job = submit(slurm, "array.sh", *FLAGS, "--epochs", 1, sbatch=("--array=0-1",))
     assert [state for state, _ in wait(slurm, job)] == ["COMPLETED"] * 2
     folder = slurm.work / "runs" / "mnist_cnn" / f"array-{job}"
@@ -122,7 +122,7 @@ def test_a_job_array_runs_once_for_each_seed(slurm):
     assert [result["seed"] for result in results] == [0, 1]
 
 
-def test_a_job_that_is_cancelled_stays_ended_and_its_run_can_go_on(slurm):
+def test_a_cancelled_job_is_not_requeued_and_keeps_its_checkpoints(slurm):
     job = submit(slurm, "one_node.sh", *FLAGS, "--epochs", 500)
     run_dir = slurm.work / "runs" / "mnist_cnn" / f"job-{job}"
     metrics = run_dir / "metrics.csv"
@@ -146,7 +146,7 @@ def test_launch_submits_a_job_of_two_processes(slurm):
     assert (result["processes"], result["devices"]) == (2, 4)
 
 
-def test_a_sweep_runs_as_a_job_array_and_runs_each_once(slurm):
+def test_a_sweep_as_a_job_array_runs_each_setting_once(slurm):
     sweep_dir = slurm.work / "sweep"
     printed = slurm(
         *(sys.executable, EXPERIMENT.with_name("sweep.py"), "--experiment", "mnist_dnn"),

@@ -1,4 +1,4 @@
-"""A sweep whose workers are killed ends, once it has gone on, as one that nobody disturbed."""
+"""Tests that a sweep whose workers are killed has the same results after resuming."""
 
 import os
 import random
@@ -60,7 +60,7 @@ def test_a_hundred_runs_over_four_workers_survive_ten_kills(tmp_path, cache):
     while kills < KILLS:
         time.sleep(chance.uniform(2, 15))
         if sweep.poll() is not None:
-            # All four workers were killed: the same command goes on.
+            # All four workers were killed. The same command resumes the sweep.
             assert sweep.returncode == 1, sweep.communicate()[0]
             sweep = _start(tmp_path / "disturbed", cache)
         elif processes := _workers_and_runs(sweep):

@@ -17,7 +17,7 @@ FAULTY = Path(__file__).with_name("faulty.py")
 FLAGS = ["--data", "sample", "--epochs", "6", "--batch-size", "200", "--checkpoint-seconds", "0"]
 
 
-def start(*flags, cache: Path, devices: int = 1, fault: str = "") -> subprocess.Popen:
+def start(*flags, devices: int = 1, fault: str = "") -> subprocess.Popen:
     """Start the experiment on simulated devices, with a fault of `faulty.py` if one is given."""
     file = [FAULTY, fault] if fault else [EXPERIMENT]
     return subprocess.Popen(
@@ -25,8 +25,7 @@ def start(*flags, cache: Path, devices: int = 1, fault: str = "") -> subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ
-        | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_NUM_CPU_DEVICES": str(devices)},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
     )
 
 
@@ -38,15 +37,13 @@ def free_port() -> int:
 
 
 def start_two(
-    *flags, cache: Path, devices: tuple[int, int] = (2, 2), faults: tuple[str, str] = ("", "")
+    *flags, devices: tuple[int, int] = (2, 2), faults: tuple[str, str] = ("", "")
 ) -> list[subprocess.Popen]:
     """Start the experiment in two processes of one run."""
     coordinator = f"127.0.0.1:{free_port()}"
     where = ("--distributed", "--coordinator", coordinator, "--processes", 2)
     where += ("--connect-seconds", 30, "--process-index")
-    return [
-        start(*flags, *where, i, cache=cache, devices=devices[i], fault=faults[i]) for i in range(2)
-    ]
+    return [start(*flags, *where, i, devices=devices[i], fault=faults[i]) for i in range(2)]
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:

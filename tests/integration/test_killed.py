@@ -21,18 +21,18 @@ from tests.integration.processes import (
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, cache):
+def undisturbed(tmp_path_factory):
     """The outcome of an undisturbed run, and its time without compilation."""
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
     began = time.monotonic()
-    status, _, err = finish(start(*FLAGS, "--run-dir", run_dir, cache=cache))
+    status, _, err = finish(start(*FLAGS, "--run-dir", run_dir))
     seconds = time.monotonic() - began
     assert status == 0, err
     compiling = json.loads((run_dir / "result.json").read_text())["compile_seconds"]
     return outcome(run_dir), seconds - compiling
 
 
-def kill_often(directory, cache, kills, seconds, seed):
+def kill_often(directory, kills, seconds, seed):
     """Kill a run ``kills`` times, at random moments before ``seconds``, then let it finish.
 
     If a run finishes earlier, start a new one. Return the outcomes of all.
@@ -40,7 +40,7 @@ def kill_often(directory, cache, kills, seconds, seed):
     moments = random.Random(seed)
     runs = [directory / "0"]
     while kills:
-        process = start(*_resume_flags(runs[-1]), "--run-dir", runs[-1], cache=cache)
+        process = start(*_resume_flags(runs[-1]), "--run-dir", runs[-1])
         time.sleep(moments.uniform(0, seconds))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
@@ -49,7 +49,7 @@ def kill_often(directory, cache, kills, seconds, seed):
             assert process.returncode == 0, process.stderr.read()
             runs.append(directory / str(len(runs)))
         process.communicate()
-    status, _, err = finish(start(*_resume_flags(runs[-1]), "--run-dir", runs[-1], cache=cache))
+    status, _, err = finish(start(*_resume_flags(runs[-1]), "--run-dir", runs[-1]))
     assert status == 0, err
     return [outcome(run_dir) for run_dir in runs]
 
@@ -59,11 +59,9 @@ def _resume_flags(run_dir):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_often_at_random_moments_has_the_same_bits(
-    undisturbed, tmp_path, cache
-):
+def test_a_run_that_is_killed_often_at_random_moments_has_the_same_bits(undisturbed, tmp_path):
     expected, seconds = undisturbed
-    outcomes = kill_often(tmp_path, cache, 20, seconds, seed=20)
+    outcomes = kill_often(tmp_path, 20, seconds, seed=20)
     print(f"20 kills of {len(outcomes)} runs")
     assert all(found == expected for found in outcomes)
 
@@ -71,10 +69,8 @@ def test_a_run_that_is_killed_often_at_random_moments_has_the_same_bits(
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_a_run_that_is_stopped_and_then_killed_has_the_same_bits(
-    undisturbed, tmp_path, cache, number
-):
-    process = start(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
+def test_a_run_that_is_stopped_and_then_killed_has_the_same_bits(undisturbed, tmp_path, number):
+    process = start(*FLAGS, "--run-dir", tmp_path / "run")
     wait_for_epoch(process, 2)
     process.send_signal(number)
     status, _, err = finish(process)
@@ -83,11 +79,11 @@ def test_a_run_that_is_stopped_and_then_killed_has_the_same_bits(
     command = re.search("python .*", err)[0].split()
     assert command[-3:] == ["--run-dir", str(tmp_path / "run"), "--resume"]
 
-    process = start(*command[2:], cache=cache)
+    process = start(*command[2:])
     wait_for_epoch(process, 4)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    status, out, err = finish(start(*command[2:], cache=cache))
+    status, out, err = finish(start(*command[2:]))
     assert status == 0, err
     assert "from step" in out
     assert outcome(tmp_path / "run") == undisturbed[0]
@@ -95,50 +91,48 @@ def test_a_run_that_is_stopped_and_then_killed_has_the_same_bits(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--parallel", "pmap"), ()])
-def test_a_run_on_four_devices_can_be_resumed_on_one(undisturbed, tmp_path, cache, flags):
+def test_a_run_on_four_devices_can_be_resumed_on_one(undisturbed, tmp_path, flags):
     expected, _ = undisturbed
-    process = start(*FLAGS, *flags, "--run-dir", tmp_path / "run", cache=cache, devices=4)
+    process = start(*FLAGS, *flags, "--run-dir", tmp_path / "run", devices=4)
     wait_for_epoch(process, 2)
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 130
-    status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
+    status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume"))
     assert status == 0, err
     check_ends_alike(tmp_path / "run", expected, processes=1)
 
 
 def test_if_one_of_two_processes_is_killed_the_other_names_it_and_the_run_can_be_resumed(
-    undisturbed, tmp_path, cache
+    undisturbed, tmp_path
 ):
-    both = start_two(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
+    both = start_two(*FLAGS, "--run-dir", tmp_path / "run")
     wait_for_epoch(both[0], 2)
     lose(both, 0, tmp_path)
-    status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
+    status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume"))
     assert status == 0, err
     assert "from step" in out
     check_ends_alike(tmp_path / "run", undisturbed[0], processes=1)
 
 
 @pytest.fixture(scope="module")
-def long(tmp_path_factory, cache):
+def long(tmp_path_factory):
     """Flags of a longer run, and its outcome in two undisturbed processes."""
     run_dir = tmp_path_factory.mktemp("long") / "run"
     flags = [*FLAGS, "--epochs", 80]
-    ends = [finish(process) for process in start_two(*flags, "--run-dir", run_dir, cache=cache)]
+    ends = [finish(process) for process in start_two(*flags, "--run-dir", run_dir)]
     assert [status for status, _, _ in ends] == [0, 0], ends
     return flags, outcome(run_dir)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_run_in_two_processes_that_is_killed_often_has_the_same_bits(
-    long, tmp_path, cache, victim
-):
+def test_a_run_in_two_processes_that_is_killed_often_has_the_same_bits(long, tmp_path, victim):
     flags, expected = long
     moments, run_dir = random.Random(victim), tmp_path / "run"
 
     def resume():
         known = ["--resume"] if (run_dir / "config.json").exists() else flags
-        return start_two(*known, "--run-dir", run_dir, cache=cache)
+        return start_two(*known, "--run-dir", run_dir)
 
     for _ in range(5):
         both = resume()

@@ -19,23 +19,23 @@ from tests.integration.processes import (
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, cache):
+def undisturbed(tmp_path_factory):
     """The outcome of an undisturbed run in one process on one device."""
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    status, _, err = finish(start(*FLAGS, "--run-dir", run_dir, cache=cache))
+    status, _, err = finish(start(*FLAGS, "--run-dir", run_dir))
     assert status == 0, err
     return outcome(run_dir)
 
 
 @pytest.mark.slow
 def test_a_run_on_four_devices_can_be_resumed_in_two_processes_and_only_the_first_prints(
-    undisturbed, tmp_path, cache
+    undisturbed, tmp_path
 ):
-    begun = start(*FLAGS, "--run-dir", tmp_path / "run", cache=cache, devices=4)
+    begun = start(*FLAGS, "--run-dir", tmp_path / "run", devices=4)
     wait_for_epoch(begun, 2)
     begun.send_signal(signal.SIGTERM)
     assert finish(begun)[0] == 130
-    first, second = start_two("--run-dir", tmp_path / "run", "--resume", cache=cache)
+    first, second = start_two("--run-dir", tmp_path / "run", "--resume")
     (status, out, err), (_, silence, _) = finish(first), finish(second)
     assert (status, err, silence, second.returncode) == (0, "", "", 0)
     assert "from step" in out
@@ -45,32 +45,28 @@ def test_a_run_on_four_devices_can_be_resumed_in_two_processes_and_only_the_firs
 
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both_and_the_run_can_be_resumed_in_one(
-    undisturbed, tmp_path, cache
+    undisturbed, tmp_path
 ):
-    both = start_two(*FLAGS, "--run-dir", tmp_path / "run", cache=cache)
+    both = start_two(*FLAGS, "--run-dir", tmp_path / "run")
     wait_for_epoch(both[0], 2)
     both[1].send_signal(signal.SIGTERM)
     ends = [finish(process) for process in both]
     assert [status for status, _, _ in ends] == [130, 130]
     assert re.match(r"interrupted; .*: python ", ends[0][2])
-    status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume", cache=cache))
+    status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume"))
     assert status == 0, err
     check_ends_alike(tmp_path / "run", undisturbed, processes=1)
 
 
 @pytest.mark.slow
-def test_both_processes_skip_a_checkpoint_that_the_first_finds_damaged(
-    undisturbed, tmp_path, cache
-):
+def test_both_processes_skip_a_checkpoint_that_the_first_finds_damaged(undisturbed, tmp_path):
     run_dir = tmp_path / "run"
-    begun = start(*FLAGS, "--run-dir", run_dir, cache=cache)
+    begun = start(*FLAGS, "--run-dir", run_dir)
     wait_for_epoch(begun, 3)
     begun.send_signal(signal.SIGTERM)
     assert finish(begun)[0] == 130
     flags = ("--run-dir", run_dir, "--resume")
-    ends = [
-        finish(one) for one in start_two(*flags, cache=cache, faults=("checkpoint", "checkpoint"))
-    ]
+    ends = [finish(one) for one in start_two(*flags, faults=("checkpoint", "checkpoint"))]
     assert [status for status, _, _ in ends] == [0, 0], ends
     assert "is damaged (a bad read); using the previous one" in ends[0][2]
     assert list((run_dir / "checkpoints").glob("damaged_*"))
@@ -88,10 +84,10 @@ def test_both_processes_skip_a_checkpoint_that_the_first_finds_damaged(
         (("", "code"), (1, 1), ("process 1 on", "ZeroDivisionError: a mistake")),
     ],
 )
-def test_an_error_in_one_process_ends_both_in_time(tmp_path, cache, faults, statuses, said):
+def test_an_error_in_one_process_ends_both_in_time(tmp_path, faults, statuses, said):
     flags = [*FLAGS, "--epochs", 1, "--run-dir", tmp_path / "run"]
     began = time.monotonic()
-    ends = [finish(one) for one in start_two(*flags, cache=cache, faults=faults)]
+    ends = [finish(one) for one in start_two(*flags, faults=faults)]
     assert time.monotonic() - began < 90
     for (status, _, err), expected, text, fault in zip(ends, statuses, said, faults, strict=True):
         assert status == expected, ends
@@ -100,17 +96,17 @@ def test_an_error_in_one_process_ends_both_in_time(tmp_path, cache, faults, stat
 
 
 @pytest.mark.slow
-def test_processes_with_different_numbers_of_devices_say_so(tmp_path, cache):
+def test_processes_with_different_numbers_of_devices_say_so(tmp_path):
     flags = (*FLAGS, "--run-dir", tmp_path / "run")
-    for status, _, err in map(finish, start_two(*flags, cache=cache, devices=(2, 3))):
+    for status, _, err in map(finish, start_two(*flags, devices=(2, 3))):
         assert (status, err.count("\n")) == (2, 1)
         assert "the processes have 2, 3 devices; expected the same number in each" in err
 
 
 @pytest.mark.slow
-def test_an_interrupt_while_waiting_for_the_others_has_an_effect_at_once(tmp_path, cache):
+def test_an_interrupt_while_waiting_for_the_others_has_an_effect_at_once(tmp_path):
     flags = alone("--run-dir", tmp_path / "run", seconds=60)
-    process = start(*flags, cache=cache)
+    process = start(*flags)
     time.sleep(8)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
@@ -126,10 +122,8 @@ def alone(*flags, index=0, port=None, seconds=1):
     return [*FLAGS, *where, *flags]
 
 
-def test_processes_that_do_not_meet_end_with_a_line(tmp_path, cache):
-    started = [
-        start(*alone("--run-dir", tmp_path / "run", index=index), cache=cache) for index in (0, 1)
-    ]
+def test_processes_that_do_not_meet_end_with_a_line(tmp_path):
+    started = [start(*alone("--run-dir", tmp_path / "run", index=index)) for index in (0, 1)]
     messages = "not all 2 processes joined", "was not reached within 1 s"
     for (status, _, err), message in zip(map(finish, started), messages, strict=True):
         assert (status, err.count("\n")) == (1, 1)
@@ -139,27 +133,25 @@ def test_processes_that_do_not_meet_end_with_a_line(tmp_path, cache):
 
 
 @pytest.mark.slow
-def test_processes_with_different_flags_say_so_and_write_nothing(tmp_path, cache):
+def test_processes_with_different_flags_say_so_and_write_nothing(tmp_path):
     port = free_port()
     flags = [
         alone("--run-dir", tmp_path / "run", "--epochs", epochs, index=i, port=port, seconds=60)
         for i, epochs in enumerate((3, 4))
     ]
-    for status, _, err in map(finish, [start(*each, cache=cache) for each in flags]):
+    for status, _, err in map(finish, [start(*each) for each in flags]):
         assert (status, err.count("\n")) == (2, 1)
         assert "--epochs is 4 in process 1 and 3 in process 0" in err
     assert not (tmp_path / "run").exists()
 
 
-def test_processes_without_a_shared_run_directory_say_so_and_write_nothing(
-    tmp_path, cache, monkeypatch
-):
+def test_processes_without_a_shared_run_directory_say_so_and_write_nothing(tmp_path, monkeypatch):
     started, port = [], free_port()
     for index, folder in enumerate(("here", "there")):
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)
         flags = alone("--run-dir", "run", index=index, port=port, seconds=60)
-        started.append(start(*flags, cache=cache))
+        started.append(start(*flags))
     for status, _, err in map(finish, started):
         assert (status, err.count("\n")) == (2, 1)
         assert "give a --run-dir on a disk that all processes share" in err

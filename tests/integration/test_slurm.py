@@ -39,12 +39,10 @@ def slurm(tmp_path_factory):
         )
         if started.returncode:
             pytest.skip(f"Slurm's daemons do not run here: {started.stderr.strip()}")
-        cache = tmp_path_factory.mktemp("cache")
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{SBIN}",
             "SLURM_CONF": f"{directory}/slurm.conf",
             "JAX_NUM_CPU_DEVICES": "2",
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
         }
 
         def slurm(*words):
@@ -103,7 +101,7 @@ def test_a_run_on_two_nodes_is_signalled_at_its_time_limit_queues_again_and_fini
     found = outcome(slurm.work / "runs" / "mnist_cnn" / f"job-{job}")
     assert (found["result"]["processes"], found["result"]["devices"]) == (2, 4)
 
-    undisturbed = start(*flags, "--run-dir", tmp_path / "run", cache=tmp_path / "cache")
+    undisturbed = start(*flags, "--run-dir", tmp_path / "run")
     assert finish(undisturbed)[0] == 0
     expected = outcome(tmp_path / "run")
     assert found["step"] == expected["step"]

@@ -113,10 +113,9 @@ def compile_steps(
         validation: The validation data, of the same type; may be empty.
         config: The configuration.
     """
+    options = config.optimisation
     shuffle = jax.jit(
-        lambda epoch: epoch_order(
-            config.optimisation.seed, epoch, len(train.labels), config.optimisation.batch_size
-        )
+        lambda epoch: epoch_order(options.seed, epoch, len(train.labels), options.batch_size)
     )
     started = time.perf_counter()
     data, compile_ = (train, validation), _compile_streamed
@@ -142,28 +141,13 @@ def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, An
     def order(epoch: int):
         return parallel.replicate(mesh, shuffle(epoch))
 
-    positions = parallel.local_positions(config.batch_size, config.accumulate, mesh)
+    options = config.optimisation
+    positions = parallel.local_positions(options.batch_size, options.accumulate, mesh)
     arguments = state, *train, order(0), 0, 1
-<<<<<<< HEAD
-    chunk = parallel.compile_train_chunk(
-        config.devices.parallel, mesh, task, arguments, config.optimisation.accumulate
-    )
-    validate: Callable[[PyTree], tuple[float, float]] | None = None
-    if examples := len(validation[1]):
-        evaluate = parallel.compile_evaluation(task.model, mesh, (state.variables(), *validation))
-
-        def run_validation(variables: PyTree) -> tuple[float, float]:
-            loss, correct = evaluate(variables, *validation)
-            return float(loss), int(correct) / examples
-
-        validate = run_validation
-
-=======
     chunk, shard = parallel.compile_training(
-        config.parallel, mesh, task, train_chunk, arguments, (positions,)
+        config.devices.parallel, mesh, task, train_chunk, arguments, (positions,)
     )
     positions = shard(positions)
->>>>>>> 5512dc4 (parallel: one function compiles training and one evaluation, for images in memory and streamed)
     return {
         "order": order,
         "train": lambda state, order, start, stop: chunk(
@@ -198,20 +182,10 @@ def _compile_validation(
 
 def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
     train, validation = data
-<<<<<<< HEAD
-    positions = parallel.batch_positions(
-        config.optimisation.batch_size, config.optimisation.accumulate, mesh.size
-    )
-    positions = parallel.local_positions(positions, mesh)
-    batch = _example_batch(train, positions)
-    step, put = parallel.compile_train_batch(
-        config.devices.parallel, mesh, task, state, batch, positions
-    )
-    reader = _BatchReader(lambda order, start: stream(Batches(train, order, positions), put, start))
-=======
-    positions = parallel.local_positions(config.batch_size, config.accumulate, mesh)
+    options = config.optimisation
+    positions = parallel.local_positions(options.batch_size, options.accumulate, mesh)
     step, shard = parallel.compile_training(
-        config.parallel,
+        config.devices.parallel,
         mesh,
         task,
         train_batch,
@@ -222,7 +196,6 @@ def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any
     reader = _BatchReader(
         lambda order, start: stream(Batches(train, order, positions), shard, start)
     )
->>>>>>> 5512dc4 (parallel: one function compiles training and one evaluation, for images in memory and streamed)
 
     def train_steps(state: TrainState, order: np.ndarray, start: int, stop: int) -> TrainState:
         for number in range(start, stop):

@@ -35,7 +35,7 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_the_run_can_be_resumed(
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     status, out, err = finish(start("--resume", "--run-dir", run_dir))
     assert status == 0, err
-    assert "from step" in out
+    assert "resuming at step" in out
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):

@@ -85,7 +85,7 @@ def test_a_run_that_is_stopped_and_then_killed_has_the_same_bits(undisturbed, tm
     process.communicate()
     status, out, err = finish(start(*command[2:]))
     assert status == 0, err
-    assert "from step" in out
+    assert "resuming at step" in out
     assert outcome(tmp_path / "run") == undisturbed[0]
 
 
@@ -110,7 +110,7 @@ def test_if_one_of_two_processes_is_killed_the_other_names_it_and_the_run_can_be
     lose(both, 0, tmp_path)
     status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume"))
     assert status == 0, err
-    assert "from step" in out
+    assert "resuming at step" in out
     check_ends_alike(tmp_path / "run", undisturbed[0], processes=1)
 
 

@@ -38,7 +38,7 @@ def test_a_run_on_four_devices_can_be_resumed_in_two_processes_and_only_the_firs
     first, second = start_two("--run-dir", tmp_path / "run", "--resume")
     (status, out, err), (_, silence, _) = finish(first), finish(second)
     assert (status, err, silence, second.returncode) == (0, "", "", 0)
-    assert "from step" in out
+    assert "resuming at step" in out
     assert out.splitlines()[-1].startswith("mnist_cnn: test accuracy")
     check_ends_alike(tmp_path / "run", undisturbed, processes=2)
 

@@ -97,7 +97,7 @@ def test_a_run_on_two_nodes_is_signalled_at_its_time_limit_queues_again_and_fini
     text = (slurm.work / f"out-{job}").read_text()
     assert (state, int(restarts) > 0) == ("COMPLETED", True), text
     assert text.count("interrupted; ") >= int(restarts)
-    assert "from step" in text
+    assert "resuming at step" in text
     found = outcome(slurm.work / "runs" / "mnist_cnn" / f"job-{job}")
     assert (found["result"]["processes"], found["result"]["devices"]) == (2, 4)
 

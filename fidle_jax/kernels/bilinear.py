@@ -92,18 +92,21 @@ def _inputs(out):
     return [role for role in ROLES if role != out]
 
 
-def _shape(role, spec, known):
-    """Return the shape of ``role``, given the shapes of the two others."""
-    if role == "x":
-        return (known["y"][0], *spec.spatial, known["w"][-2] * spec.groups)
-    if role == "w":
-        return (*spec.geometry.size, known["x"][-1] // spec.groups, known["y"][-1])
-    return (known["x"][0], *spec.count, known["w"][-1])
+def all_shapes(out: str, spec: ConvSpec, *inputs: Any) -> dict[str, tuple[Any, ...]]:
+    """Return the shapes of all roles, given the arrays of the two other roles than ``out``."""
+    shapes = {role: array.shape for role, array in zip(_inputs(out), inputs, strict=True)}
+    if out == "x":
+        shapes["x"] = (shapes["y"][0], *spec.spatial, shapes["w"][-2] * spec.groups)
+    elif out == "w":
+        shapes["w"] = (*spec.geometry.size, shapes["x"][-1] // spec.groups, shapes["y"][-1])
+    else:
+        shapes["y"] = (shapes["x"][0], *spec.count, shapes["w"][-1])
+    return shapes
 
 
 def _abstract(*avals, out, spec):
-    shapes = {role: aval.shape for role, aval in zip(_inputs(out), avals[:2], strict=True)}
-    return avals[0].update(shape=_shape(out, spec, shapes), weak_type=False)
+    shape = all_shapes(out, spec, *avals[:2])[out]
+    return avals[0].update(shape=shape, weak_type=False)
 
 
 def tangent_of(y: Array, bind: Callable[..., Array], primals, tangents) -> Any:
@@ -202,7 +205,7 @@ def evaluate(function: Callable, out: str, spec: ConvSpec, *arrays: Array) -> Ar
     if out == "y":
         return function(*arrays)
     known = dict(zip(_inputs(out), arrays[:2], strict=True))
-    shape = _shape(out, spec, {role: array.shape for role, array in known.items()})
+    shape = all_shapes(out, spec, *arrays[:2])[out]
     unknown = jax.ShapeDtypeStruct(shape, arrays[0].dtype)
     if out == "x":
         transpose = jax.linear_transpose(lambda x: function(x, known["w"], *arrays[2:]), unknown)

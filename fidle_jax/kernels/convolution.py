@@ -22,6 +22,7 @@ from fidle_jax.kernels.arrays import Images, Kernel, Output
 from fidle_jax.kernels.auto import choose, problem_of
 from fidle_jax.kernels.bilinear import (
     ConvSpec,
+    all_shapes,
     as_lowering,
     bind,
     compile_eagerly,
@@ -74,8 +75,8 @@ def convolve_and_pool(
 
 def _role(*arrays, out, spec, is_cpu):
     """Compute a role of the trilinear form; see `fidle_jax.kernels.bilinear`."""
-    x_shape, w_shape = _shapes(out, spec, arrays)
-    fast, safe = _select(spec, x_shape, w_shape, is_cpu)
+    shapes = all_shapes(out, spec, *arrays[:2])
+    fast, safe = _select(spec, shapes["x"], shapes["w"], is_cpu)
 
     def by(function):
         return lambda *arrays: evaluate(function, out, spec, *arrays)
@@ -87,20 +88,6 @@ def _max(x, w, *, spec, is_cpu):
     """Return the pooled values and their argmax."""
     fast, safe = _select(spec, x.shape, w.shape, is_cpu)
     return fast(x, w) if safe is None else guarded(fast, safe, x, w)
-
-
-def _shapes(out, spec, arrays):
-    """Return the shapes of x and w."""
-    first, second = (array.shape for array in arrays[:2])
-    if out == "y":
-        return first, second
-    features = second[-1]
-    channels = first[-1] if out == "w" else first[-2] * spec.groups
-    batch = first[0] if out == "w" else second[0]
-    return (
-        (batch, *spec.spatial, channels),
-        (*spec.geometry.size, channels // spec.groups, features),
-    )
 
 
 def _select(spec, x_shape, w_shape, is_cpu):

@@ -84,9 +84,8 @@ class ConvComparison(chex.TestCase):
     @property
     def _case(self):
         """Return a case of common shape: 3x3 for a rank of 2, if the method supports it."""
-        kinds = [((3,) * self.rank, (1,) * self.rank, (1,) * self.rank)]
         drawn = (comparison.supported(self._supports, rank) for rank in CHOICES)
-        kinds = itertools.chain(kinds, *drawn)
+        kinds = itertools.chain([((3,) * self.rank, *[(1,) * self.rank] * 2)], *drawn)
         size, strides, dilation = next(kind for kind in kinds if self._supports(*kind))
         spatial = [(k - 1) * d + 2 * s for k, d, s in zip(size, dilation, strides, strict=True)]
         batch = 2 * jax.device_count()
@@ -113,9 +112,8 @@ class ConvComparison(chex.TestCase):
         check_one()
 
     def _check_transformations(self, transformations, plain=None):
-        name = f"method {self.method!r}"
         inputs = self._inputs()
-        check_transformations(transformations, *inputs, self.tolerance, name, plain)
+        check_transformations(transformations, *inputs, self.tolerance, self._name, plain)
 
     @EACH_RANK
     def test_drawn_cases(self, rank):

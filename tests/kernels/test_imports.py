@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from fidle_jax.kernels import arrays
+from tests.kernels import miscompilations
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "fidle_jax" / "kernels"
@@ -43,6 +44,12 @@ def test_a_module_imports_only_jax_numpy_and_the_kernels(name):
     packages = {each.partition(".")[0] for each in names - own}
     allowed = {"jax", "jaxlib", "numpy"} | ({"jaxtyping"} if name == "arrays" else set())
     assert packages - set(sys.stdlib_module_names) <= allowed
+
+
+def test_the_script_of_miscompilations_imports_only_jax_and_numpy():
+    names = imported_packages(Path(miscompilations.__file__))
+    packages = {each.partition(".")[0] for each in names}
+    assert packages - set(sys.stdlib_module_names) == {"jax", "numpy"}
 
 
 def test_the_annotations_are_plain_arrays_without_jaxtyping(monkeypatch):

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import NamedTuple
 
 # Larger limits are not worth mentioning in a message.
 MANY = 10**9
@@ -12,6 +13,13 @@ class InputError(ValueError):
 
     The message is one line with three short parts: what is wrong, what was expected, what to do.
     """
+
+
+class Range(NamedTuple):
+    """Smallest and largest value of a flag, both allowed."""
+
+    low: float
+    high: float = MANY
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from fidle_jax.errors import InputError
-from fidle_jax.train.config import Config, Range, check, described, list_settings
+from fidle_jax.errors import InputError, Range
+from fidle_jax.train.config import Config, check, described, list_settings
 
 # A job on Slurm is asked to save its state two to three minutes before its end.
 LEAST_MINUTES = 5

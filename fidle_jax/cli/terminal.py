@@ -154,8 +154,6 @@ def _plain_values(problems: list[str], info: PrimitiveTypeInfo) -> PrimitiveCons
     optional = types.NoneType in typing.get_args(info.type)
     kind: Any = kinds[0] if optional else info.type
     several = typing.get_origin(kind) is tuple
-    if several and not optional:
-        return None
     kind = typing.get_args(kind)[0] if several else kind
     choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
     kind = str if choices else kind
@@ -181,9 +179,8 @@ def _plain_values(problems: list[str], info: PrimitiveTypeInfo) -> PrimitiveCons
         return values if several else values[0]
 
     def show(value: Any) -> list[str]:
-        if value is None:
-            return ["none"]
-        return [str(item) for item in value] if several else [str(value)]
+        values = value if several else (value,)
+        return ["none"] if value is None or not values else [str(item) for item in values]
 
     metavar = "PATH" if kind is Path else kind.__name__.upper()
     metavar = "{" + ",".join(choices) + "}" if choices else metavar

@@ -3,24 +3,9 @@
 import dataclasses
 import typing
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from fidle_jax.errors import InputError
-
-
-class Range(NamedTuple):
-    """Smallest and largest value of a flag."""
-
-    low: float
-    high: float
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise InputError if ``value`` of the flag ``name`` is outside [low, high]."""
-    if not low <= value <= high:
-        flag = name.replace("_", "-")
-        raise InputError(f"--{flag} is {value}; expected a number from {low:g} to {high:g}")
-
+from fidle_jax.errors import InputError, Range, check_range
 
 Seed = Annotated[int, Range(0, 999_999)]
 Epochs = Annotated[int, Range(1, 1000)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 from tyro.conf import arg
 
 from fidle_jax.data import SIGN_SETS, TFDS_PREFIX, Crop, Variant
-from fidle_jax.errors import MANY, InputError, check_name, check_range
+from fidle_jax.errors import InputError, Range, check_name, check_range
 from fidle_jax.nn import ModelName
 from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
 
@@ -40,13 +40,6 @@ else:
     # A value that is None until `resolve` sets it. Type checkers see the type that it then has.
     ByRecipe = Annotated[T | None, described("set by the recipe")]
     UNSET = None
-
-
-class Range(NamedTuple):
-    """Smallest and largest value of a flag, both allowed."""
-
-    low: float
-    high: float = MANY
 
 
 @dataclasses.dataclass(frozen=True)

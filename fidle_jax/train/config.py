@@ -379,9 +379,13 @@ def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
     """Return the `hyperparameters` of the run in ``run_dir``, without the seed.
 
     Raises:
-        OSError, ValueError: There is no config.json, or it is damaged.
+        InputError: There is no config.json, or it is damaged.
     """
-    values = hyperparameters(from_json(json.loads((run_dir / "config.json").read_text())))
+    path = run_dir / "config.json"
+    try:
+        values = hyperparameters(from_json(json.loads(path.read_text())))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as a run's config: {error}") from error
     del values["seed"]
     return values
 

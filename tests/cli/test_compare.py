@@ -3,6 +3,7 @@ import json
 import pytest
 
 from fidle_jax.cli.compare import main
+from fidle_jax.train.config import Config, to_json
 
 CONFIG = {"dataset": "32x32-RGB", "model": "compact", "recipe": "fast", "validation_fraction": 0.1}
 RESULT = {
@@ -43,7 +44,12 @@ def compare(tmp_path, call):
         for number, change in enumerate(changes):
             run = tmp_path / str(number)
             run.mkdir()
-            flags = CONFIG | {"seed": number} | {k: v for k, v in change.items() if k in FLAGS}
+            flags = (
+                to_json(Config())
+                | CONFIG
+                | {"seed": number}
+                | {k: v for k, v in change.items() if k in FLAGS}
+            )
             (run / "config.json").write_text(json.dumps(flags))
             (run / "result.json").write_text(json.dumps(RESULT | {"seed": number} | change))
         status, out, err = call(*sorted(tmp_path.iterdir()))

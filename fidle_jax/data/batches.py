@@ -100,7 +100,7 @@ class Batches:
         rows = np.append(self._order[step], -1)[np.minimum(self._indices, self._order.shape[1])]
         weights = (rows >= 0).astype(np.float32)
         rows = np.maximum(rows, 0)
-        # Read in file order, and read the example that stands in for padding only once.
+        # Read in file order. All padding uses one example, which is read once.
         wanted, found = np.unique(rows, return_inverse=True)
         images = self._split.read_images(wanted)[found]
         return Batch(images, self._split.labels[rows], weights)

@@ -55,7 +55,7 @@ CHUNK = 256  # photographs per task of a worker process
 IDLE_SECONDS = 10  # a worker ends after this time without a task
 WATCH_SECONDS = 1  # interval at which a worker checks that its parent is alive
 
-# Python decompresses the other methods without a limit, whatever size a member claims to have.
+# Python decompresses the other methods without a limit, even if a member claims a small size.
 _BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ADVICE = "use the official file"
 
@@ -240,7 +240,7 @@ def _decode(content: bytes, photo: Photo, crop: bool, archive: str) -> np.ndarra
     where = f"{archive}: {photo.member}"
     try:
         with warnings.catch_warnings():
-            # Our own limit is lower than the one of which Pillow warns.
+            # Our limit is lower than Pillow's.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=["PPM"]) as image:
                 size, mode = image.size, image.mode

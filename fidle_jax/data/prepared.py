@@ -281,7 +281,7 @@ class _Records:
 
 @contextlib.contextmanager
 def _named_errors(builder: Builder, title: str) -> Iterator[None]:
-    """Turn whatever a reader raises for damaged files into an InputError that names the folder."""
+    """Convert reader errors, which have many types, into an InputError that names the folder."""
     try:
         yield
     except Exception as error:
@@ -294,7 +294,7 @@ def _named_errors(builder: Builder, title: str) -> Iterator[None]:
 
 
 def damaged(title: str, folder: os.PathLike) -> InputError:
-    """Return the error for prepared data that is not what was written."""
+    """Return the error for damaged prepared data."""
     return InputError(
         f"{title} as prepared in {folder} is damaged; delete that folder and run again"
     )

@@ -108,7 +108,7 @@ def treat(
     return TREATMENTS[treatment](np.asarray(scaled))
 
 
-# scikit-image takes a while to import, so commands that only need names do not import it.
+# scikit-image imports slowly, so commands that only need names must not import it.
 
 
 def _equalize_value(pixels: Pixels) -> Pixels:

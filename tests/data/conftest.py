@@ -63,9 +63,9 @@ def official_archives():
     folder = os.environ.get("FIDLE_JAX_ARCHIVES")
 
     def find(name):
-        for place in (Path(folder), Path(folder).parent) if folder else ():
-            if (place / name).is_dir():
-                return place / name
+        for parent in (Path(folder), Path(folder).parent) if folder else ():
+            if (parent / name).is_dir():
+                return parent / name
         pytest.skip(f"FIDLE_JAX_ARCHIVES does not lead to archives of {name}")
 
     return find

@@ -1,4 +1,4 @@
-"""GTSRB's archives are read in place and within limits, and faults of a copy are named."""
+"""GTSRB's archives are read in place and within limits, and faults are named."""
 
 import contextlib
 import multiprocessing

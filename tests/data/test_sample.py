@@ -1,4 +1,4 @@
-"""The embedded sample is balanced, split by the seed alone, and checked."""
+"""The embedded sample is balanced, its split depends only on the seed, and its file is checked."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""Layers equal their definitions, whatever the padding and the sharding of a batch."""
+"""Layers equal their definitions and ignore the padding of a batch."""
 
 import functools
 

@@ -16,6 +16,13 @@ settings.register_profile("compiling", deadline=None)
 settings.load_profile("compiling")
 
 
+def pytest_report_header(config):
+    """State how long the slow tests take, by estimate."""
+    if config.option.markexpr == "slow":
+        return "slow tests: all of them take about 45 minutes on two cores; name files to run fewer"
+    return None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def compilation_cache(tmp_path_factory, worker_id):
     """Directory of the compilation cache that all workers and the processes they start share.

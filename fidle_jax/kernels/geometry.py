@@ -154,7 +154,8 @@ def _pairs(padding, spatial, span, strides) -> Any:
                 f"unknown padding {padding!r}; it must be 'valid', 'same', an integer or pairs"
             )
         return tuple(lax.padtype_to_pads(spatial, span, strides, padding.upper()))
-    each = padding if isinstance(padding, (Sequence, np.ndarray)) else [padding] * len(spatial)
+    has_entries = isinstance(padding, Sequence) or getattr(padding, "ndim", 0)
+    each = padding if has_entries else [padding] * len(spatial)
     pairs = [_integers(side, 2) for side in each]
     if len(pairs) != len(spatial) or any(pair is None or min(pair) < 0 for pair in pairs):
         raise ValueError(

@@ -127,6 +127,7 @@ def test_none_is_the_default_of_strides_and_dilation():
     ("padding", "expected"),
     [
         (np.int64(1), 1),
+        (np.array(1), 1),
         (np.array([1, 2]), [1, 2]),
         (np.array([[1, 0], [0, 1]]), [(1, 0), (0, 1)]),
         ([np.int32(2), np.array([0, 1])], [2, (0, 1)]),

@@ -11,6 +11,8 @@ from jaxtyping import install_import_hook
 _TYPECHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook("fidle_jax", _TYPECHECKER)
 
+from tests.trained import evaluation, trained, trained_run  # noqa: E402, F401 - fixtures
+
 # The first example of each shape compiles, which says nothing about speed.
 settings.register_profile("compiling", deadline=None)
 settings.load_profile("compiling")

@@ -15,21 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.inference.conftest import finished_run
+from fidle_jax.cli.demo import main
 from tests.inference.drawn_digits import DIGITS, drawing
-from tests.inference.test_serving import png
+from tests.inference.test_demo import png
+from tests.trained import train_sample
 
-ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "experiments" / "demo.py"
-
-
-def call(*words):
-    command = [sys.executable, DEMO, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+DEMO = Path(__file__).parents[2] / "experiments" / "demo.py"
 
 
 class Served:
-    """The page of a run, served by a process of its own until its block ends."""
+    """A server of a run's page, in a process of its own until the block ends."""
 
     def __init__(self, *words, **environment):
         self.process = subprocess.Popen(
@@ -42,9 +37,8 @@ class Served:
 
     def __enter__(self):
         self.line = self.process.stdout.readline()
-        found = re.fullmatch(
-            r"the page: (http://127\.0\.0\.1:(\d+)/) \(Ctrl-C ends it\)\n", self.line
-        )
+        pattern = r"page: (http://127\.0\.0\.1:(\d+)/) \(Ctrl-C stops the server\)\n"
+        found = re.fullmatch(pattern, self.line)
         assert found, self.line + self.process.communicate()[1]
         self.address, self.port = found[1], int(found[2])
         return self
@@ -60,13 +54,8 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, compilation_cache):
-    return finished_run(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def served(run):
-    with Served(run) as page:
+def served(trained_run):
+    with Served(trained_run) as page:
         yield page
 
 
@@ -77,7 +66,7 @@ def post(page, content, kind="image/png"):
     return response.status, json.loads(response.read())
 
 
-def test_the_page_is_served_and_a_drawing_is_answered(served):
+def test_the_page_is_served_and_a_drawing_is_classified(served):
     with urllib.request.urlopen(served.address) as page:
         assert "<title>Draw a digit</title>" in page.read().decode()
     status, answer = post(served, png(drawing(1)))
@@ -85,7 +74,7 @@ def test_the_page_is_served_and_a_drawing_is_answered(served):
     assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_an_upload_that_is_too_large_is_told_so_over_a_real_connection(served):
+def test_an_upload_that_is_too_large_has_an_error_over_a_real_connection(served):
     status, answer = post(served, bytes(30 * 2**20))
     assert status == 413
     assert "larger than 8 MB" in answer["error"]
@@ -93,69 +82,66 @@ def test_an_upload_that_is_too_large_is_told_so_over_a_real_connection(served):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_a_line(run, number):
-    with Served(run) as page:
-        # A browser keeps its connection: that is not waited for.
+def test_a_signal_stops_the_server_with_one_line(trained_run, number):
+    with Served(trained_run) as page:
+        # The idle connection of a browser does not delay the shutdown.
         idle = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
         idle.request("GET", "/")
         idle.getresponse().read()
-        assert page.end(number) == (130, "", "the page is no longer served\n")
+        assert page.end(number) == (130, "", "the server has stopped\n")
 
 
-def test_it_ends_while_an_upload_is_under_way(run):
-    with Served(run) as page, socket.create_connection(("127.0.0.1", page.port)) as upload:
+def test_the_server_stops_during_an_upload(trained_run):
+    with Served(trained_run) as page, socket.create_connection(("127.0.0.1", page.port)) as upload:
         head = "POST /answer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
         upload.sendall(f"{head}Content-Length: 1000\r\n\r\nbegun".encode())
         upload.settimeout(0.5)
         with pytest.raises(TimeoutError):
             upload.recv(1)
         status, _, errors = page.end()
-        assert (status, errors) == (130, "the page is no longer served\n")
+        assert (status, errors) == (130, "the server has stopped\n")
 
 
-def test_it_opens_the_browser(run, tmp_path):
+def test_the_browser_is_opened(trained_run, tmp_path):
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
     browser.chmod(0o755)
-    with Served(run, "--open", BROWSER=f"{browser} %s") as page:
+    with Served(trained_run, "--open", BROWSER=f"{browser} %s") as page:
         patience = time.monotonic() + 30
         while not opened.exists() and time.monotonic() < patience:
             time.sleep(0.05)
         assert opened.read_text() == f"{page.address}\n"
 
 
-def test_a_port_in_use_is_told_with_what_to_do(run, served):
-    done = call(run, "--port", served.port)
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"error: port {served.port} of 127.0.0.1 is in use; end what serves there, or give another: "
-        f"--port {served.port + 1}\n"
-    )
+def test_a_port_in_use_is_an_error_that_suggests_another(call, trained_run, served):
+    done = call(main, trained_run, "--port", served.port)
+    assert done.status == 2
+    expected = f"port {served.port} of 127.0.0.1 is in use; give another: --port {served.port + 1}"
+    assert done.error() == expected
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "expected"),
     [
-        ((), "The finished run's directory. (required)"),
+        ((), "Directory of a finished run"),
         (("missing", "--port", "0"), "there is no run in missing"),
         (("missing", "--port", "70000"), "--port is 70000; expected 0 to 65535"),
-        (("missing", "--host", "192.0.2.1"), "--host 192.0.2.1 is no address of this machine"),
-        (("missing", "--host", "a b"), "--host a b is no address of this machine"),
+        (("missing", "--host", "192.0.2.1"), "--host 192.0.2.1 is not an address of this machine"),
+        (("missing", "--host", "a b"), "--host a b is not an address of this machine"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line(words, says):
-    done = call(*words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(rf"error: [^\n]*{re.escape(says)}[^\n]*\n", done.stderr)
+def test_wrong_input_is_one_line(call, words, expected):
+    done = call(main, *words)
+    assert (done.status, done.out) == (2, "")
+    assert expected in done.error()
 
 
 @pytest.fixture(scope="module")
 def good_run(tmp_path_factory, compilation_cache):
-    """As long a training as the embedded sample's recipe has."""
+    """A run with the full training of the embedded sample."""
     run_dir = tmp_path_factory.mktemp("good") / "run"
-    command = [sys.executable, ROOT / "experiments" / "mnist_cnn.py", "--data", "sample"]
-    subprocess.run([*command, "--run-dir", run_dir], check=True, capture_output=True, timeout=590)
+    train_sample(run_dir)
     return run_dir
 
 
@@ -200,7 +186,7 @@ def draw(page, digit):
 
 
 def settled_answer(page):
-    """The answer, once no question is under way."""
+    """Return the answer after the last request."""
     page.locator("#desk[aria-busy=false]").wait_for()
     return page.locator("#answer").text_content()
 
@@ -210,7 +196,7 @@ def first_map(page):
 
 
 @pytest.mark.slow
-def test_nine_of_ten_drawn_digits_at_least_are_read(page):
+def test_at_least_nine_of_ten_drawn_digits_are_recognised(page):
     answers = {}
     for digit in DIGITS:
         page.keyboard.press("c")
@@ -220,7 +206,7 @@ def test_nine_of_ten_drawn_digits_at_least_are_read(page):
 
 
 @pytest.mark.slow
-def test_the_page_follows_the_hand(page):
+def test_the_page_follows_the_drawing(page):
     draw(page, 1)
     assert settled_answer(page) == "1"
     assert page.locator("#bars .answer .name").text_content() == "1"
@@ -237,7 +223,7 @@ def test_the_page_follows_the_hand(page):
 
 
 @pytest.mark.slow
-def test_a_finger_draws_as_well(browser, good_run):
+def test_a_finger_can_draw(browser, good_run):
     with Served(good_run) as served:
         page = browser.new_page(viewport={"width": 400, "height": 800}, has_touch=True)
         page.goto(served.address)
@@ -250,20 +236,20 @@ def test_a_finger_draws_as_well(browser, good_run):
                 kind = "touchMove"
             hand.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         assert settled_answer(page) == "4"
-        assert page.evaluate("scrollY") == 0  # a finger that draws does not move the page
+        assert page.evaluate("scrollY") == 0  # drawing does not scroll the page
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
         page.close()
 
 
 @pytest.mark.slow
-def test_a_file_is_answered_and_what_is_none_is_told(page, tmp_path):
+def test_a_file_is_classified_and_an_unusable_one_has_an_error(page, tmp_path):
     picture, words = tmp_path / "seven.png", tmp_path / "words.png"
     picture.write_bytes(png(drawing(7)))
     words.write_text("no image")
     page.locator("#file").set_input_files(words)
     page.locator("#error").wait_for(state="visible")
-    assert "no image of a kind that is read" in page.locator("#error").text_content()
-    # The browser logs every status that is none of success.
+    assert "is not an image" in page.locator("#error").text_content()
+    # The browser logs every response with an error status.
     assert [said for said in page.faults if "400" not in said] == []
     page.faults.clear()
     page.locator("#file").set_input_files(picture)

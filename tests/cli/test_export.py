@@ -1,7 +1,6 @@
-"""A finished run's network leaves the project, by one command, and answers outside as it did within."""
+"""A run is exported by one command, and the files work without this project."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,152 +11,123 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.inference.conftest import trained_run  # noqa: F401 - a fixture
+from fidle_jax.cli.export import main
 
-EXPERIMENT = Path(__file__).parents[2] / "experiments" / "export.py"
-FILES = {"onnx": "model.onnx", "stablehlo": "model.stablehlo", "safetensors": "model.safetensors"}
-SAME = r"^On the run's 1,000 test images .* differ by (\S+) at most .* the same class for each\.$"
-
-
-def _export(*words, **environment):
-    return subprocess.run(
-        [sys.executable, EXPERIMENT, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | environment,
-    )
+SAME = (
+    r"On the run's 1,000 test images, the probabilities of the exported network and of the run differ by at "
+    r"most (\S+), and both networks predict the same class for each image\."
+)
 
 
-SLOW = pytest.param("stablehlo", marks=pytest.mark.slow)
-
-
-@pytest.fixture(scope="module", params=["onnx", SLOW, "safetensors"])
-def exported(request, trained_run, tmp_path_factory):  # noqa: F811
-    """(format, run's directory, export's folder, what was printed) for each format."""
+@pytest.mark.parametrize(
+    "format_", ["onnx", pytest.param("stablehlo", marks=pytest.mark.slow), "safetensors"]
+)
+def test_the_files_describe_the_run_and_the_example_gives_its_answer(
+    call, trained_run, evaluation, tmp_path, format_
+):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("safetensors")
-    folder = tmp_path_factory.mktemp("exports") / "deep" / request.param
-    done = _export(trained_run, "--format", request.param, "--output", folder)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return request.param, trained_run, folder, done.stdout
+    folder = tmp_path / "deep" / format_
+    done = call(main, trained_run, "--format", format_, "--output", folder)
+    assert (done.status, done.err) == (0, "")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"model.{format_}", "MODEL_CARD.md", "example.py"}
 
-
-def test_the_folder_holds_the_file_a_card_and_an_example_and_nothing_else(exported):
-    format_, _, folder, _ = exported
-    names = sorted(path.name for path in folder.iterdir())
-    assert names == sorted([FILES[format_], "MODEL_CARD.md", "example.py"])
-
-
-def test_all_test_images_were_compared_and_the_figures_are_printed_and_on_the_card(exported):
-    _, _, folder, printed = exported
-    first, check = printed.splitlines()
+    first, check = done.out.splitlines()
     assert str(folder) in first
-    assert float(re.match(SAME, check).group(1)) < 1e-5
-    assert check in (folder / "MODEL_CARD.md").read_text()
-
-
-def test_the_card_has_the_runs_accuracy_and_command(exported):
-    _, run_dir, folder, _ = exported
+    assert float(re.fullmatch(SAME, check).group(1)) < 1e-5
     card = (folder / "MODEL_CARD.md").read_text()
-    result = json.loads((run_dir / "result.json").read_text())
+    assert check in card
+    result = json.loads((trained_run / "result.json").read_text())
     assert f"{100 * result['test_accuracy']:.2f} %" in card
-    assert json.loads((run_dir / "config.json").read_text())["command"] in card
+    assert json.loads((trained_run / "config.json").read_text())["command"] in card
 
-
-def test_the_example_runs_where_this_project_is_not_and_answers_as_the_run(exported, tmp_path):
-    format_, run_dir, folder, _ = exported
-    with np.load(run_dir / "evaluation.npz") as evaluation:
-        image, probabilities = evaluation["images"][3], evaluation["probabilities"][3]
+    image, probabilities = evaluation["images"][3], evaluation["probabilities"][3]
     Image.fromarray(image[..., 0]).save(tmp_path / "digit.png")
-    done = _without_this_project(folder / "example.py", tmp_path / "digit.png", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    images = [] if format_ == "safetensors" else [tmp_path / "digit.png"]
+    printed = run_without_this_project(folder / "example.py", *images, cwd=tmp_path)
     if format_ == "safetensors":
-        assert re.search(r"params/conv_1/kernel +\(3, 3, 1, 8\) +float32", done.stdout)
+        assert re.search(r"params/conv_1/kernel +\(3, 3, 1, 8\) +float32", printed)
     else:
-        likeliest = probabilities.argmax()
-        share, name = done.stdout.splitlines()[0].split()
-        assert name == str(likeliest)
-        assert float(share.rstrip("%")) == pytest.approx(100 * probabilities[likeliest], abs=1e-3)
+        best = probabilities.argmax()
+        share, name = printed.splitlines()[0].split()
+        assert name == str(best)
+        assert float(share.rstrip("%")) == pytest.approx(100 * probabilities[best], abs=1e-3)
 
 
-def _without_this_project(program, image, cwd):
-    """Runs the program in a Python that sees neither PYTHONPATH nor its folder, nor can import fidle_jax."""
+def run_without_this_project(*words, cwd):
+    """Run a program that can import neither fidle_jax nor modules of its own directory."""
     start = (
         "import runpy, sys; sys.modules['fidle_jax'] = None; "
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    words = [program] if "safetensors" in str(program) else [program, image]
-    return subprocess.run(
-        [sys.executable, "-I", "-c", start, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=cwd,
-    )
+    command = [sys.executable, "-I", "-c", start, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_no_check_is_said_on_the_card_and_an_earlier_export_makes_way(
-    trained_run,  # noqa: F811
-    tmp_path,
+def test_no_check_is_stated_on_the_card_and_an_earlier_export_is_replaced(
+    call, trained_run, tmp_path
 ):
     pytest.importorskip("safetensors")
     (tmp_path / "model.safetensors").write_text("of an earlier export")
     words = (trained_run, "--format", "safetensors", "--output", tmp_path)
-    done = _export(*words, "--no-check")
-    assert done.returncode == 0, done.stderr
-    assert "not compared" in done.stdout
+    done = call(main, *words, "--no-check")
+    assert done.status == 0, done.err
+    assert "not compared" in done.out
     assert "not compared" in (tmp_path / "MODEL_CARD.md").read_text()
     assert (tmp_path / "model.safetensors").stat().st_size > 4 * 42_358
 
 
-def test_a_network_that_answers_otherwise_than_the_run_is_not_written(
-    trained_run,  # noqa: F811
-    tmp_path,
+def test_a_network_that_differs_from_the_run_is_not_written(
+    call, trained_run, evaluation, tmp_path
 ):
     pytest.importorskip("onnxruntime")
     run_dir, folder = tmp_path / "run", tmp_path / "export"
     shutil.copytree(trained_run, run_dir)
-    with np.load(run_dir / "evaluation.npz") as evaluation:
-        arrays = dict(evaluation)
-    arrays["probabilities"][7] = arrays["probabilities"][7][::-1]
-    np.savez(run_dir / "evaluation.npz", **arrays)
-    done = _export(run_dir, "--output", folder)
-    assert done.returncode == 1
-    assert _one_line(done.stderr).endswith("another class for 1.; nothing is written")
+    probabilities = evaluation["probabilities"].copy()
+    probabilities[7] = probabilities[7][::-1]
+    np.savez(run_dir / "evaluation.npz", **evaluation | {"probabilities": probabilities})
+    done = call(main, run_dir, "--output", folder)
+    assert done.status == 1
+    assert done.error().endswith("a different class for 1 of them.; nothing was written")
     assert not folder.exists()
 
 
-def test_a_folder_with_other_files_is_left_as_it_is(trained_run, tmp_path):  # noqa: F811
-    (tmp_path / "notes.txt").write_text("kept")
-    done = _export(trained_run, "--format", "stablehlo", "--output", tmp_path)
-    assert done.returncode == 2
-    assert "notes.txt" in _one_line(done.stderr)
+def test_a_directory_with_other_files_is_not_changed(call, trained_run, tmp_path):
+    (tmp_path / "notes.txt").write_text("unchanged")
+    done = call(main, trained_run, "--format", "stablehlo", "--output", tmp_path)
+    assert done.status == 2
+    assert "notes.txt" in done.error()
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_missing_extra_is_one_line_that_says_how_to_install_it(tmp_path):
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('it is not there')")
-    done = _export(tmp_path, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 2
-    assert "pip install 'fidle-jax[export]'" in _one_line(done.stderr)
+def test_a_missing_extra_gives_the_command_that_installs_it(call, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = call(main, tmp_path)
+    assert done.status == 2
+    assert "pip install 'fidle-jax[export]'" in done.error()
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        ((), "finished run"),
-        (("run", "--format", "keras"), "keras"),
-    ],
+    ("words", "expected"), [((), "finished run"), (("run", "--format", "keras"), "keras")]
 )
-def test_bad_arguments_are_one_line(words, named):
-    done = _export(*words)
-    assert done.returncode == 2
-    assert named in _one_line(done.stderr).lower()
+def test_bad_arguments_are_one_line(call, words, expected):
+    done = call(main, *words)
+    assert done.status == 2
+    assert expected in done.error().lower()
 
 
-def _one_line(text: str) -> str:
-    (line,) = text.splitlines()
-    assert line.startswith("error: ")
-    return line
+def test_every_entry_file_has_help_without_importing_jax():
+    experiments = Path(__file__).parents[2] / "experiments"
+    for name in ("predict", "evaluate", "explain", "export", "demo"):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", experiments / f"{name}.py", "--help"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "--debug" in done.stdout
+        assert not re.search(r"\| +(jax|matplotlib|flax)$", done.stderr, re.MULTILINE)

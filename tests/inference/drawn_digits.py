@@ -1,4 +1,4 @@
-"""The ten digits as a hand may draw them: strokes, which are lines through points."""
+"""The ten digits as drawn by hand: strokes, which are lines through points."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,10 +7,10 @@ from PIL import Image, ImageDraw, ImageFilter
 Stroke = Float[np.ndarray, "point xy"]
 
 
-def _arc(middle, radii, first, last, points=24) -> Stroke:
-    """A part of an ellipse; angles in degrees, clockwise from the right."""
+def _arc(centre, radii, first, last, points=24) -> Stroke:
+    """Return an arc of an ellipse. Angles are in degrees, clockwise from the right."""
     angles = np.deg2rad(np.linspace(first, last, points))
-    return np.array(middle) + np.array(radii) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.array(centre) + np.array(radii) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _line(*points) -> Stroke:
@@ -22,7 +22,7 @@ def _eight(points=48) -> Stroke:
     return np.stack([0.5 - 0.2 * np.sin(2 * turn), 0.5 - 0.36 * np.cos(turn)], axis=1)
 
 
-# From (0, 0), the upper left corner of the paper, to (1, 1), the lower right.
+# Coordinates from (0, 0), the upper left corner, to (1, 1), the lower right corner.
 DIGITS: dict[int, list[Stroke]] = {
     0: [_arc((0.5, 0.5), (0.22, 0.35), -90, 275)],
     1: [_line((0.55, 0.14), (0.47, 0.86))],
@@ -60,7 +60,7 @@ DIGITS: dict[int, list[Stroke]] = {
 
 
 def drawing(digit: int, side: int = 280, width: int = 20) -> Image.Image:
-    """The digit, light on black, as the page would send it."""
+    """Return the digit, light on black, as the page sends it."""
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
     for stroke in DIGITS[digit]:

@@ -1,4 +1,4 @@
-"""Networks whose weights, and whose batch norms' statistics, are all at random, as a run's might be."""
+"""Networks with random parameters and batch statistics, in place of trained ones."""
 
 import functools
 
@@ -11,7 +11,7 @@ from fidle_jax.inference.load import Trained
 from fidle_jax.nn import make_model
 from fidle_jax.train.config import ResolvedConfig
 
-# Images of other height than width, so that no axis can stand in for another.
+# Height and width differ, so that swapped axes are noticed.
 SHAPES = {
     "cnn": (15, 18, 1),
     "dnn": (7, 9, 3),
@@ -43,20 +43,20 @@ RESULT = {
 
 
 def random_network(name: str, width: float = 1.0) -> Trained:
-    """The network of that name on images of `SHAPES`, as if a run had trained it."""
+    """Return a network of that name for images of `SHAPES`."""
     shape = SHAPES[name]
     model = make_model(name, CLASSES, shape, width=width)
     return as_trained(model, shape, ResolvedConfig().replace(model=name, width=width))
 
 
 def as_trained(model, shape: tuple[int, int, int], config: ResolvedConfig) -> Trained:
-    """Any network, its variables at random."""
+    """Return any network with random variables."""
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
     rng = np.random.default_rng(0)
     variables = jax.tree_util.tree_map_with_path(functools.partial(_random, rng), variables)
 
-    # XLA's own convolution: others take longer to compile than all that is tested with this.
+    # XLA's convolutions, because others take longer to compile than the tests take to run.
     plain = model.clone(fuse=False, **({"method": "xla"} if hasattr(model, "method") else {}))
 
     @jax.jit
@@ -70,7 +70,7 @@ def as_trained(model, shape: tuple[int, int, int], config: ResolvedConfig) -> Tr
 def _random(rng, path, leaf):
     name = path[-1].key
     if name == "kernel":
-        # He et al. (2015): neither does the signal die, nor do all probabilities become 0 or 1.
+        # He et al. (2015). Otherwise, all probabilities would become equal, or 0 or 1.
         values = rng.normal(size=leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))
     elif name in ("scale", "var"):
         values = rng.uniform(0.5, 1.5, leaf.shape)
@@ -80,5 +80,5 @@ def _random(rng, path, leaf):
 
 
 def random_images(shape: tuple[int, int, int], count: int) -> np.ndarray:
-    """So many images of noise."""
+    """Return ``count`` images of noise."""
     return np.random.default_rng(1).integers(0, 256, (count, *shape), np.uint8)

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from fidle_jax.inference.corruptions import AT_ONCE, CORRUPTIONS, corrupt
+from fidle_jax.inference.corruptions import BATCH_SIZE, CORRUPTIONS, corrupt
 
 NAMES = sorted(CORRUPTIONS)
 
@@ -13,35 +11,27 @@ def noise(shape, seed=0):
 
 
 def blob(side):
-    """A bright blob on black, off the middle."""
+    """A bright blob on black, not in the centre."""
     y, x = np.mgrid[:side, :side] / side
     image = 255 * np.exp(-((y - 0.4) ** 2 + (x - 0.55) ** 2) / 0.02)
     return image.astype(np.uint8)[None, :, :, None]
 
 
-@settings(max_examples=40)
-@given(
-    name=st.sampled_from(NAMES),
-    count=st.integers(1, 5),
-    size=st.tuples(st.integers(8, 20), st.integers(8, 20)),
-    channels=st.sampled_from([1, 3]),
-    seed=st.integers(0, 9),
-)
-def test_images_of_any_size_keep_their_shape_and_are_the_same_for_a_seed(
-    name, count, size, channels, seed
-):
-    images = noise((count, *size, channels))
-    kept = images.copy()
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(1, 8, 20, 1), (5, 13, 9, 3)])
+def test_images_of_any_size_keep_their_shape_and_a_seed_gives_the_same_result(name, shape):
+    images = noise(shape)
+    original = images.copy()
     for strength in CORRUPTIONS[name].strengths:
-        worse = corrupt(images, CORRUPTIONS[name], strength, seed)
+        worse = corrupt(images, CORRUPTIONS[name], strength, seed=4)
         assert (worse.shape, worse.dtype) == (images.shape, np.uint8)
-        np.testing.assert_array_equal(worse, corrupt(images, CORRUPTIONS[name], strength, seed))
-    np.testing.assert_array_equal(images, kept)
+        np.testing.assert_array_equal(worse, corrupt(images, CORRUPTIONS[name], strength, seed=4))
+    np.testing.assert_array_equal(images, original)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("side", [24, 28, 48])
-def test_each_strength_takes_an_image_farther_from_what_it_was(name, side):
+def test_each_strength_changes_an_image_more_than_the_one_before(name, side):
     images = np.repeat(blob(side), 20, axis=0)
     distances = [
         np.abs(corrupt(images, CORRUPTIONS[name], each, 0).astype(float) - images).mean()
@@ -51,7 +41,7 @@ def test_each_strength_takes_an_image_farther_from_what_it_was(name, side):
     assert np.all(np.diff(distances) > 0)
 
 
-def test_a_shift_goes_each_way_by_whole_pixels():
+def test_shifts_go_in_all_directions_by_whole_pixels():
     images = np.zeros((100, 25, 25, 3), np.uint8)
     images[:, 12, 12] = 10, 20, 30
     worse = corrupt(images, CORRUPTIONS["shift"], 0.16, seed=0)
@@ -64,7 +54,7 @@ def test_a_shift_goes_each_way_by_whole_pixels():
     np.testing.assert_array_equal(worse.max(axis=(1, 2)), images.max(axis=(1, 2)))
 
 
-def test_what_comes_in_goes_on_as_the_edge_was():
+def test_shifts_repeat_the_edge():
     image = np.arange(36, dtype=np.uint8).reshape(1, 6, 6, 1)
     down = np.repeat(image, 50, axis=0)
     shifted = {each.tobytes() for each in corrupt(down, CORRUPTIONS["shift"], 0.2, seed=0)}
@@ -73,27 +63,27 @@ def test_what_comes_in_goes_on_as_the_edge_was():
     assert len(shifted) == 4
 
 
-def test_a_rotation_by_a_right_angle_is_exact_and_goes_both_ways():
+def test_a_rotation_by_a_right_angle_is_exact_in_both_directions():
     images = np.repeat(noise((1, 9, 9, 3)), 20, axis=0)
     turned = {each.tobytes() for each in corrupt(images, CORRUPTIONS["rotation"], 90, seed=0)}
     assert turned == {np.rot90(images[0], k).tobytes() for k in (1, -1)}
 
 
 @pytest.mark.parametrize("deviation", [0.08, 0.12])
-def test_noise_has_the_deviation_that_it_says(deviation):
+def test_noise_has_the_given_deviation(deviation):
     grey = np.full((100, 20, 20, 3), 128, np.uint8)
     worse = corrupt(grey, CORRUPTIONS["noise"], deviation, seed=1) / 255
     assert worse.std() == pytest.approx(deviation, rel=0.02)
     assert worse.mean() == pytest.approx(128 / 255, abs=0.002)
 
 
-def test_another_seed_has_another_noise_and_images_have_each_their_own():
-    grey = np.full((AT_ONCE + 2, 8, 8, 1), 128, np.uint8)
+def test_noise_depends_on_the_seed_and_the_image():
+    grey = np.full((BATCH_SIZE + 2, 8, 8, 1), 128, np.uint8)
     first, other = (corrupt(grey, CORRUPTIONS["noise"], 0.1, seed) for seed in (0, 1))
-    assert len({each.tobytes() for each in (*first, *other)}) == 2 * (AT_ONCE + 2)
+    assert len({each.tobytes() for each in (*first, *other)}) == 2 * (BATCH_SIZE + 2)
 
 
-def test_a_blur_spreads_light_and_keeps_it():
+def test_a_blur_spreads_light_and_preserves_its_sum():
     images = np.zeros((1, 41, 41, 1), np.uint8)
     images[0, 18:23, 18:23] = 255
     worse = corrupt(images, CORRUPTIONS["blur"], 0.06, seed=0).astype(float)
@@ -103,7 +93,7 @@ def test_a_blur_spreads_light_and_keeps_it():
     assert variance == pytest.approx((0.06 * 41) ** 2 + 2, rel=0.05)
 
 
-def test_contrast_shrinks_towards_the_mean_of_each_channel():
+def test_low_contrast_moves_pixels_towards_the_mean_of_their_channel():
     images = noise((3, 16, 16, 3))
     worse = corrupt(images, CORRUPTIONS["contrast"], 0.3, seed=0)
     axes = (1, 2)
@@ -112,7 +102,7 @@ def test_contrast_shrinks_towards_the_mean_of_each_channel():
 
 
 @pytest.mark.parametrize("name", ["blur", "contrast", "rotation", "shift"])
-def test_an_image_of_one_colour_stays_as_it_is(name):
+def test_an_image_of_one_colour_is_unchanged(name):
     flat = np.full((2, 12, 12, 3), (10, 120, 250), np.uint8)
     for strength in CORRUPTIONS[name].strengths:
         np.testing.assert_array_equal(corrupt(flat, CORRUPTIONS[name], strength, 0), flat)

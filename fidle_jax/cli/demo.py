@@ -1,0 +1,105 @@
+"""Serve a page that classifies drawn digits or photographs with the network of a finished run."""
+
+import dataclasses
+import errno
+import os
+import shlex
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fidle_jax.cli.terminal import enable_compilation_cache, exit_with, parse_flags, set_up_output
+from fidle_jax.errors import InputError
+from fidle_jax.train.signals import Stop
+
+SHUTDOWN_SECONDS = 1  # for requests in progress
+MAX_CONNECTIONS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Run, and the address of the page."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional] = tyro.MISSING
+    """Directory of a finished run."""
+    host: str = "127.0.0.1"
+    """Address of the page. 127.0.0.1: only this machine; 0.0.0.0: the network, for example a phone."""
+    port: int = 8000
+    """Port of the page; 0 selects a free one."""
+    open: bool = False
+    """Open the page in the browser."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve the page until a signal arrives, and exit."""
+    exit_with(lambda stop: _demo(argv, stop), "the server has stopped")
+
+
+def _demo(argv: list[str] | None, stop: Stop) -> int:
+    flags = parse_flags(__doc__ or "", Flags(), argv)
+    set_up_output()
+    # Preprocessing solves small linear systems, which are much slower with more threads than free cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with _listen(flags.host, flags.port) as listening:
+        with stop.defer():
+            import uvicorn
+
+            from fidle_jax.inference.demo import make_app
+            from fidle_jax.inference.load import load
+
+            enable_compilation_cache()
+        stop.check()
+        words = sys.argv[1:] if argv is None else argv
+        command = shlex.join(["python", "experiments/demo.py", *words])
+        app = make_app(load(flags.run_dir), command, flags.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(flags.host, flags.host)
+        host = f"[{host}]" if ":" in host else host
+        address = f"http://{host}:{listening.getsockname()[1]}/"
+        print(f"page: {address} (Ctrl-C stops the server)")
+        if flags.open:
+            # In a thread, because some browsers return only when they are closed.
+            threading.Thread(target=_open, args=(address,), daemon=True).start()
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            # It also logs tracebacks of uploads that the shutdown aborts.
+            log_level="error" if flags.debug else "critical",
+            access_log=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+        # It handles signals itself, and raises them again after the shutdown.
+        uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise InputError(f"--port is {port}; expected 0 to 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        message = (
+            f"--host {host} is not an address of this machine ({error.strerror}); give one of its "
+            "addresses, 127.0.0.1, or 0.0.0.0 for all of them"
+        )
+        if error.errno == errno.EADDRINUSE:
+            message = f"port {port} of {host} is in use; give another: --port {port % 65535 + 1}"
+        if error.errno == errno.EACCES:
+            message = f"port {port} needs more rights; give one from 1024 on: --port 8000"
+        raise InputError(message) from error
+
+
+def _open(address: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(address):
+        print(f"warning: no browser was found; open {address} yourself", file=sys.stderr)

@@ -1,0 +1,144 @@
+"""Evaluate a trained network: accuracy, calibration, robustness and speed. Or compare two networks.
+
+By default, on the test set of the first run. Run directories are not changed.
+"""
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from fidle_jax.cli.terminal import (
+    FAILED,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
+from fidle_jax.errors import InputError
+from fidle_jax.train.run_dir import check_new, default_run_dir
+from fidle_jax.train.signals import Stop
+
+if TYPE_CHECKING:
+    from fidle_jax.inference.evaluate import ExampleSet, Subject
+    from fidle_jax.inference.evaluate_page import Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Runs, and the data to evaluate them on."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Directory of a finished run, or of two runs to compare."""
+    dataset: str | None = None
+    """Another data set with the same classes, whose test set is used (default: the one of the first run)."""
+    crop: str | None = None
+    """Traffic signs: full photographs, or roi for the sign alone (default: as in the first run)."""
+    data: str | None = None
+    """auto, full or sample, as in training (default: as in the first run; for another data set: auto)."""
+    archives: Path | None = None
+    """Directory with the official archive files (or FIDLE_JAX_ARCHIVES)."""
+    data_dir: Path | None = None
+    """Directory with prepared data (default: the one of the runs)."""
+    corrupted_examples: int = 2000
+    """Number of evenly spaced test examples that are corrupted; 0 skips robustness."""
+    latency: bool = True
+    """Measure the latency."""
+    seed: int = 0
+    """Seed for the corruptions."""
+    run_dir: Path | None = None
+    """Output directory for the page, its figures and numbers (default: runs/evaluate/UTC time)."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the results, write the page, and exit."""
+    exit_with(lambda stop: _evaluate(argv, stop), "interrupted; nothing was written")
+
+
+def _evaluate(argv: list[str] | None, stop: Stop) -> int:
+    flags = parse_flags(__doc__ or "", Flags(), argv)
+    if not 1 <= len(flags.runs) <= 2:
+        raise InputError(
+            f"got {len(flags.runs)} runs; expected the directory of one or two finished runs"
+        )
+    for name in ("corrupted_examples", "seed"):
+        if getattr(flags, name) < 0:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag} is {getattr(flags, name)}; it must be at least 0")
+    run_dir = flags.run_dir or default_run_dir("evaluate")
+    check_new(run_dir)
+    set_up_output()
+    enable_compilation_cache()
+    # An interrupt during an import can be swallowed there.
+    with stop.defer():
+        from fidle_jax.inference.evaluate import read_subjects
+        from fidle_jax.inference.pages import write_page
+    stop.check()
+    source = flags.dataset, flags.crop, flags.data, flags.archives, flags.data_dir
+    subjects, test = read_subjects(flags.runs, *source)
+    parts = _make_parts(flags, subjects, test)
+    words = sys.argv[1:] if argv is None else argv
+    command = shlex.join(["python", "experiments/evaluate.py", *words])
+    experiments = [each.trained.result["experiment"] for each in subjects]
+    runs = "; ".join(
+        f"{each.name} is {experiment} in {each.run_dir}, {each.trained.result['parameters']:,} parameters, "
+        f"trained on {each.trained.config.dataset} ({each.trained.config.data})"
+        for each, experiment in zip(subjects, experiments, strict=True)
+    )
+    numbers = {
+        "command": command,
+        "runs": {each.name: str(each.run_dir) for each in subjects},
+        "dataset": test.dataset,
+        "variant": test.variant,
+        "crop": test.crop,
+        "examples": len(test.labels),
+        "seed": flags.seed,
+        **{part.name: part.numbers for part in parts},
+    }
+    try:
+        write_page(
+            run_dir,
+            f"Evaluation of {' against '.join(experiments)}",
+            f"Evaluated on {len(test.labels):,} test examples of {test.title()}. {runs}.",
+            {name: value for part in parts for name, value in part.facts.items()},
+            [part.section for part in parts],
+            command,
+            {"evaluation.json": numbers},
+        )
+    except OSError as error:
+        return fail(error, FAILED)
+    print(f"page: {run_dir / 'report.html'}")
+    return 0
+
+
+def _make_parts(flags: Flags, subjects: "list[Subject]", test: "ExampleSet") -> "list[Part]":
+    """Compute the parts of the page, and print each one as soon as it is finished."""
+    from fidle_jax.inference import evaluate_page as page
+    from fidle_jax.report.lesson import Table, text_table
+
+    functions = [lambda: page.accuracy(subjects, test)]
+    if len(subjects) == 2:
+        functions.append(lambda: page.comparison(subjects, test))
+    functions.append(lambda: page.calibration(subjects, test))
+    if flags.corrupted_examples:
+        count, seed = flags.corrupted_examples, flags.seed
+        functions.append(lambda: page.robustness(subjects, test, count, seed))
+    if flags.latency:
+        functions.append(lambda: page.speed(subjects))
+    parts = []
+    for function in functions:
+        parts.append(function())
+        print(parts[-1].section.title)
+        for note in parts[-1].notes:
+            print(f"note: {note}")
+        for shown in parts[-1].section.shown:
+            if isinstance(shown, Table):
+                print(f"\n{text_table(shown)}")
+        print()
+    return parts

@@ -1,0 +1,145 @@
+"""Export the network of a finished run: one file, a model card, and a short program that uses the file.
+
+Before it is written, the exported network is compared with the run on the test images of the run.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from fidle_jax.cli.terminal import (
+    FAILED,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
+from fidle_jax.errors import InputError
+from fidle_jax.files import write_atomically
+from fidle_jax.train.run_dir import read_evaluation
+from fidle_jax.train.signals import Stop
+
+if TYPE_CHECKING:
+    from fidle_jax.inference.export import Predict
+    from fidle_jax.inference.load import Trained
+
+MODULES = {"onnx": ("onnx", "onnxruntime"), "stablehlo": (), "safetensors": ("safetensors",)}
+CARD, EXAMPLE = "MODEL_CARD.md", "example.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Run to export, and the format."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional] = tyro.MISSING
+    """Directory of a finished run."""
+    format: Literal["onnx", "stablehlo", "safetensors"] = "onnx"
+    """onnx: for onnxruntime and other software; stablehlo: for JAX on CPU, GPU and TPU; safetensors: the
+    parameters only."""
+    output: Path | None = None
+    """Output directory (default: export/FORMAT in the directory of the run)."""
+    check: bool = True
+    """Compare the exported network with the run. If they differ, nothing is written."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the three files, print the result of the comparison, and exit."""
+    exit_with(lambda stop: _export(argv, stop), "interrupted; nothing was written")
+
+
+def _export(argv: list[str] | None, stop: Stop) -> int:
+    flags = parse_flags(__doc__ or "", Flags(), argv)
+    folder = flags.output or flags.run_dir / "export" / flags.format
+    file = f"model.{flags.format}"
+    _check_folder(folder, file)
+    _check_installed(flags.format, stop)
+    set_up_output()
+    with stop.defer():
+        from fidle_jax.inference.export import compare, example_program, model_card
+        from fidle_jax.inference.load import load
+    stop.check()
+    enable_compilation_cache()
+    trained = load(flags.run_dir)
+    data, predict = _convert(trained, flags.format)
+    check = "The exported network was not compared with the run."
+    if flags.check:
+        test = read_evaluation(flags.run_dir)
+        agreement = compare(predict, trained, test.images, test.probabilities)
+        check = str(agreement)
+        if not agreement.holds():
+            return fail(RuntimeError(check), FAILED, "; nothing was written")
+    command = json.loads((flags.run_dir / "config.json").read_text()).get("command", "unknown")
+    files = {
+        file: data,
+        CARD: model_card(trained, command, flags.format, file, check).encode(),
+        EXAMPLE: example_program(trained, flags.format, file).encode(),
+    }
+    with _as_input_error(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+    print(f"{folder / file}: {len(data):,} bytes, with {CARD} and {EXAMPLE}")
+    print(check)
+    return 0
+
+
+def _check_folder(folder: Path, file: str) -> None:
+    """Raise InputError unless ``folder`` is new or contains only the files of an earlier export."""
+    with _as_input_error(folder):
+        others = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    others = sorted(name for name in others - {file, CARD, EXAMPLE} if not name.endswith(".part"))
+    if others:
+        more = ", ..." if len(others) > 3 else ""
+        raise InputError(
+            f"the directory {folder} contains other files ({', '.join(others[:3])}{more}); "
+            "give a new one as --output"
+        )
+
+
+@contextlib.contextmanager
+def _as_input_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot use {folder}: {error.strerror}; give another --output") from error
+
+
+def _check_installed(format_: str, stop: Stop) -> None:
+    for module in MODULES[format_]:
+        try:
+            with stop.defer():
+                importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(
+                f"--format {format_} needs {module}, which cannot be imported ({error}); install it: "
+                "pip install 'fidle-jax[export]', or in a clone pip install -e '.[export]'"
+            ) from error
+        stop.check()
+
+
+def _convert(trained: "Trained", format_: str) -> "tuple[bytes, Predict]":
+    """Return the content of the file, and the function that is read from it again."""
+    from fidle_jax.inference import export, load
+    from fidle_jax.nn.intermediates import unfused
+
+    if format_ == "onnx":
+        from fidle_jax.inference.onnx_export import from_onnx, to_onnx
+
+        data = to_onnx(trained)
+        return data, from_onnx(data)
+    if format_ == "stablehlo":
+        data = export.to_stablehlo(trained)
+        return data, export.from_stablehlo(data)
+    data = export.to_safetensors(trained)
+    variables = export.from_safetensors(data)
+    return data, functools.partial(load.probabilities, unfused(trained.model), variables)

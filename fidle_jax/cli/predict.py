@@ -1,0 +1,225 @@
+"""Classify image files with the network of a finished run.
+
+Digits are located and normalised as in MNIST, dark or light. Traffic signs are scaled and treated as in the
+run's data set.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from fidle_jax.cli.terminal import (
+    FAILED,
+    WRONG_INPUT,
+    enable_compilation_cache,
+    exit_with,
+    fail,
+    parse_flags,
+    set_up_output,
+)
+from fidle_jax.errors import InputError
+from fidle_jax.files import write_atomically
+from fidle_jax.train.signals import Stop
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fidle_jax.inference.load import Trained
+
+DEFAULT_TOP = 3
+MAX_SHEETS, IMAGES_PER_SHEET = 10, 120
+UNSURE = 0.5  # less probable answers are framed on sheets
+STDIN = Path("-")
+
+Answers = list[tuple[str, float]]  # classes with their probabilities, the most probable first
+
+_log = logging.getLogger("fidle_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Images to classify, and the form of the output."""
+
+    run_dir: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """Directory of a finished run."""
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = ()
+    """Image files; folders, for all images in them; - for standard input."""
+    top: int | None = None
+    """Number of classes printed for each image (default: 3)."""
+    format: Literal["table", "csv", "json"] = "table"
+    """Output format: a table for people, CSV or JSON for programs."""
+    sheet: Path | None = None
+    """New PNG file with the inputs of the network and its answers. More than 120 images continue in files
+    that end in -2.png, -3.png, ..."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the answers, draw the sheets, and exit."""
+    exit_with(lambda stop: _predict(argv, stop), "interrupted")
+
+
+def _predict(argv: list[str] | None, stop: Stop) -> int:
+    flags = parse_flags(__doc__ or "", Flags(), argv)
+    if flags.run_dir is None or not flags.images:
+        raise InputError("expected the directory of a run and images: predict.py RUN IMAGE ...")
+    if flags.sheet is not None:
+        _check_sheet(flags.sheet)
+    set_up_output()
+    with stop.defer():
+        import numpy as np
+
+        from fidle_jax.inference.load import classify, load
+    stop.check()
+    enable_compilation_cache()
+    trained = load(flags.run_dir)
+    classes = len(trained.class_names)
+    top = min(DEFAULT_TOP, classes) if flags.top is None else flags.top
+    if not 1 <= top <= classes:
+        raise InputError(f"--top is {top}; expected 1 to {classes}, the number of classes")
+    if trained.config.crop == "roi":
+        _log.warning("the network was trained on cropped signs; give images cropped to the sign")
+    names, images, errors = _read(flags.images, trained)
+    for error in errors:
+        fail(error, FAILED)
+    if not images:
+        return WRONG_INPUT
+    probabilities = classify(trained, np.stack(images))
+    answers = [
+        [(trained.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]]
+        for row in probabilities
+    ]
+    _print(FORMATS[flags.format](names, answers))
+    if flags.sheet is not None:
+        _draw_sheets(flags.sheet, flags.run_dir.resolve().name, names, images, answers)
+    return FAILED if errors else 0
+
+
+def _check_sheet(sheet: Path) -> None:
+    if sheet.suffix.lower() != ".png":
+        raise InputError(f"--sheet is {sheet}; expected a name that ends in .png")
+    if not sheet.absolute().parent.is_dir():
+        raise InputError(f"the folder of --sheet {sheet} does not exist; create it first")
+    for path in _sheet_paths(sheet, MAX_SHEETS):
+        if path.exists():
+            raise InputError(f"--sheet: {path} exists; give another name")
+
+
+def _sheet_paths(sheet: Path, count: int) -> list[Path]:
+    return [sheet, *(sheet.with_stem(f"{sheet.stem}-{n}") for n in range(2, count + 1))]
+
+
+def _read(
+    sources: tuple[Path, ...], trained: "Trained"
+) -> "tuple[list[str], list[np.ndarray], list[InputError]]":
+    """Return names and network inputs of all readable images, and the errors of the others."""
+    from tqdm import tqdm
+
+    from fidle_jax.inference.preprocess import MAX_BYTES, find_images, prepare, read_image
+
+    files, names, images, errors = [], [], [], []
+    for source in sources:
+        try:
+            files += find_images(source) if source.is_dir() else [source]
+        except InputError as error:
+            errors.append(error)
+    for path in tqdm(files, unit="image", disable=None, leave=False):
+        name = "standard input" if path == STDIN else str(path)
+        try:
+            content = sys.stdin.buffer.read(MAX_BYTES + 1) if path == STDIN else path
+            image = read_image(content, name)
+            try:
+                images.append(prepare(image, trained))
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+        except InputError as error:
+            errors.append(error)
+        else:
+            names.append(str(path))
+    return names, images, errors
+
+
+def _as_table(names: list[str], answers: list[Answers]) -> str:
+    from fidle_jax.report.lesson import Table, text_table
+
+    head = ["image", "answer", "", *["then", ""] * (len(answers[0]) - 1)]
+    rows = [
+        [
+            name if name.isprintable() else repr(name),
+            *(cell for each, p in row for cell in (each, f"{100 * p:.1f} %")),
+        ]
+        for name, row in zip(names, answers, strict=True)
+    ]
+    return text_table(Table(head, rows, words=range(0, len(head), 2))) + "\n"
+
+
+def _as_csv(names: list[str], answers: list[Answers]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ranks = range(1, len(answers[0]) + 1)
+    writer.writerow(["file", *(f"{what}_{n}" for n in ranks for what in ("class", "probability"))])
+    for name, row in zip(names, answers, strict=True):
+        writer.writerow([name, *(cell for each, p in row for cell in (each, f"{p:.6f}"))])
+    return text.getvalue()
+
+
+def _as_json(names: list[str], answers: list[Answers]) -> str:
+    lines = [
+        json.dumps(
+            {"file": name, "classes": [{"class": c, "probability": round(p, 6)} for c, p in row]}
+        )
+        for name, row in zip(names, answers, strict=True)
+    ]
+    return "[\n{}\n]\n".format(",\n".join(lines))
+
+
+FORMATS = {"table": _as_table, "csv": _as_csv, "json": _as_json}
+
+
+def _print(text: str) -> None:
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    # File names may contain any bytes.
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # the reader has finished
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _draw_sheets(
+    sheet: Path, run: str, names: list[str], images: "list[np.ndarray]", answers: list[Answers]
+) -> None:
+    import numpy as np
+
+    from fidle_jax.inference.pages import draw_gallery
+    from fidle_jax.report.style import png, short
+
+    drawn = min(len(names), MAX_SHEETS * IMAGES_PER_SHEET)
+    paths = _sheet_paths(sheet, -(-drawn // IMAGES_PER_SHEET))
+    for path, first in zip(paths, range(0, drawn, IMAGES_PER_SHEET), strict=True):
+        last = min(first + IMAGES_PER_SHEET, drawn)
+        best = [row[0] for row in answers[first:last]]
+        unsure = [p < UNSURE for _, p in best]
+        title = f"{short(run, 30)}: images {first + 1:,} to {last:,} of {len(names):,}"
+        figure = draw_gallery(
+            np.stack(images[first:last]),
+            [[each, f"{100 * p:.1f} %"] for each, p in best],
+            [Path(name).stem for name in names[first:last]],
+            unsure,
+            f"{title}; framed: less than {100 * UNSURE:.0f} %" if any(unsure) else title,
+        )
+        try:
+            write_atomically(path, png(figure))
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from error
+    rest = f"; {len(names) - drawn:,} images are not drawn" if drawn < len(names) else ""
+    print(f"sheet: {', '.join(map(str, paths))}{rest}", file=sys.stderr)

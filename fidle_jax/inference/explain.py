@@ -1,0 +1,206 @@
+"""Attribute predictions to pixels: gradients, integrated gradients, Grad-CAM and occlusion.
+
+Images have values from 0 to 1. Networks are Flax modules that return logits. The output for an image must
+not depend on the other images of its batch.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, UInt8
+
+from fidle_jax.data.augment import scale
+from fidle_jax.errors import InputError
+from fidle_jax.inference.load import Trained, map_batches
+from fidle_jax.nn.intermediates import (
+    Intermediates,
+    compute_intermediates,
+    feature_grid,
+    last_feature_maps,
+    resize_map,
+    unfused,
+)
+
+BATCH_SIZE = 64
+STEPS = 2 * BATCH_SIZE  # of integrated gradients
+GREY = 0.5
+MAX_POSITIONS = 32  # of the occluding square along each axis
+
+Images = Float[Array | np.ndarray, "batch height width channel"]
+Variables = dict[str, Any]
+Index = int | Int[Array, ""]  # an array in compiled functions
+
+
+class Explanation(NamedTuple):
+    """Logits of an image, and what the logit of the target class depends on."""
+
+    logits: Float[np.ndarray, " class"]
+    target: int  # index of the explained class
+    baseline: Float[np.ndarray, " channel"]  # colour of the baseline and of the occluding square
+    gradient: Float[np.ndarray, "height width channel"]
+    integrated: Float[np.ndarray, "height width channel"]  # integrated gradients
+    difference: float  # logit of the image minus logit of the baseline
+    layer: str | None  # used by Grad-CAM; None without convolutions
+    cam: Float[np.ndarray, "height width"] | None
+    side: int  # of the occluding square, in pixels
+    occluded: Float[np.ndarray, "row column class"]  # logits for each position of the square
+    inside: Intermediates  # kernels and feature maps
+
+
+def explain(
+    trained: Trained, image: UInt8[np.ndarray, "height width channel"], target: int | None = None
+) -> Explanation:
+    """Apply all methods to the class ``target`` (default: the predicted class).
+
+    Raises:
+        InputError: The logits are not finite.
+    """
+    model, variables = unfused(trained.model), trained.variables
+    x = np.asarray(scale(image))
+    inside = compute_intermediates(model, variables, x)
+    logits = inside.maps[list(inside.maps)[-1]]
+    if not np.isfinite(logits).all():
+        raise InputError("the logits of the network are not finite; choose a run that converged")
+    target = int(logits.argmax()) if target is None else target
+    baseline = border_colour(x)
+    size = min(x.shape[:2])
+    side, stride = size // 4 | 1, -(-size // MAX_POSITIONS)
+    layer, cam = last_feature_maps(model, variables, x.shape), None
+    if layer is not None:
+        maps = grad_cam(model, variables, x, target, layer)
+        cam = np.asarray(resize_map(maps, feature_grid(model, x.shape, layer), x.shape))
+    integrated, difference = integrated_gradients(model, variables, x, target, baseline)
+    return Explanation(
+        logits=logits,
+        target=target,
+        baseline=baseline,
+        gradient=np.asarray(saliency(model, variables, x[None], target))[0],
+        integrated=integrated,
+        difference=difference,
+        layer=layer,
+        cam=cam,
+        side=side,
+        occluded=occlusion(model, variables, x, baseline, side, stride),
+        inside=inside,
+    )
+
+
+def border_colour(
+    image: Float[np.ndarray, "height width channel"],
+) -> Float[np.ndarray, " channel"]:
+    """Return the colour of more than half of the border pixels, or mid-grey if there is none."""
+    border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
+    colours, counts = np.unique(border, axis=0, return_counts=True)
+    if 2 * counts.max() > len(border):
+        return colours[counts.argmax()]
+    return np.full(image.shape[-1:], GREY, image.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def saliency(model: nn.Module, variables: Variables, images: Images, target: Index) -> Images:
+    """Return the gradient of the logit of class ``target`` with respect to each image.
+
+    References:
+        Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks" (2014).
+    """
+    return jax.grad(lambda x: _logits(model, variables, x)[:, target].sum())(images)
+
+
+def integrated_gradients(
+    model: nn.Module,
+    variables: Variables,
+    image: Float[np.ndarray, "height width channel"],
+    target: int,
+    baseline: Float[np.ndarray, " channel"],
+    steps: int = STEPS,
+) -> tuple[Float[np.ndarray, "height width channel"], float]:
+    """Integrate the gradient along the line from an image of one colour to ``image``.
+
+    Returns:
+        The contribution of each value, and the logit of the image minus the logit of the baseline. The
+        sum of the contributions tends to this difference with more steps.
+
+    References:
+        Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks" (2017).
+    """
+    first = np.broadcast_to(baseline, image.shape)
+    # A network with contrast normalisation changes most near an image without contrast, so the steps
+    # are short there: the integral over t is computed with t = s³, by the midpoint rule.
+    s = ((np.arange(steps) + 0.5) / steps).astype(image.dtype)
+    images = first + (s**3)[:, None, None, None] * (image - first)
+    gradients = map_batches(lambda x: saliency(model, variables, x, target), images, BATCH_SIZE)
+    mean = np.einsum("i,i...->...", 3 * s**2 / steps, gradients)
+    start, end = _logits(model, variables, np.stack([first, image]))[:, target]
+    return (image - first) * mean, float(end - start)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def grad_cam(
+    model: nn.Module,
+    variables: Variables,
+    image: Float[Array | np.ndarray, "height width channel"],
+    target: Index,
+    layer: str,
+) -> Float[Array, "row column"]:
+    """Compute Grad-CAM: weight the feature maps by their mean gradients, sum them, and apply ReLU.
+
+    ``layer`` is a name of the layer table.
+
+    References:
+        Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
+        localization" (2017).
+    """
+
+    def logit_and_maps(added):
+        maps = None
+
+        def add(call, args, kwargs, context):
+            nonlocal maps
+            output = call(*args, **kwargs)
+            if context.method_name == "__call__" and "/".join(context.module.path) == layer:
+                maps, output = output, output + added
+            return output
+
+        with nn.intercept_methods(add):
+            logits = jnp.asarray(model.apply(variables, image[None]))
+            return logits[0, target], maps
+
+    _, maps = jax.eval_shape(logit_and_maps, 0.0)
+    # The gradient with respect to a summand of the maps is the gradient with respect to the maps.
+    gradient, maps = jax.grad(logit_and_maps, has_aux=True)(jnp.zeros(maps.shape, maps.dtype))
+    return jax.nn.relu(maps[0] @ gradient[0].mean((0, 1)))
+
+
+def occlusion(
+    model: nn.Module,
+    variables: Variables,
+    image: Float[np.ndarray, "height width channel"],
+    colour: Float[np.ndarray, " channel"],
+    side: int,
+    stride: int = 1,
+) -> Float[np.ndarray, "row column class"]:
+    """Return the logits with a square of an odd ``side`` over the image, for each position of the square.
+
+    The centre of the square moves by ``stride`` pixels. It starts in the middle of the first stride.
+
+    References:
+        Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014).
+    """
+    rows, columns = (
+        np.abs(np.arange(size) - np.arange((stride - 1) // 2, size, stride)[:, None]) <= side // 2
+        for size in image.shape[:2]
+    )
+    covered = rows[:, None, :, None] & columns[None, :, None, :]
+    images = np.where(covered[..., None], np.asarray(colour, image.dtype), image)
+    images = images.reshape(-1, *image.shape)
+    logits = map_batches(lambda x: _logits(model, variables, x), images, BATCH_SIZE)
+    return logits.reshape(len(rows), len(columns), -1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(model, variables, images):
+    return model.apply(variables, images)

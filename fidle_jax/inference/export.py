@@ -1,0 +1,218 @@
+"""Export a trained network to StableHLO or safetensors, with a model card and an example program.
+
+`fidle_jax.inference.onnx_export` exports to ONNX.
+"""
+
+import functools
+import json
+import pprint
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import export
+from jaxtyping import Array, Float, PyTree, UInt8
+from jinja2 import UndefinedError
+
+from fidle_jax.data import SIGN_SETS
+from fidle_jax.data.signs import parse_name
+from fidle_jax.errors import InputError
+from fidle_jax.inference.load import Trained, map_batches, probabilities
+from fidle_jax.inference.pages import text_template
+from fidle_jax.inference.preprocess import image_kind
+from fidle_jax.nn import format_table, layer_table
+from fidle_jax.nn.intermediates import unfused
+from fidle_jax.train.config import Config, options
+from fidle_jax.train.recipes import NEUTRAL
+
+TOLERANCE = 1e-5  # of a probability
+BATCH_SIZE = 500
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+# What `fidle_jax.data.signs` does to a photograph.
+TREATMENTS = {
+    "RGB": "in colour",
+    "RGB-HE": "in colour, with histogram equalisation of the value channel (HSV)",
+    "L": "grey (0.2125 red + 0.7154 green + 0.0721 blue)",
+    "L-HE": "grey, with histogram equalisation",
+    "L-LHE": "grey, with local histogram equalisation (disk of radius 10)",
+    "L-CLAHE": "grey, with contrast limited adaptive histogram equalisation (scikit-image's defaults)",
+}
+# The card states these in other sections.
+STATED_ELSEWHERE = ("dataset", "data", "model", "seed")
+
+Predict = Callable[
+    [UInt8[np.ndarray, "batch height width channel"]], Float[Array | np.ndarray, "batch class"]
+]
+
+
+class Agreement(NamedTuple):
+    """Comparison of the probabilities of two networks."""
+
+    images: int
+    difference: float  # largest absolute difference of a probability
+    other_classes: int  # images with different predicted classes
+
+    def holds(self) -> bool:
+        """Check that all predicted classes are equal and all probabilities within `TOLERANCE`."""
+        return self.difference <= TOLERANCE and not self.other_classes
+
+    def __str__(self) -> str:
+        same = "the same class for each image"
+        if self.other_classes:
+            same = f"a different class for {self.other_classes:,} of them"
+        return (
+            f"On the run's {self.images:,} test images, the probabilities of the exported network and of "
+            f"the run differ by at most {self.difference:.1e}, and both networks predict {same}."
+        )
+
+
+def compare(
+    predict: Predict,
+    trained: Trained,
+    images: UInt8[np.ndarray, "n height width channel"],
+    expected: Float[np.ndarray, "n class"],
+) -> Agreement:
+    """Compare an exported network with the run's network on the run's test images.
+
+    Args:
+        predict: The exported network.
+        trained: The run's network.
+        images: Test images.
+        expected: Probabilities that the run stored. They are computed again at full precision if the
+            run used an accelerator, which multiplies in reduced precision.
+    """
+    with jax.default_matmul_precision("highest"):
+        if trained.result.get("platform") != "cpu":
+            expected = map_batches(trained.predict, images, BATCH_SIZE)
+        found = map_batches(predict, images, BATCH_SIZE)
+    difference = np.nan_to_num(np.abs(found - expected), nan=np.inf)
+    others = found.argmax(-1) != expected.argmax(-1)
+    return Agreement(len(images), float(difference.max()), int(others.sum()))
+
+
+def metadata(trained: Trained) -> dict[str, str]:
+    """Return what an exported file states: the model, and as JSON its classes and image shape."""
+    return {
+        "model": trained.config.model,
+        "classes": json.dumps(trained.class_names, ensure_ascii=False),
+        "image_shape": json.dumps(trained.image_shape),
+    }
+
+
+def to_safetensors(trained: Trained) -> bytes:
+    """Serialise parameters and batch statistics with names such as ``params/dense_1/kernel``."""
+    import safetensors.numpy
+
+    arrays = jax.tree.map(np.asarray, flatten_dict(trained.variables, sep="/"))
+    return safetensors.numpy.save(arrays, metadata(trained))
+
+
+def from_safetensors(data: bytes) -> PyTree:
+    """Return the variables that `to_safetensors` serialised, as ``model.apply`` expects them."""
+    import safetensors.numpy
+
+    return unflatten_dict(safetensors.numpy.load(data), sep="/")
+
+
+def to_stablehlo(trained: Trained) -> bytes:
+    """Serialise the function from uint8 images to probabilities with `jax.export`.
+
+    The file contains the parameters and runs on all `PLATFORMS`, with any batch size. It uses XLA's
+    convolutions: method "auto" selects the fastest one for training on the present machine only.
+    """
+    predict = jax.jit(
+        functools.partial(probabilities, unfused(trained.model), trained.variables),
+    )
+    shape = export.symbolic_shape(f"batch, {', '.join(map(str, trained.image_shape))}")
+    # Accelerators multiply in reduced precision by default, each in its own way.
+    with jax.default_matmul_precision("highest"):
+        exported = export.export(predict, platforms=PLATFORMS)(
+            jax.ShapeDtypeStruct(shape, np.uint8)
+        )
+    return bytes(exported.serialize())
+
+
+def from_stablehlo(data: bytes) -> Predict:
+    """Return the function that `to_stablehlo` serialised, compiled for the default device."""
+    return jax.jit(export.deserialize(bytearray(data)).call)
+
+
+def model_card(trained: Trained, command: str, format_: str, file: str, check: str) -> str:
+    """Return the model card in Markdown.
+
+    Args:
+        trained: The network.
+        command: Command that started the run.
+        format_: "onnx", "stablehlo" or "safetensors".
+        file: Name of the exported file.
+        check: Sentence about the comparison of the exported network with the run.
+
+    Raises:
+        InputError: The result of the run lacks an entry of the card.
+
+    References:
+        Mitchell et al., "Model cards for model reporting" (2019).
+    """
+    config, result = trained.config, trained.result
+    signs = {}
+    if image_kind(config.dataset) == "traffic sign":
+        size, treatment = parse_name(config.dataset)
+        signs = {"size": f"{size}x{size}", "treatment": TREATMENTS[treatment]}
+    try:
+        accuracy, examples = result["test_accuracy"], result["test_examples"]
+        return text_template("model_card.md.j2").render(
+            **signs,
+            kind=image_kind(config.dataset),
+            config=config,
+            result=result,
+            classes=trained.class_names,
+            shape=", ".join(map(str, trained.image_shape)),
+            layers=format_table(layer_table(trained.model, trained.image_shape)),
+            settings=_settings(config),
+            wrong=round(examples * (1 - accuracy)),
+            error=np.sqrt(accuracy * (1 - accuracy) / examples),
+            command=command,
+            format=format_,
+            file=file,
+            check=check,
+            jax_version=jax.__version__,
+        )
+    except (KeyError, UndefinedError) as error:
+        raise InputError(
+            f"the run's result.json lacks an entry of the model card ({error}); run it again"
+        ) from error
+
+
+def _settings(config: Config) -> dict[str, str]:
+    """Return the settings that differ from the defaults and are not switched off."""
+    usual = options(Config()) | NEUTRAL
+    return {
+        name: _format(value)
+        for name, value in options(config).items()
+        if name not in STATED_ELSEWHERE and value is not None and value != usual[name]
+    }
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_format, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def example_program(trained: Trained, format_: str, file: str) -> str:
+    """Return a program that uses the exported ``file`` without this project."""
+    dataset, grey = trained.config.dataset, '.convert("L")'
+    if dataset in SIGN_SETS:
+        # The weights of scikit-image, with which the grey sets were made. Pillow's are different.
+        grey = '.convert("L", (0.2125, 0.7154, 0.0721, 0))'
+    treated = dataset in SIGN_SETS and parse_name(dataset)[1] not in ("RGB", "L")
+    return text_template(f"example_{format_}.py.j2").render(
+        file=file,
+        grey=grey if trained.image_shape[-1] == 1 else "",
+        treated=dataset if treated else "",
+        classes=pprint.pformat(trained.class_names, width=100, compact=True),
+        last=layer_table(trained.model, trained.image_shape)[-1].name,
+    )

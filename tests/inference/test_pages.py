@@ -1,0 +1,75 @@
+"""The gallery of images with answers."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from fidle_jax.inference.pages import draw_gallery
+from fidle_jax.report.style import VERMILLION
+
+LONG = "end of no overtaking by trucks"
+SHEET = 120  # images
+
+
+def gallery_of(n, answers=("7", "90.0 %"), channels=1, framed=(), name="digit", title="A run"):
+    images = np.random.default_rng(0).integers(0, 256, (n, 8, 8, channels), dtype=np.uint8)
+    names = [f"{name}-{i}" for i in range(n)] if name else []
+    return images, draw_gallery(images, [answers] * n, names, framed, title)
+
+
+def texts_of(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_image_has_its_answer_probability_and_name(channels):
+    images, figure = gallery_of(2, channels=channels)
+    shown = [image.get_array().reshape(8, 8, channels) for image in figure.axes[0].get_images()]
+    np.testing.assert_array_equal(shown, images)
+    assert texts_of(figure) == ["A run", "7  90.0 %", "digit-0", "7  90.0 %", "digit-1"]
+
+
+def test_chosen_images_are_framed():
+    _, figure = gallery_of(3, framed=[False, True, False])
+    frames = [p for p in figure.axes[0].patches if p.get_edgecolor()[:3] == to_rgb(VERMILLION)]
+    assert len(frames) == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "text"),
+    [
+        (("A: 1", "B: 2"), "A: 1  B: 2"),
+        (("A: no overtaking by trucks", "B: stop"), "A: no overtaking by trucks B: stop"),
+    ],
+)
+def test_short_answers_are_on_one_line_and_long_ones_are_wrapped(answers, text):
+    _, figure = gallery_of(2, answers, name="", title="")
+    assert texts_of(figure)[1].replace("\n", " ") == text
+
+
+@pytest.mark.parametrize("n", [1, 9, SHEET])
+@pytest.mark.parametrize(
+    "answers", [("7", "10.0 %"), (LONG, "10.0 %"), (f"A: {LONG}", f"B: {LONG}")]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_texts_overlap_neither_each_other_nor_the_images(n, answers, named):
+    name = "a-very-long-name-of-a-photograph"
+    title = f"{name[:30]}: images 10,000 to 10,000 of 10,000; framed: less than 50 %"
+    _, figure = gallery_of(n, answers, name=name if named else "", title=title if named else "")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    texts = [text for text in axes.texts if text.get_text()]
+    boxes = [t.get_window_extent().transformed(axes.transData.inverted()) for t in texts]
+    boxes = [(b.x0, min(b.y0, b.y1), b.x1, max(b.y0, b.y1)) for b in boxes]
+    for image in axes.get_images():
+        left, right, bottom, top = image.get_extent()
+        boxes.append((left, top, right, bottom))
+    boxes = np.array(boxes)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert boxes[:, 0].min() >= left
+    assert boxes[:, 2].max() <= right
+    assert boxes[:, 1].min() >= top
+    assert boxes[:, 3].max() <= bottom
+    across = (boxes[:, None, 0] < boxes[:, 2]) & (boxes[:, 0] < boxes[:, None, 2])
+    down = (boxes[:, None, 1] < boxes[:, 3]) & (boxes[:, 1] < boxes[:, None, 3])
+    assert (across & down).sum() == len(boxes), "two of them overlap"

@@ -24,7 +24,7 @@ MAX_CONNECTIONS = 64
 class Flags:
     """Run, and the address of the page."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional] = tyro.MISSING
+    run_dir: Annotated[Path, tyro.conf.Positional]
     """Directory of a finished run."""
     host: str = "127.0.0.1"
     """Address of the page. 127.0.0.1: only this machine; 0.0.0.0: the network, for example a phone."""
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _demo(argv: list[str] | None, stop: Stop) -> int:
-    flags = parse_flags(__doc__ or "", Flags(), argv)
+    flags = parse_flags(__doc__ or "", Flags, argv)
     set_up_output()
     # Preprocessing solves small linear systems, which are much slower with more threads than free cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -88,7 +88,8 @@ def _evaluate(argv: list[str] | None, stop: Stop) -> int:
     experiments = [each.trained.result["experiment"] for each in subjects]
     runs = "; ".join(
         f"{each.name} is {experiment} in {each.run_dir}, {each.trained.result['parameters']:,} parameters, "
-        f"trained on {each.trained.config.dataset} ({each.trained.config.data})"
+        f"trained on {each.trained.config.data.dataset} "
+        f"({each.trained.config.data.variant})"
         for each, experiment in zip(subjects, experiments, strict=True)
     )
     numbers = {

@@ -28,7 +28,7 @@ from fidle_jax.train.signals import Stop
 class Flags:
     """Images, and the class to explain."""
 
-    run: Annotated[Path, tyro.conf.Positional] = tyro.MISSING
+    run: Annotated[Path, tyro.conf.Positional]
     """Directory of a finished run."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Image files."""
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _explain(argv: list[str] | None, stop: Stop) -> int:
-    flags = parse_flags(__doc__ or "", Flags(), argv)
+    flags = parse_flags(__doc__ or "", Flags, argv)
     if not flags.images and flags.test is None:
         raise InputError("there is no image; give image files, or --test with an example's index")
     run_dir = flags.run_dir or default_run_dir("explain")
@@ -88,7 +88,7 @@ def _explain(argv: list[str] | None, stop: Stop) -> int:
         each["name"]: f"{each['answer']}, {brief_percent(each['probability'])}"
         for each in summaries
     }
-    facts["network"] = trained.config.model
+    facts["network"] = trained.config.model.name
     facts["test accuracy"] = brief_percent(trained.result["test_accuracy"])
     words = sys.argv[1:] if argv is None else argv
     command = _printable(shlex.join(["python", "experiments/explain.py", *words]))

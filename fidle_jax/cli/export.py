@@ -39,7 +39,7 @@ CARD, EXAMPLE = "MODEL_CARD.md", "example.py"
 class Flags:
     """Run to export, and the format."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional] = tyro.MISSING
+    run_dir: Annotated[Path, tyro.conf.Positional]
     """Directory of a finished run."""
     format: Literal["onnx", "stablehlo", "safetensors"] = "onnx"
     """onnx: for onnxruntime and other software; stablehlo: for JAX on CPU, GPU and TPU; safetensors: the
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _export(argv: list[str] | None, stop: Stop) -> int:
-    flags = parse_flags(__doc__ or "", Flags(), argv)
+    flags = parse_flags(__doc__ or "", Flags, argv)
     folder = flags.output or flags.run_dir / "export" / flags.format
     file = f"model.{flags.format}"
     _check_folder(folder, file)

@@ -86,7 +86,7 @@ def _predict(argv: list[str] | None, stop: Stop) -> int:
     top = min(DEFAULT_TOP, classes) if flags.top is None else flags.top
     if not 1 <= top <= classes:
         raise InputError(f"--top is {top}; expected 1 to {classes}, the number of classes")
-    if trained.config.crop == "roi":
+    if trained.config.data.crop == "roi":
         _log.warning("the network was trained on cropped signs; give images cropped to the sign")
     names, images, errors = _read(flags.images, trained)
     for error in errors:

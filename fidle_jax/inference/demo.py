@@ -200,10 +200,10 @@ def _encode(pixels: UInt8[np.ndarray, "..."]) -> str:
 def render_page(trained: Trained, layers: Layers, command: str) -> str:
     """Return the page as a single HTML file."""
     height, width, channels = trained.image_shape
-    kind = image_kind(trained.config.dataset)
+    kind = image_kind(trained.config.data.dataset)
     return page_template("demo.html.j2").render(
         kind=kind,
-        network=trained.config.model,
+        network=trained.config.model.name,
         result=trained.result,
         image_shape=trained.image_shape,
         classes=len(trained.class_names),

@@ -1,6 +1,5 @@
 """Evaluate trained networks: test examples, confidence intervals, comparison, calibration, latency."""
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained, load, map_batches
 from fidle_jax.train.config import Config, ResolvedConfig, check
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.held_out import hold_out, take_share
+from fidle_jax.train.run import hold_out, take_share
 from fidle_jax.train.run_dir import read_evaluation
 
 BATCH_SIZE = 100
@@ -86,16 +85,15 @@ def read_subjects(
     """
     all_trained = [load(run_dir) for run_dir in run_dirs]
     test = _read_test(run_dirs[0], all_trained[0], dataset, crop, data, archives, data_dir)
-    names = [trained.config.model for trained in all_trained]
+    names = [trained.config.model.name for trained in all_trained]
     if len(names) > 1:
         names = [f"{letter} ({name})" for letter, name in zip("AB", names, strict=True)]
     for run_dir, trained in zip(run_dirs, all_trained, strict=True):
         _check_fits(trained, run_dir, test.title(), test.images.shape[1:], test.class_names)
     subjects = []
     for name, run_dir, trained in zip(names, run_dirs, all_trained, strict=True):
-        config = dataclasses.replace(
-            trained.config, archives=archives, data_dir=data_dir or trained.config.data_dir
-        )
+        folder = data_dir or trained.config.data.data_dir
+        config = trained.config.replace(archives=archives, data_dir=folder)
         subject = _make_subject(name, run_dir, trained, config, test)
         if len(names) > 1 and subject.seen:
             raise InputError(
@@ -110,27 +108,32 @@ def _read_test(run_dir, trained: Trained, dataset, crop, data, archives, data_di
     config = trained.config
     if dataset is crop is data is None:
         own = read_evaluation(run_dir)
-        where = config.dataset, config.data, config.crop or "full", config.seed
+        where = *_own_set(config), config.optimisation.seed
         return ExampleSet(*where, own.images, own.labels, trained.class_names)
-    asked = Config(
-        dataset=dataset or config.dataset,
-        data=data or ("auto" if dataset else config.data),
-        crop=crop or (config.crop if (dataset or config.dataset) in SIGN_SETS else "full"),
+    name = dataset or config.data.dataset
+    asked = Config().replace(
+        dataset=name,
+        data=data or ("auto" if dataset else config.data.variant),
+        crop=crop or (config.data.crop if name in SIGN_SETS else "full"),
     )
     check(asked)
     found = load_dataset(
-        asked.dataset,
-        data=asked.data,
+        name,
+        data=asked.data.variant,
         archives=archives,
-        data_dir=data_dir or config.data_dir,
-        crop=asked.crop or "full",
-        seed=config.seed,
+        data_dir=data_dir or config.data.data_dir,
+        crop=asked.data.crop or "full",
+        seed=config.optimisation.seed,
     )
     # Check before reading, which may take long.
     _check_fits(trained, run_dir, found.name, found.image_shape, found.class_names)
     split = found.read("test")
-    where = found.name, found.variant, asked.crop or "full", config.seed
+    where = found.name, found.variant, asked.data.crop or "full", config.optimisation.seed
     return ExampleSet(*where, split.images, split.labels, found.class_names)
+
+
+def _own_set(config: ResolvedConfig) -> tuple[str, str, str]:
+    return config.data.dataset, config.data.variant, config.data.crop or "full"
 
 
 def _check_fits(trained: Trained, run_dir: Path, title: str, shape, class_names) -> None:
@@ -149,9 +152,8 @@ def _check_fits(trained: Trained, run_dir: Path, title: str, shape, class_names)
 
 def _make_subject(name, run_dir, trained: Trained, config, test: ExampleSet) -> Subject:
     forward = make_forward(trained)
-    same_draw = config.data != "sample" or config.seed == test.seed
-    own = config.dataset, config.data, config.crop or "full"
-    same_set = own == (test.dataset, test.variant, test.crop) and same_draw
+    same_draw = config.data.variant != "sample" or config.optimisation.seed == test.seed
+    same_set = _own_set(config) == (test.dataset, test.variant, test.crop) and same_draw
     seen = 0
     try:
         train, held_out = training_parts(config)
@@ -159,13 +161,13 @@ def _make_subject(name, run_dir, trained: Trained, config, test: ExampleSet) -> 
         validation = f"its hold-out set is not available: {error}"
     else:
         # Sets of other names have other images.
-        if config.dataset == test.dataset and not same_set:
+        if config.data.dataset == test.dataset and not same_set:
             seen = count_seen(test.images, train)
         rows = np.arange(len(held_out.labels))
         validation = "it has no hold-out set, and a temperature must not be fitted on the test set"
         if len(rows):
             validation = forward(held_out.read_images(rows)), held_out.labels
-    chosen_on_test = config.hold_out == "test" and same_set
+    chosen_on_test = config.data.hold_out == "test" and same_set
     logits = forward(test.images)
     return Subject(name, run_dir, trained, forward, logits, validation, chosen_on_test, seen)
 
@@ -188,15 +190,15 @@ def training_parts(config: ResolvedConfig) -> tuple[Split | StoredSplit, Split |
         InputError: The data set is not available.
     """
     dataset = load_dataset(
-        config.dataset,
-        data=config.data,
-        archives=config.archives,
-        data_dir=config.data_dir,
-        crop=config.crop or "full",
-        seed=config.seed,
+        config.data.dataset,
+        data=config.data.variant,
+        archives=config.data.archives,
+        data_dir=config.data.data_dir,
+        crop=config.data.crop or "full",
+        seed=config.optimisation.seed,
     )
-    whole = take_share((dataset.open or dataset.read)("train"), config.scale)
-    if config.hold_out == "test":
+    whole = take_share((dataset.open or dataset.read)("train"), config.data.scale)
+    if config.data.hold_out == "test":
         return whole, whole.take(np.arange(0))
     return hold_out(whole, config)
 

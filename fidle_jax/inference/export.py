@@ -24,7 +24,7 @@ from fidle_jax.inference.pages import text_template
 from fidle_jax.inference.preprocess import image_kind
 from fidle_jax.nn import format_table, layer_table
 from fidle_jax.nn.intermediates import unfused
-from fidle_jax.train.config import Config, options
+from fidle_jax.train.config import Config, hyperparameters
 from fidle_jax.train.recipes import NEUTRAL
 
 TOLERANCE = 1e-5  # of a probability
@@ -96,7 +96,7 @@ def compare(
 def metadata(trained: Trained) -> dict[str, str]:
     """Return what an exported file states: the model, and as JSON its classes and image shape."""
     return {
-        "model": trained.config.model,
+        "model": trained.config.model.name,
         "classes": json.dumps(trained.class_names, ensure_ascii=False),
         "image_shape": json.dumps(trained.image_shape),
     }
@@ -158,14 +158,14 @@ def model_card(trained: Trained, command: str, format_: str, file: str, check: s
     """
     config, result = trained.config, trained.result
     signs = {}
-    if image_kind(config.dataset) == "traffic sign":
-        size, treatment = parse_name(config.dataset)
+    if image_kind(config.data.dataset) == "traffic sign":
+        size, treatment = parse_name(config.data.dataset)
         signs = {"size": f"{size}x{size}", "treatment": TREATMENTS[treatment]}
     try:
         accuracy, examples = result["test_accuracy"], result["test_examples"]
         return text_template("model_card.md.j2").render(
             **signs,
-            kind=image_kind(config.dataset),
+            kind=image_kind(config.data.dataset),
             config=config,
             result=result,
             classes=trained.class_names,
@@ -188,10 +188,10 @@ def model_card(trained: Trained, command: str, format_: str, file: str, check: s
 
 def _settings(config: Config) -> dict[str, str]:
     """Return the settings that differ from the defaults and are not switched off."""
-    usual = options(Config()) | NEUTRAL
+    usual = hyperparameters(Config()) | NEUTRAL
     return {
         name: _format(value)
-        for name, value in options(config).items()
+        for name, value in hyperparameters(config).items()
         if name not in STATED_ELSEWHERE and value is not None and value != usual[name]
     }
 
@@ -204,7 +204,7 @@ def _format(value: Any) -> str:
 
 def example_program(trained: Trained, format_: str, file: str) -> str:
     """Return a program that uses the exported ``file`` without this project."""
-    dataset, grey = trained.config.dataset, '.convert("L")'
+    dataset, grey = trained.config.data.dataset, '.convert("L")'
     if dataset in SIGN_SETS:
         # The weights of scikit-image, with which the grey sets were made. Pillow's are different.
         grey = '.convert("L", (0.2125, 0.7154, 0.0721, 0))'

@@ -19,8 +19,8 @@ from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_newest
 from fidle_jax.train.config import ResolvedConfig, resolve
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.optimizer import make_optimizer
 from fidle_jax.train.state import init_state
+from fidle_jax.train.task import make_optimizer
 
 MAX_BATCH = 256
 
@@ -63,7 +63,8 @@ def load(run_dir: str | Path) -> Trained:
         described["image_shape"],
     )
     image_shape = (height, width, channels)
-    model = make_model(config.model, len(class_names), image_shape, config.dropout, config.width)
+    name, dropout, width = config.model.name, config.model.dropout, config.model.width
+    model = make_model(name, len(class_names), image_shape, dropout, width)
     variables = _read_variables(run_dir, config, model, image_shape)
     predict = functools.partial(probabilities, model, variables)
     return Trained(predict, variables, model, image_shape, class_names, config, result)
@@ -117,7 +118,7 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
             f"{run_dir} belongs to a lesson, which saves no network; give the directory of a run"
         )
     config = run_dirs.read_config(run_dir, experiment)
-    config = resolve(config, config.data)
+    config = resolve(config, config.data.variant)
     result = run_dirs.finished_result(run_dir)
     if result is None:
         raise InputError(
@@ -131,7 +132,9 @@ def _read_variables(run_dir: Path, config: ResolvedConfig, model: nn.Module, ima
     # The checkpoint stores the optimizer state, whose structure does not depend on the schedule.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     state = jax.eval_shape(
-        lambda: init_state(model, image_shape, optimizer, 0, average=config.ema_decay > 0)
+        lambda: init_state(
+            model, image_shape, optimizer, 0, average=config.optimisation.ema_decay > 0
+        )
     )
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     try:

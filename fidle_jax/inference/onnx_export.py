@@ -45,7 +45,7 @@ def to_onnx(trained: Trained) -> bytes:
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
-            trained.config.model,
+            trained.config.model.name,
             [helper.make_tensor_value_info(*images)],
             [helper.make_tensor_value_info(*outputs)],
             graph.weights,

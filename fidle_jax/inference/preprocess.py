@@ -66,7 +66,7 @@ def prepare(image: Image.Image, trained: Trained) -> UInt8[np.ndarray, "height w
     Raises:
         InputError: The network expects a digit and there is none.
     """
-    dataset, image = trained.config.dataset, image.convert("RGB")
+    dataset, image = trained.config.data.dataset, image.convert("RGB")
     kind = image_kind(dataset)
     if kind == "traffic sign":
         return treat(np.asarray(image), *parse_name(dataset))

@@ -297,7 +297,10 @@ def test_every_network_has_an_answer(name, shape, width, convolutions):
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
     variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, leaf.dtype), shapes)
     dataset = "24x24-L" if shape[-1] == 1 else "32x32-RGB"
-    config, names = ResolvedConfig(dataset=dataset, model=name), tuple(map(str, range(43)))
+    config, names = (
+        ResolvedConfig().replace(dataset=dataset, model=name),
+        tuple(map(str, range(43))),
+    )
     signs = Trained(model.apply, variables, model, shape, names, config, {})
     layers, answer = demo.compile_answer(signs)
     noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)

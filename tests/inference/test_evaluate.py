@@ -1,6 +1,5 @@
 """Statistics of an evaluation, and the examples that a run is evaluated on."""
 
-import dataclasses
 import json
 import shutil
 
@@ -25,7 +24,7 @@ from fidle_jax.inference.evaluate import (
     read_subjects,
     training_parts,
 )
-from fidle_jax.train import held_out as held_out_module
+from fidle_jax.train import run as run_module
 from fidle_jax.train.config import ResolvedConfig
 
 DIGITS = tuple("0123456789")
@@ -232,20 +231,22 @@ def test_logits_are_those_of_the_network_for_any_number_of_images(trained, count
     [("groups", 0.1, 1.0), ("examples", 0.4, 0.5), ("groups", 0.0, 0.999), ("groups", 0.4, 0.5)],
 )
 def test_a_run_is_split_as_in_its_training(monkeypatch, tracks, hold_out, fraction, scale):
-    config = ResolvedConfig(hold_out=hold_out, validation_fraction=fraction, scale=scale, seed=3)
+    config = ResolvedConfig().replace(
+        hold_out=hold_out, validation_fraction=fraction, scale=scale, seed=3
+    )
     labels = np.repeat(np.arange(3), 40).astype(np.int32)
     groups = np.arange(120, dtype=np.int32) // 10 if tracks else None
     whole = Split(np.arange(120, dtype=np.uint8).reshape(120, 1, 1, 1), labels, groups)
     dataset = Dataset("x", "full", tuple("012"), (1, 1, 1), 120, 0, lambda split: whole)
     monkeypatch.setattr(evaluate, "load_dataset", lambda *_, **__: dataset)
-    expected = held_out_module.hold_out(held_out_module.take_share(whole, scale), config)
+    expected = run_module.hold_out(run_module.take_share(whole, scale), config)
     for part, same in zip(training_parts(config), expected, strict=True):
         np.testing.assert_array_equal(part.images, same.images)
         np.testing.assert_array_equal(part.labels, same.labels)
 
 
 def test_a_run_that_selected_its_epoch_on_the_test_set_has_no_hold_out_set(trained):
-    config = dataclasses.replace(trained.config, hold_out="test", validation_fraction=0.0)
+    config = trained.config.replace(hold_out="test", validation_fraction=0.0)
     train, held_out = training_parts(config)
     assert (len(train.labels), len(held_out.labels)) == (4000, 0)
 

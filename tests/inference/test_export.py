@@ -1,7 +1,6 @@
 """Exported networks give the run's probabilities, and their card and example program describe them."""
 
 import ast
-import dataclasses
 import json
 import re
 from types import SimpleNamespace
@@ -151,7 +150,7 @@ CHECK = "It was compared with the run."
 
 def card_of(setting=SIGNS, format_="onnx", **result):
     trained = random_network("dnn")  # the card shows only its name, which is replaced
-    config = resolve(dataclasses.replace(trained.config, model="compact", **setting), "full")
+    config = resolve(trained.config.replace(model="compact", **setting), "full")
     result = trained.result | {"dataset": setting["dataset"]} | result
     trained = trained._replace(config=config, result=result)
     return model_card(trained, COMMAND, format_, f"model.{format_}", CHECK)
@@ -289,7 +288,7 @@ def test_a_result_that_lacks_an_entry_is_an_error():
 
 def program_of(network, dataset, format_):
     trained = random_network(network)
-    config = dataclasses.replace(trained.config, dataset=dataset)
+    config = trained.config.replace(dataset=dataset)
     return example_program(trained._replace(config=config), format_, f"model.{format_}")
 
 

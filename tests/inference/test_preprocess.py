@@ -178,7 +178,7 @@ def test_a_folder_without_images_is_an_error(tmp_path):
 
 
 def trained_on(dataset, shape):
-    return Mock(spec=Trained, config=ResolvedConfig(dataset=dataset), image_shape=shape)
+    return Mock(spec=Trained, config=ResolvedConfig().replace(dataset=dataset), image_shape=shape)
 
 
 def prepared(pixels, trained=None):

@@ -24,7 +24,7 @@ MAX_CONNECTIONS = 64
 class Flags:
     """Run, and the address of the page."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of a finished run."""
     host: str = "127.0.0.1"
     """Address of the page. 127.0.0.1: only this machine; 0.0.0.0: the network, for example a phone."""

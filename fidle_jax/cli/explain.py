@@ -28,7 +28,7 @@ from fidle_jax.train.signals import Stop
 class Flags:
     """Images, and the class to explain."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of a finished run."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Image files."""

@@ -39,7 +39,7 @@ CARD, EXAMPLE = "MODEL_CARD.md", "example.py"
 class Flags:
     """Run to export, and the format."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of a finished run."""
     format: Literal["onnx", "stablehlo", "safetensors"] = "onnx"
     """onnx: for onnxruntime and other software; stablehlo: for JAX on CPU, GPU and TPU; safetensors: the

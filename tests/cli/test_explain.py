@@ -53,7 +53,7 @@ def test_the_page_has_all_figures_and_the_numbers_agree_with_the_run(
         (("blank.png",), "blank.png: no digit found"),
         (("--test", "1000000"), "--test is 1000000; expected 0 to 999"),
         (("--test", "0", "--target", "10"), "unknown class of --target '10'; "),
-        (("--test", "x"), "Error parsing --test"),
+        (("--test", "x"), "--test is 'x'; it must be a whole number"),
         (("--test", "0", "--run-dir", "taken"), "the run directory taken "),
     ],
 )

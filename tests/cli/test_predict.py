@@ -92,7 +92,7 @@ def test_standard_input_is_an_image(predict, digits, monkeypatch):
         ((), "expected the directory of a run and images: predict.py RUN IMAGE ..."),
         (("missing.png",), "cannot read missing.png: No such file"),
         (("00.png", "--top", "11"), "--top is 11; expected 1 to 10, the number of classes"),
-        (("00.png", "--format", "xml"), "invalid choice 'xml' for argument '--format'"),
+        (("00.png", "--format", "xml"), "--format is 'xml'; (known: table, csv, json)"),
         (
             ("00.png", "--sheet", "sheet.jpg"),
             "--sheet is sheet.jpg; expected a name that ends in .png",

@@ -327,8 +327,8 @@ def test_a_data_set_that_does_not_fit_is_an_error(trained_run, monkeypatch, data
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"data": "all"}, "unknown value of --data 'all'"),
-        ({"crop": "roi"}, "--crop is roi, which mnist has not annotated"),
+        ({"data": "all"}, "unknown data 'all'"),
+        ({"crop": "roi"}, "--crop is roi, but mnist has no annotated regions"),
         ({"dataset": "24x24-L", "data": "sample"}, "24x24-L has no sample"),
     ],
 )

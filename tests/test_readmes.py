@@ -13,8 +13,6 @@ from unittest import mock
 
 import pytest
 
-from tests.inference.conftest import finished_run
-
 ROOT = Path(__file__).parents[1]
 READMES = {
     str(path.relative_to(ROOT)): path.read_text()
@@ -57,13 +55,13 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_python_snippets_run_as_printed(snippet, workplace, tmp_path_factory):
+def test_python_snippets_run_as_printed(snippet, workplace, request):
     tree = ast.parse(snippet)
     if "slurm" in snippet:  # without a cluster, only the imports can run
         imports = (ast.Import, ast.ImportFrom)
         tree.body = [statement for statement in tree.body if isinstance(statement, imports)]
     for run_dir in re.findall(r'\bload\("([^"]+)"\)', snippet):
-        (workplace / run_dir).symlink_to(finished_run(tmp_path_factory))
+        (workplace / run_dir).symlink_to(request.getfixturevalue("trained_run"))
     exec(compile(tree, "README", "exec"), {"__name__": "readme"})
 
 

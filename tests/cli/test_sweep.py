@@ -152,7 +152,10 @@ def test_a_random_search_runs(call, tmp_path):
         (("--grid", "modle=cnn"), "unknown flag 'modle'; did you mean model"),
         (("--grid", "model=cnn,v9"), "unknown model 'v9'"),
         (("--grid", "model=cnn,v1", "--", "--dropout", "0.1"), "dropout 0.1 does not fit"),
-        (("--grid", "model=cnn", "--", "--epoch", "3"), "Unrecognized options"),
+        (
+            ("--grid", "model=cnn", "--", "--epoch", "3"),
+            "unknown flag --epoch; did you mean --epochs?",
+        ),
         (("--grid", "model=cnn", "--grid", "epochs=1"), "--grid is given twice"),
         (("--grid", "dataset=24x24-RBG"), "unknown dataset '24x24-RBG'"),
         (("--grid", "epochs=1", "--", "--seed", "3"), "--seed cannot be given to every run"),

@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import importlib
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,7 +83,12 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
         importlib.import_module("fidle_jax.report.signs")
     stop.check()
     runs = _read_runs(flags.runs)
-    _check_writable(flags.report)
+    with _output_errors(flags.report):  # before the long work
+        flags.report.parent.mkdir(parents=True, exist_ok=True)
+        existed = flags.report.exists()
+        flags.report.open("ab").close()
+        if not existed:
+            flags.report.unlink()
     folder = gtsrb.find_archives(archives_folder("gtsrb", flags.archives), flags.data_dir)
     for name in flags.datasets:
         print(_prepare(name, folder, flags))
@@ -133,16 +136,6 @@ def _prepare(name: str, folder: Path, flags: Flags) -> str:
     for split in ("train", "test"):
         signs.read(split)
     return f"{name}: {done}, {size:.0f} MB, read in {time.monotonic() - start:.1f} s"
-
-
-def _check_writable(report: Path) -> None:
-    """Check the output file before the long work."""
-    with _output_errors(report):
-        report.parent.mkdir(parents=True, exist_ok=True)
-        if report.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not os.access(report.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ Flags after -- apply to every run. The same command resumes an interrupted sweep
 never repeated. experiments/sweep_report.py draws a page, also while the sweep is running.
 """
 
+import contextlib
 import dataclasses
 import sys
 import tomllib
@@ -15,15 +16,8 @@ from fidle_jax.cli.flags import LEAST_MINUTES
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.sweep import results
-from fidle_jax.sweep.plan import (
-    Axis,
-    Experiment,
-    Plan,
-    Range,
-    load_experiment,
-    make_plan,
-)
-from fidle_jax.train.config import SETTINGS, changed_settings, convert, format_flags
+from fidle_jax.sweep.plan import Range, Sweep, load_defaults, make_sweep
+from fidle_jax.train.config import SETTINGS, changed_settings, format_flags
 from fidle_jax.train.signals import Stop
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -74,7 +68,7 @@ class SweepFile(NamedTuple):
     """Content of a TOML file: words for `Flags`, axes, flags of every run, and variants."""
 
     words: list[str]
-    axes: dict[str, Axis]
+    axes: dict[str, Any]
     fixed: dict[str, Any]
     variants: dict[str, dict[str, Any]]
 
@@ -95,15 +89,17 @@ def _main(stop: Stop, argv: list[str]) -> int:
     _check(flags, words)
     path = Path(flags.experiment)
     path = path if path.suffix else EXPERIMENTS / f"{path}.py"
-    defaults = load_experiment(path).defaults
+    defaults = load_defaults(path)
     given = changed_settings(parse_flags("", defaults, fixed), defaults)
-    settings = {name: getattr(flags, name) for name in ("seeds", "search", "samples")}
-    experiment, plan = make_plan(
-        path, file.axes | parse_axes(flags.grid), file.fixed | given, file.variants, **settings
+    sweep = make_sweep(
+        flags.sweep_dir or Path("runs/sweeps") / path.stem,
+        path,
+        file.axes | parse_axes(flags.grid),
+        file.fixed | given,
+        file.variants,
+        **{name: getattr(flags, name) for name in ("seeds", "search", "samples")},
     )
-    sweep_dir = (flags.sweep_dir or Path("runs/sweeps") / path.stem).expanduser().absolute()
-    description = plan.to_json() | {"experiment": path.name}
-    results.check_free(sweep_dir, description)
+    results.check_free(sweep.folder, sweep.description())
     with stop.defer():
         import jax
 
@@ -113,14 +109,14 @@ def _main(stop: Stop, argv: list[str]) -> int:
     set_up_output()
     # The runs need the accelerator. This process only counts operations.
     jax.config.update("jax_platforms", "cpu")
-    seconds = _show_plan(sweep_dir, experiment, plan, flags)
+    seconds = _show_plan(sweep, flags)
     if flags.dry_run:
         return 0
-    results.begin(sweep_dir, description)
+    results.begin(sweep.folder, sweep.description())
     if flags.retry_failed:
-        print(f"{results.forget_failures(sweep_dir)} failed runs start again")
+        print(f"{results.forget_failures(sweep.folder)} failed runs start again")
     try:
-        return _run(sweep_dir, experiment, plan, flags, seconds)
+        return _run(sweep, flags, seconds)
     except OSError as error:
         return fail(error, FAILED, "; solve this, then resume with --retry-failed")
 
@@ -147,13 +143,13 @@ def _check(flags: Flags, words: list[str]) -> None:
         raise InputError(f"--slurm {wrong[0]}: expected NAME=VALUE, such as partition=gpu")
 
 
-def parse_axes(texts: Iterable[str]) -> dict[str, Axis]:
+def parse_axes(texts: Iterable[str]) -> dict[str, Any]:
     """Parse axes such as FLAG=VALUE,VALUE and FLAG=LOW..HIGH. Three dots are log-uniform.
 
     Raises:
-        InputError: A text is no axis, or has an unknown flag or a value of the wrong type.
+        InputError: A text is no axis, or has an unknown flag.
     """
-    axes: dict[str, Axis] = {}
+    axes: dict[str, Any] = {}
     for text in texts:
         flag, equals, values = text.partition("=")
         if not equals:
@@ -163,28 +159,23 @@ def parse_axes(texts: Iterable[str]) -> dict[str, Axis]:
         if name in axes:
             raise InputError(f"--grid has {flag} twice; give all its values at once")
         dots = "..." if "..." in values else ".."
-        low, found, high = values.partition(dots)
-        setting = SETTINGS[name]
-        if found and low and high and setting.kind in (int, float) and not setting.several:
-            axes[name] = Range(_value(name, low), _value(name, high), log=dots == "...")
+        low, high = (_value(end) for end in (*values.split(dots, 1), "")[:2])
+        if isinstance(low, int | float) and isinstance(high, int | float):
+            axes[name] = Range(low, high, log=dots == "...")
         else:
-            axes[name] = tuple(_value(name, value) for value in values.split(",") if value)
+            axes[name] = [_value(value) for value in values.split(",") if value]
     return axes
 
 
-def _value(name: str, text: str) -> Any:
-    kind = SETTINGS[name].kind
-    if SETTINGS[name].several:
-        return convert(name, [_read(part, kind) for part in text.split(":")])
-    return convert(name, _read(text, kind))
-
-
-def _read(text: str, kind: type) -> Any:
-    """Return the value, or the text itself if it is invalid. `convert` then reports it."""
-    try:
-        return {"true": True, "false": False}[text] if kind is bool else kind(text)
-    except (ValueError, KeyError):
-        return text
+def _value(text: str) -> Any:
+    """Return the number, the truth value, the list of numbers or the name that a text describes."""
+    values = [_value(part) for part in text.split(":")] if ":" in text else []
+    if values and all(isinstance(value, int | float) for value in values):
+        return values
+    for convert in (int, float, {"true": True, "false": False}.__getitem__):
+        with contextlib.suppress(ValueError, KeyError):
+            return convert(text)
+    return text
 
 
 def read_file(path: Path) -> SweepFile:
@@ -215,52 +206,48 @@ def read_file(path: Path) -> SweepFile:
             words += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
     return SweepFile(
         words=words,
-        axes={_field(name): _axis(name, values) for name, values in tables["grid"].items()},
+        axes={name: _axis(name, values) for name, values in _fields(tables["grid"]).items()},
         fixed=_fields(tables["flags"]),
         variants={name: _fields(table) for name, table in tables["variants"].items()},
     )
 
 
-def _field(name: str) -> str:
-    return name.replace("-", "_")
-
-
 def _fields(table: dict[str, Any]) -> dict[str, Any]:
-    return {_field(name): value for name, value in table.items()}
+    return {name.replace("-", "_"): value for name, value in table.items()}
 
 
-def _axis(name: str, values: Any) -> Axis:
+def _axis(name: str, values: Any) -> Any:
     if not isinstance(values, dict):
-        return tuple(values if isinstance(values, list) else [values])
+        return values if isinstance(values, list) else [values]
     if not {"low", "high", "log"} >= set(values) >= {"low", "high"}:
         raise InputError(f"the axis {name} is {values}; expected low, high and optionally log")
     return Range(**values)
 
 
-def _show_plan(
-    sweep_dir: Path, experiment: Experiment, plan: Plan, flags: Flags
-) -> dict[str, float | None]:
+def _show_plan(sweep: Sweep, flags: Flags) -> dict[str, float | None]:
     """Print the settings and the estimated time. Return the estimated seconds of each trial."""
     from fidle_jax.report.html import duration
     from fidle_jax.sweep.estimate import estimate, measure_machine
 
-    trials = plan.trials()
-    ended = {t.name for t in trials if (o := results.outcome(sweep_dir, t.name)) is not None
-             and not (flags.retry_failed and o.startswith("failed"))}  # fmt: skip
-    seconds = estimate(sweep_dir, trials, measure_machine)
-    print(f"sweep of {experiment.file.name} in {sweep_dir}")
-    settings = trials[:: plan.seeds]
+    trials = sweep.trials()
+    outcomes = {trial.name: results.outcome(sweep.folder, trial.name) or "" for trial in trials}
+    if flags.retry_failed:
+        outcomes = {name: "" if o.startswith("failed") else o for name, o in outcomes.items()}
+    seconds = estimate(sweep.folder, trials, measure_machine)
+    print(f"sweep of {sweep.file.name} in {sweep.folder}")
+    settings = trials[:: sweep.seeds]
     for trial in settings[:MOST_LINES]:
         words = [trial.variant] if trial.variant else []
-        words += [format_flags(trial.config.settings(), plan.axes)] if plan.axes else []
+        words += [format_flags(trial.config.settings(), sweep.axes)] if sweep.axes else []
         each = seconds[trial.name]
         time = "" if each is None else f"about {duration(each)} each"
-        print(f"  {'  '.join(words)}  x {plan.seeds}  {time}")
+        print(f"  {'  '.join(words)}  x {sweep.seeds}  {time}")
     if len(settings) > MOST_LINES:
         print(f"  ... and {len(settings) - MOST_LINES} more settings")
-    line = f"{len(trials)} runs" + (f", {len(ended)} of them have ended" if ended else "")
-    left = [seconds[trial.name] for trial in trials if trial.name not in ended]
-    if left and None in left:
+    left = [seconds[name] for name, outcome in outcomes.items() if not outcome]
+    ended = len(trials) - len(left)
+    line = f"{len(trials)} runs" + (f", {ended} of them have ended" if ended else "")
+    if None in left:
         line += "; their time is unknown until some have ended"
     elif left:
         line += f"; estimated remaining time on this machine: {duration(sum(filter(None, left)))}"
@@ -269,41 +256,31 @@ def _show_plan(
     return seconds
 
 
-def _run(
-    sweep_dir: Path,
-    experiment: Experiment,
-    plan: Plan,
-    flags: Flags,
-    seconds: dict[str, float | None],
-) -> int:
+def _run(sweep: Sweep, flags: Flags, seconds: dict[str, float | None]) -> int:
     """Run what has not ended, and print the results. Return the exit status."""
     from fidle_jax.sweep.runner import run_here, run_local
 
-    if any(results.outcome(sweep_dir, trial.name) is None for trial in plan.trials()):
+    names = [trial.name for trial in sweep.trials()]
+    if None in [results.outcome(sweep.folder, name) for name in names]:
         if flags.launch == "slurm":
-            return _submit(sweep_dir, experiment, plan, flags)
+            return _submit(sweep, flags)
         if flags.launch == "here":
-            run_here(sweep_dir, experiment, plan, print)
+            run_here(sweep, print)
         else:
-            for lost in run_local(sweep_dir, experiment, plan, flags.workers, print, seconds):
+            for lost in run_local(sweep, flags.workers, print, seconds):
                 print(f"error: a worker was lost: {lost}", file=sys.stderr)
-    return _summarize(sweep_dir, plan)
+    return _summarize(sweep.folder, names)
 
 
-def _submit(sweep_dir: Path, experiment: Experiment, plan: Plan, flags: Flags) -> int:
+def _submit(sweep: Sweep, flags: Flags) -> int:
     from fidle_jax.sweep.runner import submit_to_slurm
 
+    parameters = {"timeout_min": flags.minutes, "gpus_per_node": flags.gpus_per_node}
+    if flags.cpus_per_task:
+        parameters["cpus_per_task"] = flags.cpus_per_task
+    slurm = dict(text.split("=", 1) for text in flags.slurm)
     try:
-        jobs = submit_to_slurm(
-            sweep_dir,
-            experiment,
-            plan,
-            flags.workers,
-            flags.minutes,
-            dict(text.split("=", 1) for text in flags.slurm),
-            gpus_per_node=flags.gpus_per_node,
-            **({"cpus_per_task": flags.cpus_per_task} if flags.cpus_per_task else {}),
-        )
+        jobs = submit_to_slurm(sweep, flags.workers, slurm, **parameters)
     except Exception as error:  # submitit raises many types
         reason = " ".join(str(error).split())
         raise InputError(f"--launch slurm: the cluster rejected the jobs: {reason}") from error
@@ -311,21 +288,21 @@ def _submit(sweep_dir: Path, experiment: Experiment, plan: Plan, flags: Flags) -
     print(
         f"job array {array} of {len(jobs)}; watch it with squeue --job {array}, or at any time with"
     )
-    print(f"  python experiments/sweep_report.py {sweep_dir}")
+    print(f"  python experiments/sweep_report.py {sweep.folder}")
     return 0
 
 
-def _summarize(sweep_dir: Path, plan: Plan) -> int:
+def _summarize(sweep_dir: Path, names: list[str]) -> int:
     """Print the settings, the best first, and the failures. Return the exit status."""
     from fidle_jax.report.tables import rank_settings, settings_markdown
 
     results.write_table(sweep_dir)  # a worker may have been killed before it did
     table = results.read_table(sweep_dir)
     if len(table):
-        axes = results.axes_of(results.read_plan(sweep_dir))
-        settings = rank_settings(table, axes, next(iter(plan.variants), ""))
-        print(f"\n{settings_markdown(settings, axes)}\n")
-    outcomes = {trial.name: results.outcome(sweep_dir, trial.name) for trial in plan.trials()}
+        plan = results.read_plan(sweep_dir)
+        settings = rank_settings(table, plan["columns"], plan["baseline"])
+        print(f"\n{settings_markdown(settings, plan['columns'])}\n")
+    outcomes = {name: results.outcome(sweep_dir, name) for name in names}
     failed = {name: o for name, o in outcomes.items() if o and o.startswith("failed")}
     left = sum(outcome is None for outcome in outcomes.values())
     finished = len(outcomes) - len(failed) - left

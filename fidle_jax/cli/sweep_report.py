@@ -41,13 +41,13 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
     stop.check()
     sweep_dir = flags.sweep_dir
     plan = results.read_plan(sweep_dir)
-    axes, table = results.axes_of(plan), results.read_table(sweep_dir)
+    axes, table = plan["columns"], results.read_table(sweep_dir)
     failures = results.failures(sweep_dir)
     if table.empty:
         raise InputError(
             f"no run of the sweep in {sweep_dir} is finished yet, and {len(failures)} failed; run it first"
         )
-    runs, baseline = sweep_dir / "runs", next(iter(plan["variants"].values()), "")
+    runs, baseline = sweep_dir / "runs", plan["baseline"]
     page = render_sweep(
         Sweep(
             title=plan["experiment"].removesuffix(".py"),

@@ -22,9 +22,8 @@ from fidle_jax.lessons.tables import (
     spread_table,
     standardise,
 )
-from fidle_jax.report.confusion import confusion_matrix
+from fidle_jax.report.confusion import commonest_confusions, confusion_counts, confusion_matrix
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.scores import commonest_confusions, confusion_counts
 from fidle_jax.report.style import (
     BLUE,
     GREEN,

@@ -1,4 +1,4 @@
-"""What a person looks at: figures and one HTML page, made of what a run left on disk."""
+"""Figures and HTML pages from run directories, sweeps and arrays."""
 
 from pathlib import Path
 
@@ -6,33 +6,21 @@ from fidle_jax.files import write_atomically
 
 
 def write_report(run_dir: Path) -> Path:
-    """Writes ``figures/*.png`` and ``report.html`` in a run's directory; returns the page's path.
+    """Write figures/*.png and report.html of a run atomically. Return the path of the page.
 
-    Raises InputError, naming the file, where one that the run should have left is missing or
-    malformed; nothing is written then. Each file is written whole or not at all.
+    Raises:
+        InputError: A file of the run is missing or malformed. Nothing is written.
     """
-    # Matplotlib and scikit-learn take seconds to import: a run pays for them once, at its end.
-    from fidle_jax.report.contents import draw_pictures
-    from fidle_jax.report.page import render
-    from fidle_jax.report.scores import class_scores, group_scores
+    # Matplotlib and scikit-learn take seconds to import.
+    from fidle_jax.report.run_page import draw_figures, render_run
     from fidle_jax.train.run_dir import read_run
 
     run = read_run(run_dir)
-    evaluation = run.evaluation
-    scores = class_scores(evaluation.labels, evaluation.predicted, evaluation.class_names)
-    groups = evaluation.groups and group_scores(
-        evaluation.labels,
-        evaluation.predicted,
-        evaluation.groups.of_class,
-        evaluation.groups.names,
-    )
-    pictures = draw_pictures(run)
-    page = render(run, scores, pictures, groups)
-
-    figures = run_dir / "figures"
-    figures.mkdir(exist_ok=True)
-    for picture in pictures:
-        if picture.png is not None:
-            write_atomically(figures / f"{picture.name}.png", picture.png)
+    figures = draw_figures(run)
+    page = render_run(run, figures)
+    (run_dir / "figures").mkdir(exist_ok=True)
+    for name, png in figures.items():
+        if png is not None:
+            write_atomically(run_dir / "figures" / f"{name}.png", png)
     write_atomically(run_dir / "report.html", page)
     return run_dir / "report.html"

@@ -10,98 +10,83 @@ from fidle_jax.report.style import (
     BLUE,
     GREEN,
     GREY,
-    LINES,
-    SMALL,
     TEXT,
     VERMILLION,
+    legend_below,
     new_figure,
+    tidy,
 )
 
-ROUNDING = 1e-6  # an error below this is float32's, not the network's
+ROUNDING = 1e-6  # smaller errors are rounding errors of float32
 
 
 def training_curves(
-    metrics: dict[str, Float[np.ndarray, "epochs"]],
+    metrics: dict[str, Float[np.ndarray, " epochs"]],
     best_epoch: int | None,
     test_accuracy: float,
-    chosen_on_test: bool = False,
+    selected_on_test: bool = False,
 ) -> Figure:
-    """Loss and accuracy by epoch, in training and validation, the best epoch marked.
+    """Draw loss and accuracy of training and validation by epoch, and mark the best epoch.
 
-    ``chosen_on_test``: validation was on the test split, and is called so.
+    The accuracy axis is logarithmic in the error, so that 99.0 and 99.5 % are far apart.
 
-    ``metrics`` has the columns epoch, train_loss, train_accuracy, validation_loss and
-    validation_accuracy, at least one row, NaN where there was no validation; accuracies in [0, 1].
-    The axis of accuracy is logarithmic in the error, so that 99.0 and 99.5 % can be told apart.
+    Args:
+        metrics: Columns epoch, train_loss, train_accuracy, validation_loss and validation_accuracy with at
+            least one row. Accuracies are in [0, 1]. Missing values are NaN.
+        best_epoch: Epoch of the selected checkpoint, or None.
+        test_accuracy: Test accuracy of that checkpoint, in [0, 1].
+        selected_on_test: Whether the test set is the validation data.
     """
     figure = new_figure(height=4.6)
     loss, accuracy = figure.subplots(1, 2)
-    epoch = metrics["epoch"]
-
-    names = ("test", "test, its best") if chosen_on_test else ("validation", "test, read once")
-    _lines(loss, epoch, metrics["train_loss"], metrics["validation_loss"], names[0])
-    loss.set_ylim(bottom=0)
     loss.set_title("Loss", fontsize=TEXT + 1)
-
-    _draw_accuracy(accuracy, metrics, test_accuracy, names)
     accuracy.set_title("Accuracy", fontsize=TEXT + 1)
+    names = ("test", "test, best epoch") if selected_on_test else ("validation", "test, read once")
 
-    for axes in (loss, accuracy):
-        _epoch_axis(axes, epoch)
-        if best_epoch is not None:
-            axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch: {best_epoch}")
-    handles, labels = accuracy.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=4 if len(labels) < 4 else 2,
-        fontsize=TEXT,
-        frameon=False,
-    )
-    return figure
+    _draw_lines(loss, metrics["epoch"], metrics["train_loss"], metrics["validation_loss"], names[0])
+    loss.set_ylim(bottom=0)
 
-
-def _lines(
-    axes: Axes, epoch: np.ndarray, train: np.ndarray, validation: np.ndarray, name: str
-) -> None:
-    marks = len(epoch) <= 25
-    axes.plot(epoch, train, "o-" if marks else "-", color=BLUE, markersize=4, label="train")
-    if not np.isnan(validation).all():
-        axes.plot(
-            epoch,
-            validation,
-            "s-" if marks else "-",
-            color=VERMILLION,
-            markersize=4,
-            label=name,
-        )
-
-
-def _draw_accuracy(
-    axes: Axes, metrics: dict[str, np.ndarray], test_accuracy: float, names: tuple[str, str]
-) -> None:
-    train, validation = 1 - metrics["train_accuracy"], 1 - metrics["validation_accuracy"]
-    errors = np.concatenate([train, validation, [1 - test_accuracy]])
-    seen = errors[errors > ROUNDING]
-    # no error at all has no place on a logarithmic axis: half the least other error stands in
-    perfect = seen.min() / 2 if seen.size else 0.001
-
-    train, validation = (np.where(x <= ROUNDING, perfect, x) for x in (train, validation))
-    _lines(axes, metrics["epoch"], train, validation, names[0])
-    axes.axhline(
+    errors = {split: 1 - metrics[f"{split}_accuracy"] for split in ("train", "validation")}
+    every = np.array([*errors["train"], *errors["validation"], 1 - test_accuracy])
+    visible = every[every > ROUNDING]
+    # A logarithmic axis has no 0, so 100 % is at half of the smallest other error.
+    perfect = visible.min() / 2 if visible.size else 0.001
+    shown = {split: np.where(x <= ROUNDING, perfect, x) for split, x in errors.items()}
+    _draw_lines(accuracy, metrics["epoch"], shown["train"], shown["validation"], names[0])
+    accuracy.axhline(
         max(1 - test_accuracy, perfect),
         color=GREEN,
         linestyle=(0, (6, 2)),
         linewidth=1.8,
         label=f"{names[1]}: {100 * test_accuracy:.2f} %",
     )
-    least = perfect if (errors <= ROUNDING).any() else seen.min()
-    _accuracy_axis(axes, least / 1.15, min(1.0, max(least, np.nanmax(errors)) * 1.15), perfect)
+    least = perfect if (every <= ROUNDING).any() else visible.min()
+    most = min(1.0, max(least, np.nanmax(every)) * 1.15)
+    _set_accuracy_ticks(accuracy, least / 1.15, most, perfect)
+
+    if best_epoch is not None:
+        for axes in (loss, accuracy):
+            axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch: {best_epoch}")
+    legend_below(figure, columns=2)
+    return figure
 
 
-def _accuracy_axis(axes: Axes, low: float, high: float, perfect: float) -> None:
-    """Marks errors from ``low`` to ``high``, upside down, as accuracies in percent."""
+def _draw_lines(
+    axes: Axes, epoch: np.ndarray, train: np.ndarray, validation: np.ndarray, name: str
+) -> None:
+    marks = ("o-", "s-") if len(epoch) <= 25 else ("-", "-")
+    axes.plot(epoch, train, marks[0], color=BLUE, markersize=4, label="train")
+    if not np.isnan(validation).all():
+        axes.plot(epoch, validation, marks[1], color=VERMILLION, markersize=4, label=name)
+    axes.set_xlabel("epoch", fontsize=TEXT)
+    margin = 0.5 if len(epoch) == 1 else 0.03 * np.ptp(epoch)
+    axes.set_xlim(epoch.min() - margin, epoch.max() + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    tidy(axes)
+
+
+def _set_accuracy_ticks(axes: Axes, low: float, high: float, perfect: float) -> None:
+    """Show errors from ``low`` to ``high``, upside down, and label them with accuracies."""
     if high / low > 6:
         ticks = np.array([m * 10.0**e for e in range(-6, 1) for m in (1, 2, 5)])
     else:
@@ -114,14 +99,3 @@ def _accuracy_axis(axes: Axes, low: float, high: float, perfect: float) -> None:
     if low < perfect:
         ticks, labels = [perfect, *ticks], ["100 %", *labels]
     axes.set_yticks(ticks, labels)
-
-
-def _epoch_axis(axes: Axes, epoch: np.ndarray) -> None:
-    axes.set_xlabel("epoch", fontsize=TEXT)
-    margin = 0.5 if len(epoch) == 1 else 0.03 * np.ptp(epoch)
-    axes.set_xlim(epoch.min() - margin, epoch.max() + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    axes.tick_params(labelsize=SMALL + 1)
-    axes.grid(color=LINES)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

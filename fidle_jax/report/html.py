@@ -3,6 +3,7 @@
 import base64
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
@@ -31,8 +32,6 @@ def page_template(name: str) -> Template:
     environment.filters |= {
         "percent": percent,
         "number": _number,
-        "milliseconds": lambda value: "–" if value is None else f"{value:,.1f}{SPACE}ms",
-        "whole": lambda value: _number(None if value is None else round(value)),
         "duration": duration,
         "base64": lambda png: base64.b64encode(png).decode("ascii"),
         "setting": _setting,
@@ -61,15 +60,15 @@ def duration(seconds: float | None) -> str:
     if seconds < 1:
         return f"{1e3 * seconds:.3g}{SPACE}ms"
     if seconds < 60:
-        return f"{seconds:.1f}{SPACE}s"
+        return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
-    return f"{minutes}{SPACE}min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, Integral) else f"{value:,.4g}"
 
 
 def _memory(size: int | None) -> str:

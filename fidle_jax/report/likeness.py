@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 SIDE = 16  # pixels of the grey copies
@@ -73,27 +74,24 @@ def successive_correlations(
     return (copies[1:] * copies[:-1]).sum(axis=1)[same_track]
 
 
-def repeats(digests: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Return which digests occurred before."""
-    repeated = np.ones(len(digests), bool)
-    repeated[np.unique(digests, return_index=True)[1]] = False
-    return repeated
+def repeats(values: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Return which values occurred before."""
+    return pd.Series(values).duplicated().to_numpy()
 
 
 def first_index(
     digests: Shaped[np.ndarray, " n"], among: Shaped[np.ndarray, " m"]
 ) -> Int[np.ndarray, " n"]:
     """Return the first index of each digest in ``among``, or -1."""
-    known, first = np.unique(among, return_index=True)
-    index = np.minimum(np.searchsorted(known, digests), len(known) - 1)
-    return np.where(known[index] == digests, first[index], -1)
+    first = pd.Series(range(len(among)), among)[~repeats(among)]
+    return first.reindex(digests, fill_value=-1).to_numpy()
 
 
 def first_of_each(
     groups: Int[np.ndarray, " n"], order: Int[np.ndarray, " m"]
 ) -> Int[np.ndarray, " groups"]:
     """Return the elements of ``order`` that are the first of their group."""
-    return order[np.sort(np.unique(groups[order], return_index=True)[1])]
+    return order[~repeats(groups[order])]
 
 
 def clearest(

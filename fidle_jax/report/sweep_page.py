@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fidle_jax.report import tables
-from fidle_jax.report.html import Picture, duration, page_template
+from fidle_jax.report.html import duration, page_template
 from fidle_jax.report.style import (
     BLUE,
     GREY,
@@ -84,11 +84,12 @@ def render_sweep(sweep: Sweep) -> str:
         on_test=tables.criterion(runs) == TEST or best["hold_out"] == "test",
         command=sweep.command(best["run"]),
         pair=pair,
-        cells=_cells(settings, records, pair) if pair else None,
+        cells=tables.best_in_cells(settings, *pair) if pair else None,
         other_axes=[axis for axis in axes if axis not in (pair or ())],
         settings=records,
         runs=runs.assign(**{a: runs[a].map(as_text) for a in axes}).to_dict("records"),
-        pictures=_pictures(sweep, settings, shares, pair),
+        split="test" if tables.criterion(runs) == TEST else "validation",
+        figures=_figures(sweep, settings, shares, pair),
         failures=sweep.failures,
         folder=sweep.folder,
         baseline=sweep.baseline,
@@ -103,62 +104,51 @@ def choose_pair(axes: list[str], shares: dict[str, float]) -> tuple[str, str] | 
     return (pair[0], pair[1]) if len(pair) == 2 else None
 
 
-def _cells(settings: pd.DataFrame, records: list[dict], pair: tuple[str, str]) -> dict[str, Any]:
-    indices = tables.best_in_cells(settings, *pair)
-    rows = {
-        name: [None if pd.isna(index) else records[int(index)] for index in row]
-        for name, row in indices.iterrows()
-    }
-    return {"rows": rows, "columns": list(indices.columns)}
-
-
-def _pictures(
+def _figures(
     sweep: Sweep, settings: pd.DataFrame, shares: dict[str, float], pair: tuple[str, str] | None
-) -> list[Picture]:
-    column = tables.criterion(sweep.runs)
-    split = "Test" if column == TEST else "Validation"
+) -> dict[str, bytes]:
     # Both charts have the same colours: those of the most important flag.
     axis = next(iter(shares))
     colours = palette(settings[axis])
     mark = next((other for other in pair or () if other != axis), None)
-    caption = (
-        f"{split} accuracy of each setting against its cost. Points are means over the seeds, bars are "
-        "standard deviations. Seconds are those of the machines and workers of this sweep."
-    )
-    figure = cost_chart(settings, column, axis, colours, mark)
-    pictures = [Picture("cost", "Accuracy and cost", caption, png(figure))]
+    figures = {}
+    if sweep.baseline:
+        figures["effects"] = effects_chart(settings[settings["variant"] != sweep.baseline])
+    column = tables.criterion(sweep.runs)
+    figures["cost"] = cost_chart(settings, column, axis, colours, mark)
     if any(curve["validation_accuracy"].notna().any() for curve in sweep.curves.values()):
-        caption = "Validation accuracy by epoch. The runs of the best setting are thick."
-        value_of = dict(zip(sweep.runs["run"], sweep.runs[axis].map(as_text), strict=True))
-        best = set(sweep.runs["run"][sweep.runs["setting"] == settings["setting"].iloc[0]])
-        figure = curves_chart(sweep.curves, value_of, axis, colours, best)
-        pictures.append(Picture("curves", "Curves of all runs", caption, png(figure)))
+        figures["curves"] = curves_chart(sweep, axis, colours, settings["setting"].iloc[0])
     if len(sweep.axes) > 1 and not all(map(np.isnan, shares.values())):
-        caption = (
-            f"Share of the variance of {split.lower()} accuracy that each flag alone explains, corrected "
-            "for chance (Kelley's epsilon squared). Shares overlap if settings are random or if runs are "
-            "missing."
-        )
-        figure = importance_chart(shares)
-        pictures.append(Picture("importance", "Most important flags", caption, png(figure)))
-    return pictures
+        figures["importance"] = importance_chart(shares)
+    return {name: png(figure) for name, figure in figures.items()}
+
+
+def effects_chart(settings: pd.DataFrame) -> Figure:
+    """Draw the difference of each variant to the baseline in test accuracy, given `rank_settings`."""
+    difference = 100 * settings[f"{TEST} difference"]
+    spread = 100 * settings[f"{TEST} difference spread"].fillna(0)
+    figure = new_figure(height=0.9 + 0.3 * len(settings))
+    axes = figure.subplots()
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.errorbar(difference, range(len(settings)), xerr=spread, fmt="o", color=BLUE)
+    names = [short(name, 45) for name in settings["variant"]]
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("difference in test accuracy, percentage points", fontsize=TEXT)
+    tidy(axes)
+    return figure
 
 
 def cost_chart(
     settings: pd.DataFrame, column: str, axis: str, colours: dict[str, Any], mark: str | None
 ) -> Figure:
-    """Draw the accuracy of each setting against its training time and its parameters.
+    """Draw an accuracy column against training time and parameters.
 
-    Args:
-        settings: Table of `fidle_jax.report.tables.rank_settings`.
-        column: Column of the accuracy.
-        axis: Axis whose values have the given colours.
-        colours: Maps values of ``axis`` to colours.
-        mark: Axis whose values have different markers, or None.
+    ``colours`` are those of the values of ``axis``. Values of ``mark`` have different markers.
     """
     figure = new_figure(height=4.4)
     both = figure.subplots(1, 2, sharey=True)
-    marks = dict(zip(settings[mark].unique(), itertools.cycle(MARKS))) if mark else {}
+    marks = dict(zip(tables.in_order(settings[mark]), itertools.cycle(MARKS))) if mark else {}
     for axes, x in zip(both, ("train_seconds", "parameters"), strict=True):
         for _, row in settings.iterrows():
             spread = row[f"{column} spread"]
@@ -187,33 +177,18 @@ def cost_chart(
     return figure
 
 
-def curves_chart(
-    curves: dict[str, pd.DataFrame],
-    value_of: dict[str, str],
-    axis: str,
-    colours: dict[str, Any],
-    best: set[str],
-) -> Figure:
-    """Draw the validation accuracy of every run by epoch.
-
-    Args:
-        curves: Maps runs to tables with the columns epoch and validation_accuracy.
-        value_of: Maps runs to their value of ``axis``.
-        axis: Axis whose values have the given colours.
-        colours: Maps values of ``axis`` to colours.
-        best: Runs with thick lines.
-    """
+def curves_chart(sweep: Sweep, axis: str, colours: dict[str, Any], best_setting: str) -> Figure:
+    """Draw the validation accuracy of every run by epoch, that of the best setting thick."""
     figure = new_figure(height=4.2)
     axes = figure.subplots()
-    for run, curve in curves.items():
+    for _, row in sweep.runs.iterrows():
+        curve, best = sweep.curves[row["run"]], row["setting"] == best_setting
         axes.plot(
             curve["epoch"],
             100 * curve["validation_accuracy"],
-            color=colours[value_of[run]],
-            linewidth=2.8 if run in best else 1,
-            alpha=1 if run in best else 0.55,
+            color=colours[as_text(row[axis])],
             marker="o" if len(curve) == 1 else None,
-            zorder=3 if run in best else 2,
+            **({"lw": 2.8, "zorder": 3} if best else {"lw": 1, "alpha": 0.55}),
         )
     axes.set_xlabel("epoch", fontsize=TEXT)
     axes.set_ylabel("validation accuracy, %", fontsize=TEXT)
@@ -227,7 +202,9 @@ def curves_chart(
 
 def importance_chart(shares: dict[str, float]) -> Figure:
     """Draw the shares of `fidle_jax.report.tables.importance` and the remainder as bars."""
-    known = {_words(axis): 100 * share for axis, share in shares.items() if not np.isnan(share)}
+    known = {
+        axis.replace("_", " "): 100 * share for axis, share in shares.items() if not np.isnan(share)
+    }
     bars = known | {"seeds and interactions": max(0.0, 100 - sum(known.values()))}
     figure = new_figure(height=0.9 + 0.42 * len(bars))
     axes = figure.subplots()
@@ -243,11 +220,7 @@ def importance_chart(shares: dict[str, float]) -> Figure:
 
 def palette(values: pd.Series) -> dict[str, Any]:
     """Map each value to a colour: distinct colours for few values, shades in order for many."""
-    names = list(values.unique())
-    try:
-        names.sort(key=float)
-    except ValueError:
-        names.sort()
+    names = tables.in_order(values)
     if len(names) <= len(COLOURS):
         return dict(zip(names, COLOURS, strict=False))
     return dict(zip(names, colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True))
@@ -260,8 +233,4 @@ def _ends(values: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _label(axis: str, value: str) -> str:
-    return f"{_words(axis)} {short(value, 18)}"
-
-
-def _words(axis: str) -> str:
-    return axis.replace("_", " ")
+    return f"{axis.replace('_', ' ')} {short(value, 18)}"

@@ -21,6 +21,14 @@ def as_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def in_order(values: Iterable[str]) -> list[str]:
+    """Return different values in numeric order, or in alphabetical order if some are no numbers."""
+    try:
+        return sorted(set(values), key=float)
+    except ValueError:
+        return sorted(set(values))
+
+
 def average_over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     """Average runs with the same "setting".
 
@@ -106,8 +114,8 @@ def settings_markdown(settings: pd.DataFrame, axes: Sequence[str]) -> str:
 
 def best_in_cells(settings: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
     """Return the index in ``settings`` of the best setting for each pair of values, or NaN."""
-    indices = settings.assign(index=range(len(settings))).groupby([rows, columns], sort=False)
-    return indices["index"].min().unstack(columns, sort=False)
+    indices = settings.assign(index=range(len(settings))).groupby([rows, columns])["index"].min()
+    return indices.unstack(columns).loc[in_order(settings[rows]), in_order(settings[columns])]
 
 
 def importance(runs: pd.DataFrame, axes: Sequence[str]) -> dict[str, float]:

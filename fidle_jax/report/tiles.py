@@ -1,4 +1,4 @@
-"""Small pictures in a grid, each with some words below it."""
+"""Sheets of small pictures in a grid of cells, each above some text."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,13 +8,13 @@ from matplotlib.patches import Rectangle
 
 from fidle_jax.report.style import LINES, SMALL, WIDTH
 
-GAP = 0.05  # around a picture, in widths of a cell
+GAP = 0.05  # around a picture, in cells
 LETTER = SMALL  # points
 LINE = 1.3 * LETTER / 72  # inches
 
 
 def sheet(columns: float, height: float, cell: float) -> tuple[Figure, Axes]:
-    """A figure ruled in cells one unit wide, so many across and down, of so many inches each."""
+    """Return a figure with ``columns`` by ``height`` cells of ``cell`` inches."""
     figure = Figure(figsize=(columns * cell, height * cell), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -24,22 +24,21 @@ def sheet(columns: float, height: float, cell: float) -> tuple[Figure, Axes]:
 
 
 def grid(count: int, columns: int, lines: int) -> tuple[Figure, Axes, float]:
-    """A sheet for so many cells with lines of text below; the third is the distance of two rows."""
+    """Return a sheet for ``count`` cells above text, and the distance between its rows."""
     cell = WIDTH / columns
     pitch = 1 + (lines * LINE + 0.12) / cell
-    rows = -(-count // columns)
-    figure, axes = sheet(min(count, columns), rows * pitch, cell)
+    figure, axes = sheet(min(count, columns), -(-count // columns) * pitch, cell)
     return figure, axes, pitch
 
 
 def letters_of(columns: float) -> int:
-    """How many letters of average width fit in a cell."""
+    """Return the number of letters of average width that fit in a cell."""
     return int(WIDTH / columns / (0.68 * LETTER / 72))
 
 
 def place(
     axes: Axes,
-    image: UInt8[np.ndarray, "h w c"],
+    image: UInt8[np.ndarray, "height width channel"],
     left: float,
     top: float,
     text: str = "",
@@ -47,17 +46,16 @@ def place(
     framed: bool | np.bool = False,
     size: float = 1,
 ) -> None:
-    """Draws the image, grey or in colour, in the square of ``size`` at that place, with a text below it."""
-    h, w, _ = image.shape
+    """Draw an image in a square of ``size`` cells, with a text below it."""
+    h, w, channels = image.shape
     width, height = (size - 2 * GAP) * np.array([w, h]) / max(w, h)
     corner = (left + (size - width) / 2, top + (size - height) / 2)
-    extent = (corner[0], corner[0] + width, corner[1] + height, corner[1])
     axes.imshow(
-        image.squeeze(axis=2) if image.shape[2] == 1 else image,
+        image.squeeze(axis=2) if channels == 1 else image,
         cmap="gray",
         vmin=0,
         vmax=255,
-        extent=extent,
+        extent=(corner[0], corner[0] + width, corner[1] + height, corner[1]),
         aspect="auto",
         interpolation="nearest",
     )
@@ -70,14 +68,6 @@ def place(
 def write(
     axes: Axes, x: float, top: float, text: str, colour: str = "black", size: float = LETTER
 ) -> None:
-    """The text, centred at ``x``, its letters of ``size`` points."""
-    axes.text(
-        x,
-        top,
-        text,
-        ha="center",
-        va="top",
-        color=colour,
-        fontsize=size,
-        linespacing=1.15,
-    )
+    """Write a text that is centred at ``x``."""
+    how = {"ha": "center", "va": "top", "linespacing": 1.15}
+    axes.text(x, top, text, color=colour, fontsize=size, **how)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fidle_jax.errors import InputError
 from fidle_jax.sweep import results
-from fidle_jax.sweep.plan import Range, make_plan
+from fidle_jax.sweep.plan import Range, make_sweep
 
 __all__ = ["Range", "sweep"]
 
@@ -51,16 +51,15 @@ def sweep(
 
     if workers < 1:
         raise InputError(f"workers is {workers}; expected 1 or more")
-    sweep_dir = Path(sweep_dir).expanduser().absolute()
     settings = {"seeds": seeds, "search": search, "samples": samples}
-    found, plan = make_plan(experiment, axes, fixed, **settings)
-    results.begin(sweep_dir, plan.to_json() | {"experiment": found.file.name})
+    planned = make_sweep(sweep_dir, experiment, axes, fixed, **settings)
+    results.begin(planned.folder, planned.description())
     if retry_failed:
-        results.forget_failures(sweep_dir)
+        results.forget_failures(planned.folder)
     if workers == 1:
-        run_here(sweep_dir, found, plan, report)
+        run_here(planned, report)
     else:
-        for reason in run_local(sweep_dir, found, plan, workers, report):
+        for reason in run_local(planned, workers, report):
             report(f"a worker was lost: {reason}")
-    results.write_table(sweep_dir)
-    return results.read_table(sweep_dir)
+    results.write_table(planned.folder)
+    return results.read_table(planned.folder)

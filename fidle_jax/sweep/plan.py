@@ -41,23 +41,6 @@ class Range(NamedTuple):
     log: bool = False
 
 
-Axis = tuple[Any, ...] | Range
-
-
-class Experiment(NamedTuple):
-    """A Python file that trains, and its config without flags."""
-
-    file: Path
-    defaults: Config
-
-    def command(self, config: Config, run_dir: Path) -> list[str]:
-        """Return the command that runs ``config`` in ``run_dir``, or resumes the run there."""
-        resume = (run_dir / "config.json").exists()
-        words = command_line(changed_settings(config, self.defaults))
-        words = ["--resume"] if resume else words
-        return [sys.executable, str(self.file), *words, "--run-dir", str(run_dir)]
-
-
 class Trial(NamedTuple):
     """One run of a sweep.
 
@@ -75,60 +58,112 @@ class Trial(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """The runs of a sweep.
+class Sweep:
+    """Runs of an experiment with different flags and seeds.
 
     Attributes:
-        defaults: Config of every run before its axes and its variant are applied.
-        axes: Maps each flag, a field of `Config`, to its values or, with random search, to a `Range`.
+        folder: Directory of the results.
+        file: Python file of the experiment.
+        defaults: Config of the experiment without flags.
+        axes: Maps each flag, a setting of `Config`, to its values or, with random search, to a `Range`.
+        fixed: Flags of every run.
         variants: Maps names to flags that change together. The first variant is the baseline.
         seeds: Number of runs of each setting. Their seeds are 0, 1, 2, ...
         search: "grid" for all combinations, or "random" for ``samples`` random settings.
         samples: Number of settings of a random search.
     """
 
+    folder: Path
+    file: Path
     defaults: Config
-    axes: dict[str, Axis]
+    axes: dict[str, tuple[Any, ...] | Range]
+    fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     seeds: int = 1
     search: str = "grid"
     samples: int = 0
 
     def trials(self) -> list[Trial]:
-        """Return all runs of the plan, always under the same names."""
+        """Return all runs, always under the same names."""
         return [
-            _trial(self, variant, settings, seed)
+            self._trial(variant, settings, seed)
             for variant in self.variants or ("",)
-            for settings in _settings(self)
+            for settings in self._settings()
             for seed in range(self.seeds)
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what identifies the plan. Paths of data and display flags are left out."""
+    def command(self, trial: Trial) -> list[str]:
+        """Return the command that starts or resumes a trial."""
+        run_dir = self.folder / "runs" / trial.name
+        resume = (run_dir / "config.json").exists()
+        words = command_line(changed_settings(trial.config, self.defaults))
+        words = ["--resume"] if resume else words
+        return [sys.executable, str(self.file), *words, "--run-dir", str(run_dir)]
+
+    def description(self) -> dict[str, Any]:
+        """Return the content of sweep.json, without paths of data and display flags.
+
+        "variants" maps the names of settings to variants. "columns" are the columns that distinguish
+        settings in `fidle_jax.sweep.results.read_table`.
+        """
         axes = {
             name: values._asdict() if isinstance(values, Range) else list(values)
             for name, values in self.axes.items()
         }
-        fixed = {
-            n: value for n, value in hyperparameters(self.defaults).items() if n not in _NO_AXES
-        }
-        trials = self.trials()
-        variants = {trial.setting: trial.variant for trial in trials if trial.variant}
-        return vars(self) | {
+        config = hyperparameters(self.defaults.replace(**self.fixed))
+        return {
+            "experiment": self.file.name,
             "axes": axes,
-            "defaults": fixed,
-            "variants": variants,
-            "runs": len(trials),
+            "defaults": {name: v for name, v in config.items() if name not in _NO_AXES},
+            "variants": {trial.setting: trial.variant for trial in self.trials() if trial.variant},
+            "baseline": next(iter(self.variants), ""),
+            "columns": [*(["variant"] if self.variants else []), *axes],
+            "runs": len(self.trials()),
+            **{name: getattr(self, name) for name in ("seeds", "search", "samples")},
         }
 
+    def _settings(self) -> list[dict[str, Any]]:
+        """Return the axis values of each setting, independent of the order of the axes."""
+        axes = dict(sorted(self.axes.items()))
+        if self.search == "grid":
+            return [dict(zip(axes, row, strict=True)) for row in itertools.product(*axes.values())]
+        drawn = [
+            {name: _draw(values, sample, k) for k, (name, values) in enumerate(axes.items())}
+            for sample in range(self.samples)
+        ]
+        return [settings for k, settings in enumerate(drawn) if settings not in drawn[:k]]
 
-def load_experiment(file: Path) -> Experiment:
-    """Import an experiment.
+    def _trial(self, variant: str, settings: dict[str, Any], seed: int) -> Trial:
+        flags = self.fixed | self.variants.get(variant, {}) | settings
+        config = self.defaults.replace(**flags, seed=0)
+        text = json.dumps(hyperparameters(config) | settings, sort_keys=True, default=str)
+        values = [variant] if variant else []
+        values += [
+            "_".join(map(str, v if isinstance(v, tuple) else [v])) for v in settings.values()
+        ]
+        name = "-".join(re.sub(r"[^\w.]+", "_", value) for value in values)[:80]
+        setting = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".lstrip("-")
+        config = config.replace(seed=seed)
+        return Trial(f"{setting}-seed{seed}", config, setting, variant)
+
+
+def _draw(values: tuple[Any, ...] | Range, sample: int, axis: int) -> Any:
+    # NumPy guarantees that raw bits never change. Its distributions may change between releases.
+    uniform = int(np.random.PCG64([sample, axis]).random_raw()) / 2**64
+    if not isinstance(values, Range):
+        return values[int(uniform * len(values))]
+    low, high, log = values
+    number = low * (high / low) ** uniform if log else low + (high - low) * uniform
+    whole = isinstance(low, int) and isinstance(high, int)
+    return round(number) if whole else float(f"{number:.4g}")
+
+
+def load_defaults(file: Path) -> Config:
+    """Import an experiment and return its config without flags.
 
     Raises:
         InputError: The file does not exist or is not an experiment.
     """
-    file = file.expanduser().absolute()
     if not file.is_file():
         raise InputError(f"there is no experiment {file}; give a file, as experiments/mnist_cnn.py")
     sys.path.insert(0, str(file.parent))
@@ -145,46 +180,49 @@ def load_experiment(file: Path) -> Experiment:
     defaults = getattr(module, "DEFAULTS", None)
     if not isinstance(defaults, Config):
         raise InputError(f"{file} does not train: it has no DEFAULTS; give a file as mnist_cnn.py")
-    return Experiment(file, defaults)
+    return defaults
 
 
-def make_plan(
+def make_sweep(
+    folder: str | Path,
     experiment: str | Path,
     axes: Mapping[str, Any],
     fixed: Mapping[str, Any],
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     **settings: Any,
-) -> tuple[Experiment, Plan]:
-    """Return the experiment and a checked plan.
+) -> Sweep:
+    """Return a sweep after converting all values to the types of their flags. Write nothing.
 
     Args:
+        folder: Directory of the results.
         experiment: File of the experiment.
-        axes: Axes as in `Plan`, with values that still need conversion to the types of the flags.
+        axes: Maps flags to values, as do ``fixed`` and each of ``variants``.
         fixed: Flags of every run.
-        variants: Variants as in `Plan`.
-        **settings: Further fields of the plan.
+        variants: Flags that change together.
+        **settings: Further fields of `Sweep`.
 
     Raises:
         InputError: The experiment, a flag or a value is wrong.
     """
-    found = load_experiment(Path(experiment))
-    typed_axes = {name: _typed_axis(name, values) for name, values in axes.items()}
+    folder, file = (Path(path).expanduser().absolute() for path in (folder, experiment))
     for name in fixed:
-        check_name("flag", name, SETTINGS)
         if name in SET_BY_SWEEP or name in axes:
             reason = "it is an axis" if name in axes else "the sweep sets it"
             raise InputError(f"--{_dashed(name)} cannot be given to every run: {reason}; remove it")
-    every = {name: convert(name, value) for name, value in fixed.items()}
-    changes = {
-        variant: {name: convert(name, value) for name, value in flags.items()}
-        for variant, flags in (variants or {}).items()
-    }
-    plan = Plan(found.defaults.replace(**every), typed_axes, changes, **settings)
-    _check_plan(plan)
-    return found, plan
+    sweep = Sweep(
+        folder,
+        file,
+        load_defaults(file),
+        {name: _axis(name, values) for name, values in axes.items()},
+        {name: convert(name, value) for name, value in fixed.items()},
+        {k: {name: convert(name, v) for name, v in x.items()} for k, x in (variants or {}).items()},
+        **settings,
+    )
+    _check(sweep)
+    return sweep
 
 
-def _typed_axis(name: str, values: Any) -> Axis:
+def _axis(name: str, values: Any) -> tuple[Any, ...] | Range:
     if isinstance(values, Range):
         return values._replace(low=convert(name, values.low), high=convert(name, values.high))
     return tuple(convert(name, value) for value in values)
@@ -194,77 +232,33 @@ def _dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _check_plan(plan: Plan) -> None:
-    check_name("value of --search", plan.search, SEARCHES)
-    if plan.seeds < 1:
-        raise InputError(f"--seeds is {plan.seeds}; expected 1 or more")
-    if plan.search == "random" and plan.samples < 1:
+def _check(sweep: Sweep) -> None:
+    check_name("value of --search", sweep.search, SEARCHES)
+    if sweep.seeds < 1:
+        raise InputError(f"--seeds is {sweep.seeds}; expected 1 or more")
+    if sweep.search == "random" and sweep.samples < 1:
         raise InputError("--search random needs --samples, the number of settings to try")
-    if not plan.axes and not plan.variants:
+    if not sweep.axes and not sweep.variants:
         raise InputError("the sweep has no axes; give flags and values, as --grid model=v1,v2")
     known = [name for name in SETTINGS if name not in _NO_AXES]
-    for name, values in plan.axes.items():
+    for name, values in sweep.axes.items():
         check_name("axis of a sweep", name, known)
         if isinstance(values, Range):
-            _check_range(name, values, plan.search)
+            low, high, log = values
+            if sweep.search == "grid":
+                raise InputError(f"the axis {name} is a range; list values or use --search random")
+            if not low < high or (log and low <= 0):
+                raise InputError(f"the axis {name} is {low} to {high}; expected increasing numbers")
         elif not values:
             raise InputError(f"the axis {name} has no values; give one or more")
         elif len(set(values)) < len(values):
             raise InputError(f"the axis {name} has a value twice: {', '.join(map(str, values))}")
-    for variant, flags in plan.variants.items():
+    for variant, flags in sweep.variants.items():
         for name in flags:
             check_name(f"flag of the variant {variant!r}", name, known)
-            if name in plan.axes:
+            if name in sweep.axes:
                 raise InputError(
                     f"the variant {variant!r} sets the axis {name}; remove one of them"
                 )
-    for trial in plan.trials():
+    for trial in sweep.trials():
         check(trial.config)
-
-
-def _check_range(name: str, values: Range, search: str) -> None:
-    low, high, log = values
-    if search == "grid":
-        raise InputError(f"the axis {name} is a range; list its values or use --search random")
-    if not low < high or (log and low <= 0):
-        raise InputError(
-            f"the axis {name} is {low} to {high}; expected a lower and a higher number"
-        )
-
-
-def _settings(plan: Plan) -> list[dict[str, Any]]:
-    """Return the axis values of each setting, independent of the order of the axes."""
-    axes = dict(sorted(plan.axes.items()))
-    if plan.search == "grid":
-        return [dict(zip(axes, row, strict=True)) for row in itertools.product(*axes.values())]
-    drawn = [
-        {name: _draw(values, _uniform(k, axis)) for axis, (name, values) in enumerate(axes.items())}
-        for k in range(plan.samples)
-    ]
-    return [settings for k, settings in enumerate(drawn) if settings not in drawn[:k]]
-
-
-def _uniform(sample: int, axis: int) -> float:
-    # NumPy guarantees that raw bits never change. Its distributions may change between releases.
-    return int(np.random.PCG64([sample, axis]).random_raw()) / 2**64
-
-
-def _draw(values: Axis, uniform: float) -> Any:
-    if not isinstance(values, Range):
-        return values[int(uniform * len(values))]
-    low, high, log = values
-    number = low * (high / low) ** uniform if log else low + (high - low) * uniform
-    whole = isinstance(low, int) and isinstance(high, int)
-    return round(number) if whole else float(f"{number:.4g}")
-
-
-def _trial(plan: Plan, variant: str, settings: dict[str, Any], seed: int) -> Trial:
-    config = plan.defaults.replace(**plan.variants.get(variant, {}), **settings)
-    computes = hyperparameters(config.replace(seed=0)) | settings
-    digest = hashlib.sha256(json.dumps(computes, sort_keys=True, default=str).encode()).hexdigest()
-    words = [variant] if variant else []
-    words += ["_".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in settings.values()]
-    values = "-".join(re.sub(r"[^\w.]+", "_", word) for word in words)[:80]
-    setting = f"{values}-{digest[:8]}".lstrip("-")
-    config = config.replace(seed=seed)
-    return Trial(f"{setting}-seed{seed}", config, setting, variant)

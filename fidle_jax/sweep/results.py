@@ -109,11 +109,6 @@ def read_plan(sweep_dir: Path) -> dict[str, Any]:
     return plan
 
 
-def axes_of(plan: dict[str, Any]) -> list[str]:
-    """Return the columns of `read_table` that distinguish settings, given what `read_plan` returns."""
-    return [*(["variant"] if plan["variants"] else []), *plan["axes"]]
-
-
 def outcome(sweep_dir: Path, trial: str) -> str | None:
     """Describe how a trial ended: "test accuracy 98.70 %", "failed: ...", or None if it has not."""
     if (result := finished_result(sweep_dir / "runs" / trial)) is not None:

@@ -15,7 +15,7 @@ import submitit
 
 from fidle_jax.errors import InputError
 from fidle_jax.sweep import results
-from fidle_jax.sweep.plan import Experiment, Plan, Trial
+from fidle_jax.sweep.plan import Sweep, Trial
 from fidle_jax.train.launch import A_YEAR, Child, make_executor, redirect_stderr
 
 INTERRUPTED = 130
@@ -46,9 +46,7 @@ class Worker:
     """A process that runs trials one after the other, next to other workers of the same sweep.
 
     Attributes:
-        sweep_dir: Directory of a sweep that has begun.
-        experiment: Experiment that runs each trial.
-        plan: Plan of the sweep.
+        sweep: Sweep that has begun.
         index: Index of this worker on its machine.
         count: Number of workers on its machine.
         patient: Whether to wait for the trials of other workers, which may be lost.
@@ -56,9 +54,7 @@ class Worker:
         gpus: CUDA_VISIBLE_DEVICES of the sweep, or None. submitit hides all GPUs from local jobs.
     """
 
-    sweep_dir: Path
-    experiment: Experiment
-    plan: Plan
+    sweep: Sweep
     index: int = 0
     count: int = 1
     patient: bool = True
@@ -94,10 +90,10 @@ class Worker:
         """
         environment = take_share(self.index, self.count)
         deaths: Counter[str] = Counter()
-        trials = sorted(self.plan.trials(), key=lambda trial: -(self.seconds.get(trial.name) or 0))
+        trials = sorted(self.sweep.trials(), key=lambda trial: -(self.seconds.get(trial.name) or 0))
         while left := [trial for trial in trials if not self._has_ended(trial)]:
             for trial in left:
-                if (lock := results.claim(self.sweep_dir, trial.name)) is None:
+                if (lock := results.claim(self.sweep.folder, trial.name)) is None:
                     continue
                 with lock:
                     if not self._has_ended(trial):
@@ -111,15 +107,15 @@ class Worker:
                 if not self.patient:
                     return
                 time.sleep(POLL_SECONDS)
-        results.write_table(self.sweep_dir)  # a worker may have been killed before it did
+        results.write_table(self.sweep.folder)  # a worker may have been killed before it did
 
     def _has_ended(self, trial: Trial) -> bool:
-        return results.outcome(self.sweep_dir, trial.name) is not None
+        return results.outcome(self.sweep.folder, trial.name) is not None
 
     def _train(self, trial: Trial, lock: IO[str], environment: dict[str, str]) -> tuple[int, str]:
         """Return the exit status, negative for a signal, and the last line of the output."""
-        log = self.sweep_dir / "logs" / f"{trial.name}.log"
-        command = self.experiment.command(trial.config, self.sweep_dir / "runs" / trial.name)
+        log = self.sweep.folder / "logs" / f"{trial.name}.log"
+        command = self.sweep.command(trial)
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
         with log.open("a") as output:
@@ -145,8 +141,8 @@ class Worker:
 
     def _record(self, trial: Trial, status: int, last: str, deaths: Counter[str]) -> str:
         """Record how a run ended, and return it as a message."""
-        if results.outcome(self.sweep_dir, trial.name) is not None:
-            results.write_table(self.sweep_dir)
+        if results.outcome(self.sweep.folder, trial.name) is not None:
+            results.write_table(self.sweep.folder)
             return last
         if status == INTERRUPTED:
             raise Stopped
@@ -159,7 +155,7 @@ class Worker:
             last = f"killed by {name} {MOST_STARTS} times{why}"
         elif status == 0:
             last = f"it ended without a result: {last}"
-        results.write_failure(self.sweep_dir, trial.name, status, last)
+        results.write_failure(self.sweep.folder, trial.name, status, last)
         return f"failed: {last}"
 
 
@@ -198,9 +194,7 @@ def take_share(index: int, count: int, devices: Path = DEVICES) -> dict[str, str
     return {}
 
 
-def run_here(
-    sweep_dir: Path, experiment: Experiment, plan: Plan, report: Callable[[str], None]
-) -> None:
+def run_here(sweep: Sweep, report: Callable[[str], None]) -> None:
     """Run all trials from this process, one after the other.
 
     Raises:
@@ -208,15 +202,13 @@ def run_here(
         OSError: The directory of the sweep cannot be written.
     """
     try:
-        Worker(sweep_dir, experiment, plan).run(report)
+        Worker(sweep).run(report)
     except Stopped:
         raise KeyboardInterrupt from None
 
 
 def run_local(
-    sweep_dir: Path,
-    experiment: Experiment,
-    plan: Plan,
+    sweep: Sweep,
     workers: int,
     report: Callable[[str], None],
     seconds: Mapping[str, float | None] | None = None,
@@ -224,9 +216,7 @@ def run_local(
     """Run all trials in ``workers`` local processes, each with its share of the cores or a GPU.
 
     Args:
-        sweep_dir: Directory of a sweep that has begun.
-        experiment: Experiment that runs each trial.
-        plan: Plan of the sweep.
+        sweep: Sweep that has begun.
         workers: Number of processes.
         report: Function that receives one line for each trial that ends.
         seconds: Estimated seconds of the trials, as in `Worker`.
@@ -237,24 +227,22 @@ def run_local(
     Raises:
         KeyboardInterrupt: The sweep was interrupted. The runs have saved.
     """
-    names = [trial.name for trial in plan.trials()]
-    reported = {name for name in names if results.outcome(sweep_dir, name)}
+    names = [trial.name for trial in sweep.trials()]
+    reported = {name for name in names if results.outcome(sweep.folder, name)}
 
     def report_new() -> None:
         for name in names:
-            if name not in reported and (outcome := results.outcome(sweep_dir, name)):
+            if name not in reported and (outcome := results.outcome(sweep.folder, name)):
                 reported.add(name)
                 report(f"{name}: {outcome}")
 
-    executor = make_executor(sweep_dir / "jobs", "local", experiment.file.stem, timeout_min=A_YEAR)
+    executor = _executor(sweep, "local", timeout_min=A_YEAR)
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     jobs: list[submitit.Job] = []
     try:
-        with redirect_stderr(sweep_dir / "jobs" / "controllers.err"):
+        with redirect_stderr(sweep.folder / "jobs" / "controllers.err"):
             for k in range(workers):
-                worker = Worker(
-                    sweep_dir, experiment, plan, k, workers, seconds=seconds or {}, gpus=gpus
-                )
+                worker = Worker(sweep, k, workers, seconds=seconds or {}, gpus=gpus)
                 jobs.append(executor.submit(worker))
         while not all(job.done() for job in jobs):
             time.sleep(POLL_SECONDS)
@@ -262,10 +250,14 @@ def run_local(
     except BaseException:
         for job in jobs:
             job.cancel(check=False)
-        results.wait_for_runs(sweep_dir, SAVE_SECONDS)
+        results.wait_for_runs(sweep.folder, SAVE_SECONDS)
         raise
     report_new()
     return [reason for reason in map(_reason, jobs) if reason]
+
+
+def _executor(sweep: Sweep, cluster: str, **parameters) -> submitit.AutoExecutor:
+    return make_executor(sweep.folder / "jobs", cluster, sweep.file.stem, **parameters)
 
 
 def _reason(job: submitit.Job) -> str:
@@ -277,38 +269,22 @@ def _reason(job: submitit.Job) -> str:
 
 
 def submit_to_slurm(
-    sweep_dir: Path,
-    experiment: Experiment,
-    plan: Plan,
-    workers: int,
-    minutes: int,
-    slurm: dict[str, str],
-    **parameters,
+    sweep: Sweep, workers: int, slurm: dict[str, str], **parameters
 ) -> list[submitit.Job]:
     """Submit a job array. A run that is active at the time limit of its job resumes in the next job.
 
     Args:
-        sweep_dir: Directory of a sweep that has begun.
-        experiment: Experiment that runs each trial.
-        plan: Plan of the sweep.
+        sweep: Sweep that has begun.
         workers: Number of jobs in the array.
-        minutes: Time limit of each job.
         slurm: Further parameters of sbatch.
-        **parameters: Parameters of each job for `submitit.AutoExecutor`, such as gpus_per_node.
+        **parameters: Parameters of each job for `submitit.AutoExecutor`, such as timeout_min.
 
     Raises:
         RuntimeError, OSError, FailedJobError: There is no such cluster, or it rejects the jobs.
     """
-    executor = make_executor(
-        sweep_dir / "jobs",
-        "slurm",
-        experiment.file.stem,
-        slurm,
-        timeout_min=minutes,
-        slurm_array_parallelism=workers,
-        **parameters,
-    )
+    parameters |= {"slurm": slurm, "slurm_array_parallelism": workers}
+    executor = _executor(sweep, "slurm", **parameters)
     # A waiting job would block its GPU.
-    worker = Worker(sweep_dir, experiment, plan, patient=False)
+    worker = Worker(sweep, patient=False)
     with executor.batch():
         return [executor.submit(worker) for _ in range(workers)]

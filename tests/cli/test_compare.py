@@ -5,7 +5,9 @@ import pytest
 from fidle_jax.cli.compare import main
 from fidle_jax.train.config import Config, to_json
 
-CONFIG = {"dataset": "32x32-RGB", "model": "compact", "recipe": "fast", "validation_fraction": 0.1}
+CONFIG = Config().replace(
+    dataset="32x32-RGB", model="compact", recipe="fast", validation_fraction=0.1, crop="full"
+)
 RESULT = {
     "experiment": "gtsrb_cnn",
     "dataset": "32x32-RGB",
@@ -44,13 +46,9 @@ def compare(tmp_path, call):
         for number, change in enumerate(changes):
             run = tmp_path / str(number)
             run.mkdir()
-            flags = (
-                to_json(Config())
-                | CONFIG
-                | {"seed": number}
-                | {k: v for k, v in change.items() if k in FLAGS}
-            )
-            (run / "config.json").write_text(json.dumps(flags))
+            flags = {name: value for name, value in change.items() if name in FLAGS}
+            config = to_json(CONFIG.replace(seed=number, **flags))
+            (run / "config.json").write_text(json.dumps(config))
             (run / "result.json").write_text(json.dumps(RESULT | {"seed": number} | change))
         status, out, err = call(*sorted(tmp_path.iterdir()))
         assert (status, err) == (0, "")
@@ -78,7 +76,7 @@ def test_cropped_images_selection_on_the_test_set_and_other_splits_have_their_ow
 
 
 def test_rows_that_look_the_same_have_a_column_with_the_flags_in_which_they_differ(compare):
-    plain, without = compare({"flips": 0.5}, {"flips": 0.0, "dropout": [0.1, 0.2]})
+    plain, without = compare({"flips": 0.5}, {"flips": 0.0, "dropout": (0.1, 0.2)})
     assert plain.endswith("| 99.000 % (99.00) | 400 | --flips 0.5 |")
     assert without.endswith("| 99.000 % (99.00) | 400 | --dropout 0.1 0.2 --flips 0.0 |")
 

@@ -13,7 +13,7 @@ def titles_of(figure):
     return [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
 
 
-def test_a_scale_is_symmetric_and_each_convolution_has_its_own():
+def test_each_convolution_has_its_own_symmetric_scale():
     kernels = {"conv_1": kernel_of(3, 3, 1, 8), "conv_2": 10 * kernel_of(3, 3, 8, 16)}
     figure = learned_kernels(kernels)
     limits = [axes.get_images()[0].get_clim() for axes in figure.axes[:2]]
@@ -24,12 +24,12 @@ def test_a_scale_is_symmetric_and_each_convolution_has_its_own():
 def test_rows_are_inputs_and_columns_outputs():
     kernel = kernel_of(3, 3, 2, 8)
     grid = learned_kernels({"conv_1": kernel}).axes[0].get_images()[0].get_array()
-    cell = 3 * 4 + 1  # every weight four cells wide, and a line
+    cell = 3 * 4 + 1  # each weight has four pixels, then there is a line
     shown = grid[1 + cell : 2 * cell, 1 + 5 * cell : 6 * cell]
     np.testing.assert_allclose(shown[::4, ::4], kernel[:, :, 1, 5])
 
 
-def test_more_channels_than_fit_are_said_to_be_left_out():
+def test_the_title_says_that_channels_are_left_out():
     (title,) = titles_of(learned_kernels({"conv": kernel_of(3, 3, 64, 128)}))
     assert title == "conv: 128 kernels of 3×3×64; shown: 8 inputs, 16 outputs"
 
@@ -46,16 +46,16 @@ MAPS = {
 }
 
 
-def test_each_layer_is_named_with_its_size():
+def test_each_layer_has_its_name_and_size():
     assert titles_of(feature_maps(MAPS, ["a", "b", "c"])) == [
         "input: 8×8×1",
         "conv_1: 6×6×20; shown: 16",
         "flatten: 720",
-        "dense_1: 3, the greatest: b",
+        "dense_1: 3, the largest: b",
     ]
 
 
-def test_outputs_are_a_bar_per_class():
+def test_outputs_are_bars():
     bars = feature_maps(MAPS, ["a", "b", "c"]).axes[-1].patches
     assert [bar.get_height() for bar in bars] == [0, 5, -1]
 
@@ -64,7 +64,7 @@ def test_outputs_of_many_classes_are_a_strip():
     maps = MAPS | {"03 dense_1": np.arange(100.0)}
     figure = feature_maps(maps, [f"class {i}" for i in range(100)])
     assert not figure.axes[-1].patches
-    assert titles_of(figure)[-1] == "dense_1: 100, the greatest: class 99"
+    assert titles_of(figure)[-1] == "dense_1: 100, the largest: class 99"
 
 
 def test_a_coloured_input_keeps_its_colours():

@@ -18,7 +18,7 @@ def texts_of(figure):
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def test_wrong_predictions_are_framed_and_tell_the_truth():
+def test_wrong_predictions_are_framed_and_show_the_true_class():
     figure = predictions(images_of(3), np.array([0, 1, 2]), np.array([0, 2, 2]), list("abc"))
     assert texts_of(figure) == ["a", "c (is b)", "c"]
     assert len(frames_of(figure.axes[0])) == 1
@@ -35,22 +35,22 @@ def test_up_to_sixty_examples_from_first_to_last(n, shown):
     assert drawn[0].get_array().max() == (11 if n > 1 else 22)
 
 
-def test_worst_errors_tell_both_classes_and_probabilities():
+def test_worst_errors_show_both_classes_and_probabilities():
     probabilities = np.array([[0.002, 0.99, 0.008]])
     figure = worst_errors(images_of(1), np.array([0]), probabilities, ["3", "5", "8"])
-    assert texts_of(figure) == ["3 taken for 5\n0.99; true 0.00"]
+    assert texts_of(figure) == ["3 predicted as 5\n0.99; true 0.00"]
 
 
-def test_long_names_are_whole_in_lines_of_their_own():
+def test_long_names_are_complete_and_on_their_own_lines():
     names = ["end of no overtaking by trucks", "priority at the next crossing"]
     truth, guess = "end of no\novertaking by\ntrucks", "priority at the\nnext crossing"
     figure = worst_errors(images_of(1), np.array([0]), np.array([[0.25, 0.75]]), names)
-    assert texts_of(figure) == [f"{truth}\ntaken for\n{guess}\n0.75; true 0.25"]
+    assert texts_of(figure) == [f"{truth}\npredicted as\n{guess}\n0.75; true 0.25"]
     figure = predictions(images_of(2), np.array([0, 0]), np.array([0, 1]), names)
     assert texts_of(figure) == [truth, f"{guess}\nis {truth}"]
 
 
-def test_texts_stay_clear_of_the_images_below():
+def test_texts_do_not_overlap_the_images_below():
     names = ["end of no overtaking by trucks", "stop"]
     labels = np.array([1] * 7 + [0] * 5)
     axes = predictions(images_of(12), labels, labels, names).axes[0]
@@ -62,7 +62,7 @@ def test_texts_stay_clear_of_the_images_below():
         assert max(box.y0, box.y1) < min(below, default=axes.get_ylim()[0])
 
 
-def test_augmented_versions_that_became_another_class_are_framed_and_the_class_named():
+def test_augmented_versions_of_another_class_are_framed_and_the_class_is_named():
     images = images_of(33, channels=3)
     labels = np.array([1, 0, 1, 0] * 8)
     figure = augmented(images[0], 1, images[1:], labels, ["keep left", "keep right"])
@@ -91,7 +91,7 @@ def test_augmented_versions_and_names_stay_within_the_figure(n):
         assert max(box.y0, box.y1) <= bottom
 
 
-def test_colours_are_kept():
+def test_colour_images_keep_their_colours():
     images = images_of(2, channels=3)
     drawn = predictions(images, np.zeros(2, int), np.zeros(2, int), ["a"]).axes[0].get_images()
     np.testing.assert_array_equal(drawn[1].get_array(), images[1])

@@ -5,7 +5,7 @@ from fidle_jax.report.style import longest, new_figure, png, short, wrapped
 
 
 @given(st.text(max_size=60), st.integers(4, 30))
-def test_a_short_name_has_room_and_keeps_what_fits(name, most):
+def test_a_shortened_name_fits_and_a_short_name_is_unchanged(name, most):
     assert len(short(name, most)) <= most
     if len(name) <= most:
         assert short(name, most) == name
@@ -16,19 +16,19 @@ def test_names_that_differ_at_the_end_still_differ():
 
 
 @given(st.text("ab cd", max_size=60), st.integers(5, 20), st.integers(1, 4))
-def test_a_wrapped_name_has_lines_that_fit_and_not_too_many(name, width, most_lines):
+def test_the_lines_of_a_wrapped_name_fit(name, width, most_lines):
     lines = wrapped(name, width, most_lines)
     assert len(lines) <= most_lines
     assert all(len(line) <= width for line in lines)
 
 
-def test_a_wrapped_name_is_whole_where_there_is_room_and_loses_its_middle_elsewhere():
+def test_a_wrapped_name_is_complete_if_there_is_space_and_else_loses_its_middle():
     name = "end of no overtaking by trucks"
     assert wrapped(name, 15, 3) == ["end of no", "overtaking by", "trucks"]
     assert wrapped(name, 15, 2) == ["end of no…aking", "by trucks"]
 
 
-def test_longest_is_of_the_longest_name():
+def test_longest_is_the_length_of_the_longest_name():
     assert longest(["a", "abc", "ab"]) == 3
 
 

@@ -1,4 +1,4 @@
-"""An experiment that trains nothing: its accuracy comes of its flags, and some learning rates end badly."""
+"""An experiment that trains nothing. Its accuracy depends on its flags, and some learning rates end badly."""
 
 import csv
 import json

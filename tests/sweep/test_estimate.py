@@ -32,17 +32,17 @@ def test_the_work_on_a_data_set_of_unknown_size_is_unknown():
     assert work_of(Config().replace(dataset="tfds:fashion_mnist")) is None
 
 
-def on_sample(plan):
-    return dataclasses.replace(plan, defaults=plan.defaults.replace(data="sample"))
+def on_sample(sweep):
+    return dataclasses.replace(sweep, fixed=sweep.fixed | {"data": "sample"})
 
 
 def test_finished_runs_correct_the_estimate_of_the_others(begin):
-    plan, sweep_dir = begin({"model": ("cnn", "dnn")}, seeds=2)
-    trials = on_sample(plan).trials()
-    before = estimate(sweep_dir, trials, lambda: MACHINE)
+    sweep = begin({"model": ("cnn", "dnn")}, seeds=2)
+    trials = on_sample(sweep).trials()
+    before = estimate(sweep.folder, trials, lambda: MACHINE)
     guess = before[trials[0].name] - SECONDS_BESIDE
-    finish(sweep_dir, trials[0].name, train_seconds=3 * guess)
-    after = estimate(sweep_dir, trials, lambda: MACHINE)
+    finish(sweep.folder, trials[0].name, train_seconds=3 * guess)
+    after = estimate(sweep.folder, trials, lambda: MACHINE)
     assert after[trials[1].name] == pytest.approx(SECONDS_BESIDE + 3 * guess)
     other = before[trials[2].name] - SECONDS_BESIDE
     assert after[trials[2].name] == pytest.approx(SECONDS_BESIDE + 3 * other)
@@ -52,21 +52,21 @@ def test_the_machine_is_measured_only_if_necessary(begin):
     def never():
         raise AssertionError
 
-    plan, sweep_dir = begin({"learning_rate": (0.1,)}, seeds=2)
-    unknown = plan.defaults.replace(dataset="tfds:fashion_mnist")
-    trials = dataclasses.replace(plan, defaults=unknown).trials()
-    assert set(estimate(sweep_dir, trials, never).values()) == {None}
-    trials = plan.trials()
-    finish(sweep_dir, trials[0].name, train_seconds=3.0)
-    assert set(estimate(sweep_dir, trials, never).values()) == {SECONDS_BESIDE + 3}
+    sweep = begin({"learning_rate": (0.1,)}, seeds=2)
+    unknown = dataclasses.replace(sweep, fixed={"dataset": "tfds:fashion_mnist"})
+    trials = unknown.trials()
+    assert set(estimate(sweep.folder, trials, never).values()) == {None}
+    trials = sweep.trials()
+    finish(sweep.folder, trials[0].name, train_seconds=3.0)
+    assert set(estimate(sweep.folder, trials, never).values()) == {SECONDS_BESIDE + 3}
 
 
 def test_a_run_without_epochs_and_an_unknown_machine_are_no_errors(begin):
-    plan, sweep_dir = begin({"epochs": (0, 1)}, epochs=None)
-    trials = on_sample(plan).trials()
-    finish(sweep_dir, trials[0].name, train_seconds=0.0)
-    assert estimate(sweep_dir, trials, lambda: MACHINE)[trials[0].name] == SECONDS_BESIDE
-    assert estimate(sweep_dir, trials, lambda: None)[trials[1].name] is None
+    sweep = begin({"epochs": (0, 1)}, fixed={})
+    trials = on_sample(sweep).trials()
+    finish(sweep.folder, trials[0].name, train_seconds=0.0)
+    assert estimate(sweep.folder, trials, lambda: MACHINE)[trials[0].name] == SECONDS_BESIDE
+    assert estimate(sweep.folder, trials, lambda: None)[trials[1].name] is None
 
 
 def test_the_machine_multiplies_and_copies():

@@ -1,12 +1,13 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fidle_jax.errors import InputError
-from fidle_jax.sweep.plan import Plan, Range, make_plan
+from fidle_jax.sweep.plan import Range, Sweep, make_sweep
 from fidle_jax.train.config import Config
 from tests.sweep.conftest import FILE
 
@@ -14,29 +15,24 @@ RATES = (0.1, 0.2, 0.3, 0.4)
 ADAM_OR_SGD = {"optimizer": ("adam", "sgd")}
 
 
+def plan(axes, config=Config(), **fields):  # noqa: B008
+    return Sweep(Path("x"), FILE, config, axes, **fields)
+
+
 def test_a_grid_contains_all_combinations_with_all_seeds():
-    plan = Plan(Config(), {"learning_rate": RATES, **ADAM_OR_SGD}, seeds=3)
+    sweep = plan({"learning_rate": RATES, **ADAM_OR_SGD}, seeds=3)
     found = [
-        (
-            t.config.optimisation.learning_rate,
-            t.config.optimisation.optimizer,
-            t.config.optimisation.seed,
-        )
-        for t in plan.trials()
+        tuple(map(t.config.settings().get, ("learning_rate", "optimizer", "seed")))
+        for t in sweep.trials()
     ]
     assert found == [(r, o, s) for r in RATES for o in ("adam", "sgd") for s in range(3)]
 
 
 def test_each_variant_runs_with_each_setting_and_changes_several_flags():
     variants = {"whole": {}, "no warp": {"shift": 0.0, "rotation": 0.0}}
-    trials = Plan(Config().replace(shift=0.1), ADAM_OR_SGD, variants).trials()
+    trials = plan(ADAM_OR_SGD, Config().replace(shift=0.1), variants=variants).trials()
     found = [
-        (
-            t.variant,
-            t.config.optimisation.optimizer,
-            t.config.augmentation.shift,
-            t.config.augmentation.rotation,
-        )
+        (t.variant, *map(t.config.settings().get, ("optimizer", "shift", "rotation")))
         for t in trials
     ]
     assert found == [
@@ -45,8 +41,9 @@ def test_each_variant_runs_with_each_setting_and_changes_several_flags():
     ]
     assert len({trial.name for trial in trials}) == 4
     assert trials[2].name.startswith("no_warp-adam-")
-    names = Plan(Config().replace(shift=0.1), ADAM_OR_SGD, variants).to_json()["variants"]
-    assert names == {trial.setting: trial.variant for trial in trials}
+    found = plan(ADAM_OR_SGD, Config().replace(shift=0.1), variants=variants).description()
+    assert found["variants"] == {trial.setting: trial.variant for trial in trials}
+    assert (found["baseline"], found["columns"]) == ("whole", ["variant", "optimizer"])
 
 
 @given(
@@ -59,7 +56,7 @@ def test_each_variant_runs_with_each_setting_and_changes_several_flags():
 )
 def test_trials_have_unique_names_that_are_file_names(rates, dropout, parallel, seeds):
     axes = {"learning_rate": tuple(rates), "dropout": tuple(dropout), "parallel": parallel}
-    trials = Plan(Config(), {k: v for k, v in axes.items() if v}, seeds=seeds).trials()
+    trials = plan({k: v for k, v in axes.items() if v}, seeds=seeds).trials()
     names = [trial.name for trial in trials]
     assert len(set(names)) == len(rates) * max(1, len(dropout)) * max(1, len(parallel)) * seeds
     assert all(len(name) < 120 and not set(name) & set("/ \\\0") for name in names)
@@ -70,32 +67,29 @@ def test_names_do_not_depend_on_the_order_of_the_flags():
     axes = {**ADAM_OR_SGD, "learning_rate": RATES, "shift": (0.0, 0.1)}
     for how in ({}, {"search": "random", "samples": 9}):
         one, other = (
-            [t.name for t in Plan(Config(), each, **how).trials()]
+            [t.name for t in plan(each, **how).trials()]
             for each in (axes, dict(reversed(axes.items())))
         )
         assert one == other
 
 
 def test_names_depend_on_the_flags_of_every_run():
-    one, other = (Plan(Config().replace(epochs=n), {"learning_rate": RATES}) for n in (1, 2))
+    one, other = (plan({"learning_rate": RATES}, fixed={"epochs": n}) for n in (1, 2))
     assert not {t.name for t in one.trials()} & {t.name for t in other.trials()}
 
 
 @given(low=st.floats(1e-6, 1), factor=st.floats(1.01, 1e4), log=st.booleans())
 def test_random_numbers_are_within_their_range(low, factor, log):
     axes = {"learning_rate": Range(low, low * factor, log), "batch_size": Range(8, 64)}
-    plan = Plan(Config(), axes, search="random", samples=20)
-    configs = [trial.config for trial in plan.trials()]
-    assert all(low * 0.999 <= c.optimisation.learning_rate <= low * factor * 1.001 for c in configs)
-    assert all(
-        8 <= c.optimisation.batch_size <= 64 and isinstance(c.optimisation.batch_size, int)
-        for c in configs
-    )
-    assert configs == [trial.config for trial in plan.trials()]
+    sweep = plan(axes, search="random", samples=20)
+    configs = [trial.config.optimisation for trial in sweep.trials()]
+    assert all(low * 0.999 <= c.learning_rate <= low * factor * 1.001 for c in configs)
+    assert all(8 <= c.batch_size <= 64 and isinstance(c.batch_size, int) for c in configs)
+    assert configs == [trial.config.optimisation for trial in sweep.trials()]
 
 
 def _random(axes, samples):
-    return Plan(Config(), axes, search="random", samples=samples).trials()
+    return plan(axes, search="random", samples=samples).trials()
 
 
 def test_a_logarithmic_range_is_log_uniform():
@@ -123,9 +117,15 @@ def test_a_setting_that_is_drawn_twice_runs_once():
         ({"axes": {"model": ()}}, "the axis model has no values"),
         ({"axes": {"model": ("cnn", "cnn")}}, "the axis model has a value twice"),
         ({"axes": {"learning_rate": (-1.0,)}}, "--learning-rate is -1.0; "),
-        ({"axes": {"learning_rate": Range(0.1, 1.0)}}, "is a range; list its values or"),
-        ({"axes": {"learning_rate": Range(1.0, 0.1)}, "search": "random"}, "a lower and a higher"),
-        ({"axes": {"shift": Range(0, 0.1, True)}, "search": "random"}, "a lower and a higher"),
+        ({"axes": {"learning_rate": Range(0.1, 1.0)}}, "is a range; list values or"),
+        (
+            {"axes": {"learning_rate": Range(1.0, 0.1)}, "search": "random"},
+            "expected increasing numbers",
+        ),
+        (
+            {"axes": {"shift": Range(0, 0.1, True)}, "search": "random"},
+            "expected increasing numbers",
+        ),
         ({"search": "random", "samples": 0}, "--search random needs --samples"),
         ({"search": "best"}, "unknown value of --search 'best'"),
         ({"seeds": 0}, "--seeds is 0; expected 1 or more"),
@@ -144,24 +144,26 @@ def test_a_setting_that_is_drawn_twice_runs_once():
 def test_an_error_in_a_plan_is_named(settings, message):
     usual = {"axes": {"learning_rate": RATES}, "fixed": {}, "samples": 3}
     with pytest.raises(InputError, match=message):
-        make_plan(FILE, **usual | settings)
+        make_sweep("x", FILE, **usual | settings)
 
 
 def test_a_plan_as_json_does_not_depend_on_where_data_is(tmp_path):
-    plan = Plan(Config(), {"learning_rate": RATES, "optimizer": ("adam",)})
+    sweep = plan({"learning_rate": RATES, "optimizer": ("adam",)})
     elsewhere = dataclasses.replace(
-        plan, defaults=Config().replace(archives=tmp_path, data_dir=tmp_path)
+        sweep, defaults=Config().replace(archives=tmp_path, data_dir=tmp_path)
     )
-    assert json.dumps(plan.to_json()) == json.dumps(elsewhere.to_json())
-    more = dataclasses.replace(plan, seeds=2).to_json()
-    assert json.dumps(plan.to_json()) != json.dumps(more)
-    assert (plan.to_json()["runs"], more["runs"]) == (4, 8)
+    assert json.dumps(sweep.description()) == json.dumps(elsewhere.description())
+    more = dataclasses.replace(sweep, seeds=2).description()
+    assert json.dumps(sweep.description()) != json.dumps(more)
+    assert (sweep.description()["runs"], more["runs"]) == (4, 8)
 
 
 def test_the_same_sweep_in_other_types_is_the_same_plan():
     how = {"search": "random", "samples": 3}
-    one = make_plan(FILE, {"shift": Range(0, 1), "weight_decay": [0, 0.1]}, {"width": 1}, **how)
-    other = make_plan(
-        FILE, {"weight_decay": (0.0, 0.1), "shift": Range(0.0, 1.0)}, {"width": 1.0}, **how
+    one = make_sweep(
+        "x", FILE, {"shift": Range(0, 1), "weight_decay": [0, 0.1]}, {"width": 1}, **how
+    )
+    other = make_sweep(
+        "x", FILE, {"weight_decay": (0.0, 0.1), "shift": Range(0.0, 1.0)}, {"width": 1.0}, **how
     )
     assert one == other

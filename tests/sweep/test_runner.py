@@ -21,24 +21,22 @@ from tests.sweep.made_up_experiment import (
 
 ROOT = Path(__file__).parents[2]
 WORKER = """
-import dataclasses, sys
-from pathlib import Path
-from fidle_jax.sweep.plan import Plan, load_experiment
+import sys
+from fidle_jax.sweep.plan import make_sweep
 from fidle_jax.sweep.runner import Worker
-file, sweep_dir, index, count = sys.argv[1:]
-experiment = load_experiment(Path(file))
-plan = Plan(experiment.defaults.replace(epochs=2), {"learning_rate": (0.1, 0.2)}, seeds=2)
-Worker(Path(sweep_dir), experiment, plan, int(index), int(count)).run(print)
+file, folder, index, count = sys.argv[1:]
+sweep = make_sweep(folder, file, {"learning_rate": (0.1, 0.2)}, {"epochs": 2}, seeds=2)
+Worker(sweep, int(index), int(count)).run(print)
 """
 
 
 @pytest.fixture
-def work(made_up):
-    """``work(plan, sweep_dir)`` runs a worker and returns its lines."""
+def work():
+    """``work(sweep)`` runs a worker and returns its lines."""
 
-    def work(plan, sweep_dir, **fields):
+    def work(sweep, **fields):
         lines = []
-        Worker(sweep_dir, made_up, plan, **fields).run(lines.append)
+        Worker(sweep, **fields).run(lines.append)
         return lines
 
     return work
@@ -55,123 +53,123 @@ def rates(sweep_dir):
 
 
 def test_every_trial_runs_once_the_longest_first(begin, work):
-    plan, sweep_dir = begin({"learning_rate": (0.1, 0.2, 0.3, 0.4)})
-    names = [trial.name for trial in plan.trials()]
+    sweep = begin({"learning_rate": (0.1, 0.2, 0.3, 0.4)})
+    names = [trial.name for trial in sweep.trials()]
     seconds = {names[0]: 5.0, names[1]: 9.0, names[2]: None, names[3]: 7.0}
-    lines = work(plan, sweep_dir, seconds=seconds)
+    lines = work(sweep, seconds=seconds)
     assert all("made up: test accuracy" in line for line in lines)
     order = [line.partition(":")[0] for line in lines]
     assert order == [names[1], names[3], names[0], names[2]]
-    assert rates(sweep_dir) == [0.1, 0.2, 0.3, 0.4]
-    (sweep_dir / "results.sqlite").unlink()  # as if the worker had been killed before it wrote it
-    assert work(plan, sweep_dir) == []
-    assert (sweep_dir / "results.sqlite").exists()
-    found = calls(sweep_dir)
+    assert rates(sweep.folder) == [0.1, 0.2, 0.3, 0.4]
+    (
+        sweep.folder / "results.sqlite"
+    ).unlink()  # as if the worker had been killed before it wrote it
+    assert work(sweep) == []
+    assert (sweep.folder / "results.sqlite").exists()
+    found = calls(sweep.folder)
     assert sorted(found) == sorted(names)
     assert all(len(lines) == 1 for lines in found.values())
 
 
 def test_a_run_that_fails_is_recorded_with_its_last_line_and_does_not_stop_the_others(begin, work):
-    plan, sweep_dir = begin({"learning_rate": (FAILS, 0.1)})
-    work(plan, sweep_dir)
-    ((name, reason),) = results.failures(sweep_dir).items()
+    sweep = begin({"learning_rate": (FAILS, 0.1)})
+    work(sweep)
+    ((name, reason),) = results.failures(sweep.folder).items()
     assert name.startswith(f"{FAILS}-")
     assert reason == "error: this learning rate fails"
-    assert rates(sweep_dir) == [0.1]
-    work(plan, sweep_dir)
-    assert len(calls(sweep_dir)[name]) == 1
-    results.forget_failures(sweep_dir)
-    work(plan, sweep_dir)
-    assert "--resume" in calls(sweep_dir)[name][1]
+    assert rates(sweep.folder) == [0.1]
+    work(sweep)
+    assert len(calls(sweep.folder)[name]) == 1
+    results.forget_failures(sweep.folder)
+    work(sweep)
+    assert "--resume" in calls(sweep.folder)[name][1]
 
 
 def test_a_killed_run_resumes_but_fails_if_it_is_killed_three_times(begin, work):
-    plan, sweep_dir = begin({"learning_rate": (DIES_ONCE, DIES)})
-    work(plan, sweep_dir)
-    ((name, reason),) = results.failures(sweep_dir).items()
+    sweep = begin({"learning_rate": (DIES_ONCE, DIES)})
+    work(sweep)
+    ((name, reason),) = results.failures(sweep.folder).items()
     assert (name.startswith(f"{DIES}-"), "SIGKILL 3 times" in reason) == (True, True)
-    assert rates(sweep_dir) == [DIES_ONCE]
+    assert rates(sweep.folder) == [DIES_ONCE]
 
 
 def test_a_result_counts_however_its_run_ended_and_a_run_without_one_failed(begin, work):
-    plan, sweep_dir = begin({"learning_rate": (ENDS_BADLY, HAS_NO_RESULT)})
-    work(plan, sweep_dir)
-    assert rates(sweep_dir) == [ENDS_BADLY]
-    ((name, reason),) = results.failures(sweep_dir).items()
+    sweep = begin({"learning_rate": (ENDS_BADLY, HAS_NO_RESULT)})
+    work(sweep)
+    assert rates(sweep.folder) == [ENDS_BADLY]
+    ((name, reason),) = results.failures(sweep.folder).items()
     assert (name[:3], reason) == ("7.0", "it ended without a result: that was all")
 
 
 def test_an_impatient_worker_leaves_the_trials_of_others(begin, work):
-    plan, sweep_dir = begin({"learning_rate": (0.1, 0.2)})
-    with results.claim(sweep_dir, plan.trials()[0].name):
-        work(plan, sweep_dir, patient=False)
-    assert rates(sweep_dir) == [0.2]
+    sweep = begin({"learning_rate": (0.1, 0.2)})
+    with results.claim(sweep.folder, sweep.trials()[0].name):
+        work(sweep, patient=False)
+    assert rates(sweep.folder) == [0.2]
 
 
 def test_an_interrupted_run_ends_the_worker_and_resumes_later(begin, work):
-    plan, sweep_dir = begin({"learning_rate": (STOPS_ONCE, 0.1)})
+    sweep = begin({"learning_rate": (STOPS_ONCE, 0.1)})
     with pytest.raises(Stopped):
-        work(plan, sweep_dir)
-    assert results.failures(sweep_dir) == {}
-    work(plan, sweep_dir)
-    assert rates(sweep_dir) == [0.1, STOPS_ONCE]
+        work(sweep)
+    assert results.failures(sweep.folder) == {}
+    work(sweep)
+    assert rates(sweep.folder) == [0.1, STOPS_ONCE]
 
 
-def _start(file, sweep_dir, index, count, seconds):
+def _start(sweep, index, count, seconds):
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, file, sweep_dir, str(index), str(count)],
+        [sys.executable, "-c", WORKER, sweep.file, sweep.folder, str(index), str(count)],
         env=os.environ | {"MADE_UP_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)},
     )
 
 
-def test_parallel_workers_share_the_trials(begin, made_up):
-    _, sweep_dir = begin({"learning_rate": (0.1, 0.2)}, seeds=2)
-    workers = [_start(made_up.file, sweep_dir, k, 2, 0.2) for k in range(2)]
+def test_parallel_workers_share_the_trials(begin):
+    sweep = begin({"learning_rate": (0.1, 0.2)}, seeds=2)
+    workers = [_start(sweep, k, 2, 0.2) for k in range(2)]
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    assert [len(lines) for lines in calls(sweep_dir).values()] == [1] * 4
-    assert len(results.read_table(sweep_dir)) == 4
+    assert [len(lines) for lines in calls(sweep.folder).values()] == [1] * 4
+    assert len(results.read_table(sweep.folder)) == 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of a parent")
-def test_the_run_of_a_killed_worker_ends_before_another_worker_takes_it(begin, made_up, work):
-    plan, sweep_dir = begin({"learning_rate": (0.1, 0.2)}, seeds=2)
-    worker = _start(made_up.file, sweep_dir, 0, 1, 60)
+def test_the_run_of_a_killed_worker_ends_before_another_worker_takes_it(begin, work):
+    sweep = begin({"learning_rate": (0.1, 0.2)}, seeds=2)
+    worker = _start(sweep, 0, 1, 60)
     deadline = time.monotonic() + 60
-    while not calls(sweep_dir) and time.monotonic() < deadline:
+    while not calls(sweep.folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     worker.send_signal(signal.SIGKILL)
     worker.wait()
-    work(plan, sweep_dir)
-    assert len(results.read_table(sweep_dir)) == 4
-    assert sorted(len(lines) for lines in calls(sweep_dir).values()) == [1, 1, 1, 2]
+    work(sweep)
+    assert len(results.read_table(sweep.folder)) == 4
+    assert sorted(len(lines) for lines in calls(sweep.folder).values()) == [1, 1, 1, 2]
 
 
-def test_local_workers_use_the_gpus_of_the_sweep_and_report_each_trial(begin, made_up, monkeypatch):
+def test_local_workers_use_the_gpus_of_the_sweep_and_report_each_trial(begin, monkeypatch):
     monkeypatch.setenv("MADE_UP_SECONDS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    plan, sweep_dir = begin({"learning_rate": (0.1, 0.2)}, seeds=2)
+    sweep = begin({"learning_rate": (0.1, 0.2)}, seeds=2)
     lines = []
-    assert run_local(sweep_dir, made_up, plan, 2, lines.append) == []
-    assert {path.read_text() for path in (sweep_dir / "runs").glob("*/gpus")} == {"4", "7"}
-    assert len(lines) == len(results.read_table(sweep_dir)) == 4
+    assert run_local(sweep, 2, lines.append) == []
+    assert {path.read_text() for path in (sweep.folder / "runs").glob("*/gpus")} == {"4", "7"}
+    assert len(lines) == len(results.read_table(sweep.folder)) == 4
 
 
-def test_failures_and_lost_local_workers_are_reported_with_their_reason(
-    begin, made_up, monkeypatch
-):
+def test_failures_and_lost_local_workers_are_reported_with_their_reason(begin, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    plan, sweep_dir = begin({"learning_rate": (FAILS, STOPS_ONCE)})
+    sweep = begin({"learning_rate": (FAILS, STOPS_ONCE)})
     lines = []
-    (lost,) = run_local(sweep_dir, made_up, plan, 1, lines.append)
+    (lost,) = run_local(sweep, 1, lines.append)
     assert lost == "its run was interrupted"
     # Without CUDA_VISIBLE_DEVICES, the workers see all GPUs, although submitit hides them.
-    assert {path.read_text() for path in (sweep_dir / "runs").glob("*/gpus")} == {"as they are"}
-    ((name, reason),) = results.failures(sweep_dir).items()
+    assert {path.read_text() for path in (sweep.folder / "runs").glob("*/gpus")} == {"as they are"}
+    ((name, reason),) = results.failures(sweep.folder).items()
     assert lines == [f"{name}: failed: {reason}"]
-    results.forget_failures(sweep_dir)
-    (sweep_dir / "runs").rename(sweep_dir / "runs away")
-    (sweep_dir / "runs").write_text("")
-    (lost,) = run_local(sweep_dir, made_up, plan, 1, lines.append)
+    results.forget_failures(sweep.folder)
+    (sweep.folder / "runs").rename(sweep.folder / "runs away")
+    (sweep.folder / "runs").write_text("")
+    (lost,) = run_local(sweep, 1, lines.append)
     assert "Not a directory" in lost
 
 

@@ -106,7 +106,7 @@ def test_an_interrupt_has_status_130_and_leaves_no_incomplete_data_set(
     [
         (["--datasets", "24x24-RBG"], "unknown data set '24x24-RBG'; did you mean 24x24-RGB"),
         (["--crop", "rio"], "did you mean roi"),
-        (["--dataset", "24x24-L"], "Unrecognized options"),
+        (["--dataset", "24x24-L"], "did you mean --datasets"),
         (["--archives", "no/such/folder"], "no/such/folder"),
         (["--runs", "no/run"], "no/run is no run directory"),
         (["--report", "."], "the page . cannot be written (Is a directory)"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import submitit  # noqa: F401  # its import closes log handlers: do this before output is captured
 
 from fidle_jax.cli import sweep as command
 from fidle_jax.cli import sweep_report

@@ -98,7 +98,10 @@ def test_a_compiled_convolution_with_pooling_and_its_gradients_are_those_of_nump
 
 @pytest.mark.parametrize("groups", [4, 8])
 @pytest.mark.parametrize("method", ["auto", "im2col", "shifted", "winograd"])
-def test_a_compiled_convolution_in_groups_is_that_of_numpy(method, groups):
+def test_a_compiled_convolution_in_groups_is_that_of_numpy(method, groups, request):
+    if groups == CHANNELS and method in ("auto", "shifted") and jax.__version_info__ < (0, 11):
+        # JAX 0.10 sums the gradient of the kernel in sequence: 29 eps here, 2 eps with JAX 0.12.
+        request.applymarker(pytest.mark.xfail(strict=True, reason="JAX 0.10 sums in sequence"))
     x, w, weights = problem()
     w = w[:, :, : CHANNELS // groups]
 

@@ -203,7 +203,7 @@ def figures(run_dir):
         ),
         ({"classes": 100}, {*FIGURES}),
     ],
-    ids=str,
+    ids=["no epochs", "one epoch without validation", "100 classes"],
 )
 def test_all_kinds_of_runs_have_their_figures_and_a_page_that_needs_no_other_files(
     make_run, kind, expected

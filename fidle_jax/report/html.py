@@ -60,7 +60,7 @@ def duration(seconds: float | None) -> str:
     if seconds < 1:
         return f"{1e3 * seconds:.3g}{SPACE}ms"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}{SPACE}s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 

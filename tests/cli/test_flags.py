@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ BY_HAND = {"distributed": True, "coordinator": "host:1234", "processes": 2, "pro
 JOB = {"launch": "local"}
 
 
+@hypothesis.settings(max_examples=15)  # each parses the whole command line
 @given(
     settings=st.fixed_dictionaries(
         {},

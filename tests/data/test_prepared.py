@@ -246,6 +246,7 @@ def test_a_url_is_reachable_if_its_file_exists(tmp_path, serve):
 
 def _hang(*args, **kwargs):
     time.sleep(30)
+    raise socket.gaierror
 
 
 def test_servers_and_name_lookups_that_hang_are_given_up_in_time(monkeypatch):

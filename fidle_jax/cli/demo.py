@@ -94,7 +94,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             message = f"port {port} of {host} is in use; give another: --port {port % 65535 + 1}"
         if error.errno == errno.EACCES:
-            message = f"port {port} needs more rights; give one from 1024 on: --port 8000"
+            message = f"port {port} requires root privileges; use one of at least 1024, such as --port 8000"
         raise InputError(message) from error
 
 

@@ -128,7 +128,7 @@ def _check_installed(format_: str, stop: Stop) -> None:
 
 
 def _convert(trained: "Trained", format_: str) -> "tuple[bytes, Predict]":
-    """Return the content of the file, and the function that is read from it again."""
+    """Return the bytes of the exported file, and a predict function loaded from these bytes."""
     from fidle_jax.inference import export, load
     from fidle_jax.nn.intermediates import unfused
 

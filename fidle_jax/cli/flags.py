@@ -92,7 +92,8 @@ def _check_launch(cluster: Cluster) -> None:
             if getattr(cluster, name) != getattr(Cluster, name):
                 flag = f"--{name.replace('_', '-')}"
                 raise InputError(
-                    f"{flag} is for a job; give --launch local or slurm, or leave it out"
+                    f"{flag} has no effect without a job; "
+                    f"add --launch local or --launch slurm, or remove {flag}"
                 )
         return
     if cluster.distributed:
@@ -102,8 +103,8 @@ def _check_launch(cluster: Cluster) -> None:
     several = cluster.nodes * cluster.tasks_per_node > 1
     if several and cluster.gpus_per_node not in (0, cluster.tasks_per_node):
         raise InputError(
-            f"--gpus-per-node is {cluster.gpus_per_node}; it must be {cluster.tasks_per_node} as "
-            "--tasks-per-node, because each process uses one GPU"
+            f"--gpus-per-node is {cluster.gpus_per_node}; it must be 0 or equal to "
+            f"--tasks-per-node ({cluster.tasks_per_node}), because each process uses one GPU"
         )
     minutes = cluster.minutes
     if cluster.launch == "slurm" and minutes is not None and minutes < LEAST_MINUTES:

@@ -46,11 +46,12 @@ class Flags:
     """The data sets, their source, and the page."""
 
     datasets: tuple[str, ...] = COURSE
-    """Data sets SIZExSIZE-TREATMENT with 24, 32 or 48 pixels. Without any, only the page is drawn."""
+    """Data sets SIZExSIZE-TREATMENT with 24, 32 or 48 pixels. If this is empty, only the page is drawn."""
     crop: str = "full"
     """full: whole photographs; roi: only the sign."""
     archives: Path | None = None
-    """Folder of the three official archives, for machines without network (or FIDLE_JAX_ARCHIVES)."""
+    """Folder of the three official archives, for machines without internet (default: the environment
+    variable FIDLE_JAX_ARCHIVES)."""
     data_dir: Path | None = None
     """Folder of prepared data (default: that of TFDS, ~/tensorflow_datasets)."""
     report: Path = Path("runs/gtsrb.html")
@@ -114,8 +115,9 @@ def _read_runs(run_dirs: tuple[Path, ...]) -> "pd.DataFrame":
         if n := [name for name in settings if settings[name] != expected[name]]:
             one, two = format_flags(settings, n), format_flags(expected, n)
             raise InputError(
-                f"{run_dir} ({one}) and {other} ({two}) belong to one row; give --runs that differ only "
-                "in seed, model, data set, crop, epochs or hold-out"
+                f"{run_dir} ({one}) and {other} ({two}) differ in flags that the table does not "
+                "compare; expected differences only in seed, model, data set, crop, epochs and hold-out; "
+                "remove one of these runs from --runs"
             )
     return read_runs(run_dirs)
 

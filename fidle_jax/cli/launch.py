@@ -69,7 +69,8 @@ def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
     except Exception as error:  # submitit and the cluster raise many types
         reason = " ".join(str(error).split())
         raise InputError(
-            f"--launch {flags.cluster.launch}: the job was refused: {reason}"
+            f"--launch {flags.cluster.launch}: the job was rejected: {reason}; "
+            "check the flags of the job, such as --slurm and --minutes"
         ) from error
     print(f"job {job.job_id}; run directory: {run_dir}; output: {job.paths.stdout}")
     if flags.cluster.launch == "slurm":

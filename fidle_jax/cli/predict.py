@@ -1,7 +1,7 @@
 """Classify image files with the network of a finished run.
 
-Digits are located and normalised as in MNIST, dark or light. Traffic signs are scaled and treated as in the
-run's data set.
+Digits may be dark on light or light on dark. They are centred and scaled as in MNIST. Traffic signs are
+preprocessed as in the run's data set.
 """
 
 import csv
@@ -51,7 +51,8 @@ class Flags:
     run_dir: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """Directory of a finished run."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = ()
-    """Image files; folders, for all images in them; - for standard input."""
+    """Image files or folders. A folder stands for all images in it. Use - to read an image from standard
+    input."""
     top: int | None = None
     """Number of classes printed for each image (default: 3)."""
     format: Literal["table", "csv", "json"] = "table"
@@ -71,7 +72,10 @@ def main(argv: list[str] | None = None) -> None:
 def _predict(argv: list[str] | None, stop: Stop) -> int:
     flags = parse_flags(__doc__ or "", Flags(), argv)
     if flags.run_dir is None or not flags.images:
-        raise InputError("expected the directory of a run and images: predict.py RUN IMAGE ...")
+        raise InputError(
+            "the run or the images are missing; expected a run directory and one or more images, such as: "
+            "predict.py RUN IMAGE ..."
+        )
     if flags.sheet is not None:
         _check_sheet(flags.sheet)
     set_up_output()
@@ -220,6 +224,8 @@ def _draw_sheets(
         try:
             write_atomically(path, png(figure))
         except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
+            raise InputError(
+                f"cannot write the sheet {path} ({error.strerror}); give another --sheet"
+            ) from error
     rest = f"; {len(names) - drawn:,} images are not drawn" if drawn < len(names) else ""
     print(f"sheet: {', '.join(map(str, paths))}{rest}", file=sys.stderr)

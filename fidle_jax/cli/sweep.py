@@ -21,7 +21,7 @@ from fidle_jax.train.config import SETTINGS, changed_settings, format_flags
 from fidle_jax.train.signals import Stop
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-MOST_LINES = 40  # of a plan
+MOST_LINES = 40  # number of settings that `_show_plan` prints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Flags:
     experiment: str = "mnist_cnn"
     """Experiment: the name of a file in experiments/, or a path."""
     grid: tuple[str, ...] = ()
-    """Axes: FLAG=VALUE,VALUE,... Join the numbers of one value with colons: FLAG=0.2:0.3,0:0. With
-    --search random also uniform FLAG=LOW..HIGH and log-uniform FLAG=LOW...HIGH."""
+    """Axes: FLAG=VALUE,VALUE,... If a flag has several numbers, join them with colons: FLAG=0.2:0.3,0:0.
+    For --search random, FLAG=LOW..HIGH is a uniform range and FLAG=LOW...HIGH a log-uniform range."""
     file: Path | None = None
     """TOML file with these flags, axes in [grid], flags of every run in [flags], and groups of flags in
     [variants]."""
@@ -74,7 +74,7 @@ class SweepFile(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Run the sweep that ``argv``, by default sys.argv, describes, and exit with its status."""
+    """Run a sweep and exit with its status. ``argv`` is the command line (default: sys.argv[1:])."""
     words = sys.argv[1:] if argv is None else argv
     exit_with(lambda stop: _main(stop, words), "interrupted; the same command resumes the sweep")
 
@@ -144,10 +144,10 @@ def _check(flags: Flags, words: list[str]) -> None:
 
 
 def parse_axes(texts: Iterable[str]) -> dict[str, Any]:
-    """Parse axes such as FLAG=VALUE,VALUE and FLAG=LOW..HIGH. Three dots are log-uniform.
+    """Parse axes such as FLAG=VALUE,VALUE and FLAG=LOW..HIGH. Three dots mean a log-uniform range.
 
     Raises:
-        InputError: A text is no axis, or has an unknown flag.
+        InputError: A text is not an axis, or its flag is unknown.
     """
     axes: dict[str, Any] = {}
     for text in texts:
@@ -168,7 +168,7 @@ def parse_axes(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """Return the number, the truth value, the list of numbers or the name that a text describes."""
+    """Parse a text as a number, a boolean or a list of numbers. Return other texts unchanged."""
     values = [_value(part) for part in text.split(":")] if ":" in text else []
     if values and all(isinstance(value, int | float) for value in values):
         return values
@@ -257,7 +257,7 @@ def _show_plan(sweep: Sweep, flags: Flags) -> dict[str, float | None]:
 
 
 def _run(sweep: Sweep, flags: Flags, seconds: dict[str, float | None]) -> int:
-    """Run what has not ended, and print the results. Return the exit status."""
+    """Run all trials that have not ended, and print the results. Return the exit status."""
     from fidle_jax.sweep.runner import run_here, run_local
 
     names = [trial.name for trial in sweep.trials()]
@@ -283,10 +283,14 @@ def _submit(sweep: Sweep, flags: Flags) -> int:
         jobs = submit_to_slurm(sweep, flags.workers, slurm, **parameters)
     except Exception as error:  # submitit raises many types
         reason = " ".join(str(error).split())
-        raise InputError(f"--launch slurm: the cluster rejected the jobs: {reason}") from error
+        raise InputError(
+            f"--launch slurm: the cluster rejected the jobs: {reason}; "
+            "check --slurm, --minutes, --gpus-per-node and --cpus-per-task"
+        ) from error
     array = jobs[0].job_id.partition("_")[0]
     print(
-        f"job array {array} of {len(jobs)}; watch it with squeue --job {array}, or at any time with"
+        f"job array {array} with {len(jobs)} jobs; to see the queue: squeue --job {array}; "
+        "to see the results so far:"
     )
     print(f"  python experiments/sweep_report.py {sweep.folder}")
     return 0

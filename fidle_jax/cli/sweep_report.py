@@ -45,7 +45,8 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
     failures = results.failures(sweep_dir)
     if table.empty:
         raise InputError(
-            f"no run of the sweep in {sweep_dir} is finished yet, and {len(failures)} failed; run it first"
+            f"the sweep in {sweep_dir} has no finished run, and {len(failures)} runs failed; expected at "
+            "least one finished run; run the sweep again, with --retry-failed if runs failed"
         )
     runs, baseline = sweep_dir / "runs", plan["baseline"]
     page = render_sweep(
@@ -68,7 +69,7 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
 
 
 def _command(run_dir: Path) -> str:
-    """Return the command of a run without its --run-dir, as typed in the folder of the project."""
+    """Return the command of a run without --run-dir. The script is relative to the project directory."""
     words = shlex.split(json.loads((run_dir / "config.json").read_text())["command"])
     index, file = words.index("--run-dir"), Path(words[1])
     project = Path(__file__).absolute().parents[2]

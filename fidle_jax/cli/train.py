@@ -42,7 +42,7 @@ def main(
         experiment: Name of the experiment.
         description: First paragraph of the help.
         defaults: The config without flags.
-        argv: The flags; those of the process if None.
+        argv: Command-line flags (default: sys.argv[1:]).
     """
     words = list(sys.argv[1:] if argv is None else argv)
     all_defaults = Flags(**vars(defaults))
@@ -59,7 +59,8 @@ def main(
         command = shlex.join(["python", sys.argv[0], *words])
         if not flags.cluster.distributed:
             return _train(flags, experiment, command, stop)
-        # The other processes would wait for this one, so it must not wait for them.
+        # At a normal exit, JAX waits for the other processes, which still wait for this one. After an
+        # error, use os._exit to avoid this deadlock.
         try:
             return _train(flags, experiment, command, stop)
         except InputError as error:
@@ -121,7 +122,7 @@ def _interrupted(run_dir: Path) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End this process without waiting for the others, which will notice."""
+    """Exit this process without waiting for the others. They detect the exit and stop."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -132,7 +133,7 @@ def _parse(experiment: str, description: str, defaults: Flags, words: Sequence[s
     flags = parse_flags(description, defaults, words)
     check_flags(flags)
     if flags.run.resume:
-        # The settings of the run are the defaults of the flags that are not given.
+        # Flags that are not given default to the settings of the saved run.
         saved = read_config(flags.run.run_dir or Path(), experiment)
         flags = parse_flags(description, Flags(**vars(saved)), words)
     return flags
@@ -166,7 +167,7 @@ def _resume_command(run_dir: Path) -> str:
 
 
 def _sum_up(result: dict, run_dir: Path) -> str:
-    selected = ", epoch selected on it" if result["hold_out"] == "test" else ""
+    selected = ", epoch selected on the test set" if result["hold_out"] == "test" else ""
     return (
         f"{result['experiment']}: test accuracy {100 * result['test_accuracy']:.2f} %{selected}, "
         f"loss {result['test_loss']:.4f} ({result['dataset']} {result['variant']}, "

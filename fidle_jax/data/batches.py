@@ -1,4 +1,4 @@
-"""Batches of an epoch: their order, gathered from memory or read ahead from disk."""
+"""Shuffled batches of an epoch, gathered from device memory or prefetched from disk."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,7 +81,8 @@ class Batches:
     Args:
         split: The examples.
         order: Rows of each batch, with -1 for padding.
-        indices: Wanted indices within each batch, by micro-batch. Indices beyond its end are padding.
+        indices: Indices of the examples to read from each batch, one row per micro-batch. Indices beyond
+            the end of the batch are padding.
     """
 
     def __init__(

@@ -92,7 +92,9 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     except FileNotFoundError:
         raise InputError(f"{path} is missing; put the official {path.name} there") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); check its permissions, or copy it again"
+        ) from None
     except Exception as error:  # a damaged list of members raises many types
         raise InputError(f"{path} is truncated or not a zip file; copy it again") from error
     for name in archive.namelist():

@@ -101,13 +101,13 @@ def _load_mnist(data: str, archives: Path | None, data_dir: Path | None, seed: i
         return load_mnist(data_dir, archives)
     if data == "full":
         raise InputError(
-            "the full MNIST set is not prepared, and there is no network; give the folder of its "
-            f"four .gz files as --archives DIR or in {ARCHIVES_VARIABLE}"
+            "the full MNIST set is not prepared, and there is no internet connection; give the folder "
+            f"of its four .gz files as --archives DIR or in {ARCHIVES_VARIABLE}"
         )
     if data == "auto":
         _log.warning(
-            "MNIST is not prepared, and there is no network: using the embedded sample of 5,000 digits "
-            "(for the full set, give the folder of its four .gz files: --archives DIR)"
+            "MNIST is not prepared, and there is no internet connection: using the embedded sample of "
+            "5,000 digits (for the full set, give the folder of its four .gz files: --archives DIR)"
         )
     return load_sample(seed)
 
@@ -137,7 +137,7 @@ def _load_gtsrb(name: str, archives: Path | None, data_dir: Path | None, crop: s
         and not prepared.reachable(gtsrb.URL)
     ):
         raise InputError(
-            f"GTSRB {name} is not prepared, and there is no network; give the folder of its three "
-            f".zip files as --archives DIR or in {ARCHIVES_VARIABLE}"
+            f"GTSRB {name} is not prepared, and there is no internet connection; give the folder of its "
+            f"three .zip files as --archives DIR or in {ARCHIVES_VARIABLE}"
         )
     return gtsrb.load_gtsrb(name, data_dir, archives, crop)

@@ -67,7 +67,10 @@ def _find_builder(name: str, data_dir: Path | None) -> tfds.core.DatasetBuilder:
             raise _needs_tensorflow(name, data_dir) from error
         except Exception as error:  # wrong configs, versions and spellings raise different types
             reason = prepared.first_line(error)
-            raise InputError(f"tfds:{name} cannot be loaded: {reason}") from error
+            raise InputError(
+                f"tfds:{name} cannot be loaded: {reason}; expected NAME or NAME/CONFIG:VERSION; "
+                "check the spelling in the TFDS catalogue"
+            ) from error
 
 
 def _image_and_label(builder: tfds.core.DatasetBuilder, name: str) -> tuple[str, str]:

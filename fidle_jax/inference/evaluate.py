@@ -139,13 +139,13 @@ def _own_set(config: ResolvedConfig) -> tuple[str, str, str]:
 def _check_fits(trained: Trained, run_dir: Path, title: str, shape, class_names) -> None:
     names = zip(class_names, trained.class_names, strict=False)
     for what, has, expected in (
-        ("images of shape", tuple(shape), trained.image_shape),
-        ("this number of classes:", len(class_names), len(trained.class_names)),
-        *((f"as class {i}", *pair) for i, pair in enumerate(names)),
+        (f"{title} has images of shape", tuple(shape), trained.image_shape),
+        (f"the number of classes of {title} is", len(class_names), len(trained.class_names)),
+        *((f"class {i} of {title} is", *pair) for i, pair in enumerate(names)),
     ):
         if has != expected:
             raise InputError(
-                f"{title} has {what} {has!r}; the network of {run_dir} expects {expected!r}; "
+                f"{what} {has!r}; the network of {run_dir} expects {expected!r}; "
                 "give a --dataset that fits it"
             )
 

@@ -1,4 +1,4 @@
-"""Attribute predictions to pixels: gradients, integrated gradients, Grad-CAM and occlusion.
+"""Attribution methods: gradients, integrated gradients, Grad-CAM and occlusion.
 
 Images have values from 0 to 1. Networks are Flax modules that return logits. The output for an image must
 not depend on the other images of its batch.
@@ -26,9 +26,9 @@ from fidle_jax.nn.intermediates import (
 )
 
 BATCH_SIZE = 64
-STEPS = 2 * BATCH_SIZE  # of integrated gradients
+STEPS = 2 * BATCH_SIZE  # number of steps of integrated gradients
 GREY = 0.5
-MAX_POSITIONS = 32  # of the occluding square along each axis
+MAX_POSITIONS = 32  # maximum number of positions of the occluding square along each axis
 
 Images = Float[Array | np.ndarray, "batch height width channel"]
 Variables = dict[str, Any]
@@ -36,7 +36,7 @@ Index = int | Int[Array, ""]  # an array in compiled functions
 
 
 class Explanation(NamedTuple):
-    """Logits of an image, and what the logit of the target class depends on."""
+    """Logits of an image, and attribution maps for the logit of the target class."""
 
     logits: Float[np.ndarray, " class"]
     target: int  # index of the explained class
@@ -46,7 +46,7 @@ class Explanation(NamedTuple):
     difference: float  # logit of the image minus logit of the baseline
     layer: str | None  # used by Grad-CAM; None without convolutions
     cam: Float[np.ndarray, "height width"] | None
-    side: int  # of the occluding square, in pixels
+    side: int  # side length of the occluding square in pixels
     occluded: Float[np.ndarray, "row column class"]  # logits for each position of the square
     inside: Intermediates  # kernels and feature maps
 
@@ -92,7 +92,7 @@ def explain(
 def border_colour(
     image: Float[np.ndarray, "height width channel"],
 ) -> Float[np.ndarray, " channel"]:
-    """Return the colour of more than half of the border pixels, or mid-grey if there is none."""
+    """Return the majority colour of the border pixels. If no colour has a majority, return mid-grey."""
     border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     colours, counts = np.unique(border, axis=0, return_counts=True)
     if 2 * counts.max() > len(border):
@@ -118,18 +118,18 @@ def integrated_gradients(
     baseline: Float[np.ndarray, " channel"],
     steps: int = STEPS,
 ) -> tuple[Float[np.ndarray, "height width channel"], float]:
-    """Integrate the gradient along the line from an image of one colour to ``image``.
+    """Compute integrated gradients along the straight path from a uniform baseline to ``image``.
 
     Returns:
-        The contribution of each value, and the logit of the image minus the logit of the baseline. The
-        sum of the contributions tends to this difference with more steps.
+        The attribution of each value, and the logit of the image minus the logit of the baseline. The
+        sum of the attributions converges to this difference as ``steps`` increases.
 
     References:
         Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks" (2017).
     """
     first = np.broadcast_to(baseline, image.shape)
-    # A network with contrast normalisation changes most near an image without contrast, so the steps
-    # are short there: the integral over t is computed with t = s³, by the midpoint rule.
+    # With contrast normalisation, the output changes most near the baseline, which has no contrast. Use
+    # smaller steps there: substitute t = s³ and apply the midpoint rule.
     s = ((np.arange(steps) + 0.5) / steps).astype(image.dtype)
     images = first + (s**3)[:, None, None, None] * (image - first)
     gradients = map_batches(lambda x: saliency(model, variables, x, target), images, BATCH_SIZE)
@@ -170,7 +170,8 @@ def grad_cam(
             return logits[0, target], maps
 
     _, maps = jax.eval_shape(logit_and_maps, 0.0)
-    # The gradient with respect to a summand of the maps is the gradient with respect to the maps.
+    # Add zeros to the feature maps. The gradient with respect to the zeros equals the gradient with
+    # respect to the maps.
     gradient, maps = jax.grad(logit_and_maps, has_aux=True)(jnp.zeros(maps.shape, maps.dtype))
     return jax.nn.relu(maps[0] @ gradient[0].mean((0, 1)))
 
@@ -183,9 +184,10 @@ def occlusion(
     side: int,
     stride: int = 1,
 ) -> Float[np.ndarray, "row column class"]:
-    """Return the logits with a square of an odd ``side`` over the image, for each position of the square.
+    """Return the logits of the image with one square covered, for each position of the square.
 
-    The centre of the square moves by ``stride`` pixels. It starts in the middle of the first stride.
+    ``side`` must be odd. The centre of the square moves by ``stride`` pixels. The centre of the first square
+    is at pixel (stride - 1) // 2 of each axis.
 
     References:
         Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2014).

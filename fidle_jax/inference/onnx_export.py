@@ -144,8 +144,9 @@ def _sequence(trained: Trained) -> list[nn.Module]:
     def check(value, module: nn.Module) -> None:
         if value is not last:
             raise InputError(
-                f"{module.name or type(module).__name__} does not follow the layer before it directly; "
-                "only sequences of layers and compact have an ONNX export; use --format stablehlo"
+                f"the input of {module.name or type(module).__name__} is not the output of the previous "
+                "layer; ONNX export supports only sequential models and the model compact; "
+                "use --format stablehlo"
             )
 
     def record(call, args, kwargs, context):

@@ -52,7 +52,10 @@ def write_page(
     command: str,
     numbers: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write the figures, the page report.html and JSON files, by name, to the new directory ``run_dir``."""
+    """Write the figures, report.html and JSON files to the new directory ``run_dir``.
+
+    ``numbers`` maps the name of each JSON file to its content.
+    """
     with hold(run_dir):
         (run_dir / "figures").mkdir(exist_ok=True)
         for shown in (each for section in sections for each in section.shown):
@@ -77,7 +80,7 @@ def draw_gallery(
         images: At least one image.
         answers: Lines of text below each image. If they are short, they become one line.
         names: Name of each image, written in grey below its answers.
-        framed: Which images have a coloured frame.
+        framed: Boolean mask of the images with a coloured frame.
         title: Line at the top.
     """
     brief = longest([line for lines in answers for line in lines]) <= SHORT + 5

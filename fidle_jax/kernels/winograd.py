@@ -1,16 +1,18 @@
 """Convolution with kernels of 3 (3, 3x3, 3x3x3, ...) at stride 1 with fewer multiplications.
 
 Minimal filtering (`fidle_jax.kernels.filtering`) is applied along every axis. For 3x3 kernels,
-F(2, 3) computes 4 outputs by 16 products instead of 36, and F(4, 3) 16 outputs by 36 instead of 144.
+F(2, 3) computes 4 outputs with 16 multiplications instead of 36. F(4, 3) computes 16 outputs with 36
+multiplications instead of 144.
 The tiles and the kernel are transformed by additions and scalings. One matmul remains for each
 position in a tile. The gradients are the transposes of the same steps.
 
-F(2, 3) is local: an output depends only on the values in its window, like the definition. F(4, 3)
+F(2, 3) is local: as in the definition, an output depends only on the values in its window. F(4, 3)
 mixes six values per axis, so a large value causes rounding errors in outputs next to its window. For
 this reason "auto" never selects it.
 
-Pools of 2 need an even number of values per axis. `conv_pool` takes the maximum over these values and
-never assembles the image before pooling. `conv_pool_1d` applies F(2, 3) along the last axis only.
+Both tile sizes have an even number of outputs per axis, so pooling windows of size 2 do not cross tiles.
+`conv_pool` computes the maximum inside each tile and never materializes the convolution output.
+`conv_pool_1d` applies F(2, 3) along the last axis only.
 
 References:
     Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
@@ -53,19 +55,23 @@ def supports(
     dilation: tuple[int, ...],
     most_axes: float = math.inf,
 ) -> bool:
-    """Check that the kernel size is 3 and strides and dilation are 1 along every axis."""
+    """Return True if the kernel size is 3 and strides and dilation are 1 along every axis."""
     is_small = set(size) <= {3} and set(strides) <= {1} and set(dilation) <= {1}
     return is_small and len(size) <= most_axes
 
 
 def supports_pool(geometry: ConvGeometry, pool: ConvGeometry, most_axes: float = math.inf) -> bool:
-    """Check `supports`, and a pool of 2 at strides of 2."""
+    """Return True if `supports` accepts the convolution and the pooling has window size 2 and stride 2."""
     halves = set(pool.size) <= {2} and set(pool.strides) <= {2}
     return halves and supports(geometry.size, geometry.strides, geometry.dilation, most_axes)
 
 
 def supports_pool_1d(geometry: ConvGeometry, pool: ConvGeometry) -> bool:
-    """Check for a kernel size of 3 at stride 1 and a pool of 2 along the last axis."""
+    """Return True if F(2, 3) with pooling applies along the last axis.
+
+    The kernel size must be 3, the strides and the dilation 1, and the pooling must have window size 2 and
+    stride 2.
+    """
     last = geometry.size[-1], geometry.strides[-1], geometry.dilation[-1]
     return last == (3, 1, 1) and (pool.size[-1], pool.strides[-1]) == (2, 2)
 
@@ -96,8 +102,8 @@ def conv_pool(
 ) -> Pooled:
     """Compute ``max_pool(conv(x, w))`` for a pool of 2 at strides of 2 (see `fidle_jax.kernels.fused`).
 
-    With F(4, 3), values that are equal by definition may differ by rounding. Then the rounding decides
-    which of them is the first largest one in its pool.
+    With F(4, 3), values that are equal by definition may differ by rounding. Rounding then decides
+    which of them is the argmax of the pooling window.
     """
     pools = filtering.step // 2
     tiles = tuple(-(-n // pools) for n in pool.count)
@@ -127,9 +133,9 @@ def conv_pool_1d(
 ) -> Pooled:
     """Compute ``max_pool(conv(x, w))`` with F(2, 3) along the last axis (see `fidle_jax.kernels.fused`).
 
-    Along the other axes the kernel is laid out at each position within a patch. Images with few
-    channels need half the products of `fused`. The matrices are four times as wide and deep as those
-    of `conv_pool`.
+    Along the other axes, the method is that of `fused`: one matmul with zero-padded copies of the kernel.
+    For images with few channels, it needs half as many multiplications as `fused`. Its matrices are four
+    times as wide and deep as those of `conv_pool`.
     """
     wide = sum_dtype(x.dtype)
     columns = [w.astype(wide)[..., i : i + 1, :, :] for i in range(3)]
@@ -189,7 +195,10 @@ def _pool_of(outputs: Positions, position) -> list[jax.Array]:
 
 
 def _fit(x, geometry, tiles, filtering):
-    """Pad or cut ``x`` to one step per tile, and one more step for the end of the last tile."""
+    """Pad or crop every spatial axis of ``x`` to ``step * (tiles + 1)`` values.
+
+    Neighbouring tiles overlap, so the last tile needs the extra step.
+    """
     sides = [filtering.step * (t + 1) for t in tiles]
     fill = [
         (low, max(0, side - n - low))
@@ -213,7 +222,7 @@ def _transform_kernel(w, filtering) -> Positions:
 
 
 def _split(x, step) -> Positions:
-    """Split into every ``step``-th value along each spatial axis, keyed by the offset."""
+    """Return the slices of ``x`` with stride ``step`` along every spatial axis, keyed by offset."""
     parts = {(): x}
     for axis in range(1, x.ndim - 1):
         parts = {
@@ -227,7 +236,8 @@ def _split(x, step) -> Positions:
 def _every_nth(x: Array, axis: int, n: int) -> list[Array]:
     """Return every ``n``-th value along an axis, from offset 0 to n - 1. n divides the length."""
     steps = x.reshape(*x.shape[:axis], x.shape[axis] // n, n, *x.shape[axis + 1 :])
-    # The transpose of a split is a concatenation. That of indexing is a sum of padded slices.
+    # Use lax.split: its transpose is one concatenation. The transpose of indexing is a sum of padded
+    # slices, which is slower.
     return [each.squeeze(axis + 1) for each in lax.split(steps, (1,) * n, axis + 1)]
 
 
@@ -303,8 +313,8 @@ def _grouped_product(tile, kernel, groups):
 
 # XLA computes the parts of a concatenation first and then copies them. `_stack` writes each part to
 # one buffer, and XLA fuses its computation into that write. The transpose of either function is the
-# other one. (The transpose of indexing would be a sum of padded arrays.) They need no batching rule,
-# because the primitive that calls them folds a mapped axis before its lowering.
+# other one. (The transpose of indexing would be a sum of padded arrays.) They need no batching rule.
+# The convolution primitive merges a vmapped axis into the batch before lowering.
 def _stack(arrays: Sequence[Array]) -> Array:
     """Stack arrays of one shape along a new first axis."""
     return linear_call(_write_to_buffer, _read_from_buffer, (), list(arrays))

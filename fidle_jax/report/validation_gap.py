@@ -1,4 +1,4 @@
-"""Compare the validation accuracy of finished runs with their test accuracy."""
+"""Comparison of the validation accuracy of finished runs with their test accuracy."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,9 @@ HOLD_OUT = {"examples": "random examples", "groups": "whole tracks"}
 
 
 def read_runs(run_dirs: tuple[Path, ...]) -> pd.DataFrame:
-    """Return one row per run, grouped by setting: its setting, seed and accuracies.
+    """Return a table with one row per run, sorted by setting.
+
+    The columns include the setting, the seed and the accuracies.
 
     Raises:
         InputError: A directory is not a finished run with a hold-out set.
@@ -32,7 +34,7 @@ def read_runs(run_dirs: tuple[Path, ...]) -> pd.DataFrame:
 
 def _read_run(run_dir: Path) -> tuple:
     if not run_dir.is_dir():
-        raise InputError(f"{run_dir} is no run directory; give --runs finished runs")
+        raise InputError(f"{run_dir} is not a directory; give --runs finished runs")
     try:
         names = ("config.json", "result.json")
         config, result = (json.loads((run_dir / name).read_text("utf-8")) for name in names)

@@ -165,7 +165,9 @@ def load_defaults(file: Path) -> Config:
         InputError: The file does not exist or is not an experiment.
     """
     if not file.is_file():
-        raise InputError(f"there is no experiment {file}; give a file, as experiments/mnist_cnn.py")
+        raise InputError(
+            f"there is no experiment {file}; give a file, such as experiments/mnist_cnn.py"
+        )
     sys.path.insert(0, str(file.parent))
     try:
         spec = importlib.util.spec_from_file_location(f"_experiment_{file.stem}", file)
@@ -179,7 +181,10 @@ def load_defaults(file: Path) -> Config:
         sys.path.remove(str(file.parent))
     defaults = getattr(module, "DEFAULTS", None)
     if not isinstance(defaults, Config):
-        raise InputError(f"{file} does not train: it has no DEFAULTS; give a file as mnist_cnn.py")
+        raise InputError(
+            f"{file} does not train: it has no DEFAULTS; "
+            "give a training experiment, such as mnist_cnn.py"
+        )
     return defaults
 
 
@@ -239,7 +244,7 @@ def _check(sweep: Sweep) -> None:
     if sweep.search == "random" and sweep.samples < 1:
         raise InputError("--search random needs --samples, the number of settings to try")
     if not sweep.axes and not sweep.variants:
-        raise InputError("the sweep has no axes; give flags and values, as --grid model=v1,v2")
+        raise InputError("the sweep has no axes; give flags and values, such as --grid model=v1,v2")
     known = [name for name in SETTINGS if name not in _NO_AXES]
     for name, values in sweep.axes.items():
         check_name("axis of a sweep", name, known)
@@ -248,11 +253,17 @@ def _check(sweep: Sweep) -> None:
             if sweep.search == "grid":
                 raise InputError(f"the axis {name} is a range; list values or use --search random")
             if not low < high or (log and low <= 0):
-                raise InputError(f"the axis {name} is {low} to {high}; expected increasing numbers")
+                raise InputError(
+                    f"the axis {name} is {low} to {high}; expected low < high, and low > 0 for a "
+                    "log-uniform range"
+                )
         elif not values:
             raise InputError(f"the axis {name} has no values; give one or more")
         elif len(set(values)) < len(values):
-            raise InputError(f"the axis {name} has a value twice: {', '.join(map(str, values))}")
+            raise InputError(
+                f"the axis {name} has a value twice ({', '.join(map(str, values))}); expected distinct "
+                "values; remove the duplicate"
+            )
     for variant, flags in sweep.variants.items():
         for name in flags:
             check_name(f"flag of the variant {variant!r}", name, known)

@@ -99,9 +99,15 @@ def read_plan(sweep_dir: Path) -> dict[str, Any]:
         plan = json.loads(path.read_text())
         version = plan["version"]
     except FileNotFoundError:
-        raise InputError(f"{sweep_dir} is no sweep directory: it has no sweep.json") from None
+        raise InputError(
+            f"{sweep_dir} is not a sweep directory, because it has no sweep.json; "
+            "give the --sweep-dir of a sweep"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not the plan of a sweep: {error!r}") from None
+        raise InputError(
+            f"{path} is damaged ({type(error).__name__}: {error}); expected the sweep.json that sweep.py "
+            "wrote; start the sweep in a new directory"
+        ) from None
     if version != VERSION:
         raise InputError(
             f"{path} has version {version}, expected {VERSION}; start the sweep in a new directory"

@@ -385,7 +385,9 @@ def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
     try:
         values = hyperparameters(from_json(json.loads(path.read_text())))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as a run's config: {error}") from error
+        raise InputError(
+            f"{path} cannot be read as a run's config ({error}); restore the file, or start a new run"
+        ) from error
     del values["seed"]
     return values
 

@@ -208,11 +208,14 @@ def join(
     except (ValueError, RuntimeError) as error:
         if re.search("(should|must) be defined", str(error)):
             raise InputError(
-                "--distributed: found no Slurm, Open MPI or cloud that lists the processes; start the "
-                "command with srun or mpirun, or give "
+                "--distributed: this process was not started by Slurm, Open MPI or a supported cloud; "
+                "start the command with srun or mpirun, or give "
                 "--coordinator HOST:PORT --processes N --process-index I"
             ) from error
-        raise InputError(f"--distributed: cannot join at {coordinator}: {error}") from error
+        raise InputError(
+            f"--distributed: cannot connect to the coordinator {coordinator} ({error}); "
+            "check --coordinator, and that process 0 is running"
+        ) from error
     counts = [len(jax.local_devices(i)) for i in range(jax.process_count())]
     if len(set(counts)) > 1:
         raise SharedInputError(

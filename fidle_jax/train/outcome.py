@@ -101,12 +101,12 @@ def announce(
     names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
     settings = ", ".join(f"{name.replace('_', ' ')} {getattr(values, name)}" for name in names)
     cropped = ", cropped to the sign" if config.data.crop == "roi" else ""
-    held_out = f"{len(validation.labels):,} for validation"
+    held_out = f"{len(validation.labels):,} validation"
     if config.data.hold_out == "test":
         held_out = "the test set for selecting the epoch"
     return (
-        f"data: {dataset.name} ({dataset.variant}{cropped}), {len(train.labels):,} training images, "
-        f"{held_out}, {dataset.test_examples:,} for the test\n"
+        f"data: {dataset.name} ({dataset.variant}{cropped}), {len(train.labels):,} training, "
+        f"{held_out}, {dataset.test_examples:,} test images\n"
         f"loader: {loader}\n"
         f"recipe: {values.recipe} ({settings}, "
         f"{'no augmentation' if ranges == NO_AUGMENTATION else 'augmentation'})\n"

@@ -102,7 +102,7 @@ class Run:
         metrics: Columns of metrics.csv by name, with NaN for empty cells.
         evaluation: Content of evaluation.npz.
         kernels: Kernels of the convolutions by layer, in the order of the network.
-        maps: Feature maps by number and layer ("01 conv_1"), in the order of the network.
+        maps: Map from keys such as "01 conv_1" (position and name of the layer) to feature maps.
         digit: Index of the test example of ``maps``.
         augmented: Content of augmented.npz, or None.
     """
@@ -140,20 +140,22 @@ def check_new(run_dir: Path) -> None:
     """Raise InputError if a new run cannot be written to ``run_dir``. Write nothing."""
     with _as_input_error(run_dir):
         if run_dir.is_dir() and not all(_is_leftover(path) for path in run_dir.iterdir()):
-            what = "another run" if (run_dir / "config.json").exists() else "other files"
-            raise InputError(
-                f"the run directory {run_dir} holds {what}; "
-                "give --resume to resume a run, or choose another --run-dir"
-            )
+            what = "other files; expected a new or empty directory; choose another --run-dir"
+            if (run_dir / "config.json").exists():
+                what = "another run; give --resume to resume it, or choose another --run-dir"
+            raise InputError(f"the run directory {run_dir} holds {what}")
         ancestor = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
         if not ancestor.is_dir():
-            raise InputError(f"cannot create the run directory {run_dir}: {ancestor} is a file")
+            raise InputError(
+                f"cannot create the run directory {run_dir}: {ancestor} is a file; "
+                "choose another --run-dir"
+            )
         if not os.access(ancestor, os.W_OK):
             raise PermissionError(errno.EACCES, f"no permission in {ancestor}")
 
 
 def _is_leftover(path: Path) -> bool:
-    """Return whether a run that was killed before it wrote config.json may have left ``path``."""
+    """Return True if ``path`` may be left over from a killed run without config.json."""
     return path.name in (LOCK, "model.json") or path.suffix == ".part"
 
 
@@ -211,7 +213,7 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def read_config(run_dir: Path, experiment: str) -> Config:
-    """Return the config of a run of ``experiment``, without the archives, to resume it.
+    """Read the config of a run of ``experiment`` to resume. Set ``archives`` to None.
 
     Raises:
         InputError: There is no such run, or its config.json is invalid.
@@ -219,7 +221,10 @@ def read_config(run_dir: Path, experiment: str) -> Config:
     path = run_dir / "config.json"
     with _as_input_error(run_dir):
         if not path.exists():
-            raise InputError(f"there is no run to resume in {run_dir}: it has no config.json")
+            raise InputError(
+                f"there is no run to resume in {run_dir}, because it has no config.json; "
+                "check --run-dir, or leave --resume out"
+            )
         text = path.read_text()
     try:
         fields = json.loads(text)
@@ -228,7 +233,9 @@ def read_config(run_dir: Path, experiment: str) -> Config:
         started_by = fields.get("experiment", experiment)
     except (ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as a run's config: {reason}") from error
+        raise InputError(
+            f"{path} cannot be read as a run's config ({reason}); restore the file, or start a new run"
+        ) from error
     if started_by != experiment:
         raise InputError(
             f"the run in {run_dir} belongs to {started_by}.py; resume it with that file"
@@ -237,7 +244,7 @@ def read_config(run_dir: Path, experiment: str) -> Config:
 
 
 def finished_result(run_dir: Path) -> dict[str, Any] | None:
-    """Return the result of a finished run, which has a report, or None.
+    """Return the content of result.json, or None if the run has no report.html and is not finished.
 
     Raises:
         InputError: result.json is invalid.
@@ -429,9 +436,11 @@ def _as_list(value: Any) -> list:
 
 def _check_images(path: Path, images: np.ndarray) -> None:
     valid = images.size > 0 and images.shape[-1] in (1, 3)
-    _require(valid, path, f"images of shape {images.shape} are empty or have not 1 or 3 channels")
+    _require(
+        valid, path, f"images have shape {images.shape}; expected at least one with 1 or 3 channels"
+    )
 
 
 def _check_range(path: Path, name: str, values: np.ndarray, end: int) -> None:
     valid = values.min() >= 0 and values.max() < end
-    _require(valid, path, f"{name} outside the range from 0 to {end - 1}")
+    _require(valid, path, f"{name} must be between 0 and {end - 1}")

@@ -1,4 +1,4 @@
-"""Stop a run on Ctrl-C and SIGTERM between two chunks of steps."""
+"""Handling of Ctrl-C and SIGTERM: a run stops between two chunks of steps."""
 
 import contextlib
 import signal
@@ -14,8 +14,8 @@ class Stop:
     """A handler of signals that ask the process to stop.
 
     Attributes:
-        deferred: If true, the first signal only sets ``requested``. Otherwise, and on a second SIGINT
-            or SIGTERM, the handler raises KeyboardInterrupt.
+        deferred: If False, every signal raises KeyboardInterrupt. If True, the first signal only sets
+            ``requested``, and a second SIGINT or SIGTERM raises KeyboardInterrupt.
         requested: True after a signal.
     """
 
@@ -37,7 +37,10 @@ class Stop:
             raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt after a signal, because one raised in a callback may be lost."""
+        """Raise KeyboardInterrupt if a signal was received.
+
+        Call this after imports and callbacks, because they may swallow the exception.
+        """
         if self.requested:
             raise KeyboardInterrupt
 

@@ -24,7 +24,7 @@ class Task:
         model: The network.
         optimizer: The optimizer.
         ranges: Ranges of the augmentation.
-        label_smoothing: Share of each target that is spread over all classes.
+        label_smoothing: Fraction of the target probability distributed uniformly over all classes.
         class_weights: Weight of each class in the gradient; empty for equal weights.
         ema_decay: Decay of the moving average of the weights, if the state has one.
         compute_dtype: Type of the network's arithmetic. The state is always float32.
@@ -43,7 +43,10 @@ class Task:
     objective: Objective = CLASSES
 
     def over_axis(self, axis_name: str) -> "Task":
-        """Return the task for a pmap axis, which models with batch normalization must know."""
+        """Return a copy of the task for pmap.
+
+        Also set ``axis_name`` on the model, because batch normalization averages over the devices.
+        """
         model = self.model
         if hasattr(model, "axis_name"):
             model = model.clone(axis_name=axis_name)
@@ -58,11 +61,11 @@ def train_step(
     weights: Float[Array, "micro_batch batch"],
     example_index: Int[Array, "micro_batch batch"],
 ) -> TrainState:
-    """Return the state after one step on a batch, computed one micro-batch after the other.
+    """Compute one training step with gradient accumulation over micro-batches. Return the new state.
 
     The loss is the mean over all examples of weight 1, on all devices. Examples of weight 0 are padding.
-    In the gradient, each loss is multiplied by the weight of its class after augmentation. The totals
-    are sums of plain losses.
+    For the gradient, the loss of each example is multiplied by its class weight, after augmentation has
+    set the label. The totals in the state use unweighted losses.
 
     Args:
         task: The training task.
@@ -168,15 +171,16 @@ def _cast(tree: PyTree, dtype: str) -> PyTree:
 
 
 def wait_for(grads: PyTree, updates: PyTree) -> PyTree:
-    """Return the same bits as ``updates``, but make XLA compute them after all of ``grads``.
+    """Return ``updates`` unchanged, with a data dependency on all ``grads``.
 
-    The backward pass reads the weights. Without this dependency, XLA copies the old weights in each
-    step, which takes 5 % of its time. The result is NaN if a gradient is NaN.
+    The backward pass reads the weights. Without this dependency, XLA copies the old weights.
+    The copy takes 5 % of the time of a step. The result is NaN if a gradient is NaN.
     """
     firsts = [leaf.reshape(-1)[0] for leaf in jax.tree.leaves(grads) if leaf.size]
     if not firsts:
         return updates
-    # The sum may overflow to infinity, which equals itself. The sum of +inf and -inf is NaN, as the step is.
+    # An overflow to infinity is harmless, because inf == inf. If the sum is NaN, a gradient was not finite,
+    # and the step is NaN anyway.
     known = functools.reduce(jnp.add, firsts)
     one = jnp.where(known == known, 1.0, jnp.nan)
     return jax.tree.map(lambda update: update * one.astype(update.dtype), updates)
@@ -216,7 +220,8 @@ def train_chunk(
         order: The examples of each batch, as returned by `epoch_order`.
         start: First step. The bounds are arrays, so that one compilation serves all chunks.
         stop: End of the steps, exclusive.
-        positions: Positions of each batch to compute, by micro-batch; by default all at once.
+        positions: Positions in the batch, one row per micro-batch (default: the whole batch as one
+            micro-batch).
             Positions beyond the end of the batch are padding.
     """
     if positions is None:
@@ -242,8 +247,8 @@ def train_batch(
 
 
 def _check_weights(state: TrainState) -> TrainState:
-    # Bad weights show in the next step's loss, so check them only after the last step. Checking them in
-    # every step would take 5 % of its time.
+    # Non-finite weights make the loss of the next step non-finite, so check them only after the last step.
+    # A check in every step would take 5 % of the time.
     last_bad = jnp.where(_all_finite(state.params), NO_STEP, state.step)
     bad_step = jnp.minimum(state.totals.bad_step, last_bad)
     return state.replace(totals=state.totals.replace(bad_step=bad_step))

@@ -63,12 +63,15 @@ def test_the_config_of_flags_contains_nothing_about_processes():
         ({"connect_seconds": float("nan")}, "--connect-seconds is nan"),
         ({"launch": "slurm", "distributed": True}, "leave --distributed out"),
         ({"minutes": 0}, "--minutes is 0; it must be at least 1"),
-        ({"nodes": 2}, "--nodes is for a job; give --launch local or slurm"),
+        ({"nodes": 2}, "--nodes has no effect without a job; add --launch local"),
         ({"slurm": ("partition=gpu", "account")}, "--slurm has account; it must be NAME=VALUE"),
         (JOB | {"nodes": 2}, "--launch local uses one machine"),
         (JOB | {"slurm": ("partition=gpu",)}, "leave --nodes and --slurm out"),
-        (JOB | {"tasks_per_node": 2, "gpus_per_node": 4}, "--gpus-per-node is 4; it must be 2"),
-        ({"launch": "slurm", "nodes": 2, "gpus_per_node": 4}, "it must be 1 as --tasks-per-node"),
+        (
+            JOB | {"tasks_per_node": 2, "gpus_per_node": 4},
+            "--gpus-per-node is 4; it must be 0 or equal",
+        ),
+        ({"launch": "slurm", "nodes": 2, "gpus_per_node": 4}, "0 or equal to --tasks-per-node"),
         ({"launch": "slurm", "minutes": 3}, "--minutes is 3; it must be at least 5"),
     ],
 )

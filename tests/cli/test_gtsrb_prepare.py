@@ -108,7 +108,7 @@ def test_an_interrupt_has_status_130_and_leaves_no_incomplete_data_set(
         (["--crop", "rio"], "did you mean roi"),
         (["--dataset", "24x24-L"], "did you mean --datasets"),
         (["--archives", "no/such/folder"], "no/such/folder"),
-        (["--runs", "no/run"], "no/run is no run directory"),
+        (["--runs", "no/run"], "no/run is not a directory"),
         (["--report", "."], "the page . cannot be written (Is a directory)"),
     ],
 )
@@ -133,7 +133,7 @@ def test_runs_that_cannot_be_compared_are_refused_before_anything_is_read(call, 
     status, _, err = call("--runs", plain, weighted)
     assert (status, err.count("\n")) == (2, 1)
     both = f"{weighted} (--class-weights inverse) and {plain} (--class-weights none)"
-    assert err.startswith(f"error: {both} belong to one row")
+    assert err.startswith(f"error: {both} differ in flags")
 
 
 def test_debug_shows_the_traceback(call, monkeypatch):

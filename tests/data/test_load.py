@@ -43,7 +43,9 @@ def test_auto_without_a_network_loads_the_sample_with_one_warning(probed, tmp_pa
 
 
 def test_full_fails_without_a_network(probed, tmp_path):
-    with pytest.raises(InputError, match=r"there is no network; give the folder .* --archives DIR"):
+    with pytest.raises(
+        InputError, match=r"there is no internet connection; give .* --archives DIR"
+    ):
         load_dataset("mnist", data="full", data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
@@ -120,7 +122,7 @@ def test_signs_are_prepared_when_they_are_read_and_found_later(sign_archives, pr
 
 
 def test_signs_fail_without_archives_and_network(probed, tmp_path):
-    named = r"GTSRB 24x24-L is not prepared, and there is no network; .* --archives DIR"
+    named = r"GTSRB 24x24-L is not prepared, and there is no internet connection; .* --archives DIR"
     with pytest.raises(InputError, match=named):
         load_dataset("24x24-L", data_dir=tmp_path / "data")
     assert len(probed) == 1

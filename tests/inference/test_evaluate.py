@@ -312,15 +312,21 @@ def test_another_data_set_with_the_same_classes_may_be_given(trained_run, monkey
     [
         (
             made_up(shape=(32, 32, 3)),
-            r"images of shape \(32, 32, 3\); .* expects \(28, 28, 1\); give a --dataset",
+            r"tfds:made_up has images of shape \(32, 32, 3\); .* expects \(28, 28, 1\); give a --dataset",
         ),
-        (made_up(class_names=tuple("01")), "this number of classes: 2; .* expects 10"),
-        (made_up(class_names=(*DIGITS[:9], "shirt")), "as class 9 'shirt'; .* expects '9'"),
+        (
+            made_up(class_names=tuple("01")),
+            "the number of classes of tfds:made_up is 2; .* expects 10",
+        ),
+        (
+            made_up(class_names=(*DIGITS[:9], "shirt")),
+            "class 9 of tfds:made_up is 'shirt'; .* expects '9'",
+        ),
     ],
 )
 def test_a_data_set_that_does_not_fit_is_an_error(trained_run, monkeypatch, dataset, message):
     monkeypatch.setattr(evaluate, "load_dataset", lambda *_, **__: dataset)
-    with pytest.raises(InputError, match=f"tfds:made_up has {message}"):
+    with pytest.raises(InputError, match=message):
         read_subjects((trained_run,), dataset="tfds:made_up")
 
 
@@ -347,7 +353,7 @@ def test_runs_with_other_classes_are_not_compared(trained_run, altered):
     other = altered()
     model = json.loads((other / "model.json").read_text())
     (other / "model.json").write_text(json.dumps(model | {"class_names": list("012345678X")}))
-    message = r"mnist \(sample\) has as class 9 '9'; the network of .* expects 'X'"
+    message = r"class 9 of mnist \(sample\) is '9'; the network of .* expects 'X'"
     with pytest.raises(InputError, match=message):
         read_subjects((trained_run, other))
 

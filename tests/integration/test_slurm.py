@@ -151,7 +151,7 @@ def test_a_sweep_as_a_job_array_runs_each_setting_once(slurm):
         *("--grid", "learning-rate=0.001,0.003", "--seeds", 2, "--sweep-dir", sweep_dir),
         *("--launch", "slurm", "--workers", 2, "--minutes", 10, "--", *FLAGS, "--epochs", 1),
     )
-    job = int(re.search(r"job array (\d+) of 2", printed)[1])
+    job = int(re.search(r"job array (\d+) with 2 jobs", printed)[1])
     assert [state for state, _ in wait(slurm, job)] == ["COMPLETED"] * 2
     table = read_table(sweep_dir)
     assert sorted(zip(table["learning_rate"], table["seed"], strict=True)) == [

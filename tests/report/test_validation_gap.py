@@ -91,7 +91,7 @@ def test_a_directory_that_is_no_such_run_is_named_on_one_line(tmp_path, config, 
 
 
 def test_an_unfinished_run_and_a_missing_directory_are_named(tmp_path):
-    with pytest.raises(InputError, match="nowhere is no run directory"):
+    with pytest.raises(InputError, match="nowhere is not a directory"):
         read_runs((tmp_path / "nowhere",))
     (write(tmp_path) / "result.json").unlink()
     with pytest.raises(InputError, match=f"{tmp_path} is not a finished run .*No such file"):

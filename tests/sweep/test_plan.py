@@ -120,11 +120,11 @@ def test_a_setting_that_is_drawn_twice_runs_once():
         ({"axes": {"learning_rate": Range(0.1, 1.0)}}, "is a range; list values or"),
         (
             {"axes": {"learning_rate": Range(1.0, 0.1)}, "search": "random"},
-            "expected increasing numbers",
+            "expected low < high, and low > 0",
         ),
         (
             {"axes": {"shift": Range(0, 0.1, True)}, "search": "random"},
-            "expected increasing numbers",
+            "expected low < high, and low > 0",
         ),
         ({"search": "random", "samples": 0}, "--search random needs --samples"),
         ({"search": "best"}, "unknown value of --search 'best'"),

@@ -87,7 +87,9 @@ def test_a_plan_of_another_version_is_refused(sweep_dir):
 
 
 def test_a_directory_that_is_no_sweep_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"is no sweep directory: it has no sweep\.json"):
+    with pytest.raises(
+        InputError, match=r"is not a sweep directory, because it has no sweep\.json"
+    ):
         results.read_plan(tmp_path)
 
 

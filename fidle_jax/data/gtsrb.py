@@ -98,7 +98,7 @@ def prepared_folder(name: str, data_dir: Path | None, crop: str = "full") -> Pat
 
 
 def prepare(name: str, data_dir: Path | None, archives: Path | None, crop: str = "full") -> None:
-    """Write the set ``name`` to ``data_dir`` atomically, unless it is there.
+    """Write the set ``name`` to ``data_dir`` atomically. Do nothing if it exists.
 
     Args:
         name: See `load_gtsrb`.

@@ -100,7 +100,7 @@ def is_prepared(data_dir: Path | None) -> bool:
 
 
 def prepare(data_dir: Path | None, archives: Path | None) -> None:
-    """Write the full set to ``data_dir`` atomically, unless it is there.
+    """Write the full set to ``data_dir`` atomically. Do nothing if it exists.
 
     Args:
         data_dir: Folder of all TFDS data.

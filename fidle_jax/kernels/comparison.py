@@ -261,7 +261,7 @@ def check_transformations(
         arrays: The arrays x, w and weights.
         tolerance: As in `assert_close`.
         name: Name of the method for error messages.
-        plain: Transformation of ``theirs``; by default the same as of ``ours``.
+        plain: Transformation of ``theirs`` (default: that of ``ours``).
     """
 
     def transform_all(conv, transformations):

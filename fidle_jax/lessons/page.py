@@ -39,7 +39,7 @@ class Lesson:
 
 
 class Page(NamedTuple):
-    """The content of a lesson's page, as of `fidle_jax.report.lesson.render_lesson`."""
+    """Content of a lesson's page: the arguments of `fidle_jax.report.lesson.render_lesson`."""
 
     title: str
     summary: str

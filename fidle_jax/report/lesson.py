@@ -5,12 +5,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fidle_jax.report.html import Picture, page_template
 from fidle_jax.report.style import png
 
+COLOURS = 128  # of an animation
 THUMBNAIL = (580, 380)  # pixels, twice the displayed size
 
 
@@ -52,7 +54,13 @@ class Slides:
     def gif(self) -> bytes:
         """Return the images as an animated GIF that repeats."""
         # Matplotlib's PillowWriter makes the same call, but would draw every figure a second time.
-        first, *rest = [Image.open(io.BytesIO(each)).convert("RGB") for each in self.pngs]
+        frames = [Image.open(io.BytesIO(each)).convert("RGB") for each in self.pngs]
+        # One palette for all frames: separate palettes flicker and need three times the bytes.
+        palette = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
+        palette = palette.quantize(COLOURS)
+        first, *rest = [
+            frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+        ]
         buffer = io.BytesIO()
         duration = round(1000 * self.seconds)
         first.save(buffer, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
@@ -146,7 +154,8 @@ def thumbnail(shown: Picture | Slides) -> bytes:
         small = image.convert("RGB")
     small.thumbnail(THUMBNAIL)
     buffer = io.BytesIO()
-    small.quantize(64).save(buffer, "PNG", optimize=True)
+    # Other methods merge the blue and green curves of a small picture.
+    small.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -13,9 +13,17 @@ install_import_hook("fidle_jax", _TYPECHECKER)
 
 from tests.trained import evaluation, trained, trained_run  # noqa: E402, F401 - fixtures
 
-# The first example of each shape compiles, which says nothing about speed.
-settings.register_profile("compiling", deadline=None)
-settings.load_profile("compiling")
+# The first example of each shape compiles, which says nothing about speed. The default suite draws the same
+# examples each time, so that it passes or fails for one commit; the slow suite draws new ones.
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("random", deadline=None)
+settings.load_profile("fixed")
+
+
+def pytest_configure(config):
+    """Draw new examples in the slow suite."""
+    if config.option.markexpr == "slow":
+        settings.load_profile("random")
 
 
 def pytest_report_header(config):

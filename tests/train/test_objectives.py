@@ -28,6 +28,8 @@ def columns(largest):
 
 LOGITS, LARGE, TARGETS = columns(10), columns(1e4), columns(100).map(lambda x: x[:, 0])
 BITS = arrays(np.int32, 12, elements=st.integers(0, 1))
+# float32 rounds the target 1 - smoothing / 2, so a smoothing near 6e-8 has no accurate loss.
+SMOOTHING = st.just(0.0) | st.floats(0.01, 1)
 
 
 def test_the_loss_of_each_example_is_the_smoothed_cross_entropy():
@@ -69,7 +71,7 @@ def test_numbers_have_the_mean_squared_error_of_the_slides_and_the_absolute_erro
 
 
 @FEW
-@given(LARGE, BITS, st.floats(0, 1))
+@given(LARGE, BITS, SMOOTHING)
 def test_smoothing_of_two_classes_spreads_a_part_of_the_loss_over_both(logits, labels, smoothing):
     plain, no, yes = (
         BINARY.losses(logits, each, 0.0) for each in (labels, 0 * labels, 0 * labels + 1)

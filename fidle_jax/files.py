@@ -1,9 +1,13 @@
 """Atomic file writes: readers see the complete old file or the complete new file."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from fidle_jax.errors import InputError
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -23,3 +27,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` atomically as indented JSON."""
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def as_input_error(path: Path, flag: str) -> Iterator[None]:
+    """Convert an OSError to an InputError that names ``path`` and suggests another value of ``flag``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be used: {error.strerror}; choose another {flag}"
+        ) from error

@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import write_atomically, write_json
+from fidle_jax.files import as_input_error, write_atomically, write_json
 from fidle_jax.train.config import Config, check, from_json
 
 LOCK = ".lock"
@@ -138,7 +138,7 @@ def default_run_dir(experiment: str) -> Path:
 
 def check_new(run_dir: Path) -> None:
     """Raise InputError if a new run cannot be written to ``run_dir``. Write nothing."""
-    with _as_input_error(run_dir):
+    with as_input_error(run_dir, "--run-dir"):
         if run_dir.is_dir() and not all(_is_leftover(path) for path in run_dir.iterdir()):
             what = "other files; expected a new or empty directory; choose another --run-dir"
             if (run_dir / "config.json").exists():
@@ -160,23 +160,13 @@ def _is_leftover(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _as_input_error(run_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"the run directory {run_dir} cannot be used: {error.strerror}; choose another --run-dir"
-        ) from error
-
-
-@contextlib.contextmanager
 def hold(run_dir: Path) -> Iterator[None]:
     """Create ``run_dir`` if necessary, and lock it for this process.
 
     Raises:
         InputError: Another process holds the lock, or the directory cannot be created or written.
     """
-    with _as_input_error(run_dir):
+    with as_input_error(run_dir, "--run-dir"):
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = (run_dir / LOCK).open("w")
     with lock:
@@ -199,7 +189,7 @@ def begin(run_dir: Path, config: dict[str, Any], model: dict[str, Any]) -> None:
         InputError: The files cannot be written, or another run has started there since.
     """
     check_new(run_dir)
-    with _as_input_error(run_dir):
+    with as_input_error(run_dir, "--run-dir"):
         write_json(run_dir / "model.json", model)
         write_json(run_dir / "config.json", config)
 
@@ -219,7 +209,7 @@ def read_config(run_dir: Path, experiment: str) -> Config:
         InputError: There is no such run, or its config.json is invalid.
     """
     path = run_dir / "config.json"
-    with _as_input_error(run_dir):
+    with as_input_error(run_dir, "--run-dir"):
         if not path.exists():
             raise InputError(
                 f"there is no run to resume in {run_dir}, because it has no config.json; "
@@ -267,7 +257,7 @@ def read_run(run_dir: Path) -> Run:
         InputError: A file is missing, damaged or inconsistent. The message names it.
     """
     model = read_model(run_dir)
-    result = _read_json(run_dir / "result.json", RESULT)
+    result = read_json(run_dir / "result.json", RESULT)
     accuracy = result["test_accuracy"]
     in_range = 0 <= accuracy <= 1
     _require(in_range, run_dir / "result.json", f"test_accuracy is {accuracy}, not in [0, 1]")
@@ -275,7 +265,7 @@ def read_run(run_dir: Path) -> Run:
     kernels, maps, digit = _read_layers(run_dir / "layers.npz", len(evaluation.labels))
     order = [row["name"] for row in model["layers"]]
     return Run(
-        config=_read_json(run_dir / "config.json", {"command": str}),
+        config=read_json(run_dir / "config.json", {"command": str}),
         result=result,
         model=model,
         metrics=_read_metrics(run_dir / "metrics.csv"),
@@ -290,7 +280,7 @@ def read_run(run_dir: Path) -> Run:
 def read_model(run_dir: Path) -> dict[str, Any]:
     """Return the content of model.json. Raise InputError if it is missing or invalid."""
     path = run_dir / "model.json"
-    model = _read_json(path, MODEL)
+    model = read_json(path, MODEL)
     for row in model["layers"]:
         _require(isinstance(row, dict), path, "layers are not a list of objects")
         _check_types(path, row, LAYER)
@@ -381,7 +371,8 @@ def _read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epoch"]]:
     return {name: np.array(column) for name, column in values.items()}
 
 
-def _read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
+def read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
+    """Read a JSON object. Raise InputError if it is damaged or an entry does not have its type."""
     try:
         # NaN and Infinity become None.
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)

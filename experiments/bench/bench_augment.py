@@ -1,22 +1,18 @@
-"""Time training steps of the compact network with augmentation, by our warp and by dm-pix.
+"""Time training steps of the compact network with augmentation.
 
-All train on 32x32 colour images in one process, in turns: without augmentation, with the warp alone,
-with all of the recipe "fast", and, if dm-pix is installed, with its affine map instead of our warp.
+All train on 32x32 colour images in one process, in turns: without augmentation, with the warp alone, and
+with all of the recipe "fast".
 """
 
 import dataclasses
-import importlib.util
 import statistics
 from pathlib import Path
-from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from frameworks import compile_chunk
 from timing import TURN, check_positive, machine, run, save, time_in_turns
 
-from fidle_jax.data import augment
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, Warp
 from fidle_jax.data.signs import mirror_table
 from fidle_jax.nn import make_model
@@ -54,9 +50,6 @@ def main(options: Options) -> None:
         "warp": _compile_steps(config, warp, options.batch_size),
         "all of the recipe": _compile_steps(config, full, options.batch_size),
     }
-    if importlib.util.find_spec("dm_pix"):
-        with mock.patch.object(augment, "random_warp", warp_with_dm_pix):
-            runs["dm-pix's affine map"] = _compile_steps(config, warp, options.batch_size)
     turns = time_in_turns(runs, options.rounds, turn=TURN)
     print(f"{'':<24}{'ms per step':>12}{'added':>9}   {machine()}")
     for name, times in turns.items():
@@ -86,24 +79,6 @@ def _compile_steps(config, augmentation, batch_size):
         jax.block_until_ready(state)
 
     return run
-
-
-def warp_with_dm_pix(images, key, example_index, warp):
-    """Replace `fidle_jax.data.augment.random_warp`: a bilinear affine map with zeros outside the image."""
-    import dm_pix
-
-    def warp_one(image, index):
-        a, b, c, d, e = jax.random.uniform(jax.random.fold_in(key, index), (5,), minval=-1)
-        angle = a * jnp.deg2rad(warp.rotation)
-        zoom, stretch = (1 + warp.scaling) ** b, (1 + warp.shear) ** c
-        turn = jnp.array([[jnp.cos(angle), jnp.sin(angle)], [-jnp.sin(angle), jnp.cos(angle)]])
-        matrix = jnp.diag(jnp.stack([zoom / stretch, zoom * stretch])) @ turn
-        centre = jnp.array([15.5, 15.5])
-        offset = centre + warp.shift * jnp.stack([d, e]) - matrix @ centre
-        matrix, offset = jnp.pad(matrix, ((0, 1), (0, 1))).at[2, 2].set(1), jnp.pad(offset, (0, 1))
-        return dm_pix.affine_transform(image / 255, matrix, offset=offset, order=1, mode="constant")
-
-    return jax.vmap(warp_one)(images.astype(jnp.float32), example_index)
 
 
 if __name__ == "__main__":

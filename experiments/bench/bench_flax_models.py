@@ -1,7 +1,7 @@
 """Time Flax networks in public shapes with XLA's convolutions and with `kernels.conv_general_dilated`.
 
-The networks use `flax.linen.Conv` and `flax.nnx.Conv` as they are, so any function with the signature
-of `jax.lax.conv_general_dilated` can be plugged in.
+The networks use `flax.linen.Conv` as it is, so any function with the signature of
+`jax.lax.conv_general_dilated` can be plugged in.
 """
 
 import dataclasses
@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from flax import nnx
+import optax
 from timing import check_positive, machine, run, save, time_functions
 
 from fidle_jax import kernels
@@ -27,22 +26,6 @@ def mnist_cnn(conv, x):
     for features in (32, 64):
         x = nn.avg_pool(nn.relu(conv(features, (3, 3))(x)), (2, 2), (2, 2))
     return nn.Dense(10)(nn.relu(nn.Dense(256)(x.reshape(len(x), -1))))
-
-
-class NnxMnistCnn(nnx.Module):
-    """Flax's MNIST example with nnx, without its dropout and batch norm."""
-
-    def __init__(self, image: tuple[int, ...], conv: Callable, rngs: nnx.Rngs):
-        height, width, channels = image
-        self.conv1 = conv(channels, 32, (3, 3), rngs=rngs)
-        self.conv2 = conv(32, 64, (3, 3), rngs=rngs)
-        self.linear1 = nnx.Linear(height // 4 * (width // 4) * 64, 256, rngs=rngs)
-        self.linear2 = nnx.Linear(256, 10, rngs=rngs)
-
-    def __call__(self, x):
-        for conv in (self.conv1, self.conv2):
-            x = nnx.avg_pool(nnx.relu(conv(x)), (2, 2), (2, 2))
-        return self.linear2(nnx.relu(self.linear1(x.reshape(len(x), -1))))
 
 
 def resnet(conv, x, stages=(2, 2, 2), features=16):
@@ -92,55 +75,35 @@ def voxnet(conv, x, features=32):
     return nn.Dense(10)(nn.relu(nn.Dense(128)(x.reshape(len(x), -1))))
 
 
-class LinenNetwork(nn.Module):
-    """One of the functions above as a linen module."""
+class Network(nn.Module):
+    """One of the functions above as a module, in training mode, with a convolution."""
 
     function: Callable
-    conv: Callable
+    conv_general_dilated: Callable
 
     @nn.compact
     def __call__(self, x):
-        return self.function(self.conv, x)
+        """Return the logits."""
+        conv = functools.partial(nn.Conv, conv_general_dilated=self.conv_general_dilated)
+        return self.function(conv, x)
+
+    def logits(self, parameters, x):
+        """Return the logits, given the parameters."""
+        return self.apply({"params": parameters}, x, mutable="batch_stats")[0]
+
+    def loss(self, parameters, x, labels):
+        """Return the mean cross-entropy."""
+        logits = self.logits(parameters, x)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """A network, the shape of its images, and its batch size."""
-
-    network: Callable
-    image: tuple[int, ...]
-    batch: int
-
-    def build(self, conv_general_dilated: Callable) -> tuple[Callable, Callable]:
-        """Return the functions key -> parameters and (parameters, images) -> logits, in training mode."""
-        kind = nnx if self.network is NnxMnistCnn else nn
-        conv = functools.partial(kind.Conv, conv_general_dilated=conv_general_dilated)
-        if kind is nnx:
-            structure = nnx.graphdef(self.network(self.image, conv, nnx.Rngs(0)))
-            return (
-                lambda key: nnx.state(self.network(self.image, conv, nnx.Rngs(key)), nnx.Param),
-                lambda parameters, x: nnx.merge(structure, parameters)(x),
-            )
-        module = LinenNetwork(self.network, conv)
-        return (
-            lambda key: module.init(key, jnp.zeros((1, *self.image)))["params"],
-            lambda params, x: module.apply({"params": params}, x, mutable="batch_stats")[0],
-        )
-
-
-def compute_loss(logits: Callable, parameters, x, labels):
-    """Return the mean cross-entropy of the network's logits."""
-    log_probabilities = jax.nn.log_softmax(logits(parameters, x))
-    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()
-
-
+# Function, shape of the images, batch size.
 PROBLEMS = {
-    "mnist_cnn": Problem(mnist_cnn, (28, 28, 1), 128),
-    "mnist_cnn_nnx": Problem(NnxMnistCnn, (28, 28, 1), 128),
-    "resnet": Problem(resnet, (32, 32, 3), 64),
-    "mobilenet": Problem(mobilenet, (32, 32, 3), 64),
-    "wavenet_1d": Problem(wavenet, (1024, 1), 32),
-    "voxnet_3d": Problem(voxnet, (32, 32, 32, 1), 8),
+    "mnist_cnn": (mnist_cnn, (28, 28, 1), 128),
+    "resnet": (resnet, (32, 32, 3), 64),
+    "mobilenet": (mobilenet, (32, 32, 3), 64),
+    "wavenet_1d": (wavenet, (1024, 1), 32),
+    "voxnet_3d": (voxnet, (32, 32, 32, 1), 8),
 }
 
 
@@ -174,23 +137,21 @@ def main(config: Config) -> None:
 
 def measure(name: str, config: Config) -> dict[str, Any]:
     """Time loss and gradients of a network with each convolution, on the same data."""
-    problem = PROBLEMS[name]
+    function, image, batch = PROBLEMS[name]
     x_key, label_key, init_key = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(x_key, (problem.batch, *problem.image))
-    labels = jax.random.randint(label_key, (problem.batch,), 0, 10)
-    parameters = jax.jit(problem.build(jax.lax.conv_general_dilated)[0])(init_key)
-    arrays, structure = jax.tree.flatten((parameters, x, labels))
+    x = jax.random.normal(x_key, (batch, *image))
+    labels = jax.random.randint(label_key, (batch,), 0, 10)
+    init = Network(function, jax.lax.conv_general_dilated).init
+    arrays, structure = jax.tree.flatten((jax.jit(init)(init_key, x[:1])["params"], x, labels))
 
     def step(conv, *arrays):
-        loss = functools.partial(compute_loss, problem.build(conv)[1])
-        return jax.value_and_grad(loss)(*structure.unflatten(arrays))
+        return jax.value_and_grad(Network(function, conv).loss)(*structure.unflatten(arrays))
 
     steps = {label: functools.partial(step, conv) for label, conv in CONVOLUTIONS.items()}
     result = time_functions(steps, tuple(arrays), config.rounds, config.seconds, config.loop)
     xla, drop_in = (result[label]["milliseconds"] for label in CONVOLUTIONS)
-    print(f"{name:15} {problem.batch:5} {xla:9.2f} {drop_in:9.2f} {xla / drop_in:8.2f}", flush=True)
-    about = {"name": name, "image": problem.image, "batch": problem.batch}
-    return {**about, **result, "speedup": xla / drop_in}
+    print(f"{name:15} {batch:5} {xla:9.2f} {drop_in:9.2f} {xla / drop_in:8.2f}", flush=True)
+    return {"name": name, "image": image, "batch": batch, **result, "speedup": xla / drop_in}
 
 
 if __name__ == "__main__":

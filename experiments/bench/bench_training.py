@@ -9,13 +9,11 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
-import statistics
 from pathlib import Path
 from typing import Any, Literal
 
 from frameworks import (
     NETWORKS,
-    compile_seconds,
     make_case,
     train_fidle,
     train_flax,
@@ -61,12 +59,8 @@ PEERS = {
 class Config:
     """Settings of the benchmark."""
 
-    cases: tuple[Literal["mnist", "v1", "v2", "batches", "compile"], ...] = (
-        *NETWORKS,
-        "batches",
-        "compile",
-    )
-    """Networks; "batches": the MNIST CNN at several batch sizes, ours and Flax; "compile": compile time."""
+    cases: tuple[Literal["mnist", "v1", "v2", "batches"], ...] = (*NETWORKS, "batches")
+    """Networks; "batches": the MNIST CNN at several batch sizes, ours and Flax."""
     peers: tuple[Literal[tuple(PEERS)], ...] = tuple(PEERS)
     """Competitors."""
     batch_sizes: tuple[int, ...] = tuple(2**i for i in range(13))
@@ -76,11 +70,11 @@ class Config:
     seconds: float = 2.0
     """Minimum length of a turn. (Costs per call, such as memory allocation, matter less in an epoch.)"""
     output: Path = Path("runs/bench_training")
-    """Directory for bench_training.json and bench_training.png."""
+    """Directory for bench_training.json."""
 
 
 def main(config: Config) -> None:
-    """Measure, print the tables, and write the numbers and the figure."""
+    """Measure, print the tables, and write the numbers."""
     check_positive(config, "rounds", "batch_sizes", "seconds")
     chosen, left_out = find_installed(config.peers)
     for title, reason in left_out.items():
@@ -95,26 +89,17 @@ def main(config: Config) -> None:
         print(format_table(result), end="\n\n", flush=True)
         return result
 
-    results: dict[str, Any] = {"networks": [], "batches": [], "compile_seconds": {}}
+    results: dict[str, Any] = {"networks": [], "batches": []}
     for name in config.cases:
-        if name == "compile":
-            results["compile_seconds"] = time_compilation(workers[0], config.rounds)
-        elif name == "batches":
+        if name == "batches":
             pair = [worker for worker in workers if worker.peer in (OURS, PEERS["flax"])]
             results["batches"] = [timed("mnist", pair, size) for size in config.batch_sizes]
         else:
             results["networks"].append(timed(name, workers))
-    from figures import draw_training  # imports matplotlib
-
-    packages = ("jax", "flax", "keras", "tensorflow", "torch")
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in packages
-        if importlib.util.find_spec(name)
-    }
+    packages = filter(importlib.util.find_spec, ("jax", "flax", "keras", "tensorflow", "torch"))
+    versions = {name: importlib.metadata.version(name) for name in packages}
     about = {"machine": machine(), "versions": versions, "seconds_per_turn": config.seconds}
     save(config.output / "bench_training.json", {**about, "left_out": left_out, **results})
-    (config.output / "bench_training.png").write_bytes(draw_training(results))
 
 
 def find_installed(names: tuple[str, ...]) -> tuple[list[Peer], dict[str, str]]:
@@ -127,19 +112,6 @@ def find_installed(names: tuple[str, ...]) -> tuple[list[Peer], dict[str, str]]:
         else:
             chosen.append(peer)
     return chosen, left_out
-
-
-def time_compilation(ours: Worker, rounds: int) -> dict[str, list[float]]:
-    """Measure the seconds to compile our chunk of steps, with our and with XLA's convolutions."""
-    case, seconds = make_case("mnist"), {"auto": [], "xla": []}
-    ours.ask(compile_seconds, case, "auto")  # the first in a process also loads the compiler
-    for _ in range(rounds):
-        for method, values in seconds.items():
-            values.append(ours.ask(compile_seconds, case, method))
-    auto, xla = map(statistics.median, seconds.values())
-    print(f"compiling the MNIST CNN's chunk of steps: {auto:.2f} s, with XLA's ", end="")
-    print(f"convolutions {xla:.2f} s: {auto / xla:.2f} times as long\n", flush=True)
-    return seconds
 
 
 def compare(rows: list[dict[str, Any]]) -> str:

@@ -7,7 +7,6 @@ that one that is not installed can be left out.
 import dataclasses
 import functools
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -111,18 +110,6 @@ def train_fidle(case: Case, parallel: str = "jit") -> Trainer:
     return Trainer(train, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
 
 
-def compile_seconds(case: Case, method: str) -> float:
-    """Measure the seconds to trace and compile a chunk of steps with a method of convolution."""
-    import jax
-
-    task, _, state = _begin_fidle(case, method)
-    jax.config.update("jax_enable_compilation_cache", False)
-    jax.clear_caches()
-    began = time.perf_counter()
-    compile_chunk(task, state, *case.images(), case.batch_size)
-    return time.perf_counter() - began
-
-
 def compile_chunk(task, state, images, labels, batch_size: int):
     """Compile steps on one device. Return the function (state, order, start, stop) and the order."""
     import jax
@@ -138,7 +125,7 @@ def compile_chunk(task, state, images, labels, batch_size: int):
     return lambda state, *arguments: compiled(state, *data, *arguments), order
 
 
-def _begin_fidle(case, method="auto"):
+def _begin_fidle(case):
     from fidle_jax.nn import MODELS
     from fidle_jax.train.config import Config, resolve
     from fidle_jax.train.state import init_state
@@ -149,7 +136,7 @@ def _begin_fidle(case, method="auto"):
         recipe="course", batch_size=case.batch_size, learning_rate=LEARNING_RATE
     )
     config = resolve(config, "full")
-    model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout, method=method)
+    model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout)
     optimizer = make_optimizer(config, make_schedule(config, 1))
     state = init_state(model, case.image_shape, optimizer, config.optimisation.seed)
     return Task(model, optimizer), config, state

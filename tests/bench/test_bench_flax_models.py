@@ -13,7 +13,6 @@ from fidle_jax import kernels
 BATCH = 4
 SMALL = {
     "mnist_cnn": (bench.mnist_cnn, (8, 9, 1)),
-    "mnist_cnn_nnx": (bench.NnxMnistCnn, (8, 9, 1)),
     "resnet": (functools.partial(bench.resnet, stages=(1, 1), features=4), (8, 8, 3)),
     "mobilenet": (functools.partial(bench.mobilenet, blocks=((16, 2),)), (8, 8, 3)),
     "wavenet_1d": (functools.partial(bench.wavenet, dilations=(1, 2), features=8), (32, 1)),
@@ -32,20 +31,19 @@ def test_each_network_of_the_benchmark_is_tested():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_outputs_and_gradients_equal_those_with_the_convolutions_of_xla(name):
-    problem = bench.Problem(*SMALL[name], BATCH)
+    function, image = SMALL[name]
     rng = np.random.default_rng(0)
-    init, _ = problem.build(CONVOLUTIONS["xla"])
+    x = rng.normal(size=(BATCH, *image)).astype("f")
+    labels = rng.integers(0, 10, BATCH)
+    network = bench.Network(function, CONVOLUTIONS["xla"])
     parameters = jax.tree.map(
         lambda leaf: rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape).astype("f"),
-        jax.eval_shape(init, jax.random.key(0)),
+        jax.eval_shape(network.init, jax.random.key(0), x)["params"],
     )
-    x = rng.normal(size=(BATCH, *problem.image)).astype("f")
-    labels = rng.integers(0, 10, BATCH)
 
     def run(conv):
-        _, logits = problem.build(conv)
-        loss = functools.partial(bench.compute_loss, logits)
-        return logits(parameters, x), jax.grad(loss)(parameters, x, labels)
+        network = bench.Network(function, conv)
+        return network.logits(parameters, x), jax.grad(network.loss)(parameters, x, labels)
 
     cheap = {"xla_backend_optimization_level": 0}
     results = {

@@ -15,23 +15,15 @@ def test_a_small_shape_is_measured_with_every_method_and_compared_with_auto(
     flags = ("--only", only, "--rounds", 2, "--seconds", 0.1, "--output", tmp_path)
     assert run_main(bench_kernels, *flags) == 0
     record = json.loads((tmp_path / "kernels.json").read_text())
-    assert record["matmul_gflops"] > 0
     pool, conv = record["results"]
     assert conv["problem"]["features"] == 16
     assert conv["gradients"] == ["x", "w"]
     assert {"xla", "im2col", "shifted", "winograd"} <= set(conv["training"])
-    flops = 2 * 11 * 11 * 16 * 3 * 3 * 8
-    # The gradients of x and w need as many products each as the forward pass.
-    for phase, passes in [("forward", 1), ("training", 3)]:
-        for summary in conv[phase].values():
-            assert len(summary["turns"]) == 2
-            gflops = summary["share_of_peak"] * conv["matmul_gflops"]
-            assert gflops == pytest.approx(1e-6 * passes * flops / summary["milliseconds"])
-    assert "share_of_peak" not in pool["training"]["slices"]
+    assert all(len(conv[phase]["im2col"]["turns"]) == 2 for phase in ("forward", "training"))
+    assert set(pool["training"]) == {"slices", "xla"}
     for result in (pool, conv):
         times = {method: each["milliseconds"] for method, each in result["training"].items()}
         assert result["auto_over_best"] == times[result["auto"]] / min(times.values())
-    assert (tmp_path / "kernels.png").read_bytes().startswith(b"\x89PNG")
     output = capsys.readouterr().out
     assert "conv 1x13x13x8 -> 16, 3x3" in output
     assert "auto is within 10 % of the best on" in output
@@ -53,7 +45,7 @@ def test_the_table_is_written_with_the_new_rows_replacing_the_rows_of_the_same_p
 def test_list_prints_one_distinct_line_per_problem(run_main, capsys):
     assert run_main(bench_kernels, "--list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(set(lines)) == len(table_rows()) + 6
+    assert len(lines) == len(set(lines)) == len(table_rows())
     assert "conv 64x32x32x16 -> 16, 3x3, same, dilation 2x2" in lines
     assert "conv_pool 16x64x64x3 -> 32, 7x7, same, stride 2x2, pool 3x3, pool stride 2x2" in lines
 

@@ -53,11 +53,9 @@ def test_images_are_always_the_same_and_of_every_class():
 
 
 @pytest.mark.slow
-def test_the_command_prints_a_table_and_writes_the_numbers_and_a_figure(
-    run_main, tmp_path, monkeypatch, capsys
-):
+def test_the_command_prints_a_table_and_writes_the_numbers(run_main, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    flags = ("--cases", "batches", "compile", "--batch-sizes", 2, "--rounds", 2, "--seconds", 0.01)
+    flags = ("--cases", "batches", "--batch-sizes", 2, "--rounds", 2, "--seconds", 0.01)
     assert run_main(bench_training, *flags, "--peers", "flax", "--output", tmp_path) == 0
     report = json.loads((tmp_path / "bench_training.json").read_text())
     (batch,) = report["batches"]
@@ -70,8 +68,6 @@ def test_the_command_prints_a_table_and_writes_the_numbers_and_a_figure(
     assert f"{flax['median']:.2f}" in output
     assert f"fidle-jax: {batch['result']}" in output
     assert batch["result"].endswith("as the fastest competitor, Flax, XLA")
-    assert [len(times) for times in report["compile_seconds"].values()] == [2, 2]
-    assert (tmp_path / "bench_training.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fidle_jax import kernels
@@ -200,6 +201,17 @@ def test_the_drop_in_for_flax_compiles_nothing_after_the_first_calls(method):
 
     jax.block_until_ready((run(), run()))
     assert compiled_programs(run) == []
+
+
+def test_layers_of_nnx_have_the_gradients_of_xla():
+    x = RNG.normal(size=(2, 9, 9, 3)).astype(np.float32)
+
+    def gradient(conv):
+        layer = nnx.Conv(3, 4, (3, 3), conv_general_dilated=conv, rngs=nnx.Rngs(0))
+        return nnx.state(nnx.grad(lambda layer: (layer(x) ** 2).sum())(layer))
+
+    ours, theirs = map(gradient, (kernels.conv_general_dilated, jax.lax.conv_general_dilated))
+    assert_close(jax.tree.leaves(ours), jax.tree.leaves(theirs), 64)
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def _draw_sheets(
 ) -> None:
     import numpy as np
 
-    from fidle_jax.inference.pages import draw_gallery
+    from fidle_jax.report.pictures import draw_gallery
     from fidle_jax.report.style import png, short
 
     drawn = min(len(names), MAX_SHEETS * IMAGES_PER_SHEET)

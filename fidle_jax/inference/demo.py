@@ -29,7 +29,7 @@ from fidle_jax.inference.load import Trained
 from fidle_jax.inference.preprocess import image_kind, prepare, read_image
 from fidle_jax.nn.intermediates import unfused
 from fidle_jax.nn.layers import Conv, Dense, MaxPool
-from fidle_jax.report.html import page_template
+from fidle_jax.report.html import load_template
 
 _log = logging.getLogger("fidle_jax")
 
@@ -201,7 +201,7 @@ def render_page(trained: Trained, layers: Layers, command: str) -> str:
     """Return the page as a single HTML file."""
     height, width, channels = trained.image_shape
     kind = image_kind(trained.config.data.dataset)
-    return page_template("demo.html.j2").render(
+    return load_template("demo.html.j2").render(
         kind=kind,
         network=trained.config.model.name,
         result=trained.result,

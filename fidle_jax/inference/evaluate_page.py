@@ -14,10 +14,11 @@ from tqdm import tqdm
 from fidle_jax.inference import evaluate
 from fidle_jax.inference.corruptions import CORRUPTIONS, corrupt
 from fidle_jax.inference.evaluate import ExampleSet, Subject, calibrate, is_correct
-from fidle_jax.inference.pages import SHORT, draw_gallery, read_texts
+from fidle_jax.inference.pages import read_texts
 from fidle_jax.report import style
 from fidle_jax.report.html import Picture
 from fidle_jax.report.lesson import Section, Table, picture
+from fidle_jax.report.pictures import SHORT, draw_gallery
 from fidle_jax.report.tiles import LETTER, LINE, letters_of, place, sheet
 
 MAX_SHOWN = 15  # examples that only one network classifies correctly

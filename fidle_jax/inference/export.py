@@ -20,10 +20,10 @@ from fidle_jax.data import SIGN_SETS
 from fidle_jax.data.signs import parse_name
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained, map_batches, probabilities
-from fidle_jax.inference.pages import text_template
 from fidle_jax.inference.preprocess import image_kind
 from fidle_jax.nn import format_table, layer_table
 from fidle_jax.nn.intermediates import unfused
+from fidle_jax.report.html import load_template
 from fidle_jax.train.config import Config, hyperparameters
 from fidle_jax.train.recipes import NEUTRAL
 
@@ -163,7 +163,7 @@ def model_card(trained: Trained, command: str, format_: str, file: str, check: s
         signs = {"size": f"{size}x{size}", "treatment": TREATMENTS[treatment]}
     try:
         accuracy, examples = result["test_accuracy"], result["test_examples"]
-        return text_template("model_card.md.j2").render(
+        return load_template("model_card.md.j2", "fidle_jax.inference").render(
             **signs,
             kind=image_kind(config.data.dataset),
             config=config,
@@ -209,7 +209,7 @@ def example_program(trained: Trained, format_: str, file: str) -> str:
         # The weights of scikit-image, with which the grey sets were made. Pillow's are different.
         grey = '.convert("L", (0.2125, 0.7154, 0.0721, 0))'
     treated = dataset in SIGN_SETS and parse_name(dataset)[1] not in ("RGB", "L")
-    return text_template(f"example_{format_}.py.j2").render(
+    return load_template(f"example_{format_}.py.j2", "fidle_jax.inference").render(
         file=file,
         grey=grey if trained.image_shape[-1] == 1 else "",
         treated=dataset if treated else "",

@@ -22,7 +22,7 @@ from fidle_jax.lessons.tables import (
     spread_table,
     standardise,
 )
-from fidle_jax.report.confusion import commonest_confusions, confusion_counts, confusion_matrix
+from fidle_jax.report.confusion import commonest_confusions, confusion_matrix
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import (
     BLUE,
@@ -159,7 +159,7 @@ def teach(flags: Classification) -> Lesson:
     )
     probabilities = softmax(image.logits(), axis=1)
     shown = instructive_examples(image.labels, probabilities, 2)
-    confusions = [confusion_counts(each.labels, each.predicted(), 10) for each in images]
+    confusions = [metrics.confusion_matrix(each.labels, each.predicted()) for each in images]
     gains = [
         mean_and_std(100 * (each[NETWORK] - each[LINEAR]), sign="+") for each in accuracy.values()
     ]

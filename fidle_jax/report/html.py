@@ -20,14 +20,15 @@ class Picture:
     png: bytes | None
 
 
-def page_template(name: str) -> Template:
-    """Load a template of this package. It escapes all values."""
+def load_template(name: str, package: str = "fidle_jax.report") -> Template:
+    """Load a template of a package. A template of HTML escapes all values."""
     environment = Environment(
-        loader=PackageLoader("fidle_jax.report", "."),
-        autoescape=True,
+        loader=PackageLoader(package, "."),
+        autoescape=name.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=not name.endswith(".html.j2"),
     )
     environment.filters |= {
         "percent": percent,

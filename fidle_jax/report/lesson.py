@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fidle_jax.report.html import Picture, page_template
+from fidle_jax.report.html import Picture, load_template
 from fidle_jax.report.style import png
 
 COLOURS = 128  # of an animation
@@ -106,7 +106,7 @@ def render_lesson(
         sections: Sections in order.
         command: Command that created the page.
     """
-    return page_template("lesson.html.j2").render(
+    return load_template("lesson.html.j2").render(
         title=title,
         summary=summary,
         facts=facts,
@@ -161,4 +161,4 @@ def thumbnail(shown: Picture | Slides) -> bytes:
 
 def render_index(cards: Sequence[Card], quick: bool, command: str) -> str:
     """Render the index page as one HTML file. ``quick`` announces the smaller budget."""
-    return page_template("lesson_index.html.j2").render(cards=cards, quick=quick, command=command)
+    return load_template("lesson_index.html.j2").render(cards=cards, quick=quick, command=command)

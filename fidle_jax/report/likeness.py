@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, UInt8
 
 SIDE = 16  # pixels of the grey copies
 FRAMES = 30  # most photographs of a track
@@ -72,26 +71,6 @@ def successive_correlations(
     """Return the correlations of successive frames of each track."""
     same_track = groups[1:] == groups[:-1]
     return (copies[1:] * copies[:-1]).sum(axis=1)[same_track]
-
-
-def repeats(values: Shaped[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Return which values occurred before."""
-    return pd.Series(values).duplicated().to_numpy()
-
-
-def first_index(
-    digests: Shaped[np.ndarray, " n"], among: Shaped[np.ndarray, " m"]
-) -> Int[np.ndarray, " n"]:
-    """Return the first index of each digest in ``among``, or -1."""
-    first = pd.Series(range(len(among)), among)[~repeats(among)]
-    return first.reindex(digests, fill_value=-1).to_numpy()
-
-
-def first_of_each(
-    groups: Int[np.ndarray, " n"], order: Int[np.ndarray, " m"]
-) -> Int[np.ndarray, " groups"]:
-    """Return the elements of ``order`` that are the first of their group."""
-    return order[~repeats(groups[order])]
 
 
 def clearest(

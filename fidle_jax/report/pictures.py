@@ -1,15 +1,65 @@
-"""Figures of examples: predictions, worst errors, and augmented images."""
+"""Figures of examples: galleries, predictions, worst errors, and augmented images."""
+
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
 
-from fidle_jax.report.style import BLUE, VERMILLION, WIDTH, longest, wrapped
-from fidle_jax.report.tiles import LINE, letters_of, place, sheet, write
+from fidle_jax.report.style import GREY, VERMILLION, WIDTH, longest, short, wrapped
+from fidle_jax.report.tiles import LETTER, LINE, letters_of, place, sheet, write
+from fidle_jax.train.run_dir import Augmented
 
-BRIEF = 3  # letters: shorter names are next to each other on one line
+SHORT = 3  # letters; shorter class names are written next to each other
+TITLE_HEIGHT = 0.5  # inches
+MOST_PREDICTIONS = 40
+MOST_LETTERS = 90  # of a title
 
 Images = UInt8[np.ndarray, "batch height width channel"]
+
+
+def draw_gallery(
+    images: Images,
+    answers: Sequence[Sequence[str]],
+    names: Sequence[str] = (),
+    framed: Sequence[bool] | Bool[np.ndarray, " batch"] = (),
+    title: str = "",
+) -> Figure:
+    """Draw images in a grid.
+
+    Args:
+        images: At least one image.
+        answers: Lines of text below each image. If they are short, they become one line.
+        names: Name of each image, written in grey below its answers.
+        framed: Boolean mask of the images with a coloured frame.
+        title: Line at the top.
+    """
+    brief = longest([line for lines in answers for line in lines]) <= SHORT + 5
+    columns = 8 if brief else 5
+    cell, letters = WIDTH / columns, letters_of(columns)
+    texts = ["  ".join(lines) for lines in answers]
+    if not brief:
+        texts = [
+            "\n".join(part for line in lines for part in wrapped(line, letters, 3))
+            for lines in answers
+        ]
+    inches = [TITLE_HEIGHT if title else 0.0]
+    for start in range(0, len(texts), columns):
+        lines = max(text.count("\n") + 1 for text in texts[start : start + columns])
+        inches.append(cell + (lines + bool(names)) * LINE + 0.12)
+    tops = np.cumsum(inches) / cell
+    figure, axes = sheet(min(columns, len(texts)) if not title else columns, tops[-1], cell)
+    if title:
+        axes.text(0.05, tops[0] / 2, title, va="center", fontsize=LETTER)
+    for i, (image, text) in enumerate(zip(images, texts, strict=True)):
+        row, column = divmod(i, columns)
+        has_frame = bool(len(framed)) and framed[i]
+        colour = VERMILLION if has_frame else "black"
+        place(axes, image, column, tops[row], text, colour, framed=has_frame)
+        if names:
+            below = tops[row] + 1 + (1 + text.count("\n")) * LINE / cell
+            write(axes, column + 0.5, below, short(names[i], letters), GREY)
+    return figure
 
 
 def predictions(
@@ -18,24 +68,14 @@ def predictions(
     predicted: Int[np.ndarray, " batch"],
     class_names: list[str],
 ) -> Figure:
-    """Draw up to 60 evenly spaced examples with their predictions. Errors are framed."""
-    brief = longest(class_names) <= BRIEF
-    columns, rows = (10, 6) if brief else (5, 8)
-    shown = np.linspace(0, len(labels) - 1, min(len(labels), columns * rows)).astype(int)
+    """Draw up to 40 evenly spaced examples with their predictions. Errors are framed."""
+    shown = np.linspace(0, len(labels) - 1, min(len(labels), MOST_PREDICTIONS)).astype(int)
     wrong = labels[shown] != predicted[shown]
-    letters, texts = letters_of(columns), []
-    for i in shown:
-        truth, guess = class_names[labels[i]], class_names[predicted[i]]
-        lines = wrapped(guess, letters, 3)
-        if labels[i] != predicted[i]:
-            lines = (
-                [f"{guess} (is {truth})"]
-                if brief
-                else [*lines, *wrapped(f"is {truth}", letters, 3)]
-            )
-        texts.append("\n".join(lines))
-    colours = np.where(wrong, VERMILLION, BLUE)
-    return _gallery(images[shown], texts, columns, colours, wrong)
+    answers = [
+        [class_names[predicted[i]], *([f"is {class_names[labels[i]]}"] if error else [])]
+        for i, error in zip(shown, wrong, strict=True)
+    ]
+    return draw_gallery(images[shown], answers, framed=wrong)
 
 
 def worst_errors(
@@ -45,54 +85,22 @@ def worst_errors(
     class_names: list[str],
 ) -> Figure:
     """Draw at least one error with the true and the predicted class and both probabilities."""
-    brief, columns = longest(class_names) <= BRIEF, 5
-    letters, texts = letters_of(columns), []
+    answers = []
     for label, row in zip(labels, probabilities, strict=True):
-        truth, guess = class_names[label], class_names[row.argmax()]
-        if brief:
-            lines = [f"{truth} predicted as {guess}"]
-        else:
-            lines = [*wrapped(truth, letters, 3), "predicted as", *wrapped(guess, letters, 3)]
-        texts.append("\n".join([*lines, f"{row.max():.2f}; true {row[label]:.2f}"]))
-    colours = np.full(len(labels), "black")
-    return _gallery(images, texts, columns, colours, np.zeros(len(labels), bool))
+        guess, truth = class_names[row.argmax()], class_names[label]
+        answers.append([guess, f"is {truth}", f"{row.max():.2f}; true {row[label]:.2f}"])
+    return draw_gallery(images, answers)
 
 
-def augmented(
-    image: UInt8[np.ndarray, "height width channel"],
-    label: int,
-    versions: Images,
-    labels: Int[np.ndarray, " batch"],
-    class_names: list[str],
-) -> Figure:
-    """Draw an image next to its augmented versions. Versions of another class are framed."""
-    columns, size, first = 8, 2, 2.2
-    scale = (first + columns) / WIDTH  # cells per inch
-    height = max(-(-len(versions) // columns), size + 5 * LINE * scale)
-    figure, axes = sheet(first + columns, height, 1 / scale)
-    place(axes, image, 0, 0, size=size)
-    names = [(class_names[label], BLUE)]
-    names += [(f"framed: {class_names[k]}", VERMILLION) for k in np.unique(labels[labels != label])]
-    top = float(size)
-    for name, colour in names:
-        lines = wrapped(name, size * letters_of(first + columns), 3)
-        write(axes, size / 2, top, "\n".join(lines), colour)
-        top += (len(lines) + 0.3) * LINE * scale
-    for number, (version, k) in enumerate(zip(versions, labels, strict=True)):
-        row, column = divmod(number, columns)
-        place(axes, version, first + column, row, colour=VERMILLION, framed=k != label)
-    return figure
-
-
-def _gallery(
-    images: Images, texts: list[str], columns: int, colours: np.ndarray, framed: np.ndarray
-) -> Figure:
-    """Draw images row by row, each above its text. Rows have the height of their longest text."""
-    counts = [text.count("\n") + 1 for text in texts]
-    lines = np.array([max(counts[k : k + columns]) for k in range(0, len(texts), columns)])
-    tops = np.cumsum([0, *(1 + (lines * LINE + 0.12) * columns / WIDTH)])
-    figure, axes = sheet(min(len(texts), columns), tops[-1], WIDTH / columns)
-    for number, (image, text) in enumerate(zip(images, texts, strict=True)):
-        row, column = divmod(number, columns)
-        place(axes, image, column, tops[row], text, colours[number], framed[number])
-    return figure
+def augmented(found: Augmented, class_names: list[str]) -> Figure:
+    """Draw an image, then its augmented versions. Versions of another class are framed."""
+    framed = found.labels != found.label
+    title = class_names[found.label]
+    if framed.any():
+        others = [class_names[k] for k in np.unique(found.labels[framed])]
+        title += f"; framed: {', '.join(others)}"
+    images = np.concatenate([found.image[None], found.versions])
+    answers = [["original"], *([""] for _ in found.versions)]
+    return draw_gallery(
+        images, answers, framed=np.insert(framed, 0, False), title=short(title, MOST_LETTERS)
+    )

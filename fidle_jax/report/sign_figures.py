@@ -1,7 +1,9 @@
 """Charts and sheets of traffic signs."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from fidle_jax.report.style import (
@@ -16,9 +18,8 @@ from fidle_jax.report.style import (
     short,
     tidy,
 )
-from fidle_jax.report.tiles import LETTER, LINE, letters_of, place, sheet, write
+from fidle_jax.report.tiles import LINE, letters_of, place, sheet, write
 
-FRAMES_PER_LINE = 15
 GAP = 0.3  # between blocks, in cells
 
 
@@ -78,53 +79,32 @@ def class_counts(
     return figure
 
 
-def growth(widths: Int[np.ndarray, "track frame"]) -> Figure:
-    """Draw quantiles of the width of the photographs for each frame of their tracks."""
-    figure = new_figure(height=3.1)
-    axes = figure.subplots()
-    frame = np.arange(1, widths.shape[1] + 1)
-    for low, high, alpha, label in (
-        (5, 95, 0.15, "90 % of the tracks"),
-        (25, 75, 0.3, "50 % of the tracks"),
-    ):
-        band = np.percentile(widths, (low, high), axis=0)
-        axes.fill_between(frame, *band, color=BLUE, alpha=alpha, linewidth=0, label=label)
-    axes.plot(frame, np.median(widths, axis=0), color=BLUE, label="median")
-    axes.set_xlabel("frame of the track", fontsize=TEXT)
-    axes.set_ylabel("width in pixels", fontsize=TEXT)
-    axes.set_xlim(1, frame[-1])
-    axes.set_ylim(bottom=0)
-    tidy(axes)
-    axes.legend(loc="upper left", fontsize=TEXT, frameon=False)
-    return figure
-
-
 def blocks(
-    pictures: list[list[np.ndarray]], texts: list[str], across: int, lines: int = 2
+    pictures: Sequence[Sequence[np.ndarray] | np.ndarray], texts: list[str], across: int
 ) -> Figure:
     """Draw blocks of pictures, ``across`` in a row, each above its text.
 
     Args:
-        pictures: Pictures of each block, the same number for all.
+        pictures: Pictures of each block.
         texts: Text of each block. Text without line breaks is split into two lines if it is long.
         across: Number of blocks in a row.
-        lines: Largest number of lines of a text.
     """
-    width = len(pictures[0]) + (GAP if len(pictures[0]) > 1 else 0)
+    most = max(map(len, pictures))
+    width = most + (GAP if most > 1 else 0)
     columns = across * width
     cell = WIDTH / columns
-    height = 1 + (lines * LINE + 0.12) / cell
+    height = 1 + (2 * LINE + 0.12) / cell
     figure, axes = sheet(columns, -(-len(pictures) // across) * height, cell)
     for number, (block, text) in enumerate(zip(pictures, texts, strict=True)):
         top, left = number // across * height, number % across * width
         for column, image in enumerate(block):
             place(axes, image, left + column, top)
-        text = text if "\n" in text else two_lines(text, across)
+        text = text if "\n" in text else _two_lines(text, across)
         write(axes, left + len(block) / 2, top + 1, text, size=SMALL)
     return figure
 
 
-def two_lines(text: str, across: int) -> str:
+def _two_lines(text: str, across: int) -> str:
     """Split a text that is too long for a block into two lines of similar length."""
     most = letters_of(across)
     if len(text) <= most or " " not in text:
@@ -133,35 +113,6 @@ def two_lines(text: str, across: int) -> str:
     middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
     # Most letters are narrower than `letters_of` assumes.
     return "\n".join(short(line, 11 * most // 10) for line in (text[:middle], text[middle + 1 :]))
-
-
-def filmstrips(
-    tracks: list[UInt8[np.ndarray, "_ height width channel"]], titles: list[str]
-) -> Figure:
-    """Draw all frames of some tracks, each below its title."""
-    strips = [-(-len(track) // FRAMES_PER_LINE) for track in tracks]
-    title, space = 0.62, 0.3  # above and below a strip, in cells
-    height = sum(strips) + (title + space) * len(tracks)
-    figure, axes = sheet(FRAMES_PER_LINE, height, WIDTH / FRAMES_PER_LINE)
-    top = 0.0
-    for track, text, lines in zip(tracks, titles, strips, strict=True):
-        axes.text(0.05, top + 0.15, text, va="top", fontsize=LETTER)
-        for number, frame in enumerate(track):
-            line, column = divmod(number, FRAMES_PER_LINE)
-            place(axes, frame, column, top + title + line)
-        top += title + lines + space
-    return figure
-
-
-def treatments_sheet(treated: dict[str, UInt8[np.ndarray, "sign _ _ channel"]]) -> Figure:
-    """Draw a row for each data set and a column for each sign."""
-    columns = len(next(iter(treated.values()))) + 2
-    figure, axes = sheet(columns, len(treated), WIDTH / columns)
-    for row, (name, images) in enumerate(treated.items()):
-        axes.text(1.9, row + 0.5, name, ha="right", va="center", fontsize=LETTER)
-        for column, image in enumerate(images):
-            place(axes, image, column + 2, row)
-    return figure
 
 
 def evenly_spaced(

@@ -11,17 +11,15 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from fidle_jax.report import likeness, sign_figures
-from fidle_jax.report.html import page_template
-from fidle_jax.report.sign_figures import evenly_spaced, two_lines
+from fidle_jax.report.html import load_template
+from fidle_jax.report.sign_figures import evenly_spaced
 from fidle_jax.report.style import png, short
 from fidle_jax.report.tiles import letters_of
 from fidle_jax.report.validation_gap import gap_chart, gap_rows
 
 EXAMPLES = 3  # per class
 SHOWN_TRACKS = 5
-SHOWN_EXTREMES = 6
 SHOWN_PAIRS = 12
-DARK = 40  # mean pixel of a photograph that is hard to see on a screen
 CLEAR = 110  # mean pixel from which a photograph is clear
 # Near-duplicates are as similar as the most similar tenth of successive frames.
 NEAR_PERCENTILE = 90
@@ -82,20 +80,19 @@ def render_signs(signs: Signs) -> str:
     nearest = likeness.find_nearest(copies, signs.groups, test_copies)
     successive = likeness.successive_correlations(copies, signs.groups)
     threshold = float(np.percentile(successive, NEAR_PERCENTILE))
-    return page_template("signs.html.j2").render(
+    return load_template("signs.html.j2").render(
         signs=signs,
         track_count=len(tracks),
         track_length=int(np.median(lengths)),
         sizes=_sizes(signs),
         classes=_classes(signs),
-        brightness=_brightness(signs),
         examples=_examples(signs),
-        treatments=png(sign_figures.treatments_sheet(signs.treated)),
+        treatments=png(
+            sign_figures.blocks(list(signs.treated.values()), list(signs.treated), across=1)
+        ),
         tracks=_tracks(signs, tracks),
-        growth=_growth(signs, tracks[lengths == lengths.max()]),
         duplicates=_duplicates(signs),
         similar=_similar(signs, nearest, threshold),
-        near=_near_duplicates(signs, nearest, threshold),
         mirrored=_mirrored(signs, copies),
         neighbours=[
             (labels[nearest.index] == labels).mean(),
@@ -140,25 +137,6 @@ def _classes(signs: Signs) -> dict[str, Any]:
     }
 
 
-def _brightness(signs: Signs) -> dict[str, Any]:
-    both = signs.train.brightness, signs.test.brightness
-    panel = ("mean of all pixels, 0 to 255", both, np.arange(0, 256, 5))
-    # One frame per track, because the frames of a track look the same.
-    order = np.argsort(both[0], kind="stable")
-    rows = [likeness.first_of_each(signs.groups, way) for way in (order, order[::-1])]
-    shown = np.concatenate([row[:SHOWN_EXTREMES] for row in rows])
-    names = [two_lines(signs.names[k], SHOWN_EXTREMES) for k in signs.train.labels[shown]]
-    texts = [f"{both[0][k]:.0f}\n{name}" for k, name in zip(shown, names, strict=True)]
-    pictures = [[image] for image in signs.train.images[shown]]
-    return {
-        "figure": png(sign_figures.histograms([panel])),
-        "medians": [np.median(values) for values in both],
-        "dark": DARK,
-        "dark_shares": [(values < DARK).mean() for values in both],
-        "extremes": png(sign_figures.blocks(pictures, texts, across=SHOWN_EXTREMES, lines=3)),
-    }
-
-
 def _examples(signs: Signs) -> bytes:
     labels = signs.train.labels
     members = [np.flatnonzero(labels == label) for label in range(len(signs.names))]
@@ -170,42 +148,30 @@ def _examples(signs: Signs) -> bytes:
 def _tracks(signs: Signs, tracks: Int[np.ndarray, " tracks"]) -> bytes:
     train = signs.train
     members = [np.flatnonzero(signs.groups == k) for k in evenly_spaced(tracks, SHOWN_TRACKS)]
-    titles = [
+    texts = [
         f"{signs.names[train.labels[m[0]]]}: {len(m)} frames, {train.sizes[m[0], 0]} to "
         f"{train.sizes[m[-1], 0]} pixels wide"
         for m in members
     ]
-    return png(sign_figures.filmstrips([train.images[m] for m in members], titles))
-
-
-def _growth(signs: Signs, complete: Int[np.ndarray, " tracks"]) -> dict[str, Any]:
-    members = np.isin(signs.groups, complete)
-    widths = signs.train.sizes[members, 0].reshape(len(complete), -1)
-    return {
-        "figure": png(sign_figures.growth(widths)),
-        "factor": np.median(widths[:, -1] / widths[:, 0]),
-    }
+    pictures = [train.images[m[::2]] for m in members]
+    return png(sign_figures.blocks(pictures, texts, across=1))
 
 
 def _duplicates(signs: Signs) -> dict[str, Any]:
     train, test = signs.train, signs.test
-    found = likeness.first_index(test.digests, train.digests)
-    same = np.flatnonzero(found >= 0)
+    first = {digest: k for k, digest in reversed(list(enumerate(train.digests)))}
+    pairs = [(k, first[digest]) for k, digest in enumerate(test.digests) if digest in first]
+    pictures = [[test.images[k], train.images[j]] for k, j in pairs[:SHOWN_PAIRS]]
+    most, texts = letters_of(4), []
+    for k, j in pairs[:SHOWN_PAIRS]:
+        both = signs.names[test.labels[k]], signs.names[train.labels[j]]
+        texts.append(both[0] if both[0] == both[1] else "\n".join(short(x, most) for x in both))
     return {
-        "within": [int(likeness.repeats(split.digests).sum()) for split in (train, test)],
-        "both": len(same),
-        "tracks": len(np.unique(signs.groups[found[same]])),
-        "figure": _pairs(signs, same[:SHOWN_PAIRS], found[same]) if len(same) else None,
+        "within": [len(x.digests) - len(np.unique(x.digests)) for x in (train, test)],
+        "both": len(pairs),
+        "tracks": len({signs.groups[j] for _, j in pairs}),
+        "figure": png(sign_figures.blocks(pictures, texts, across=4)) if pairs else None,
     }
-
-
-def _pairs(signs: Signs, test_index: np.ndarray, train_index: np.ndarray) -> bytes:
-    most, pictures, texts = letters_of(4), [], []
-    for k, j in zip(test_index, train_index, strict=False):
-        pictures.append([signs.test.images[k], signs.train.images[j]])
-        first, second = signs.names[signs.test.labels[k]], signs.names[signs.train.labels[j]]
-        texts.append(first if first == second else f"{short(first, most)}\n{short(second, most)}")
-    return png(sign_figures.blocks(pictures, texts, across=4))
 
 
 def _similar(signs: Signs, nearest: likeness.Nearest, threshold: float) -> dict[str, Any]:
@@ -220,48 +186,23 @@ def _similar(signs: Signs, nearest: likeness.Nearest, threshold: float) -> dict[
     }
 
 
-def _near_duplicates(
-    signs: Signs, nearest: likeness.Nearest, threshold: float
-) -> dict[str, Any] | None:
-    exact = np.isin(signs.test.digests, signs.train.digests)
-    near = np.flatnonzero((nearest.test_correlation >= threshold) & ~exact)
-    if not len(near):
-        return None
-    agree = signs.test.labels[near] == signs.train.labels[nearest.test_index[near]]
-    order = near[np.argsort(-nearest.test_correlation[near], kind="stable")]
-    shown = likeness.first_of_each(signs.groups[nearest.test_index], order)[:SHOWN_PAIRS]
-    return {
-        "figure": _pairs(signs, shown, nearest.test_index[shown]),
-        "count": len(near),
-        "agree": agree.mean(),
-    }
-
-
 def _mirrored(
     signs: Signs, copies: Float[np.ndarray, "train feature"]
 ) -> tuple[bytes | None, bytes | None]:
     """Return the figures of the signs whose mirror image is a sign, and of the others."""
-    train, classes = signs.train, len(signs.names)
+    train = signs.train
     scores = train.sizes.min(axis=1) * np.minimum(train.brightness, CLEAR)
-    examples = train.images[likeness.clearest(copies, train.labels, scores, classes)]
-    means = np.stack([train.images[train.labels == k].mean(axis=0) for k in range(classes)])
-    means = (255 * means / means.max(axis=(1, 2, 3), keepdims=True)).astype(np.uint8)
-
+    examples = train.images[likeness.clearest(copies, train.labels, scores, len(signs.names))]
     known, others = [], []
     for k, j in enumerate(signs.mirrored):
-        text = f"{k} {signs.names[k]}"
-        mirrors = [x[k][:, ::-1] for x in (examples, means)]
+        text, pictures = f"{k} {signs.names[k]}", [examples[k], examples[k][:, ::-1]]
         if j >= 0:
             text += f" → {'itself' if j == k else f'{j} {signs.names[j]}'}"
-            known.append(
-                ([examples[k], mirrors[0], examples[j], means[k], mirrors[1], means[j]], text)
-            )
+            known.append(([*pictures, examples[j]], text))
         else:
-            others.append(([examples[k], *mirrors], text))
+            others.append((pictures, text))
     sheets = (
-        png(sign_figures.blocks([x for x, _ in each], [text for _, text in each], across))
-        if each
-        else None
-        for each, across in ((known, 2), (others, 4))
+        png(sign_figures.blocks(*map(list, zip(*each, strict=True)), across=4)) if each else None
+        for each in (known, others)
     )
     return next(sheets), next(sheets)

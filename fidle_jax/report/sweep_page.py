@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fidle_jax.report import tables
-from fidle_jax.report.html import duration, page_template
+from fidle_jax.report.html import duration, load_template
 from fidle_jax.report.style import (
     BLUE,
     GREY,
@@ -76,7 +76,7 @@ def render_sweep(sweep: Sweep) -> str:
         "Total training time": duration(runs["train_seconds"].sum()),
     }
     best = records[0]
-    return page_template("sweep_page.html.j2").render(
+    return load_template("sweep_page.html.j2").render(
         title=sweep.title,
         axes=axes,
         facts=facts | ({"Failed": str(len(sweep.failures))} if sweep.failures else {}),

@@ -23,14 +23,6 @@ def sheet(columns: float, height: float, cell: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def grid(count: int, columns: int, lines: int) -> tuple[Figure, Axes, float]:
-    """Return a sheet for ``count`` cells above text, and the distance between its rows."""
-    cell = WIDTH / columns
-    pitch = 1 + (lines * LINE + 0.12) / cell
-    figure, axes = sheet(min(count, columns), -(-count // columns) * pitch, cell)
-    return figure, axes, pitch
-
-
 def letters_of(columns: float) -> int:
     """Return the number of letters of average width that fit in a cell."""
     return int(WIDTH / columns / (0.68 * LETTER / 72))

@@ -44,8 +44,9 @@ def _read_run(run_dir: Path) -> tuple:
         row = (dataset, config["model"], result["epochs"], hold_out, result["seed"])
         seconds = result["train_seconds"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise InputError(
-            f"{run_dir} is not a finished run of gtsrb_cnn.py: {error!r}; give --runs finished runs"
+            f"{run_dir} is not a finished run of gtsrb_cnn.py: {reason}; give --runs finished runs"
         ) from None
     if hold_out == "test":
         raise InputError(

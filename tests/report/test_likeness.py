@@ -1,6 +1,4 @@
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fidle_jax.report import likeness
 
@@ -45,21 +43,6 @@ def test_successive_frames_belong_to_one_track():
     found = likeness.successive_correlations(copies, np.array([0, 0, 1, 1, 1]))
     pairs = [(0, 1), (2, 3), (3, 4)]
     np.testing.assert_allclose(found, [copies[i] @ copies[j] for i, j in pairs], atol=1e-6)
-
-
-@given(st.lists(st.sampled_from("abcd"), min_size=1), st.lists(st.sampled_from("abc"), min_size=1))
-def test_repeats_and_first_indices_equal_those_of_a_linear_search(these, among):
-    assert likeness.repeats(np.array(these)).tolist() == [
-        x in these[:i] for i, x in enumerate(these)
-    ]
-    assert likeness.first_index(np.array(these), np.array(among)).tolist() == [
-        among.index(x) if x in among else -1 for x in these
-    ]
-
-
-def test_the_first_of_each_group_keeps_the_given_order():
-    groups, order = np.array([0, 0, 1, 1, 2]), np.array([3, 1, 2, 4, 0])
-    assert likeness.first_of_each(groups, order).tolist() == [3, 1, 4]
 
 
 def test_the_clearest_photograph_is_nearest_to_its_class_mean_among_the_better_half():

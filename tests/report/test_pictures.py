@@ -4,6 +4,7 @@ from matplotlib.colors import to_rgb
 
 from fidle_jax.report.pictures import augmented, predictions, worst_errors
 from fidle_jax.report.style import VERMILLION
+from fidle_jax.train.run_dir import Augmented
 
 
 def images_of(n, channels=1, height=8, width=8):
@@ -20,12 +21,12 @@ def texts_of(figure):
 
 def test_wrong_predictions_are_framed_and_show_the_true_class():
     figure = predictions(images_of(3), np.array([0, 1, 2]), np.array([0, 2, 2]), list("abc"))
-    assert texts_of(figure) == ["a", "c (is b)", "c"]
+    assert texts_of(figure) == ["a", "c  is b", "c"]
     assert len(frames_of(figure.axes[0])) == 1
 
 
-@pytest.mark.parametrize(("n", "shown"), [(1, 1), (12, 12), (60, 60), (1000, 60)])
-def test_up_to_sixty_examples_from_first_to_last(n, shown):
+@pytest.mark.parametrize(("n", "shown"), [(1, 1), (12, 12), (40, 40), (1000, 40)])
+def test_up_to_forty_examples_from_first_to_last(n, shown):
     images = np.zeros((n, 2, 2, 1), np.uint8)
     images[0], images[-1] = 11, 22
     labels = np.zeros(n, int)
@@ -38,14 +39,14 @@ def test_up_to_sixty_examples_from_first_to_last(n, shown):
 def test_worst_errors_show_both_classes_and_probabilities():
     probabilities = np.array([[0.002, 0.99, 0.008]])
     figure = worst_errors(images_of(1), np.array([0]), probabilities, ["3", "5", "8"])
-    assert texts_of(figure) == ["3 predicted as 5\n0.99; true 0.00"]
+    assert texts_of(figure) == ["5\nis 3\n0.99; true 0.00"]
 
 
 def test_long_names_are_complete_and_on_their_own_lines():
     names = ["end of no overtaking by trucks", "priority at the next crossing"]
-    truth, guess = "end of no\novertaking by\ntrucks", "priority at the\nnext crossing"
     figure = worst_errors(images_of(1), np.array([0]), np.array([[0.25, 0.75]]), names)
-    assert texts_of(figure) == [f"{truth}\npredicted as\n{guess}\n0.75; true 0.25"]
+    guess, truth = "priority at the\nnext crossing", "end of no\novertaking by\ntrucks"
+    assert texts_of(figure)[0] == f"{guess}\nis {truth}\n0.75; true 0.25"
     figure = predictions(images_of(2), np.array([0, 0]), np.array([0, 1]), names)
     assert texts_of(figure) == [truth, f"{guess}\nis {truth}"]
 
@@ -64,31 +65,13 @@ def test_texts_do_not_overlap_the_images_below():
 
 def test_augmented_versions_of_another_class_are_framed_and_the_class_is_named():
     images = images_of(33, channels=3)
-    labels = np.array([1, 0, 1, 0] * 8)
-    figure = augmented(images[0], 1, images[1:], labels, ["keep left", "keep right"])
+    found = Augmented(images[0], 1, images[1:], np.array([1, 0, 1, 0] * 8))
+    figure = augmented(found, ["keep left", "keep right"])
     axes = figure.axes[0]
-    assert texts_of(figure) == ["keep right", "framed: keep\nleft"]
+    assert texts_of(figure) == ["keep right; framed: keep left", "original"]
     assert len(frames_of(axes)) == 16
     shown = [image.get_array() for image in axes.get_images()]
     np.testing.assert_array_equal(shown, images)
-
-
-@pytest.mark.parametrize("n", [1, 32])
-def test_augmented_versions_and_names_stay_within_the_figure(n):
-    images = images_of(n + 1)
-    name = "End of the limit of speed for vehicles over 3.5 tons"
-    figure = augmented(images[0], 0, images[1:], np.arange(n) % 2, [name, name])
-    figure.draw_without_rendering()
-    axes = figure.axes[0]
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    for image in axes.get_images():
-        x0, x1, y1, y0 = image.get_extent()
-        assert left <= x0 < x1 <= right
-        assert top <= y0 < y1 <= bottom
-    for text in axes.texts:
-        box = text.get_window_extent().transformed(axes.transData.inverted())
-        assert box.width < 2.2
-        assert max(box.y0, box.y1) <= bottom
 
 
 def test_colour_images_keep_their_colours():

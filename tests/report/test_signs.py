@@ -75,8 +75,8 @@ def test_the_facts_are_those_of_the_arrays(page):
 
 def test_every_section_has_its_figure_and_the_page_needs_no_other_files(page):
     titles = re.findall(r"<h2>(.*?)</h2>", page[0])
-    assert len(titles) == len(set(titles)) == 14
-    assert page[0].count("<img") == 13  # the last section has none without runs
+    assert len(titles) == len(set(titles)) == 10
+    assert page[0].count("<img") == 9  # the last section has none without runs
     assert not re.search(r"(src|href)=\"(?!data:)", page[0])
     assert "<script" not in page[0]
     assert page[0].startswith("<!DOCTYPE html>")
@@ -89,19 +89,17 @@ def test_captions_have_the_numbers_of_the_arrays(page):
         "1 test photograph has exactly the pixels of a training photograph.",
         "Within the training set, 0 photographs repeat another one, within the test set 0.",
         "come from 1 training track.",
-        "1 test photograph has a near-duplicate that is not an exact duplicate.",
         "training photograph, compared with all others 100.00 %",
         "$way",
     ):
         assert sentence in page[1]
 
 
-def test_without_duplicates_and_near_duplicates_there_are_no_figures_of_them(signs):
+def test_without_duplicates_there_is_no_figure_of_them(signs):
     test = photographs(3, 1)
     page, words = text(dataclasses.replace(signs, test=test))
     assert "0 test photographs have exactly the pixels" in words
-    assert "There are none." in words
-    assert page.count("<img") == 11
+    assert page.count("<img") == 8
 
 
 def test_runs_have_their_accuracies_and_their_gap_and_names_are_escaped(signs):
@@ -118,7 +116,7 @@ def test_runs_have_their_accuracies_and_their_gap_and_names_are_escaped(signs):
     assert "tracks, held out 0, 1 94.50 ± 0.71 94.00 ± 0.00 +0.50" in words
     assert "--hold-out $way" not in page
     assert "<b>left" not in page
-    assert page.count("<img") == 14
+    assert page.count("<img") == 10
 
 
 def test_the_page_needs_no_jax():

@@ -73,9 +73,9 @@ def test_the_chart_has_a_point_for_each_run_and_a_bar_at_each_mean(runs):
 @pytest.mark.parametrize(
     ("config", "result", "message"),
     [
-        (CONFIG, "{", "is not a finished run of gtsrb_cnn.py: JSONDecodeError"),
-        (CONFIG, "[]", "is not a finished run of gtsrb_cnn.py: TypeError"),
-        ({"model": "v1"}, RESULT, "is not a finished run .*'hold_out'"),
+        (CONFIG, "{", "is not a finished run of gtsrb_cnn.py: Expecting property name"),
+        (CONFIG, "[]", "is not a finished run of gtsrb_cnn.py: list indices must be"),
+        ({"model": "v1"}, RESULT, "is not a finished run .*'hold_out' is missing"),
         (CONFIG, RESULT | {VALIDATION: None}, "has no validation accuracy"),
         (CONFIG, RESULT | {TEST: 3}, "is damaged"),
         (CONFIG, RESULT | {TEST: float("nan")}, "is damaged"),

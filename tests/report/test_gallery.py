@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from fidle_jax.inference.pages import draw_gallery
+from fidle_jax.report.pictures import draw_gallery
 from fidle_jax.report.style import VERMILLION
 
 LONG = "end of no overtaking by trucks"
@@ -44,7 +44,7 @@ def test_chosen_images_are_framed():
 )
 def test_short_answers_are_on_one_line_and_long_ones_are_wrapped(answers, text):
     _, figure = gallery_of(2, answers, name="", title="")
-    assert texts_of(figure)[1].replace("\n", " ") == text
+    assert texts_of(figure)[0].replace("\n", " ") == text
 
 
 @pytest.mark.parametrize("n", [1, 9, SHEET])

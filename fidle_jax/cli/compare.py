@@ -4,7 +4,6 @@ If rows look the same, a further column shows the flags in which they differ.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,8 +12,10 @@ import tyro
 from fidle_jax.cli.terminal import exit_with, parse_flags
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import format_flags, read_hyperparameters
+from fidle_jax.train.run_dir import read_result
 
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
+NEEDED = ("experiment", "parameters", "best_validation_accuracy", "test_accuracy", "train_seconds")
 SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")
 
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     exit_with(lambda _: _main(argv), "interrupted")
 
 
-def _main(argv: list[str] | None) -> int:
+def _main(argv: list[str] | None) -> None:
     flags = parse_flags(__doc__ or "", Flags(()), argv)
     if not flags.runs:
         raise InputError("no runs are given; give one or more run directories")
@@ -60,29 +61,17 @@ def _main(argv: list[str] | None) -> int:
         ]
         rows.append([*cells, format_flags(settings, others)] if others else cells)
     print(to_markdown((*HEAD, "other flags") if others else HEAD, rows))
-    return 0
 
 
 def _read(run_dirs: tuple[Path, ...]):
     """Return a table with the result, the flags and the setting of each run."""
     import pandas as pd
 
-    from fidle_jax.report.tables import TEST, VALIDATION
-
     rows = []
     for run_dir in run_dirs:
-        try:
-            result = json.loads((run_dir / "result.json").read_text())
-            settings = read_hyperparameters(run_dir)
-            missing = {"experiment", "parameters", VALIDATION, TEST, "train_seconds"} - set(result)
-            if missing:
-                raise KeyError(*missing)
-            setting = str((result["experiment"], result["parameters"], *settings.items()))
-            rows.append(result | {"flags": settings, "setting": setting})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{run_dir} is not a finished run: {error!r}; give finished runs"
-            ) from error
+        result, settings = read_result(run_dir, *NEEDED), read_hyperparameters(run_dir)
+        setting = str((result["experiment"], result["parameters"], *settings.items()))
+        rows.append(result | {"flags": settings, "setting": setting})
     return pd.DataFrame(rows)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import os
-import shlex
 import socket
 import sys
 import threading
@@ -12,8 +11,8 @@ from typing import Annotated
 
 import tyro
 
-from fidle_jax.cli.terminal import enable_compilation_cache, exit_with, parse_flags, set_up_output
-from fidle_jax.errors import InputError
+from fidle_jax.cli.terminal import command_text, exit_with, parse_flags, start
+from fidle_jax.errors import InputError, Range
 from fidle_jax.train.signals import Stop
 
 SHUTDOWN_SECONDS = 1  # for requests in progress
@@ -28,7 +27,7 @@ class Flags:
     """Directory of a finished run."""
     host: str = "127.0.0.1"
     """Address of the page. 127.0.0.1: only this machine; 0.0.0.0: the network, for example a phone."""
-    port: int = 8000
+    port: Annotated[int, Range(0, 2**16 - 1)] = 8000
     """Port of the page; 0 selects a free one."""
     open: bool = False
     """Open the page in the browser."""
@@ -41,23 +40,18 @@ def main(argv: list[str] | None = None) -> None:
     exit_with(lambda stop: _demo(argv, stop), "the server has stopped")
 
 
-def _demo(argv: list[str] | None, stop: Stop) -> int:
+def _demo(argv: list[str] | None, stop: Stop) -> None:
     flags = parse_flags(__doc__ or "", Flags, argv)
-    set_up_output()
     # Preprocessing solves small linear systems, which are much slower with more threads than free cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _listen(flags.host, flags.port) as listening:
-        with stop.defer():
-            import uvicorn
+        start(stop, "uvicorn", "fidle_jax.inference.demo")
+        import uvicorn
 
-            from fidle_jax.inference.demo import make_app
-            from fidle_jax.inference.load import load
+        from fidle_jax.inference.demo import make_app
+        from fidle_jax.inference.load import load
 
-            enable_compilation_cache()
-        stop.check()
-        words = sys.argv[1:] if argv is None else argv
-        command = shlex.join(["python", "experiments/demo.py", *words])
-        app = make_app(load(flags.run_dir), command, flags.host)
+        app = make_app(load(flags.run_dir), command_text("demo", argv), flags.host)
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(flags.host, flags.host)
         host = f"[{host}]" if ":" in host else host
         address = f"http://{host}:{listening.getsockname()[1]}/"
@@ -77,12 +71,9 @@ def _demo(argv: list[str] | None, stop: Stop) -> int:
         )
         # It handles signals itself, and raises them again after the shutdown.
         uvicorn.Server(config).run(sockets=[listening])
-    return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port < 2**16:
-        raise InputError(f"--port is {port}; expected 0 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

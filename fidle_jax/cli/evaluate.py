@@ -4,22 +4,13 @@ By default, on the test set of the first run. Run directories are not changed.
 """
 
 import dataclasses
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from fidle_jax.cli.terminal import (
-    FAILED,
-    enable_compilation_cache,
-    exit_with,
-    fail,
-    parse_flags,
-    set_up_output,
-)
-from fidle_jax.errors import InputError
+from fidle_jax.cli.terminal import command_text, exit_with, parse_flags, start
+from fidle_jax.errors import InputError, Range
 from fidle_jax.train.run_dir import check_new, default_run_dir
 from fidle_jax.train.signals import Stop
 
@@ -44,11 +35,11 @@ class Flags:
     """Directory with the official archive files (or FIDLE_JAX_ARCHIVES)."""
     data_dir: Path | None = None
     """Directory with prepared data (default: the one of the runs)."""
-    corrupted_examples: int = 2000
+    corrupted_examples: Annotated[int, Range(0)] = 2000
     """Number of evenly spaced test examples that are corrupted; 0 skips robustness."""
     latency: bool = True
     """Measure the latency."""
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Seed for the corruptions."""
     run_dir: Path | None = None
     """Output directory for the page, its figures and numbers (default: runs/evaluate/UTC time)."""
@@ -58,33 +49,25 @@ class Flags:
 
 def main(argv: list[str] | None = None) -> None:
     """Print the results, write the page, and exit."""
-    exit_with(lambda stop: _evaluate(argv, stop), "interrupted; nothing was written")
+    exit_with(lambda stop: _evaluate(argv, stop))
 
 
-def _evaluate(argv: list[str] | None, stop: Stop) -> int:
+def _evaluate(argv: list[str] | None, stop: Stop) -> None:
     flags = parse_flags(__doc__ or "", Flags(), argv)
     if not 1 <= len(flags.runs) <= 2:
         raise InputError(
             f"got {len(flags.runs)} runs; expected the directory of one or two finished runs"
         )
-    for name in ("corrupted_examples", "seed"):
-        if getattr(flags, name) < 0:
-            flag = f"--{name.replace('_', '-')}"
-            raise InputError(f"{flag} is {getattr(flags, name)}; it must be at least 0")
     run_dir = flags.run_dir or default_run_dir("evaluate")
     check_new(run_dir)
-    set_up_output()
-    enable_compilation_cache()
-    # An interrupt during an import can be swallowed there.
-    with stop.defer():
-        from fidle_jax.inference.evaluate import read_subjects
-        from fidle_jax.inference.pages import write_page
-    stop.check()
+    start(stop, "fidle_jax.inference.evaluate_page")
+    from fidle_jax.inference.evaluate import read_subjects
+    from fidle_jax.inference.pages import write_page
+
     source = flags.dataset, flags.crop, flags.data, flags.archives, flags.data_dir
     subjects, test = read_subjects(flags.runs, *source)
     parts = _make_parts(flags, subjects, test)
-    words = sys.argv[1:] if argv is None else argv
-    command = shlex.join(["python", "experiments/evaluate.py", *words])
+    command = command_text("evaluate", argv)
     experiments = [each.trained.result["experiment"] for each in subjects]
     runs = "; ".join(
         f"{each.name} is {experiment} in {each.run_dir}, {each.trained.result['parameters']:,} parameters, "
@@ -102,20 +85,16 @@ def _evaluate(argv: list[str] | None, stop: Stop) -> int:
         "seed": flags.seed,
         **{part.name: part.numbers for part in parts},
     }
-    try:
-        write_page(
-            run_dir,
-            f"Evaluation of {' against '.join(experiments)}",
-            f"Evaluated on {len(test.labels):,} test examples of {test.title()}. {runs}.",
-            {name: value for part in parts for name, value in part.facts.items()},
-            [part.section for part in parts],
-            command,
-            {"evaluation.json": numbers},
-        )
-    except OSError as error:
-        return fail(error, FAILED)
+    write_page(
+        run_dir,
+        f"Evaluation of {' against '.join(experiments)}",
+        f"Evaluated on {len(test.labels):,} test examples of {test.title()}. {runs}.",
+        {name: value for part in parts for name, value in part.facts.items()},
+        [part.section for part in parts],
+        command,
+        {"evaluation.json": numbers},
+    )
     print(f"page: {run_dir / 'report.html'}")
-    return 0
 
 
 def _make_parts(flags: Flags, subjects: "list[Subject]", test: "ExampleSet") -> "list[Part]":

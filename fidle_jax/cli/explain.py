@@ -4,21 +4,12 @@ Methods: gradients, integrated gradients, Grad-CAM, occlusion, feature maps and 
 """
 
 import dataclasses
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from fidle_jax.cli.terminal import (
-    FAILED,
-    enable_compilation_cache,
-    exit_with,
-    fail,
-    parse_flags,
-    set_up_output,
-)
+from fidle_jax.cli.terminal import command_text, exit_with, parse_flags, start
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.run_dir import check_new, default_run_dir, read_evaluation
 from fidle_jax.train.signals import Stop
@@ -44,25 +35,23 @@ class Flags:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the page, print the predictions, and exit."""
-    exit_with(lambda stop: _explain(argv, stop), "interrupted; nothing was written")
+    exit_with(lambda stop: _explain(argv, stop))
 
 
-def _explain(argv: list[str] | None, stop: Stop) -> int:
+def _explain(argv: list[str] | None, stop: Stop) -> None:
     flags = parse_flags(__doc__ or "", Flags, argv)
     if not flags.images and flags.test is None:
         raise InputError("there is no image; give image files, or --test with an example's index")
     run_dir = flags.run_dir or default_run_dir("explain")
     check_new(run_dir)
-    set_up_output()
-    with stop.defer():
-        from fidle_jax.inference.explain import explain
-        from fidle_jax.inference.explain_page import Example, make_sections, summarise
-        from fidle_jax.inference.load import load
-        from fidle_jax.inference.pages import write_page
-        from fidle_jax.inference.preprocess import prepare, read_image
-        from fidle_jax.report.html import brief_percent
-    stop.check()
-    enable_compilation_cache()
+    start(stop, "fidle_jax.inference.explain_page", "fidle_jax.inference.preprocess")
+    from fidle_jax.inference.explain import explain
+    from fidle_jax.inference.explain_page import Example, make_sections, summarise
+    from fidle_jax.inference.load import load
+    from fidle_jax.inference.pages import write_page
+    from fidle_jax.inference.preprocess import prepare, read_image
+    from fidle_jax.report.html import brief_percent
+
     images = {path: read_image(path) for path in flags.images}
     trained = load(flags.run)
     names = trained.class_names
@@ -90,8 +79,7 @@ def _explain(argv: list[str] | None, stop: Stop) -> int:
     }
     facts["network"] = trained.config.model.name
     facts["test accuracy"] = brief_percent(trained.result["test_accuracy"])
-    words = sys.argv[1:] if argv is None else argv
-    command = _printable(shlex.join(["python", "experiments/explain.py", *words]))
+    command = _printable(command_text("explain", argv))
     run = _printable(str(flags.run))
     summary = (
         f"The network of the run {run}. Each map answers its own question. None of them shows why the "
@@ -99,22 +87,11 @@ def _explain(argv: list[str] | None, stop: Stop) -> int:
     )
     numbers = {"run": run, "command": command, "images": summaries}
     sections = make_sections(examples, explanations, names)
-    try:
-        write_page(
-            run_dir,
-            "Explained predictions",
-            summary,
-            facts,
-            sections,
-            command,
-            {"explanation.json": numbers},
-        )
-    except OSError as error:
-        return fail(error, FAILED)
+    page = "Explained predictions", summary, facts, sections, command
+    write_page(run_dir, *page, {"explanation.json": numbers})
     for each in summaries:
         print(f"{each['name']}: {each['answer']}, {100 * each['probability']:.1f} %")
     print(f"page: {run_dir / 'report.html'}")
-    return 0
 
 
 def _class_index(target: str, names: tuple[str, ...]) -> int:

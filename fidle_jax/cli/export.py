@@ -3,28 +3,17 @@
 Before it is written, the exported network is compared with the run on the test images of the run.
 """
 
-import contextlib
 import dataclasses
 import functools
-import importlib
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from fidle_jax.cli.terminal import (
-    FAILED,
-    enable_compilation_cache,
-    exit_with,
-    fail,
-    parse_flags,
-    set_up_output,
-)
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError
-from fidle_jax.files import write_atomically
-from fidle_jax.train.run_dir import read_evaluation
+from fidle_jax.files import as_input_error, write_atomically
+from fidle_jax.train.run_dir import read_evaluation, read_json
 from fidle_jax.train.signals import Stop
 
 if TYPE_CHECKING:
@@ -54,7 +43,7 @@ class Flags:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the three files, print the result of the comparison, and exit."""
-    exit_with(lambda stop: _export(argv, stop), "interrupted; nothing was written")
+    exit_with(lambda stop: _export(argv, stop))
 
 
 def _export(argv: list[str] | None, stop: Stop) -> int:
@@ -62,13 +51,17 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
     folder = flags.output or flags.run_dir / "export" / flags.format
     file = f"model.{flags.format}"
     _check_folder(folder, file)
-    _check_installed(flags.format, stop)
-    set_up_output()
-    with stop.defer():
-        from fidle_jax.inference.export import compare, example_program, model_card
-        from fidle_jax.inference.load import load
-    stop.check()
-    enable_compilation_cache()
+    try:
+        start(stop, *MODULES[flags.format])
+    except ImportError as error:
+        raise InputError(
+            f"--format {flags.format} needs a package that cannot be imported ({error}); install it: "
+            "pip install 'fidle-jax[export]', or in a clone pip install -e '.[export]'"
+        ) from error
+    start(stop, "fidle_jax.inference.export")
+    from fidle_jax.inference.export import compare, example_program, model_card
+    from fidle_jax.inference.load import load
+
     trained = load(flags.run_dir)
     data, predict = _convert(trained, flags.format)
     check = "The exported network was not compared with the run."
@@ -78,13 +71,13 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
         check = str(agreement)
         if not agreement.holds():
             return fail(RuntimeError(check), FAILED, "; nothing was written")
-    command = json.loads((flags.run_dir / "config.json").read_text()).get("command", "unknown")
+    command = read_json(flags.run_dir / "config.json", {"command": str})["command"]
     files = {
         file: data,
         CARD: model_card(trained, command, flags.format, file, check).encode(),
         EXAMPLE: example_program(trained, flags.format, file).encode(),
     }
-    with _as_input_error(folder):
+    with as_input_error(folder, "--output"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_atomically(folder / name, content)
@@ -95,7 +88,7 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
 
 def _check_folder(folder: Path, file: str) -> None:
     """Raise InputError unless ``folder`` is new or contains only the files of an earlier export."""
-    with _as_input_error(folder):
+    with as_input_error(folder, "--output"):
         others = {path.name for path in folder.iterdir()} if folder.exists() else set()
     others = sorted(name for name in others - {file, CARD, EXAMPLE} if not name.endswith(".part"))
     if others:
@@ -104,27 +97,6 @@ def _check_folder(folder: Path, file: str) -> None:
             f"the directory {folder} contains other files ({', '.join(others[:3])}{more}); "
             "give a new one as --output"
         )
-
-
-@contextlib.contextmanager
-def _as_input_error(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot use {folder}: {error.strerror}; give another --output") from error
-
-
-def _check_installed(format_: str, stop: Stop) -> None:
-    for module in MODULES[format_]:
-        try:
-            with stop.defer():
-                importlib.import_module(module)
-        except ImportError as error:
-            raise InputError(
-                f"--format {format_} needs {module}, which cannot be imported ({error}); install it: "
-                "pip install 'fidle-jax[export]', or in a clone pip install -e '.[export]'"
-            ) from error
-        stop.check()
 
 
 def _convert(trained: "Trained", format_: str) -> "tuple[bytes, Predict]":

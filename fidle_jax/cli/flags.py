@@ -1,19 +1,64 @@
 """The flags of an experiment: the config of its run, and the processes that run it."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from fidle_jax.cli.terminal import check_ranges
 from fidle_jax.errors import InputError, Range
-from fidle_jax.train.config import Config, check, described, list_settings
+from fidle_jax.train.config import Config, check, described
 
+# Flags without effect if no job is submitted.
+JOB_FLAGS = ("nodes", "tasks_per_node", "gpus_per_node", "cpus_per_task", "minutes", "slurm")
 # A job on Slurm is asked to save its state two to three minutes before its end.
 LEAST_MINUTES = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
+class Job:
+    """A job on this machine or a cluster."""
+
+    launch: Literal["here", "local", "slurm"] = "here"
+    """here: run now; local: in processes that submitit starts here; slurm: as a job on Slurm."""
+    gpus_per_node: Annotated[int, Range(0)] = 0
+    """Number of GPUs on each machine; 0: run on the CPU."""
+    cpus_per_task: Annotated[int | None, Range(1), described("set by the cluster")] = None
+    """Number of CPU cores of each process."""
+    minutes: Annotated[int | None, Range(1), described("60 on Slurm, no limit here")] = None
+    """Time limit of the job. A run that needs more time saves its state and queues again."""
+    slurm: Annotated[tuple[str, ...] | None, described("none")] = None
+    """Other options of sbatch, as NAME=VALUE: partition=gpu account=me."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters for `fidle_jax.train.launch.make_executor`."""
+        slurm = dict(text.split("=", 1) for text in self.slurm or ())
+        limits = {"cpus_per_task": self.cpus_per_task, "timeout_min": self.minutes}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return {"slurm": slurm, "gpus_per_node": self.gpus_per_node} | given
+
+    def check(self, *needed: str) -> None:
+        """Raise InputError if a value is wrong, or has no effect because --launch is not ``needed``."""
+        if wrong := [text for text in self.slurm or () if not text.partition("=")[2]]:
+            raise InputError(f"--slurm has {wrong[0]}; it must be NAME=VALUE, as in partition=gpu")
+        for name in (field.name for field in dataclasses.fields(self)):
+            given = name in JOB_FLAGS and getattr(self, name) != getattr(type(self), name)
+            if given and self.launch not in needed:
+                flag, ways = f"--{name.replace('_', '-')}", " or ".join(needed)
+                raise InputError(f"{flag} has no effect; add --launch {ways}, or remove {flag}")
+        if self.launch == "slurm" and (self.minutes or LEAST_MINUTES) < LEAST_MINUTES:
+            raise InputError(
+                f"--minutes is {self.minutes}; it must be at least {LEAST_MINUTES}, because a job saves "
+                "its state two to three minutes before its end"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster(Job):
     """Several processes, and jobs on this machine or a cluster."""
 
+    nodes: Annotated[int, Range(1)] = 1
+    """Number of machines of the job."""
+    tasks_per_node: Annotated[int, Range(1)] = 1
+    """Number of processes on each machine; with GPUs, one for each of them."""
     distributed: bool = False
     """This is one of several processes. Slurm, Open MPI or the next three flags say which."""
     coordinator: Annotated[str | None, described("none")] = None
@@ -24,20 +69,6 @@ class Cluster:
     """Index of this process, starting at 0."""
     connect_seconds: Annotated[float, Range(0)] = 60.0
     """Time to wait for the other processes."""
-    launch: Literal["here", "local", "slurm"] = "here"
-    """here: run now; local: in processes that submitit starts here; slurm: as a job on Slurm."""
-    nodes: Annotated[int, Range(1)] = 1
-    """Number of machines of the job."""
-    tasks_per_node: Annotated[int, Range(1)] = 1
-    """Number of processes on each machine; with GPUs, one for each of them."""
-    gpus_per_node: Annotated[int, Range(0)] = 0
-    """Number of GPUs on each machine; 0: run on the CPU."""
-    cpus_per_task: Annotated[int | None, Range(1), described("set by the cluster")] = None
-    """Number of CPU cores of each process."""
-    minutes: Annotated[int | None, Range(1), described("60 on Slurm, no limit here")] = None
-    """Time limit of the job. A run that needs more time saves its state and queues again."""
-    slurm: Annotated[tuple[str, ...] | None, described("none")] = None
-    """Other options of sbatch, as NAME=VALUE: partition=gpu account=me."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +87,11 @@ class Flags(Config):
 def check_flags(flags: Flags) -> None:
     """Raise InputError if a value is wrong, or two flags exclude each other."""
     check(flags)
-    cluster = flags.cluster
-    for name, setting in list_settings("cluster", Cluster).items():
-        setting.check(name, getattr(cluster, name))
-    if wrong := [text for text in cluster.slurm or () if not text.partition("=")[2]]:
-        raise InputError(f"--slurm has {wrong[0]}; it must be NAME=VALUE, as in partition=gpu")
-    _check_coordinator(cluster)
-    _check_launch(cluster)
+    check_ranges(flags.cluster)
+    flags.cluster.check("local", "slurm")
+    _check_coordinator(flags.cluster)
+    if flags.cluster.launch != "here":
+        _check_launch(flags.cluster)
 
 
 def _check_coordinator(cluster: Cluster) -> None:
@@ -86,16 +115,6 @@ def _check_coordinator(cluster: Cluster) -> None:
 
 
 def _check_launch(cluster: Cluster) -> None:
-    if cluster.launch == "here":
-        names = ("nodes", "tasks_per_node", "gpus_per_node", "cpus_per_task", "minutes", "slurm")
-        for name in names:
-            if getattr(cluster, name) != getattr(Cluster, name):
-                flag = f"--{name.replace('_', '-')}"
-                raise InputError(
-                    f"{flag} has no effect without a job; "
-                    f"add --launch local or --launch slurm, or remove {flag}"
-                )
-        return
     if cluster.distributed:
         raise InputError("--launch starts the processes itself; leave --distributed out")
     if cluster.launch == "local" and (cluster.slurm or cluster.nodes > 1):
@@ -105,10 +124,4 @@ def _check_launch(cluster: Cluster) -> None:
         raise InputError(
             f"--gpus-per-node is {cluster.gpus_per_node}; it must be 0 or equal to "
             f"--tasks-per-node ({cluster.tasks_per_node}), because each process uses one GPU"
-        )
-    minutes = cluster.minutes
-    if cluster.launch == "slurm" and minutes is not None and minutes < LEAST_MINUTES:
-        raise InputError(
-            f"--minutes is {minutes}; it must be at least {LEAST_MINUTES}, because a job saves its "
-            "state two to three minutes before its end"
         )

@@ -3,20 +3,18 @@
 import contextlib
 import dataclasses
 import hashlib
-import importlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from fidle_jax.cli.terminal import exit_with, parse_flags, set_up_output
-from fidle_jax.data import CROPS, SIGN_SETS
+from fidle_jax.cli.terminal import exit_with, parse_flags, start
+from fidle_jax.data import SIGN_SETS, Crop
 from fidle_jax.data.load import archives_folder
 from fidle_jax.data.signs import SET_NAMES, parse_name
-from fidle_jax.errors import InputError, check_name
-from fidle_jax.files import write_atomically
+from fidle_jax.errors import InputError
+from fidle_jax.files import as_input_error, write_atomically
 from fidle_jax.train.config import format_flags, read_hyperparameters
 from fidle_jax.train.signals import Stop
 
@@ -47,7 +45,7 @@ class Flags:
 
     datasets: tuple[str, ...] = COURSE
     """Data sets SIZExSIZE-TREATMENT with 24, 32 or 48 pixels. If this is empty, only the page is drawn."""
-    crop: str = "full"
+    crop: Crop = "full"
     """full: whole photographs; roi: only the sign."""
     archives: Path | None = None
     """Folder of the three official archives, for machines without internet (default: the environment
@@ -76,15 +74,11 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
     flags = parse_flags(__doc__ or "", Flags(), argv)
     for name in flags.datasets:
         parse_name(name)
-    check_name("value of --crop", flags.crop, CROPS)
-    set_up_output()
-    # Interrupts during an import can get lost.
-    with stop.defer():
-        gtsrb = importlib.import_module("fidle_jax.data.gtsrb")
-        importlib.import_module("fidle_jax.report.signs")
-    stop.check()
+    start(stop, "fidle_jax.data.gtsrb", "fidle_jax.report.signs")
+    from fidle_jax.data import gtsrb
+
     runs = _read_runs(flags.runs)
-    with _output_errors(flags.report):  # before the long work
+    with as_input_error(flags.report, "--report"):  # before the long work
         flags.report.parent.mkdir(parents=True, exist_ok=True)
         existed = flags.report.exists()
         flags.report.open("ab").close()
@@ -94,10 +88,10 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
     for name in flags.datasets:
         print(_prepare(name, folder, flags))
         stop.check()
-    start = time.monotonic()
-    with _output_errors(flags.report):
+    began = time.monotonic()
+    with as_input_error(flags.report, "--report"):
         write_atomically(flags.report, _draw(folder, runs, flags.progress))
-    print(f"page: {flags.report} ({time.monotonic() - start:.0f} s)")
+    print(f"page: {flags.report} ({time.monotonic() - began:.0f} s)")
     return 0
 
 
@@ -107,17 +101,16 @@ def _read_runs(run_dirs: tuple[Path, ...]) -> "pd.DataFrame":
 
     first: dict[str, tuple[Path, dict[str, Any]]] = {}
     for run_dir in run_dirs:
-        setting = read_runs((run_dir,))["setting"].iloc[0]
         settings = read_hyperparameters(run_dir)
         if (dataset := settings["dataset"]) not in SIGN_SETS:
             raise InputError(f"{run_dir} is a run on {dataset}; give --runs on traffic signs")
+        setting = read_runs((run_dir,))["setting"].iloc[0]
         other, expected = first.setdefault(setting, (run_dir, settings))
-        if n := [name for name in settings if settings[name] != expected[name]]:
-            one, two = format_flags(settings, n), format_flags(expected, n)
+        if names := [name for name in settings if settings[name] != expected[name]]:
+            one, two = format_flags(settings, names), format_flags(expected, names)
             raise InputError(
                 f"{run_dir} ({one}) and {other} ({two}) differ in flags that the table does not "
-                "compare; expected differences only in seed, model, data set, crop, epochs and hold-out; "
-                "remove one of these runs from --runs"
+                "compare; remove one of these runs from --runs"
             )
     return read_runs(run_dirs)
 
@@ -129,25 +122,15 @@ def _prepare(name: str, folder: Path, flags: Flags) -> str:
     place = flags.data_dir, flags.crop
     done = "already prepared"
     if not gtsrb.is_prepared(name, *place):
-        start = time.monotonic()
+        began = time.monotonic()
         gtsrb.prepare_from(folder, name, *place, progress=flags.progress)
-        done = f"prepared in {time.monotonic() - start:.1f} s"
+        done = f"prepared in {time.monotonic() - began:.1f} s"
     size = sum(path.stat().st_size for path in gtsrb.prepared_folder(name, *place).iterdir()) / 1e6
-    start = time.monotonic()
+    began = time.monotonic()
     signs = gtsrb.load_gtsrb(name, flags.data_dir, folder, flags.crop)
     for split in ("train", "test"):
         signs.read(split)
-    return f"{name}: {done}, {size:.0f} MB, read in {time.monotonic() - start:.1f} s"
-
-
-@contextlib.contextmanager
-def _output_errors(report: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"the page {report} cannot be written ({error.strerror}); choose another --report"
-        ) from error
+    return f"{name}: {done}, {size:.0f} MB, read in {time.monotonic() - began:.1f} s"
 
 
 def _draw(folder: Path, runs: "pd.DataFrame", progress: bool) -> str:

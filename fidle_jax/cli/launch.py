@@ -1,9 +1,11 @@
 """``--launch`` and ``--distributed``: an experiment as a job, or as one of several processes."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from fidle_jax.cli.flags import Flags
 from fidle_jax.cli.terminal import FAILED, INTERRUPTED
@@ -42,41 +44,35 @@ def join_processes(flags: Flags, experiment: str, resume_command: Callable[[], s
 
 def launch(flags: Flags, defaults: Flags, experiment: str) -> int:
     """Submit the run as a job. Follow a local job until it ends. Return the exit status."""
-    from fidle_jax.train.launch import A_YEAR, submit
+    from fidle_jax.train.launch import submit
 
-    run_dir = flags.run.run_dir or default_run_dir(experiment)
+    cluster, run_dir = flags.cluster, flags.run.run_dir or default_run_dir(experiment)
     if not flags.run.resume:
         check_new(run_dir)
     config = flags.config().replace(run_dir=None, resume=False)
-    try:
-        job = submit(
-            Path(sys.argv[0]),
-            tuple(command_line(changed_settings(config, defaults))),
-            run_dir,
-            flags.cluster.launch,
-            slurm=dict(text.split("=", 1) for text in flags.cluster.slurm or ()),
-            nodes=flags.cluster.nodes,
-            tasks_per_node=flags.cluster.tasks_per_node,
-            gpus_per_node=flags.cluster.gpus_per_node,
-            timeout_min=flags.cluster.minutes
-            or (60 if flags.cluster.launch == "slurm" else A_YEAR),
-            **(
-                {"cpus_per_task": flags.cluster.cpus_per_task}
-                if flags.cluster.cpus_per_task
-                else {}
-            ),
-        )
-    except Exception as error:  # submitit and the cluster raise many types
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"--launch {flags.cluster.launch}: the job was rejected: {reason}; "
-            "check the flags of the job, such as --slurm and --minutes"
-        ) from error
+    words = tuple(command_line(changed_settings(config, defaults)))
+    parameters: dict[str, Any] = cluster.parameters() | {"tasks_per_node": cluster.tasks_per_node}
+    parameters["nodes"] = cluster.nodes
+    with rejection_as_input_error(cluster.launch):
+        job = submit(Path(sys.argv[0]), words, run_dir, cluster.launch, **parameters)
     print(f"job {job.job_id}; run directory: {run_dir}; output: {job.paths.stdout}")
-    if flags.cluster.launch == "slurm":
+    if cluster.launch == "slurm":
         print(f"to watch: squeue --job {job.job_id}; to cancel: scancel {job.job_id}")
         return 0
     return _follow(job, run_dir)
+
+
+@contextlib.contextmanager
+def rejection_as_input_error(launch: str) -> Iterator[None]:
+    """Convert an error of the submission of a job to an InputError."""
+    try:
+        yield
+    except Exception as error:  # submitit and the cluster raise many types
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"--launch {launch}: the job was rejected: {reason}; "
+            "check the flags of the job, such as --slurm and --minutes"
+        ) from error
 
 
 def _follow(job, run_dir: Path) -> int:

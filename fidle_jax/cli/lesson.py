@@ -3,21 +3,13 @@
 import dataclasses
 import importlib
 import json
-import shlex
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from fidle_jax.cli.terminal import (
-    FAILED,
-    enable_compilation_cache,
-    exit_with,
-    fail,
-    parse_flags,
-    set_up_output,
-)
+from fidle_jax.cli.terminal import FAILED, command_text, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically, write_json
 from fidle_jax.lessons.flags import LESSONS, All, Budget, Flags
@@ -42,29 +34,17 @@ def main(name: str, words: list[str] | None = None) -> NoReturn:
         flags.check()
         run_dir = flags.run_dir or run_dirs.default_run_dir(f"lesson/{name}")
         run_dirs.check_new(run_dir)
-        set_up_output()
-        # An interrupt during an import may be swallowed there, or kill the process.
-        with stop.defer():
-            enable_compilation_cache()
-            importlib.import_module("fidle_jax.lessons.page")
-        stop.check()
+        start(stop, "jax", "fidle_jax.lessons.page")
         if isinstance(flags, All):
-            return _run_all(flags, run_dir, _command(name, words), stop)
-        try:
-            card = _run(name, flags, run_dir, _command(name, words))
-        except OSError as error:
-            return fail(error, FAILED)
+            return _run_all(flags, run_dir, command, stop)
+        card = _run(name, flags, run_dir, command)
         print(f"{card.title}; page: {run_dir / 'report.html'}")
         return 0
 
+    command = command_text(f"lesson/{name}", words)
     defaults = All() if name == "all" else LESSONS[name]()
     finished = "the pages of the finished lessons are complete"
     exit_with(body, f"interrupted; {finished if name == 'all' else 'nothing was written'}")
-
-
-def _command(name: str, words: list[str] | None) -> str:
-    words = sys.argv[1:] if words is None else words
-    return shlex.join(["python", f"experiments/lesson/{name}.py", *words])
 
 
 def _run(name: str, flags: Flags, run_dir: Path, command: str) -> "Card":
@@ -120,7 +100,7 @@ def _run_all(flags: All, run_dir: Path, command: str, stop: Stop) -> int:
             if isinstance(own, Budget) and flags.quick:
                 own, words = dataclasses.replace(own, quick=True), [*words, "--quick"]
             try:
-                cards[name] = _run(name, own, run_dir / name, _command(name, words))
+                cards[name] = _run(name, own, run_dir / name, command_text(f"lesson/{name}", words))
             except Exception as error:
                 if not isinstance(error, InputError | OSError):
                     traceback.print_exception(error)

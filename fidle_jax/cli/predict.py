@@ -16,17 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from fidle_jax.cli.terminal import (
-    FAILED,
-    WRONG_INPUT,
-    enable_compilation_cache,
-    exit_with,
-    fail,
-    parse_flags,
-    set_up_output,
-)
+from fidle_jax.cli.terminal import FAILED, WRONG_INPUT, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError
-from fidle_jax.files import write_atomically
+from fidle_jax.files import as_input_error, write_atomically
 from fidle_jax.train.signals import Stop
 
 if TYPE_CHECKING:
@@ -39,6 +31,7 @@ MAX_SHEETS, IMAGES_PER_SHEET = 10, 120
 UNSURE = 0.5  # less probable answers are framed on sheets
 STDIN = Path("-")
 
+IMAGES = tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(required)")
 Answers = list[tuple[str, float]]  # classes with their probabilities, the most probable first
 
 _log = logging.getLogger("fidle_jax")
@@ -48,9 +41,9 @@ _log = logging.getLogger("fidle_jax")
 class Flags:
     """Images to classify, and the form of the output."""
 
-    run_dir: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of a finished run."""
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")] = ()
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, IMAGES]
     """Image files or folders. A folder stands for all images in it. Use - to read an image from standard
     input."""
     top: int | None = None
@@ -70,21 +63,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _predict(argv: list[str] | None, stop: Stop) -> int:
-    flags = parse_flags(__doc__ or "", Flags(), argv)
-    if flags.run_dir is None or not flags.images:
-        raise InputError(
-            "the run or the images are missing; expected a run directory and one or more images, such as: "
-            "predict.py RUN IMAGE ..."
-        )
+    flags = parse_flags(__doc__ or "", Flags, argv)
+    if not flags.images:
+        raise InputError("the images are missing; give one or more images or folders after RUN")
     if flags.sheet is not None:
         _check_sheet(flags.sheet)
-    set_up_output()
-    with stop.defer():
-        import numpy as np
+    start(stop, "fidle_jax.inference.load", "fidle_jax.inference.preprocess")
+    import numpy as np
 
-        from fidle_jax.inference.load import classify, load
-    stop.check()
-    enable_compilation_cache()
+    from fidle_jax.inference.load import classify, load
+
     trained = load(flags.run_dir)
     classes = len(trained.class_names)
     top = min(DEFAULT_TOP, classes) if flags.top is None else flags.top
@@ -221,11 +209,7 @@ def _draw_sheets(
             unsure,
             f"{title}; framed: less than {100 * UNSURE:.0f} %" if any(unsure) else title,
         )
-        try:
+        with as_input_error(path, "--sheet"):
             write_atomically(path, png(figure))
-        except OSError as error:
-            raise InputError(
-                f"cannot write the sheet {path} ({error.strerror}); give another --sheet"
-            ) from error
     rest = f"; {len(names) - drawn:,} images are not drawn" if drawn < len(names) else ""
     print(f"sheet: {', '.join(map(str, paths))}{rest}", file=sys.stderr)

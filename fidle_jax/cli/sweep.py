@@ -10,10 +10,11 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
-from fidle_jax.cli.flags import LEAST_MINUTES
-from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, set_up_output
+from fidle_jax.cli.flags import Job
+from fidle_jax.cli.launch import rejection_as_input_error
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import Range, Sweep, load_defaults, make_sweep
@@ -40,22 +41,14 @@ class Flags:
     """Runs of each setting, with the seeds 0, 1, 2, ..."""
     sweep_dir: Path | None = None
     """Output directory, with a run directory for each run (default: runs/sweeps/EXPERIMENT)."""
-    search: str = "grid"
+    search: Literal["grid", "random"] = "grid"
     """grid: all combinations; random: --samples random settings."""
     samples: int = 0
     """Number of settings of a random search."""
-    launch: str = "here"
-    """here: one run after the other; local: --workers processes on this machine; slurm: a job array."""
     workers: int = 1
-    """Number of parallel runs, each with its share of the cores, or a GPU."""
-    minutes: int = 60
-    """Slurm: time limit of a job. An unfinished run resumes in the next job."""
-    gpus_per_node: int = 0
-    """Slurm: GPUs of each job."""
-    cpus_per_task: int | None = None
-    """Slurm: CPU cores of each job (default: set by the cluster)."""
-    slurm: tuple[str, ...] = ()
-    """Slurm: further parameters of sbatch as NAME=VALUE, such as partition=gpu."""
+    """Number of parallel runs, each with its share of the cores, or a GPU. With --launch slurm, number of
+    jobs in the array."""
+    job: Job = dataclasses.field(default_factory=Job)
     retry_failed: bool = False
     """Run failed runs again."""
     dry_run: bool = False
@@ -91,6 +84,7 @@ def _main(stop: Stop, argv: list[str]) -> int:
     path = path if path.suffix else EXPERIMENTS / f"{path}.py"
     defaults = load_defaults(path)
     given = changed_settings(parse_flags("", defaults, fixed), defaults)
+    start(stop, "fidle_jax.nn.models", "fidle_jax.sweep.runner")
     sweep = make_sweep(
         flags.sweep_dir or Path("runs/sweeps") / path.stem,
         path,
@@ -100,23 +94,14 @@ def _main(stop: Stop, argv: list[str]) -> int:
         **{name: getattr(flags, name) for name in ("seeds", "search", "samples")},
     )
     results.check_free(sweep.folder, sweep.description())
-    with stop.defer():
-        import jax
-
-        import fidle_jax.sweep.estimate
-        import fidle_jax.sweep.runner  # noqa: F401
-    stop.check()
-    set_up_output()
-    # The runs need the accelerator. This process only counts operations.
-    jax.config.update("jax_platforms", "cpu")
-    seconds = _show_plan(sweep, flags)
+    _show_plan(sweep, flags.retry_failed)
     if flags.dry_run:
         return 0
     results.begin(sweep.folder, sweep.description())
     if flags.retry_failed:
         print(f"{results.forget_failures(sweep.folder)} failed runs start again")
     try:
-        return _run(sweep, flags, seconds)
+        return _run(sweep, flags)
     except OSError as error:
         return fail(error, FAILED, "; solve this, then resume with --retry-failed")
 
@@ -124,23 +109,11 @@ def _main(stop: Stop, argv: list[str]) -> int:
 def _check(flags: Flags, words: list[str]) -> None:
     if sum(word.partition("=")[0] == "--grid" for word in words) > 1:
         raise InputError("--grid is given twice; give all axes to one --grid")
-    check_name("value of --launch", flags.launch, ("here", "local", "slurm"))
     if flags.workers < 1:
         raise InputError(f"--workers is {flags.workers}; expected 1 or more")
-    if flags.workers > 1 and flags.launch == "here":
+    if flags.workers > 1 and flags.job.launch == "here":
         raise InputError(f"--workers {flags.workers} needs --launch local or slurm")
-    if flags.launch != "slurm":
-        for name in ("minutes", "gpus_per_node", "cpus_per_task", "slurm"):
-            if getattr(flags, name) != getattr(Flags, name):
-                flag = f"--{name.replace('_', '-')}"
-                raise InputError(f"{flag} needs --launch slurm; add that, or remove {flag}")
-    if flags.minutes < LEAST_MINUTES:
-        raise InputError(
-            f"--minutes is {flags.minutes}; expected {LEAST_MINUTES} or more, because jobs save two to "
-            "three minutes before their time limit"
-        )
-    if wrong := [text for text in flags.slurm if not text.partition("=")[2]]:
-        raise InputError(f"--slurm {wrong[0]}: expected NAME=VALUE, such as partition=gpu")
+    flags.job.check("slurm")
 
 
 def parse_axes(texts: Iterable[str]) -> dict[str, Any]:
@@ -224,76 +197,49 @@ def _axis(name: str, values: Any) -> Any:
     return Range(**values)
 
 
-def _show_plan(sweep: Sweep, flags: Flags) -> dict[str, float | None]:
-    """Print the settings and the estimated time. Return the estimated seconds of each trial."""
+def _show_plan(sweep: Sweep, retry_failed: bool) -> None:
+    """Print the settings and, if some runs are finished, the estimated time of the others."""
     from fidle_jax.report.html import duration
-    from fidle_jax.sweep.estimate import estimate, measure_machine
 
     trials = sweep.trials()
-    outcomes = {trial.name: results.outcome(sweep.folder, trial.name) or "" for trial in trials}
-    if flags.retry_failed:
-        outcomes = {name: "" if o.startswith("failed") else o for name, o in outcomes.items()}
-    seconds = estimate(sweep.folder, trials, measure_machine)
     print(f"sweep of {sweep.file.name} in {sweep.folder}")
     settings = trials[:: sweep.seeds]
     for trial in settings[:MOST_LINES]:
         words = [trial.variant] if trial.variant else []
         words += [format_flags(trial.config.settings(), sweep.axes)] if sweep.axes else []
-        each = seconds[trial.name]
-        time = "" if each is None else f"about {duration(each)} each"
-        print(f"  {'  '.join(words)}  x {sweep.seeds}  {time}")
+        print(f"  {'  '.join(words)}  x {sweep.seeds}")
     if len(settings) > MOST_LINES:
         print(f"  ... and {len(settings) - MOST_LINES} more settings")
-    left = [seconds[name] for name, outcome in outcomes.items() if not outcome]
-    ended = len(trials) - len(left)
-    line = f"{len(trials)} runs" + (f", {ended} of them have ended" if ended else "")
-    if None in left:
-        line += "; their time is unknown until some have ended"
-    elif left:
-        line += f"; estimated remaining time on this machine: {duration(sum(filter(None, left)))}"
-        line += ", less if workers have their own GPUs or machines" if flags.workers > 1 else ""
+    outcomes = [results.outcome(sweep.folder, trial.name) or "" for trial in trials]
+    left = sum(not each or (retry_failed and each.startswith("failed")) for each in outcomes)
+    line = f"{len(trials)} runs"
+    if left < len(trials):
+        line += f", {len(trials) - left} of them have ended"
+    if left and (seconds := results.mean_seconds(sweep.folder)) is not None:
+        line += f"; estimated remaining time, one after the other: {duration(left * seconds)}"
     print(line)
-    return seconds
 
 
-def _run(sweep: Sweep, flags: Flags, seconds: dict[str, float | None]) -> int:
+def _run(sweep: Sweep, flags: Flags) -> int:
     """Run all trials that have not ended, and print the results. Return the exit status."""
-    from fidle_jax.sweep.runner import run_here, run_local
+    from fidle_jax.sweep.runner import run_here, run_local, submit_to_slurm
 
     names = [trial.name for trial in sweep.trials()]
-    if None in [results.outcome(sweep.folder, name) for name in names]:
-        if flags.launch == "slurm":
-            return _submit(sweep, flags)
-        if flags.launch == "here":
-            run_here(sweep, print)
-        else:
-            for lost in run_local(sweep, flags.workers, print, seconds):
-                print(f"error: a worker was lost: {lost}", file=sys.stderr)
+    if None not in [results.outcome(sweep.folder, name) for name in names]:
+        pass
+    elif flags.job.launch == "slurm":
+        with rejection_as_input_error("slurm"):
+            jobs = submit_to_slurm(sweep, flags.workers, **flags.job.parameters())
+        array = jobs[0].job_id.partition("_")[0]
+        print(f"job array {array} with {len(jobs)} jobs; to see the queue: squeue --job {array}")
+        print(f"to see the results so far: python experiments/sweep_report.py {sweep.folder}")
+        return 0
+    elif flags.job.launch == "here":
+        run_here(sweep, print)
+    else:
+        for lost in run_local(sweep, flags.workers, print):
+            print(f"error: a worker was lost: {lost}", file=sys.stderr)
     return _summarize(sweep.folder, names)
-
-
-def _submit(sweep: Sweep, flags: Flags) -> int:
-    from fidle_jax.sweep.runner import submit_to_slurm
-
-    parameters = {"timeout_min": flags.minutes, "gpus_per_node": flags.gpus_per_node}
-    if flags.cpus_per_task:
-        parameters["cpus_per_task"] = flags.cpus_per_task
-    slurm = dict(text.split("=", 1) for text in flags.slurm)
-    try:
-        jobs = submit_to_slurm(sweep, flags.workers, slurm, **parameters)
-    except Exception as error:  # submitit raises many types
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"--launch slurm: the cluster rejected the jobs: {reason}; "
-            "check --slurm, --minutes, --gpus-per-node and --cpus-per-task"
-        ) from error
-    array = jobs[0].job_id.partition("_")[0]
-    print(
-        f"job array {array} with {len(jobs)} jobs; to see the queue: squeue --job {array}; "
-        "to see the results so far:"
-    )
-    print(f"  python experiments/sweep_report.py {sweep.folder}")
-    return 0
 
 
 def _summarize(sweep_dir: Path, names: list[str]) -> int:

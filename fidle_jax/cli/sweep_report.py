@@ -1,7 +1,6 @@
 """Draw the page of a sweep and print its table in Markdown. The sweep may still be running."""
 
 import dataclasses
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import Annotated, NoReturn
 
 import tyro
 
-from fidle_jax.cli.terminal import exit_with, parse_flags
+from fidle_jax.cli.terminal import exit_with, parse_flags, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically
+from fidle_jax.sweep import results
+from fidle_jax.train.run_dir import read_json
 from fidle_jax.train.signals import Stop
 
 
@@ -32,13 +33,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 def _main(stop: Stop, argv: list[str] | None) -> int:
     flags = parse_flags(__doc__ or "", Flags(), argv)
-    with stop.defer():
-        import pandas as pd
+    start(stop, "fidle_jax.report.sweep_page")
+    import pandas as pd
 
-        from fidle_jax.report.sweep_page import Sweep, render_sweep
-        from fidle_jax.report.tables import rank_settings, settings_markdown
-        from fidle_jax.sweep import results
-    stop.check()
+    from fidle_jax.report.sweep_page import Sweep, render_sweep
+    from fidle_jax.report.tables import rank_settings, settings_markdown
+
     sweep_dir = flags.sweep_dir
     plan = results.read_plan(sweep_dir)
     axes, table = plan["columns"], results.read_table(sweep_dir)
@@ -70,7 +70,7 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
 
 def _command(run_dir: Path) -> str:
     """Return the command of a run without --run-dir. The script is relative to the project directory."""
-    words = shlex.split(json.loads((run_dir / "config.json").read_text())["command"])
+    words = shlex.split(read_json(run_dir / "config.json", {"command": str})["command"])
     index, file = words.index("--run-dir"), Path(words[1])
     project = Path(__file__).absolute().parents[2]
     name = file.relative_to(project) if file.is_relative_to(project) else file

@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import importlib
 import io
 import logging
 import os
 import re
+import shlex
 import sys
 import threading
 import time
@@ -54,23 +56,48 @@ ALIASES = {
 }
 
 
-def exit_with(body: Callable[[Stop], int], interruption: str) -> NoReturn:
-    """Call ``body`` and exit with its status. Report an InputError or a signal in one line.
+def exit_with(
+    body: Callable[[Stop], int | None], interruption: str = "interrupted; nothing was written"
+) -> NoReturn:
+    """Call ``body`` and exit with its status. Report an InputError, an OSError or a signal in one line.
 
     Args:
-        body: The program. It receives the signals that ask it to stop.
+        body: The program. It receives the signals that ask it to stop. None means success.
         interruption: Message after a signal.
     """
-    _shorten_warnings()
+    _set_up_output()
     with catch_stop() as stop:
         try:
-            status = body(stop)
+            status = body(stop) or 0
         except InputError as error:
             status = fail(error, WRONG_INPUT)
+        except OSError as error:
+            status = fail(error, FAILED)
         except KeyboardInterrupt:
             print(interruption, file=sys.stderr)
             status = INTERRUPTED
     sys.exit(status)
+
+
+def start(stop: Stop, *modules: str) -> None:
+    """Import the modules that a command needs, and enable the compilation cache.
+
+    Flags are parsed before, because JAX takes a second to import. An exception that a signal raises
+    during an import may be lost or end the process.
+    """
+    with stop.defer():
+        for module in modules:
+            importlib.import_module(module)
+        if "jax" in sys.modules:
+            enable_compilation_cache()
+    stop.check()
+
+
+def command_text(file: str, words: Sequence[str] | None) -> str:
+    """Return the command that runs an experiment. ``words`` are those of the process if None."""
+    return shlex.join(
+        ["python", f"experiments/{file}.py", *(sys.argv[1:] if words is None else words)]
+    )
 
 
 def parse_flags(
@@ -84,7 +111,7 @@ def parse_flags(
         words: The arguments; those of the process if None.
 
     Raises:
-        InputError: A flag is unknown, missing or has a wrong value.
+        InputError: A flag is unknown or missing, or its value is wrong or out of range.
     """
     problems: list[str] = []
     rules = ConstructorRegistry()
@@ -106,7 +133,18 @@ def parse_flags(
         raise InputError(_shorten(text, problems)) from None
     if unknown:
         raise InputError(_describe_unknown(unknown[0], _flag_names(kind)))
+    check_ranges(flags)
     return typing.cast(Flags, flags)
+
+
+def check_ranges(flags: Any) -> None:
+    """Raise InputError if a flag of a dataclass is not in its `Range`."""
+    for name, setting in list_settings("", type(flags)).items():
+        value = getattr(flags, setting.field)
+        if dataclasses.is_dataclass(value):
+            check_ranges(value)
+        elif not setting.several:
+            setting.check(name, value)
 
 
 def _shorten(text: str, problems: list[str]) -> str:
@@ -193,33 +231,29 @@ def _plain_values(problems: list[str], info: PrimitiveTypeInfo) -> PrimitiveCons
     )
 
 
-def set_up_output() -> None:
-    """Flush stdout after each line. Log the project's warnings to stderr, one line each."""
+def _set_up_output() -> None:
+    """Flush stdout after each line. Show the project's warnings on stderr, one line each."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     logger = logging.getLogger("fidle_jax")
     logger.propagate = False
     if not any(isinstance(handler, _OneLine) for handler in logger.handlers):
         logger.addHandler(_OneLine())
+    show_others = warnings.showwarning
+
+    def show(message, category, *place, **options):
+        if category.__module__.startswith("fidle_jax."):
+            logger.warning(message)
+        else:
+            show_others(message, category, *place, **options)
+
+    warnings.showwarning = show
 
 
 class _OneLine(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         message = " ".join(record.getMessage().split())
         print(f"{record.levelname.lower()}: {message}", file=sys.stderr)
-
-
-def _shorten_warnings() -> None:
-    """Show the project's own Python warnings as one line on stderr."""
-    show_others = warnings.showwarning
-
-    def show(message, category, *place, **options):
-        if category.__module__.startswith("fidle_jax."):
-            print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
-        else:
-            show_others(message, category, *place, **options)
-
-    warnings.showwarning = show
 
 
 @contextlib.contextmanager

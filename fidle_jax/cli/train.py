@@ -1,7 +1,6 @@
 """The command line of the experiments that train: from flags to a run and its report."""
 
 import contextlib
-import importlib
 import logging
 import os
 import shlex
@@ -17,12 +16,11 @@ from fidle_jax.cli.terminal import (
     FAILED,
     INTERRUPTED,
     WRONG_INPUT,
-    enable_compilation_cache,
     exit_with,
     fail,
     parse_flags,
-    set_up_output,
     show_phase,
+    start,
 )
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import Config
@@ -51,11 +49,7 @@ def main(
         flags = _parse(experiment, description, all_defaults, words)
         if flags.cluster.launch != "here":
             return launch(flags, all_defaults, experiment)
-        # JAX takes a second to import, so --help and wrong flags are answered without it. An exception
-        # that a signal raises during an import may be lost, or end the process.
-        with stop.defer():
-            importlib.import_module("fidle_jax.train.run")
-        stop.check()
+        start(stop, "fidle_jax.train.run")
         command = shlex.join(["python", sys.argv[0], *words])
         if not flags.cluster.distributed:
             return _train(flags, experiment, command, stop)
@@ -87,7 +81,11 @@ def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
     if flags.cluster.distributed:
         join_processes(flags, experiment, lambda: _resume_command(run_dir))
         run_dir = Path(distributed.gather_texts(str(run_dir))[0])
-    _configure(flags.run.debug)
+    if not flags.run.debug:
+        # If a checkpoint cannot be written, orbax logs hundreds of lines and the threads of tensorstore
+        # print more. The run reports the error itself.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        sys.unraisablehook = lambda _: None
     phase = show_phase if flags.run.progress else contextlib.nullcontext
     try:
         result = run(flags.config().replace(run_dir=run_dir), experiment, command, stop, phase)
@@ -150,16 +148,6 @@ def _describe_recipes(dataset: str) -> str:
 
 def _short(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _configure(debug: bool) -> None:
-    set_up_output()
-    if not debug:
-        # If a checkpoint cannot be written, orbax logs hundreds of lines and the threads of tensorstore
-        # print more. The run reports the error itself.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        sys.unraisablehook = lambda _: None
-    enable_compilation_cache()
 
 
 def _resume_command(run_dir: Path) -> str:

@@ -1,6 +1,5 @@
 """Comparison of the validation accuracy of finished runs with their test accuracy."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 from fidle_jax.errors import InputError
 from fidle_jax.report.style import GREEN, TEXT, VERMILLION, legend_below, new_figure, tidy
 from fidle_jax.report.tables import TEST, VALIDATION, average_over_seeds, percent
+from fidle_jax.train.run_dir import read_json, read_result
 
 HOLD_OUT = {"examples": "random examples", "groups": "whole tracks"}
 
@@ -33,32 +33,13 @@ def read_runs(run_dirs: tuple[Path, ...]) -> pd.DataFrame:
 
 
 def _read_run(run_dir: Path) -> tuple:
-    if not run_dir.is_dir():
-        raise InputError(f"{run_dir} is not a directory; give --runs finished runs")
-    try:
-        names = ("config.json", "result.json")
-        config, result = (json.loads((run_dir / name).read_text("utf-8")) for name in names)
-        dataset = result["dataset"] + (" cropped" if config.get("crop") == "roi" else "")
-        hold_out, validation, test = config["hold_out"], result[VALIDATION], float(result[TEST])
-        validation = None if validation is None else float(validation)
-        row = (dataset, config["model"], result["epochs"], hold_out, result["seed"])
-        seconds = result["train_seconds"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise InputError(
-            f"{run_dir} is not a finished run of gtsrb_cnn.py: {reason}; give --runs finished runs"
-        ) from None
-    if hold_out == "test":
-        raise InputError(
-            f"{run_dir} selected its epoch on the test set; give runs with a hold-out set"
-        )
-    if validation is None:
-        raise InputError(f"{run_dir} has no validation accuracy; give runs with a hold-out set")
-    if hold_out not in HOLD_OUT or not all(0 <= x <= 1 for x in (validation, test)):
-        raise InputError(
-            f"{run_dir} is damaged: {hold_out=}, {validation=}, {test=}; give runs of gtsrb_cnn.py"
-        )
-    return (*row, validation, test, seconds)
+    result = read_result(run_dir, "dataset", "epochs", "seed", VALIDATION, TEST, "train_seconds")
+    config = read_json(run_dir / "config.json", {"model": str, "hold_out": str})
+    if result[VALIDATION] is None or config["hold_out"] not in HOLD_OUT:
+        raise InputError(f"{run_dir} has no hold-out set; give runs of gtsrb_cnn.py that have one")
+    dataset = result["dataset"] + (" cropped" if config.get("crop") == "roi" else "")
+    row = dataset, config["model"], result["epochs"], config["hold_out"], result["seed"]
+    return (*row, result[VALIDATION], result[TEST], result["train_seconds"])
 
 
 def gap_rows(runs: pd.DataFrame) -> list[dict[str, str]]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from fidle_jax.errors import InputError
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import Range, make_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Range", "sweep"]
 
@@ -25,7 +26,7 @@ def sweep(
     retry_failed: bool = False,
     report: Callable[[str], None] = print,
     **fixed: Any,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Run every setting that the axes span with every seed, and return one row per run.
 
     Finished runs in ``sweep_dir`` are not repeated, so the same call resumes an interrupted sweep.

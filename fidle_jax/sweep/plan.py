@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fidle_jax.data import SIGN_SETS
+from fidle_jax.data.signs import parse_name
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.config import (
     SETTINGS,
@@ -22,6 +24,7 @@ from fidle_jax.train.config import (
     command_line,
     convert,
     hyperparameters,
+    resolve,
 )
 
 SEARCHES = ("grid", "random")
@@ -176,7 +179,9 @@ def load_defaults(file: Path) -> Config:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"{file} is no experiment: {error!r}") from error
+        raise InputError(
+            f"{file} is no experiment: {error}; give a file such as mnist_cnn.py"
+        ) from error
     finally:
         sys.path.remove(str(file.parent))
     defaults = getattr(module, "DEFAULTS", None)
@@ -273,3 +278,13 @@ def _check(sweep: Sweep) -> None:
                 )
     for trial in sweep.trials():
         check(trial.config)
+        _check_network(trial.config)
+
+
+def _check_network(config: Config) -> None:
+    """Raise InputError if the network does not fit its images."""
+    from fidle_jax.nn import make_model
+
+    name, model = config.data.dataset, resolve(config, "full").model
+    side = parse_name(name)[0] if name in SIGN_SETS else 28
+    make_model(model.name, 10, (side, side, 1), model.dropout, model.width)

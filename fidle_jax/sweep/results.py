@@ -12,13 +12,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-import pandas as pd
+from typing import IO, TYPE_CHECKING, Any
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import write_atomically, write_json
-from fidle_jax.train.run_dir import finished_result
+from fidle_jax.files import as_input_error, write_atomically, write_json
+from fidle_jax.train.run_dir import finished_result, read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VERSION = 2
 FOLDERS = ("runs", "logs", "failures", "locks")
@@ -33,7 +34,7 @@ def check_free(sweep_dir: Path, plan: dict[str, Any]) -> None:
     if (sweep_dir / "sweep.json").exists():
         _check_same(sweep_dir, plan)
         return
-    with _as_input_error(sweep_dir):
+    with as_input_error(sweep_dir, "--sweep-dir"):
         found = list(sweep_dir.iterdir()) if sweep_dir.is_dir() else []
     # A sweep that was killed at its start may have left these.
     if any(path.name not in FOLDERS and path.suffix != ".part" for path in found):
@@ -47,7 +48,7 @@ def begin(sweep_dir: Path, plan: dict[str, Any]) -> None:
         InputError: It contains another sweep or other files, or cannot be written.
     """
     check_free(sweep_dir, plan)
-    with _as_input_error(sweep_dir):
+    with as_input_error(sweep_dir, "--sweep-dir"):
         for name in FOLDERS:
             (sweep_dir / name).mkdir(parents=True, exist_ok=True)
         with _exclusive(sweep_dir / "locks" / "plan"):
@@ -57,35 +58,17 @@ def begin(sweep_dir: Path, plan: dict[str, Any]) -> None:
                 write_json(sweep_dir / "sweep.json", {"version": VERSION} | plan)
 
 
-@contextlib.contextmanager
-def _as_input_error(sweep_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"the sweep directory {sweep_dir} cannot be used: {error.strerror}; "
-            "choose another --sweep-dir"
-        ) from error
-
-
 def _check_same(sweep_dir: Path, plan: dict[str, Any]) -> None:
-    wanted = json.loads(json.dumps({"version": VERSION} | plan))
-    if names := _differences(wanted, read_plan(sweep_dir)):
+    wanted, found = json.loads(json.dumps({"version": VERSION} | plan)), read_plan(sweep_dir)
+    pairs = [(wanted.pop(name, {}), found.pop(name, {})) for name in ("axes", "defaults")]
+    names = [
+        name for a, b in (*pairs, (wanted, found)) for name in a | b if a.get(name) != b.get(name)
+    ]
+    if names:
         raise InputError(
-            f"{sweep_dir} contains another sweep with a different {', '.join(names)}; "
+            f"{sweep_dir} contains another sweep with a different {', '.join(dict.fromkeys(names))}; "
             "repeat the flags that started it, or choose another --sweep-dir"
         )
-
-
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    names = []
-    for name in one | other:
-        a, b = one.get(name), other.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            names += [inner for inner in _differences(a, b) if inner not in names]
-        elif a != b:
-            names.append(name)
-    return names
 
 
 def read_plan(sweep_dir: Path) -> dict[str, Any]:
@@ -95,24 +78,25 @@ def read_plan(sweep_dir: Path) -> dict[str, Any]:
         InputError: It is missing or damaged, or has another version.
     """
     path = sweep_dir / "sweep.json"
-    try:
-        plan = json.loads(path.read_text())
-        version = plan["version"]
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             f"{sweep_dir} is not a sweep directory, because it has no sweep.json; "
             "give the --sweep-dir of a sweep"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        )
+    plan = read_json(path, {"version": int})
+    if plan["version"] != VERSION:
         raise InputError(
-            f"{path} is damaged ({type(error).__name__}: {error}); expected the sweep.json that sweep.py "
-            "wrote; start the sweep in a new directory"
-        ) from None
-    if version != VERSION:
-        raise InputError(
-            f"{path} has version {version}, expected {VERSION}; start the sweep in a new directory"
+            f"{path} has version {plan['version']}, expected {VERSION}; "
+            "start the sweep in a new directory"
         )
     return plan
+
+
+def mean_seconds(sweep_dir: Path) -> float | None:
+    """Return the mean training time of the finished runs, or None if there are none."""
+    results = [finished_result(run_dir) for run_dir in (sweep_dir / "runs").glob("*")]
+    seconds = [result["train_seconds"] for result in results if result]
+    return sum(seconds) / len(seconds) if seconds else None
 
 
 def outcome(sweep_dir: Path, trial: str) -> str | None:
@@ -182,8 +166,10 @@ def wait_for_runs(sweep_dir: Path, seconds: float) -> None:
             lock.close()
 
 
-def read_table(sweep_dir: Path) -> pd.DataFrame:
+def read_table(sweep_dir: Path) -> "pd.DataFrame":
     """Return one row per finished run: its name, setting, variant, config.json and result.json."""
+    import pandas as pd
+
     variants = read_plan(sweep_dir)["variants"]
     rows = []
     for run_dir in sorted((sweep_dir / "runs").iterdir()):
@@ -192,7 +178,7 @@ def read_table(sweep_dir: Path) -> pd.DataFrame:
             row = {"run": run_dir.name, "setting": setting}
             if variants:
                 row["variant"] = variants[setting]
-            rows.append(row | json.loads((run_dir / "config.json").read_text()) | result)
+            rows.append(row | read_json(run_dir / "config.json", {}) | result)
     return pd.json_normalize(rows)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +16,7 @@ import submitit
 from fidle_jax.errors import InputError
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import Sweep, Trial
-from fidle_jax.train.launch import A_YEAR, Child, make_executor, redirect_stderr
+from fidle_jax.train.launch import Child, make_executor, redirect_stderr
 
 INTERRUPTED = 130
 # A run that is killed by a signal resumes, but not forever: there may be too little memory for it.
@@ -50,7 +50,6 @@ class Worker:
         index: Index of this worker on its machine.
         count: Number of workers on its machine.
         patient: Whether to wait for the trials of other workers, which may be lost.
-        seconds: Estimated seconds of the trials by name. The longest trials run first.
         gpus: CUDA_VISIBLE_DEVICES of the sweep, or None. submitit hides all GPUs from local jobs.
     """
 
@@ -58,7 +57,6 @@ class Worker:
     index: int = 0
     count: int = 1
     patient: bool = True
-    seconds: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     gpus: str | None = None
 
     def __call__(self) -> str:
@@ -90,7 +88,7 @@ class Worker:
         """
         environment = take_share(self.index, self.count)
         deaths: Counter[str] = Counter()
-        trials = sorted(self.sweep.trials(), key=lambda trial: -(self.seconds.get(trial.name) or 0))
+        trials = self.sweep.trials()
         while left := [trial for trial in trials if not self._has_ended(trial)]:
             for trial in left:
                 if (lock := results.claim(self.sweep.folder, trial.name)) is None:
@@ -98,9 +96,8 @@ class Worker:
                 with lock:
                     if not self._has_ended(trial):
                         start = time.monotonic()
-                        message = self._record(
-                            trial, *self._train(trial, lock, environment), deaths
-                        )
+                        status, last = self._train(trial, lock, environment)
+                        message = self._record(trial, status, last, deaths)
                         report(f"{trial.name}: {message} ({time.monotonic() - start:.0f} s)")
                         break
             else:
@@ -207,19 +204,10 @@ def run_here(sweep: Sweep, report: Callable[[str], None]) -> None:
         raise KeyboardInterrupt from None
 
 
-def run_local(
-    sweep: Sweep,
-    workers: int,
-    report: Callable[[str], None],
-    seconds: Mapping[str, float | None] | None = None,
-) -> list[str]:
+def run_local(sweep: Sweep, workers: int, report: Callable[[str], None]) -> list[str]:
     """Run all trials in ``workers`` local processes, each with its share of the cores or a GPU.
 
-    Args:
-        sweep: Sweep that has begun.
-        workers: Number of processes.
-        report: Function that receives one line for each trial that ends.
-        seconds: Estimated seconds of the trials, as in `Worker`.
+    ``report`` receives one line for each trial that ends.
 
     Returns:
         The reasons of the workers that ended too early.
@@ -236,14 +224,13 @@ def run_local(
                 reported.add(name)
                 report(f"{name}: {outcome}")
 
-    executor = _executor(sweep, "local", timeout_min=A_YEAR)
+    executor = make_executor(sweep.folder / "jobs", "local", sweep.file.stem)
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     jobs: list[submitit.Job] = []
     try:
         with redirect_stderr(sweep.folder / "jobs" / "controllers.err"):
             for k in range(workers):
-                worker = Worker(sweep, k, workers, seconds=seconds or {}, gpus=gpus)
-                jobs.append(executor.submit(worker))
+                jobs.append(executor.submit(Worker(sweep, k, workers, gpus=gpus)))
         while not all(job.done() for job in jobs):
             time.sleep(POLL_SECONDS)
             report_new()
@@ -256,10 +243,6 @@ def run_local(
     return [reason for reason in map(_reason, jobs) if reason]
 
 
-def _executor(sweep: Sweep, cluster: str, **parameters) -> submitit.AutoExecutor:
-    return make_executor(sweep.folder / "jobs", cluster, sweep.file.stem, **parameters)
-
-
 def _reason(job: submitit.Job) -> str:
     if (error := job.exception()) is None:
         return job.result()
@@ -268,22 +251,16 @@ def _reason(job: submitit.Job) -> str:
     return next((line for line in reversed(lines) if not line.startswith("- ")), "no reason given")
 
 
-def submit_to_slurm(
-    sweep: Sweep, workers: int, slurm: dict[str, str], **parameters
-) -> list[submitit.Job]:
-    """Submit a job array. A run that is active at the time limit of its job resumes in the next job.
+def submit_to_slurm(sweep: Sweep, workers: int, **parameters) -> list[submitit.Job]:
+    """Submit an array of ``workers`` jobs. An unfinished run resumes in the next job.
 
-    Args:
-        sweep: Sweep that has begun.
-        workers: Number of jobs in the array.
-        slurm: Further parameters of sbatch.
-        **parameters: Parameters of each job for `submitit.AutoExecutor`, such as timeout_min.
+    ``parameters`` are those of `fidle_jax.train.launch.make_executor`, such as timeout_min.
 
     Raises:
         RuntimeError, OSError, FailedJobError: There is no such cluster, or it rejects the jobs.
     """
-    parameters |= {"slurm": slurm, "slurm_array_parallelism": workers}
-    executor = _executor(sweep, "slurm", **parameters)
+    parameters |= {"slurm_array_parallelism": workers}
+    executor = make_executor(sweep.folder / "jobs", "slurm", sweep.file.stem, **parameters)
     # A waiting job would block its GPU.
     worker = Worker(sweep, patient=False)
     with executor.batch():

@@ -107,12 +107,12 @@ def make_executor(
     requeues = {f"{cluster}_max_num_timeout": MAX_REQUEUES}
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **requeues)
     if cluster == "slurm":
-        parameters |= {"slurm_signal_delay_s": SIGNAL_SECONDS}
+        parameters = {"timeout_min": 60, "slurm_signal_delay_s": SIGNAL_SECONDS} | parameters
         parameters |= {"slurm_additional_parameters": slurm or {}}
         if cpus := parameters.get("cpus_per_task"):
             # srun does not inherit this from sbatch.
             parameters |= {"slurm_srun_args": [f"--cpus-per-task={cpus}"]}
-    executor.update_parameters(name=name, **parameters)
+    executor.update_parameters(name=name, **{"timeout_min": A_YEAR} | parameters)
     return executor
 
 

@@ -233,6 +233,21 @@ def read_config(run_dir: Path, experiment: str) -> Config:
     return config
 
 
+def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
+    """Return the content of result.json after checking the types of the entries ``names``.
+
+    Raises:
+        InputError: There is no result.json, or it is damaged.
+    """
+    path = run_dir / "result.json"
+    if not path.exists():
+        raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")
+    result = read_json(path, {name: RESULT[name] for name in names})
+    accuracy = result.get("test_accuracy", 0)
+    _require(0 <= accuracy <= 1, path, f"test_accuracy is {accuracy}, not in [0, 1]")
+    return result
+
+
 def finished_result(run_dir: Path) -> dict[str, Any] | None:
     """Return the content of result.json, or None if the run has no report.html and is not finished.
 
@@ -257,10 +272,7 @@ def read_run(run_dir: Path) -> Run:
         InputError: A file is missing, damaged or inconsistent. The message names it.
     """
     model = read_model(run_dir)
-    result = read_json(run_dir / "result.json", RESULT)
-    accuracy = result["test_accuracy"]
-    in_range = 0 <= accuracy <= 1
-    _require(in_range, run_dir / "result.json", f"test_accuracy is {accuracy}, not in [0, 1]")
+    result = read_result(run_dir, *RESULT)
     evaluation = read_evaluation(run_dir)
     kernels, maps, digit = _read_layers(run_dir / "layers.npz", len(evaluation.labels))
     order = [row["name"] for row in model["layers"]]

@@ -27,18 +27,6 @@ OTHER_SPLIT = {"train_examples": 35220, "validation_examples": 3989}
 
 
 @pytest.fixture
-def call(capsys):
-    """``call(*runs)`` returns the exit status, the output and the errors."""
-
-    def call(*runs):
-        with pytest.raises(SystemExit) as caught:
-            main([*map(str, runs)])
-        return caught.value.code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def compare(tmp_path, call):
     """``compare(*changes)`` returns the rows of runs with these changes to CONFIG and RESULT."""
 
@@ -50,7 +38,7 @@ def compare(tmp_path, call):
             config = to_json(CONFIG.replace(seed=number, **flags))
             (run / "config.json").write_text(json.dumps(config))
             (run / "result.json").write_text(json.dumps(RESULT | {"seed": number} | change))
-        status, out, err = call(*sorted(tmp_path.iterdir()))
+        status, out, err = call(main, *sorted(tmp_path.iterdir()))
         assert (status, err) == (0, "")
         return out.splitlines()[2:]
 
@@ -89,8 +77,8 @@ def test_recipes_are_distinguished_by_name_not_by_their_values(compare):
 
 
 def test_a_directory_that_is_no_finished_run_is_named(call, tmp_path):
-    status, _, err = call(tmp_path)
+    status, _, err = call(main, tmp_path)
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith(f"error: {tmp_path} is not a finished run")
-    status, _, err = call()
+    status, _, err = call(main)
     assert (status, err.count("\n")) == (2, 1)

@@ -126,7 +126,7 @@ def test_a_port_in_use_is_an_error_that_suggests_another(call, trained_run, serv
     [
         ((), "RUN is missing"),
         (("missing", "--port", "0"), "there is no run in missing"),
-        (("missing", "--port", "70000"), "--port is 70000; expected 0 to 65535"),
+        (("missing", "--port", "70000"), "--port is 70000; it must be between 0 and 65535"),
         (("missing", "--host", "192.0.2.1"), "--host 192.0.2.1 is not an address of this machine"),
         (("missing", "--host", "a b"), "--host a b is not an address of this machine"),
     ],

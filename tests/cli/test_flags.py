@@ -63,7 +63,7 @@ def test_the_config_of_flags_contains_nothing_about_processes():
         ({"connect_seconds": float("nan")}, "--connect-seconds is nan"),
         ({"launch": "slurm", "distributed": True}, "leave --distributed out"),
         ({"minutes": 0}, "--minutes is 0; it must be at least 1"),
-        ({"nodes": 2}, "--nodes has no effect without a job; add --launch local"),
+        ({"nodes": 2}, "--nodes has no effect; add --launch local or slurm"),
         ({"slurm": ("partition=gpu", "account")}, "--slurm has account; it must be NAME=VALUE"),
         (JOB | {"nodes": 2}, "--launch local uses one machine"),
         (JOB | {"slurm": ("partition=gpu",)}, "leave --nodes and --slurm out"),

@@ -105,11 +105,11 @@ def test_an_interrupt_has_status_130_and_leaves_no_incomplete_data_set(
     ("flags", "named"),
     [
         (["--datasets", "24x24-RBG"], "unknown data set '24x24-RBG'; did you mean 24x24-RGB"),
-        (["--crop", "rio"], "did you mean roi"),
+        (["--crop", "rio"], "--crop is 'rio'; did you mean roi"),
         (["--dataset", "24x24-L"], "did you mean --datasets"),
         (["--archives", "no/such/folder"], "no/such/folder"),
-        (["--runs", "no/run"], "no/run is not a directory"),
-        (["--report", "."], "the page . cannot be written (Is a directory)"),
+        (["--runs", "no/run"], "no/run"),
+        (["--report", "."], ". cannot be used: Is a directory; choose another --report"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(call, flags, named, tmp_path):

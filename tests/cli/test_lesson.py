@@ -24,8 +24,8 @@ ENTRIES = ROOT / "experiments" / "lesson"
 def call(capfd, monkeypatch):
     """Run a lesson in this process. Return its exit code, stdout and stderr."""
     # Output to a captured stdout cannot be reconfigured, and tests share their compilation cache.
-    monkeypatch.setattr("fidle_jax.cli.lesson.set_up_output", lambda: None)
-    monkeypatch.setattr("fidle_jax.cli.lesson.enable_compilation_cache", lambda: None)
+    monkeypatch.setattr("fidle_jax.cli.terminal._set_up_output", lambda: None)
+    monkeypatch.setattr("fidle_jax.cli.terminal.enable_compilation_cache", lambda: None)
 
     def run(name, *words):
         with pytest.raises(SystemExit) as leave:

@@ -89,7 +89,7 @@ def test_standard_input_is_an_image(predict, digits, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ((), "the run or the images are missing; expected a run directory"),
+        ((), "the images are missing; give one or more images"),
         (("missing.png",), "cannot read missing.png: No such file"),
         (("00.png", "--top", "11"), "--top is 11; expected 1 to 10, the number of classes"),
         (("00.png", "--format", "xml"), "--format is 'xml'; (known: table, csv, json)"),

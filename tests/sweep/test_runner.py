@@ -52,14 +52,12 @@ def rates(sweep_dir):
     return sorted(results.read_table(sweep_dir)["learning_rate"])
 
 
-def test_every_trial_runs_once_the_longest_first(begin, work):
+def test_every_trial_runs_once(begin, work):
     sweep = begin({"learning_rate": (0.1, 0.2, 0.3, 0.4)})
     names = [trial.name for trial in sweep.trials()]
-    seconds = {names[0]: 5.0, names[1]: 9.0, names[2]: None, names[3]: 7.0}
-    lines = work(sweep, seconds=seconds)
+    lines = work(sweep)
     assert all("made up: test accuracy" in line for line in lines)
-    order = [line.partition(":")[0] for line in lines]
-    assert order == [names[1], names[3], names[0], names[2]]
+    assert [line.partition(":")[0] for line in lines] == names
     assert rates(sweep.folder) == [0.1, 0.2, 0.3, 0.4]
     (
         sweep.folder / "results.sqlite"

@@ -13,7 +13,7 @@ import numpy as np
 from frameworks import compile_chunk
 from timing import TURN, check_positive, machine, run, save, time_in_turns
 
-from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, Warp
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.signs import mirror_table
 from fidle_jax.nn import make_model
 from fidle_jax.train.config import Config, resolve
@@ -41,7 +41,7 @@ def main(options: Options) -> None:
     check_positive(options, "batch_size", "rounds")
     config = resolve(Config().replace(dataset="32x32-RGB", model="compact", recipe="fast"), "full")
     ranges = config.augmentation
-    warp = Augmentation(Warp(32 * ranges.shift, ranges.rotation, ranges.scaling, ranges.shear))
+    warp = Augmentation(32 * ranges.shift, ranges.rotation, ranges.scaling, ranges.shear)
     names = "brightness", "contrast", "colour", "shadow", "cutout", "flips"
     light = {name: getattr(ranges, name) for name in names}
     full = dataclasses.replace(warp, **light, mirrored=mirror_table())

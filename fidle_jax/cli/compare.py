@@ -11,8 +11,8 @@ import tyro
 
 from fidle_jax.cli.terminal import exit_with, parse_flags
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import format_flags, read_hyperparameters
-from fidle_jax.train.run_dir import read_result
+from fidle_jax.train.config import format_flags
+from fidle_jax.train.run_dir import read_hyperparameters, read_result
 
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
 NEEDED = ("experiment", "parameters", "best_validation_accuracy", "test_accuracy", "train_seconds")

@@ -15,7 +15,8 @@ from fidle_jax.data.load import archives_folder
 from fidle_jax.data.signs import SET_NAMES, parse_name
 from fidle_jax.errors import InputError
 from fidle_jax.files import as_input_error, write_atomically
-from fidle_jax.train.config import format_flags, read_hyperparameters
+from fidle_jax.train.config import format_flags
+from fidle_jax.train.run_dir import read_hyperparameters
 from fidle_jax.train.signals import Stop
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Data sets as uint8 arrays in host memory or on disk, their splits, batches and augmentation."""
 
-from fidle_jax.data.dataset import Dataset, Split, StoredSplit
+from fidle_jax.data.dataset import AnySplit, Dataset, Split, StoredSplit
 from fidle_jax.data.load import (
     CROPS,
     DATA_CHOICES,
@@ -11,19 +11,19 @@ from fidle_jax.data.load import (
     mnist_variant,
 )
 from fidle_jax.data.signs import SET_NAMES as SIGN_SETS
-from fidle_jax.data.splits import grouped_split, stratified_split
+from fidle_jax.data.splits import stratified_split
 
 __all__ = [
     "CROPS",
     "DATA_CHOICES",
     "SIGN_SETS",
     "TFDS_PREFIX",
+    "AnySplit",
     "Crop",
     "Dataset",
     "Split",
     "StoredSplit",
     "Variant",
-    "grouped_split",
     "load_dataset",
     "mnist_variant",
     "stratified_split",

@@ -16,8 +16,8 @@ from fidle_jax.kernels import hash_bits
 
 
 @dataclasses.dataclass(frozen=True)
-class Warp:
-    """Ranges of a random affine and elastic warp. Each amount is uniform in plus or minus its range.
+class Augmentation:
+    """Ranges of a random augmentation. Each amount is uniform in its range.
 
     Attributes:
         shift: Pixels along each axis.
@@ -25,6 +25,15 @@ class Warp:
         scaling: Relative change of size (0.1: by a factor from 1 / 1.1 to 1.1).
         shear: Relative change of the aspect ratio: one axis grows while the other shrinks.
         elastic: Pixels of a smooth random displacement along each axis.
+        brightness: Largest value that is added or subtracted.
+        contrast: Relative change of contrast about mid-grey.
+        colour: Relative change of each channel, as in light of another colour.
+        shadow: Largest share of light that is removed on one side of a random line. Half of the images
+            have no shadow.
+        cutout: Side of a grey square, as a share of the image's side (DeVries and Taylor, 2017). It may
+            lie partly outside.
+        flips: Probability of a horizontal flip, for images whose class is in ``mirrored``.
+        mirrored: Class of the mirror image of each class, or -1 for none. If empty, labels never change.
     """
 
     shift: float = 0.0
@@ -32,29 +41,6 @@ class Warp:
     scaling: float = 0.0
     shear: float = 0.0
     elastic: float = 0.0
-
-
-NO_WARP = Warp()
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """Ranges of a random augmentation. Each amount is uniform in its range.
-
-    Attributes:
-        warp: Geometric warp.
-        brightness: Largest value that is added or subtracted.
-        contrast: Relative change of contrast about mid-grey (0.5: by a factor from 1 / 1.5 to 1.5).
-        colour: Relative change of each channel, as in light of another colour.
-        shadow: Largest share of light that is removed on one side of a random line. Half of the images
-            have no shadow.
-        cutout: Side of a grey square at a random position, as a share of the image's side. It may lie
-            partly outside (DeVries and Taylor, 2017).
-        flips: Probability of a horizontal flip, for images whose class is in ``mirrored``.
-        mirrored: Class of the mirror image of each class, or -1 for none. If empty, labels never change.
-    """
-
-    warp: Warp = NO_WARP
     brightness: float = 0.0
     contrast: float = 0.0
     colour: float = 0.0
@@ -62,6 +48,10 @@ class Augmentation:
     cutout: float = 0.0
     flips: float = 0.0
     mirrored: tuple[int, ...] = ()
+
+    def warps(self) -> bool:
+        """Return whether pixels move, apart from flips."""
+        return any((self.shift, self.rotation, self.scaling, self.shear, self.elastic))
 
 
 NO_AUGMENTATION = Augmentation()
@@ -95,11 +85,7 @@ def augment(
     down, right, brightness, contrast, coin, angle, distance, depth, *tint = amounts
     if ranges.flips:
         images, labels = _flip(images, labels, coin < 2 * ranges.flips - 1, ranges.mirrored)
-    x = (
-        scale(images)
-        if ranges.warp == NO_WARP
-        else random_warp(images, key, example_index, ranges.warp)
-    )
+    x = random_warp(images, key, example_index, ranges) if ranges.warps() else scale(images)
     if ranges.colour:
         x = x * jnp.stack([(1 + ranges.colour) ** each for each in tint], -1)[:, None, None]
     if ranges.shadow:
@@ -150,7 +136,7 @@ def random_warp(
     images: UInt8[Array, "batch height width channel"],
     key: Key[Array, ""],
     example_index: Int[Array, " batch"],
-    ranges: Warp,
+    ranges: Augmentation,
 ) -> Float[Array, "batch height width channel"]:
     """Warp each image randomly. The result is bilinear, from 0 to 1, and zero beyond the edges.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
@@ -59,6 +60,9 @@ class StoredSplit:
         return StoredSplit(self.labels[rows], groups, lambda some: read_images(rows[some]))
 
 
+AnySplit: TypeAlias = Split | StoredSplit
+
+
 def part_rows(examples: int, part: tuple[int, int]) -> range:
     """Return the rows of one of equal contiguous parts, (index, count). The last may be shorter."""
     index, count = part
@@ -95,6 +99,6 @@ class Dataset:
     test_examples: int
     read: Callable[..., Split]
     open: Callable[..., StoredSplit] | None = None
-    check: Callable[[str, Split | StoredSplit], None] = lambda split, content: None
+    check: Callable[[str, AnySplit], None] = lambda split, content: None
     mirrored: tuple[int, ...] | None = None
     class_groups: Mapping[str, tuple[int, ...]] | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from fidle_jax.data import gtsrb_archives, prepared, signs
-from fidle_jax.data.dataset import Dataset, Split, StoredSplit
+from fidle_jax.data.dataset import AnySplit, Dataset
 from fidle_jax.data.gtsrb_archives import open_archive, process_photos
 from fidle_jax.data.signs import SET_NAMES, parse_name, treat
 
@@ -81,7 +81,7 @@ def load_gtsrb(
     )
 
 
-def _counts(content: Split | StoredSplit) -> Counter:
+def _counts(content: AnySplit) -> Counter:
     if content.groups is None:
         return Counter(content.labels.tolist())
     return Counter(zip(content.labels.tolist(), content.groups.tolist(), strict=True))

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from fidle_jax.data import prepared
-from fidle_jax.data.dataset import Dataset, Split, StoredSplit
+from fidle_jax.data.dataset import AnySplit, Dataset
 from fidle_jax.errors import InputError
 
 EXAMPLES = {"train": 60_000, "test": 10_000}
@@ -128,7 +128,7 @@ def _builder(data_dir: Path | None) -> FidleMnist:
     return prepared.open_builder(FidleMnist, "MNIST", data_dir)
 
 
-def _digest(content: Split | StoredSplit) -> str:
+def _digest(content: AnySplit) -> str:
     digest = hashlib.sha256()
     for rows in np.array_split(np.arange(len(content.labels)), 64):
         digest.update(content.read_images(rows))

@@ -20,7 +20,7 @@ from jaxtyping import Int32, UInt8
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from fidle_jax.data.dataset import WHOLE, Dataset, Split, StoredSplit, part_rows
+from fidle_jax.data.dataset import WHOLE, AnySplit, Dataset, Split, StoredSplit, part_rows
 from fidle_jax.errors import InputError
 
 PROBE_SECONDS = 3.0
@@ -186,7 +186,7 @@ def make_dataset(
     prepared_builder: Callable[[], Builder],
     title: str,
     *,
-    is_intact: Callable[[str, Split | StoredSplit], bool] = lambda split, content: True,
+    is_intact: Callable[[str, AnySplit], bool] = lambda split, content: True,
     image: str = "image",
     label: str = "label",
     group: str | None = None,
@@ -206,7 +206,7 @@ def make_dataset(
         attributes: Remaining attributes of `Dataset`.
     """
 
-    def check(split: str, content: Split | StoredSplit) -> None:
+    def check(split: str, content: AnySplit) -> None:
         if not is_intact(split, content):
             raise damaged(title, prepared_builder().data_path)
 

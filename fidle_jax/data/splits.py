@@ -9,49 +9,30 @@ BETA = 0.999  # of the effective number of samples, which limits it to 1,000
 
 
 def stratified_split(
-    labels: Integer[np.ndarray, "example"], fraction: float, seed: int
+    labels: Integer[np.ndarray, "example"],
+    fraction: float,
+    seed: int,
+    groups: Integer[np.ndarray, "example"] | None = None,
 ) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
     """Hold out ``fraction`` of every class. At least one example of each class remains for training.
 
-    The split depends only on the arguments, not on the version of NumPy.
+    With ``groups``, hold out whole groups, at least one per class. Use this for nearly identical examples,
+    such as the frames of a track. If a group were on both sides, validation would measure memorization.
+    Equal group indices in two classes are two groups. The split depends only on the arguments, not on the
+    version of NumPy.
 
     Returns:
         The indices of the training and validation examples in ascending order.
 
     Raises:
-        InputError: The fraction is not in [0, 1) or too small to hold out an example, or the seed is
-            not a natural number.
-    """
-    each_alone = np.arange(len(labels))
-    return _split(labels, each_alone, fraction, seed, least=0)
-
-
-def grouped_split(
-    labels: Integer[np.ndarray, "example"],
-    groups: Integer[np.ndarray, "example"],
-    fraction: float,
-    seed: int,
-) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
-    """Hold out ``fraction`` of the groups of every class, at least one, as whole groups.
-
-    Use this for groups of nearly identical examples, such as the frames of a track. If a group were on
-    both sides, validation would measure memorization. Equal group indices in two classes are two groups.
-
-    Returns:
-        The indices of the training and validation examples in ascending order.
-
-    Raises:
-        InputError: The fraction is not in [0, 1), no class has two groups, or the seed is not a natural
+        InputError: The fraction is not in [0, 1) or holds out no example, or the seed is not a natural
             number.
     """
-    return _split(labels, groups, fraction, seed, least=1)
-
-
-def _split(labels, groups, fraction: float, seed: int, least: int):
-    """Hold out ``fraction`` of the groups of each class, ``least`` or more, and keep at least one."""
     check_seed(seed)
     if not 0 <= fraction < 1:
         raise InputError(f"validation fraction {fraction} is not in [0, 1); use e.g. 0.1, or 0")
+    least = 0 if groups is None else 1
+    groups = np.arange(len(labels)) if groups is None else groups
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels) if fraction else ():
         of_class = labels == label

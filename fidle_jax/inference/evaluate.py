@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest, chi2, norm
 
-from fidle_jax.data import SIGN_SETS, Split, StoredSplit, load_dataset
+from fidle_jax.data import SIGN_SETS, AnySplit, load_dataset
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained, load, map_batches
 from fidle_jax.train.config import Config, ResolvedConfig, check
@@ -183,7 +183,7 @@ def make_forward(trained: Trained) -> Callable[[Images], Logits]:
     return functools.partial(map_batches, apply, size=BATCH_SIZE)
 
 
-def training_parts(config: ResolvedConfig) -> tuple[Split | StoredSplit, Split | StoredSplit]:
+def training_parts(config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
     """Return the training examples and the hold-out set, possibly empty, of a run.
 
     Raises:
@@ -203,7 +203,7 @@ def training_parts(config: ResolvedConfig) -> tuple[Split | StoredSplit, Split |
     return hold_out(whole, config)
 
 
-def count_seen(images: Images, train: Split | StoredSplit) -> int:
+def count_seen(images: Images, train: AnySplit) -> int:
     """Return how many of the images are exact copies of training images."""
     wanted = {image.tobytes() for image in images}
     seen: set[bytes] = set()

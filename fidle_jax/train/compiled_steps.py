@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
 
-from fidle_jax.data import Dataset, Split, StoredSplit
+from fidle_jax.data import AnySplit, Dataset, Split, StoredSplit
 from fidle_jax.data.batches import Batch, Batches, epoch_order, padded_order, stream
 from fidle_jax.errors import InputError
 from fidle_jax.train import distributed, parallel
@@ -81,7 +81,7 @@ def choose_loader(loader: str, dataset: Dataset, mesh: Mesh) -> tuple[bool, str]
     return streamed, f"{'stream' if streamed else 'memory'} ({sizes})"
 
 
-def gather_parts(part: Split | StoredSplit) -> Split | StoredSplit:
+def gather_parts(part: AnySplit) -> AnySplit:
     """Join the parts of a split that the processes have read. Streamed images stay on disk."""
     groups = None if part.groups is None else distributed.gather_rows(part.groups)
     labels = distributed.gather_rows(part.labels)
@@ -95,8 +95,8 @@ def compile_steps(
     schedule: optax.Schedule,
     mesh: Mesh,
     state: TrainState,
-    train: Split | StoredSplit,
-    validation: Split | StoredSplit,
+    train: AnySplit,
+    validation: AnySplit,
     config: ResolvedConfig,
 ) -> CompiledSteps:
     """Compile the steps of the run that ``config`` describes.

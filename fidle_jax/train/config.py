@@ -7,7 +7,6 @@ This module must import fast, because the command line parses flags before it im
 """
 
 import dataclasses
-import json
 import sys
 import types
 import typing
@@ -313,13 +312,9 @@ def resolve(config: Config, variant: str) -> ResolvedConfig:
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """Return the settings as they are written to config.json: paths as strings, tuples as lists."""
+    """Return the settings as they are written to config.json, with absolute paths as text."""
     return {
-        name: str(value.expanduser().absolute())
-        if isinstance(value, Path)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
+        name: str(value.expanduser().absolute()) if isinstance(value, Path) else value
         for name, value in config.settings().items()
     }
 
@@ -373,33 +368,6 @@ def hyperparameters(config: Config) -> dict[str, Any]:
         for name, value in config.settings().items()
         if SETTINGS[name].group not in ("run", "devices") and name not in ("archives", "data_dir")
     }
-
-
-def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
-    """Return the `hyperparameters` of the run in ``run_dir``, without the seed.
-
-    Raises:
-        InputError: There is no config.json, or it is damaged.
-    """
-    path = run_dir / "config.json"
-    try:
-        values = hyperparameters(from_json(json.loads(path.read_text())))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read as a run's config ({error}); restore the file, or start a new run"
-        ) from error
-    del values["seed"]
-    return values
-
-
-def differences(asked: Config, saved: Config) -> list[str]:
-    """Describe each hyperparameter in which two resolved configs differ."""
-    old = hyperparameters(saved)
-    return [
-        f"--{name.replace('_', '-')} {new} (the run has {old[name]})"
-        for name, new in hyperparameters(asked).items()
-        if new != old[name]
-    ]
 
 
 def command_line(settings: dict[str, Any]) -> list[str]:

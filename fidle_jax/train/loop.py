@@ -1,9 +1,12 @@
-"""The loop around the compiled steps: chunks of steps, epochs, validation, and when files are written."""
+"""The loop around the compiled steps: chunks of steps, validation, and when files are written.
+
+`Loop._is_best` selects the best epoch, `Loop._row` makes a row of metrics.csv, and `Loop._is_save_due`
+decides when a checkpoint is written. `fidle_jax.train.run_logger` writes metrics.csv.
+"""
 
 import dataclasses
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import flax.traverse_util
@@ -11,8 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import CompiledSteps
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.distributed import gather, is_first
 from fidle_jax.train.resources import PROFILED_STEPS, peak_memory_bytes, trace
 from fidle_jax.train.run_logger import NullLogger, RunLogger
@@ -39,29 +44,6 @@ class NotFinite(RuntimeError):
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Length of a run, and how it is observed.
-
-    Attributes:
-        run_dir: The run directory.
-        epochs: Number of epochs.
-        steps_per_epoch: Steps per epoch.
-        examples: Training examples.
-        checkpoint_seconds: Minimum time between two checkpoints; 0 saves after every chunk.
-        progress: Show a progress bar if stderr is a terminal.
-        profile: Write a profiler trace of a few steps.
-    """
-
-    run_dir: Path
-    epochs: int
-    steps_per_epoch: int
-    examples: int
-    checkpoint_seconds: float
-    progress: bool
-    profile: bool = False
-
-
 @dataclasses.dataclass
 class Record:
     """What the host knows about a run. It is saved with each checkpoint.
@@ -85,49 +67,51 @@ class Record:
     all_step_seconds: float = 0.0
 
 
+@dataclasses.dataclass
 class Loop:
-    """A run in progress. After `run`, ``state``, ``best`` and ``record`` are the result."""
+    """A run in progress.
 
-    def __init__(
-        self,
-        plan: Plan,
-        compiled: CompiledSteps,
-        state: TrainState,
-        best: PyTree,
-        record: Record,
-        checkpoints: Checkpoints,
-        stop: Stop,
-    ):
-        self.state, self.best, self.record = state, best, record
-        self._plan, self._compiled = plan, compiled
-        self._checkpoints, self._stop = checkpoints, stop
-        self._chunk_steps, self._chunks = 1, 0
+    Attributes:
+        config: The config. Its run directory is set.
+        examples: Number of training examples.
+        compiled: The compiled steps.
+        state: The state on the devices.
+        best: The variables of the best epoch, in host memory.
+        record: What the host knows about the run.
+        checkpoints: The checkpoints of the run.
+        stop: Signals that ask the run to stop.
+    """
+
+    config: ResolvedConfig
+    examples: int
+    compiled: CompiledSteps
+    state: TrainState
+    best: PyTree
+    record: Record
+    checkpoints: Checkpoints
+    stop: Stop
 
     def run(self) -> None:
-        """Train up to the last epoch.
+        """Train up to the last epoch. ``state``, ``best`` and ``record`` are then the result.
 
         Raises:
             Interrupted: A stop was requested. The state is saved.
             NotFinite: The loss is not finite. The last good checkpoint is kept.
             OSError: A file could not be written.
         """
-        plan = self._plan
+        self._steps = steps_per_epoch(self.examples, self.config.optimisation.batch_size)
+        self._chunk_steps, self._chunks = 1, 0
         self._time = self._save_time = time.perf_counter()
         self._saving, self._save_seconds = False, 0.0
-        done, position = divmod(int(self.state.step), plan.steps_per_epoch)
+        epochs, step = self.config.optimisation.epochs, int(self.state.step)
+        done, position = divmod(step, self._steps)
         self._logger = NullLogger()
         if is_first():
-            seen = done * plan.examples + int(self.state.totals.examples) * (position > 0)
-            self._logger = RunLogger(
-                plan.run_dir,
-                int(self.state.step),
-                self.record.rows,
-                total_images=plan.epochs * plan.examples,
-                seen_images=seen,
-                progress=plan.progress,
-            )
+            seen = done * self.examples + int(self.state.totals.examples) * (position > 0)
+            rows, total = self.record.rows, epochs * self.examples
+            self._logger = RunLogger(self.config.run, step, rows, total, seen)
         try:
-            for epoch in range(done, plan.epochs):
+            for epoch in range(done, epochs):
                 self._train_epoch(epoch)
                 self._finish_epoch(epoch)
             self._save()
@@ -135,36 +119,36 @@ class Loop:
         finally:
             self._logger.close()
             # Complete the checkpoint that is being written, however the run ends.
-            self._checkpoints.wait()
+            self.checkpoints.wait()
 
     def _train_epoch(self, epoch: int) -> None:
-        plan = self._plan
-        position = int(self.state.step) % plan.steps_per_epoch
+        run = self.config.run
+        position = int(self.state.step) % self._steps
         if position == 0:
-            zeros = self._compiled.replicate(jax.device_get(Totals.zeros()))
+            zeros = self.compiled.replicate(jax.device_get(Totals.zeros()))
             self.state = self.state.replace(totals=zeros)
-        order = self._compiled.order(epoch)
-        while position < plan.steps_per_epoch:
+        order = self.compiled.order(epoch)
+        while position < self._steps:
             self._chunks += 1
             # Profile the second chunk, because the first one includes one-time costs.
-            profiled = plan.profile and self._chunks == 2
+            profiled = run.profile and self._chunks == 2
             steps = PROFILED_STEPS if profiled else self._chunk_steps
-            until = min(position + steps, plan.steps_per_epoch)
-            with trace(plan.run_dir / "profile" if profiled and is_first() else None):
+            until = min(position + steps, self._steps)
+            with trace(run.run_dir if profiled and is_first() else None):
                 self._tick()
-                train = self._train_step_by_step if profiled else self._compiled.train
+                train = self._train_step_by_step if profiled else self.compiled.train
                 self.state = train(self.state, order, position, until)
                 totals = jax.device_get(self.state.totals)
                 self._update_chunk_steps(until - position)
             if totals.bad_step != NO_STEP:
                 raise NotFinite("the loss or its gradient", int(totals.bad_step))
             self._logger.log_steps(
-                epoch * plan.examples + int(totals.examples),
+                epoch * self.examples + int(totals.examples),
                 totals.loss / totals.examples,
                 totals.correct / totals.examples,
             )
             position = until
-            if position < plan.steps_per_epoch:
+            if position < self._steps:
                 self._save_or_stop()
 
     def _train_step_by_step(
@@ -173,7 +157,7 @@ class Loop:
         """Train with one call per step, so that a trace shows separate steps."""
         for step in range(start, stop):
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                state = jax.block_until_ready(self._compiled.train(state, order, step, step + 1))
+                state = jax.block_until_ready(self.compiled.train(state, order, step, step + 1))
         return state
 
     def _update_chunk_steps(self, steps: int) -> None:
@@ -192,11 +176,11 @@ class Loop:
 
     def _finish_epoch(self, epoch: int) -> None:
         """Validate, keep the best variables, and log the epoch."""
-        plan, record = self._plan, self.record
+        record = self.record
         variables = self.state.variables()
         loss = accuracy = None
-        if self._compiled.validate is not None:
-            loss, accuracy = self._compiled.validate(variables)
+        if self.compiled.validate is not None:
+            loss, accuracy = self.compiled.validate(variables)
             if not math.isfinite(loss):
                 raise NotFinite("the validation loss", int(self.state.step))
         if self._is_best(loss, accuracy):
@@ -205,13 +189,13 @@ class Loop:
         self._tick()
         record.rows.append(self._row(epoch, loss, accuracy))
         costs = {
-            "time/step_milliseconds": 1e3 * record.step_seconds / plan.steps_per_epoch,
-            "time/transfer_seconds": self._compiled.transfer_seconds,
-            "time/compile_seconds": self._compiled.compile_seconds,
+            "time/step_milliseconds": 1e3 * record.step_seconds / self._steps,
+            "time/transfer_seconds": self.compiled.transfer_seconds,
+            "time/compile_seconds": self.compiled.compile_seconds,
             "memory/peak_bytes": peak_memory_bytes(),
         }
         params: Any = flax.traverse_util.flatten_dict(jax.device_get(self.state.params), sep="/")
-        self._logger.log_epoch(record.rows, plan.epochs, costs, params)
+        self._logger.log_epoch(record.rows, self.config.optimisation.epochs, costs, params)
         record.seconds = record.step_seconds = 0.0
         self._save_or_stop()
 
@@ -227,19 +211,19 @@ class Loop:
         return {
             "epoch": epoch + 1,
             "step": step,
-            "learning_rate": float(self._compiled.learning_rate(step - 1)),
+            "learning_rate": float(self.compiled.learning_rate(step - 1)),
             "train_loss": float(totals.loss / totals.examples),
             "train_accuracy": float(totals.correct / totals.examples),
             "validation_loss": loss,
             "validation_accuracy": accuracy,
             "seconds": round(self.record.seconds, 4),
-            "images_per_second": round(self._plan.examples / self.record.step_seconds, 1),
+            "images_per_second": round(self.examples / self.record.step_seconds, 1),
         }
 
     def _save_or_stop(self) -> None:
         # Clocks and signals differ between processes. The first process decides about chunks and
         # saving; a signal to any process stops all.
-        mine = [self._chunk_steps, self._is_save_due(), self._stop.requested]
+        mine = [self._chunk_steps, self._is_save_due(), self.stop.requested]
         rows = gather(np.array(mine, np.int32))
         self._chunk_steps, due, stop = int(rows[0, 0]), rows[0, 1], rows[:, 2].any()
         if stop or due:
@@ -249,14 +233,14 @@ class Loop:
             raise Interrupted
 
     def _is_save_due(self) -> bool:
-        least = self._plan.checkpoint_seconds
+        least = self.config.run.checkpoint_seconds
         waited = time.perf_counter() - self._save_time
         if least and self._saving:
-            if self._checkpoints.is_saving():
+            if self.checkpoints.is_saving():
                 return False
             self._saving, self._save_seconds = False, waited
         return waited >= (max(least, CHECKPOINT_SPACING * self._save_seconds) if least else 0)
 
     def _save(self) -> None:
         record = dataclasses.asdict(self.record)
-        self._checkpoints.save(int(self.state.step), self.state, self.best, record)
+        self.checkpoints.save(int(self.state.step), self.state, self.best, record)

@@ -1,7 +1,8 @@
-"""What a run leaves besides checkpoints: the test, result.json, model.json, and arrays for the report."""
+"""The test of a run, the content of model.json and result.json, and the arrays for the report."""
 
 import dataclasses
 import importlib.metadata
+import io
 import platform
 from pathlib import Path
 from typing import Any
@@ -12,67 +13,20 @@ import numpy as np
 from flax import linen as nn
 
 import fidle_jax
-from fidle_jax.data import Dataset, Split, StoredSplit
+from fidle_jax.data import AnySplit, Dataset
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
+from fidle_jax.files import write_atomically
 from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
-from fidle_jax.train.compiled_steps import CompiledSteps
-from fidle_jax.train.config import Config
 from fidle_jax.train.evaluation import predict
-from fidle_jax.train.loop import Loop, Plan
+from fidle_jax.train.loop import Loop
 from fidle_jax.train.objectives import example_losses
 from fidle_jax.train.resources import peak_memory_bytes
-from fidle_jax.train.run_dir import save_arrays
 from fidle_jax.train.step import step_keys
 
 AUGMENTED_VERSIONS = 32
 CANDIDATES = 1000  # images from which the augmented one is chosen
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def describe_training(
-    loop: Loop, plan: Plan, compiled: CompiledSteps, validation: Split | StoredSplit
-) -> dict[str, Any]:
-    """Return the entries of result.json about the training."""
-    record, steps = loop.record, int(loop.state.step)
-    seconds, images = record.all_step_seconds, plan.examples * len(record.rows)
-    return {
-        "train_examples": plan.examples,
-        "validation_examples": len(validation.labels),
-        "steps": steps,
-        "best_epoch": record.best_epoch,
-        "best_validation_accuracy": record.best_accuracy,
-        "transfer_seconds": round(compiled.transfer_seconds, 3),
-        "compile_seconds": round(compiled.compile_seconds, 3),
-        "train_seconds": round(sum(row["seconds"] for row in record.rows), 3),
-        "images_per_second": round(images / seconds, 1) if seconds else None,
-        "step_milliseconds": round(1e3 * seconds / steps, 3) if steps else None,
-        "peak_memory_bytes": peak_memory_bytes(),
-    }
-
-
-def describe_result(
-    config: Config, experiment: str, dataset: Dataset, devices: int, facts: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the content of result.json: ``facts``, and the circumstances of the run."""
-    versions = {"python": platform.python_version(), "fidle-jax": fidle_jax.__version__}
-    return {
-        "experiment": experiment,
-        "dataset": dataset.name,
-        "variant": dataset.variant,
-        "crop": config.data.crop,
-        "hold_out": config.data.hold_out,
-        "recipe": config.optimisation.recipe,
-        "epochs": config.optimisation.epochs,
-        "seed": config.optimisation.seed,
-        "test_examples": dataset.test_examples,
-        "parallel": config.devices.parallel,
-        "devices": devices,
-        "processes": jax.process_count(),
-        "platform": jax.default_backend(),
-        **facts,
-        "versions": versions | {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
 
 
 def describe_model(model: nn.Module, dataset: Dataset, table: list[Row]) -> dict[str, Any]:
@@ -88,30 +42,41 @@ def describe_model(model: nn.Module, dataset: Dataset, table: list[Row]) -> dict
     }
 
 
-def announce(
-    config: Config,
-    dataset: Dataset,
-    train: Split | StoredSplit,
-    validation: Split | StoredSplit,
-    ranges: Augmentation,
-    loader: str,
-) -> str:
-    """Describe the data, the loader, the recipe and the run directory in four lines."""
-    values = config.optimisation
-    names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
-    settings = ", ".join(f"{name.replace('_', ' ')} {getattr(values, name)}" for name in names)
-    cropped = ", cropped to the sign" if config.data.crop == "roi" else ""
-    held_out = f"{len(validation.labels):,} validation"
-    if config.data.hold_out == "test":
-        held_out = "the test set for selecting the epoch"
-    return (
-        f"data: {dataset.name} ({dataset.variant}{cropped}), {len(train.labels):,} training, "
-        f"{held_out}, {dataset.test_examples:,} test images\n"
-        f"loader: {loader}\n"
-        f"recipe: {values.recipe} ({settings}, "
-        f"{'no augmentation' if ranges == NO_AUGMENTATION else 'augmentation'})\n"
-        f"run directory: {config.run.run_dir}"
-    )
+def describe_result(
+    experiment: str, dataset: Dataset, devices: int, loop: Loop, measured: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the content of result.json: the config, the training, and what was ``measured``."""
+    config, record, compiled = loop.config, loop.record, loop.compiled
+    steps, seconds = int(loop.state.step), record.all_step_seconds
+    images = loop.examples * len(record.rows)
+    versions = {"python": platform.python_version(), "fidle-jax": fidle_jax.__version__}
+    return {
+        "experiment": experiment,
+        "dataset": dataset.name,
+        "variant": dataset.variant,
+        "crop": config.data.crop,
+        "hold_out": config.data.hold_out,
+        "recipe": config.optimisation.recipe,
+        "epochs": config.optimisation.epochs,
+        "seed": config.optimisation.seed,
+        "test_examples": dataset.test_examples,
+        "parallel": config.devices.parallel,
+        "devices": devices,
+        "processes": jax.process_count(),
+        "platform": jax.default_backend(),
+        "train_examples": loop.examples,
+        "steps": steps,
+        "best_epoch": record.best_epoch,
+        "best_validation_accuracy": record.best_accuracy,
+        "transfer_seconds": round(compiled.transfer_seconds, 3),
+        "compile_seconds": round(compiled.compile_seconds, 3),
+        "train_seconds": round(sum(row["seconds"] for row in record.rows), 3),
+        "images_per_second": round(images / seconds, 1) if seconds else None,
+        "step_milliseconds": round(1e3 * seconds / steps, 3) if steps else None,
+        "peak_memory_bytes": peak_memory_bytes(),
+        **measured,
+        "versions": versions | {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
 
 
 def evaluate_test(
@@ -126,26 +91,21 @@ def evaluate_test(
     logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
     losses = example_losses(logits, split.labels)
     correct = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
-    probabilities = np.asarray(jax.nn.softmax(logits))
-    save_arrays(
-        run_dir / "evaluation.npz",
-        images=split.images,
-        labels=split.labels,
-        probabilities=probabilities,
+    arrays = {"images": split.images, "labels": split.labels}
+    _save_arrays(
+        run_dir / "evaluation.npz", **arrays, probabilities=np.asarray(jax.nn.softmax(logits))
     )
-    inside = compute_intermediates(model, variables, scale(split.images[0]))
-    save_arrays(
+    intermediates = compute_intermediates(model, variables, scale(split.images[0]))
+    _save_arrays(
         run_dir / "layers.npz",
         digit=np.array(0),
-        **{f"kernel/{name}": kernel for name, kernel in inside.kernels.items()},
-        **{f"map/{name}": values for name, values in inside.maps.items()},
+        **{f"kernel/{name}": kernel for name, kernel in intermediates.kernels.items()},
+        **{f"map/{name}": values for name, values in intermediates.maps.items()},
     )
     return {"test_loss": float(losses.mean()), "test_accuracy": correct / len(split.labels)}
 
 
-def write_augmented(
-    train: Split | StoredSplit, ranges: Augmentation, seed: int, run_dir: Path
-) -> None:
+def write_augmented(train: AnySplit, ranges: Augmentation, seed: int, run_dir: Path) -> None:
     """Write augmented.npz if images are augmented.
 
     It contains a training image (uint8), its label, and the versions (uint8) and labels that the first
@@ -159,7 +119,7 @@ def write_augmented(
     versions, labels = jax.jit(augment, static_argnames="ranges")(
         images, train.labels[chosen], key, jnp.arange(AUGMENTED_VERSIONS), ranges=ranges
     )
-    save_arrays(
+    _save_arrays(
         run_dir / "augmented.npz",
         image=images[0],
         label=np.asarray(train.labels[chosen[0]]),
@@ -168,7 +128,14 @@ def write_augmented(
     )
 
 
-def _clearest(train: Split | StoredSplit, mirrored: tuple[int, ...]) -> int:
+def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    # No array is named allow_pickle.
+    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    write_atomically(path, buffer.getvalue())
+
+
+def _clearest(train: AnySplit, mirrored: tuple[int, ...]) -> int:
     """Return the index of a clear image: the highest contrast among bright and sharp ones.
 
     Only the centre of `CANDIDATES` evenly spaced images counts. With ``mirrored``, prefer images whose

@@ -4,7 +4,9 @@ import contextlib
 import resource
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import jax
 import psutil
@@ -78,11 +80,8 @@ def _free_in_groups(line: str, root: Path) -> Iterator[int]:
             continue  # no limit ("max"), or a group that is not visible in the container
 
 
-@contextlib.contextmanager
-def trace(directory: Path | None) -> Iterator[None]:
-    """Write a profiler trace of the block for TensorBoard and Perfetto, unless None is given."""
-    if directory is None:
-        yield
-        return
-    with jax.profiler.trace(str(directory), create_perfetto_trace=True):
-        yield
+def trace(run_dir: Path | None) -> AbstractContextManager[Any]:
+    """Write a profiler trace of the block to ``run_dir``/profile, unless None is given."""
+    if run_dir is None:
+        return contextlib.nullcontext()
+    return jax.profiler.trace(str(run_dir / "profile"), create_perfetto_trace=True)

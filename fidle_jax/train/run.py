@@ -10,16 +10,9 @@ from typing import Any, NamedTuple
 import jax
 from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import PyTree
 
-from fidle_jax.data import (
-    Dataset,
-    Split,
-    StoredSplit,
-    grouped_split,
-    load_dataset,
-    stratified_split,
-)
+from fidle_jax.data import AnySplit, Dataset, load_dataset, stratified_split
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_json
@@ -28,21 +21,11 @@ from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import choose_loader, compile_steps, gather_parts
-from fidle_jax.train.config import (
-    Config,
-    ResolvedConfig,
-    check,
-    differences,
-    hyperparameters,
-    resolve,
-    to_json,
-)
-from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
+from fidle_jax.train.config import Config, ResolvedConfig, check, hyperparameters, resolve, to_json
+from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
 from fidle_jax.train.outcome import (
-    announce,
     describe_model,
     describe_result,
-    describe_training,
     evaluate_test,
     write_augmented,
 )
@@ -62,8 +45,9 @@ class _Parts(NamedTuple):
     config: ResolvedConfig
     dataset: Dataset
     model: nn.Module
-    train: Split | StoredSplit
-    validation: Split | StoredSplit
+    ranges: Augmentation
+    train: AnySplit
+    validation: AnySplit
 
 
 def run(
@@ -94,38 +78,42 @@ def run(
     run_dir = config.run.run_dir
     if run_dir is None:
         raise InputError("config.run.run_dir is None; set it to the output directory")
+    first, result = distributed.is_first(), None
     with distributed.fail_together():
         if config.run.resume:
             config = _same_run(config, run_dir, experiment)
-        elif distributed.is_first():
+            result = run_dirs.finished_result(run_dir) if first else None
+        elif first:
             run_dirs.check_new(run_dir)
         mesh = make_mesh(config.devices.count)
-    finished, result = _finished(config, run_dir)
-    if finished:
+    if distributed.any_process(result is not None):
+        if first:
+            print(f"the run in {run_dir} is finished; nothing was changed")
         return result
     parts, loader = _load(config, mesh)
-    config, dataset, model, train, validation = parts
-    ranges = make_augmentation(parts.config, dataset)
+    config, dataset, model = parts.config, parts.dataset, parts.model
     table = layer_table(model, dataset.image_shape)
-    if distributed.is_first():
-        announced = announce(config, dataset, train, validation, ranges, loader)
+    if first:
+        announced = _announce(parts, loader, run_dir)
         print(announced, format_table(table), sep="\n\n", end="\n\n", flush=True)
     else:
         show_phase = contextlib.nullcontext
     described = to_json(config) | {"experiment": experiment, "command": command}
     with _hold(config, run_dir, described, describe_model(model, dataset, table)):
-        facts, best = _train(parts, run_dir, mesh, stop, show_phase)
-        if distributed.is_first():
+        loop = _train(parts, run_dir, mesh, stop, show_phase)
+        tested = {}
+        if first:
             with show_phase(f"testing on {dataset.test_examples:,} images"):
-                facts |= evaluate_test(model, best, dataset, run_dir)
-                write_augmented(train, ranges, config.optimisation.seed, run_dir)
-        finite = math.isfinite(facts.get("test_loss", 0))
-        if distributed.any_process(not finite):
-            raise NotFinite("the test loss", facts["steps"])
-        facts["parameters"] = sum(row.parameters for row in table)
-        result = None
-        if distributed.is_first():
-            result = describe_result(config, experiment, dataset, mesh.size, facts)
+                tested = evaluate_test(model, loop.best, dataset, run_dir)
+                write_augmented(parts.train, parts.ranges, config.optimisation.seed, run_dir)
+        if distributed.any_process(not math.isfinite(tested.get("test_loss", 0))):
+            raise NotFinite("the test loss", int(loop.state.step))
+        if first:
+            measured = tested | {
+                "validation_examples": len(parts.validation.labels),
+                "parameters": sum(row.parameters for row in table),
+            }
+            result = describe_result(experiment, dataset, mesh.size, loop, measured)
             write_json(run_dir / "result.json", result)
             settings = hyperparameters(config)
             write_hparams(run_dir / "tensorboard", result["steps"], settings, result)
@@ -133,16 +121,23 @@ def run(
     return result
 
 
-def _finished(config: Config, run_dir: Path) -> tuple[bool, dict[str, Any] | None]:
-    """Return whether the run is finished already and, in the first process, its result."""
-    result = None
-    with distributed.fail_together():
-        if config.run.resume and distributed.is_first():
-            result = run_dirs.finished_result(run_dir)
-    finished = distributed.any_process(result is not None)
-    if result:
-        print(f"the run in {run_dir} is finished; nothing was changed")
-    return finished, result
+def _same_run(config: Config, run_dir: Path, experiment: str) -> ResolvedConfig:
+    """Return the resolved config if its hyperparameters are those of the run to resume."""
+    saved = run_dirs.read_config(run_dir, experiment)
+    variant = saved.data.variant if config.data.variant == "auto" else config.data.variant
+    resolved = resolve(config, variant)
+    old = hyperparameters(saved)
+    different = [
+        f"--{name.replace('_', '-')} {new} (the run has {old[name]})"
+        for name, new in hyperparameters(resolved).items()
+        if new != old[name]
+    ]
+    if different:
+        raise InputError(
+            f"the run in {run_dir} has other settings: {'; '.join(different)}; leave these flags out to "
+            "resume it, or give another --run-dir for a new run"
+        )
+    return resolved
 
 
 def _load(config: Config, mesh: Mesh) -> tuple[_Parts, str]:
@@ -167,7 +162,7 @@ def _load(config: Config, mesh: Mesh) -> tuple[_Parts, str]:
         classes, shape = len(dataset.class_names), dataset.image_shape
         model = make_model(values.name, classes, shape, values.dropout, values.width)
         _check_batch_size(resolved, dataset.train_examples, mesh.size)
-        make_augmentation(resolved, dataset)
+        ranges = make_augmentation(resolved, dataset)
     streamed, loader = choose_loader(config.devices.loader, dataset, mesh)
     with distributed.fail_together():
         read = dataset.open if streamed and dataset.open else dataset.read
@@ -184,38 +179,64 @@ def _load(config: Config, mesh: Mesh) -> tuple[_Parts, str]:
         else:
             train, validation = hold_out(whole, resolved)
         _check_batch_size(resolved, len(train.labels), mesh.size)
-    return _Parts(resolved, dataset, model, train, validation), loader
+    return _Parts(resolved, dataset, model, ranges, train, validation), loader
 
 
-def take_share(split: Split | StoredSplit, share: float) -> Split | StoredSplit:
+def take_share(split: AnySplit, share: float) -> AnySplit:
     """Return a fraction of the examples, the same for every seed, so that runs can be compared."""
     if share == 1:
         return split
     try:
-        if split.groups is None:
-            kept, _ = stratified_split(split.labels, 1 - share, seed=0)
-        else:
-            kept, _ = grouped_split(split.labels, split.groups, 1 - share, seed=0)
+        kept, _ = stratified_split(split.labels, 1 - share, 0, split.groups)
     except InputError:  # the share is so close to 1 that no example is left out
         return split
     return split.take(kept)
 
 
-def hold_out(
-    split: Split | StoredSplit, config: ResolvedConfig
-) -> tuple[Split | StoredSplit, Split | StoredSplit]:
+def hold_out(split: AnySplit, config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
     """Return the training examples and the held-out examples, which may be none.
 
     Raises:
-        InputError: See `fidle_jax.data.stratified_split` and `fidle_jax.data.grouped_split`.
+        InputError: See `fidle_jax.data.stratified_split`.
     """
+    groups = None if config.data.hold_out == "examples" else split.groups
     fraction, seed = config.data.validation_fraction, config.optimisation.seed
-    if split.groups is None or config.data.hold_out == "examples":
-        rows = stratified_split(split.labels, fraction, seed)
-    else:
-        rows = grouped_split(split.labels, split.groups, fraction, seed)
-    train, validation = map(split.take, rows)
+    train, validation = map(split.take, stratified_split(split.labels, fraction, seed, groups))
     return train, validation
+
+
+def _check_batch_size(config: ResolvedConfig, examples: int, devices: int) -> None:
+    size, parts = config.optimisation.batch_size, config.optimisation.accumulate
+    if size > examples:
+        raise InputError(
+            f"--batch-size is {size}; it must be at most {examples}, the number of training examples"
+        )
+    if size < devices * parts:
+        micro_batches = f" in each of {parts} micro-batches (--accumulate)" if parts > 1 else ""
+        raise InputError(
+            f"--batch-size is {size}; it must be at least {devices * parts}, one example for each of "
+            f"{devices} devices{micro_batches}; give a larger one, or fewer --devices"
+        )
+
+
+def _announce(parts: _Parts, loader: str, run_dir: Path) -> str:
+    """Describe the data, the loader, the recipe and the run directory in four lines."""
+    config, dataset = parts.config, parts.dataset
+    values = config.optimisation
+    names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
+    settings = ", ".join(f"{name.replace('_', ' ')} {getattr(values, name)}" for name in names)
+    cropped = ", cropped to the sign" if config.data.crop == "roi" else ""
+    held_out = f"{len(parts.validation.labels):,} validation"
+    if config.data.hold_out == "test":
+        held_out = "the test set for selecting the epoch"
+    return (
+        f"data: {dataset.name} ({dataset.variant}{cropped}), {len(parts.train.labels):,} training, "
+        f"{held_out}, {dataset.test_examples:,} test images\n"
+        f"loader: {loader}\n"
+        f"recipe: {values.recipe} ({settings}, "
+        f"{'no augmentation' if parts.ranges == NO_AUGMENTATION else 'augmentation'})\n"
+        f"run directory: {run_dir}"
+    )
 
 
 @contextlib.contextmanager
@@ -234,49 +255,17 @@ def _hold(
         yield
 
 
-def _same_run(config: Config, run_dir: Path, experiment: str) -> ResolvedConfig:
-    """Return the resolved config if its hyperparameters are those of the run to resume."""
-    saved = run_dirs.read_config(run_dir, experiment)
-    variant = saved.data.variant if config.data.variant == "auto" else config.data.variant
-    resolved = resolve(config, variant)
-    if found := differences(resolved, saved):
-        raise InputError(
-            f"the run in {run_dir} has other settings: {'; '.join(found)}; leave these flags out to "
-            "resume it, or give another --run-dir for a new run"
-        )
-    return resolved
-
-
-def _check_batch_size(config: ResolvedConfig, examples: int, devices: int) -> None:
-    size, parts = config.optimisation.batch_size, config.optimisation.accumulate
-    if size > examples:
-        raise InputError(
-            f"--batch-size is {size}; it must be at most {examples}, the number of training examples"
-        )
-    if size < devices * parts:
-        micro_batches = f" in each of {parts} micro-batches (--accumulate)" if parts > 1 else ""
-        raise InputError(
-            f"--batch-size is {size}; it must be at least {devices * parts}, one example for each of "
-            f"{devices} devices{micro_batches}; give a larger one, or fewer --devices"
-        )
-
-
-def _train(
-    parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: ShowPhase
-) -> tuple[dict[str, Any], PyTree]:
-    """Train. Return a description of the training, and the variables that validation selected."""
-    config, dataset, model, train, validation = parts
-    steps = steps_per_epoch(len(train.labels), config.optimisation.batch_size)
-    schedule = make_schedule(config, steps)
-    task = make_task(config, dataset, model, schedule, train.labels)
+def _train(parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: ShowPhase) -> Loop:
+    """Train to the last epoch, from the newest checkpoint if the run is resumed."""
+    config, dataset, model = parts.config, parts.dataset, parts.model
+    examples, options = len(parts.train.labels), config.optimisation
+    schedule = make_schedule(config, steps_per_epoch(examples, options.batch_size))
+    task = make_task(config, dataset, model, schedule, parts.train.labels)
     checkpoints = Checkpoints(run_dir / "checkpoints")
     with show_phase(_compiling()):
+        average = options.ema_decay > 0
         state = init_state(
-            model,
-            dataset.image_shape,
-            task.optimizer,
-            config.optimisation.seed,
-            average=config.optimisation.ema_decay > 0,
+            model, dataset.image_shape, task.optimizer, options.seed, average=average
         )
         best, record = jax.device_get(state.variables()), Record()
         restored = checkpoints.restore(state, best) if config.run.resume else None
@@ -284,25 +273,18 @@ def _train(
             state, best, record = restored[0], restored[1], Record(**restored[2])
         # Different machines may round the initial weights differently.
         state = distributed.broadcast(state)
-        compiled = compile_steps(task, schedule, mesh, state, train, validation, config)
+        data = parts.train, parts.validation
+        compiled = compile_steps(task, schedule, mesh, state, *data, config)
     if restored and distributed.is_first():
         print(f"resuming at step {int(state.step):,}")
-    plan = Plan(
-        run_dir=run_dir,
-        epochs=config.optimisation.epochs,
-        steps_per_epoch=steps,
-        examples=len(train.labels),
-        checkpoint_seconds=config.run.checkpoint_seconds,
-        progress=config.run.progress,
-        profile=config.run.profile,
-    )
-    loop = Loop(plan, compiled, compiled.replicate(state), best, record, checkpoints, stop)
+    state = compiled.replicate(state)
+    loop = Loop(config, examples, compiled, state, best, record, checkpoints, stop)
     with contextlib.closing(compiled), stop.defer():
         loop.run()
     checkpoints.close()
     if distributed.any_process(stop.requested):
         raise Interrupted
-    return describe_training(loop, plan, compiled, validation), loop.best
+    return loop
 
 
 def _compiling() -> str:

@@ -18,10 +18,9 @@ import dataclasses
 import datetime
 import errno
 import fcntl
-import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +28,20 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import as_input_error, write_atomically, write_json
-from fidle_jax.train.config import Config, check, from_json
+from fidle_jax.files import as_input_error, write_json
+from fidle_jax.train.config import Config, check, from_json, hyperparameters
 
 LOCK = ".lock"
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+_NUMBER = int | float | None  # null if the run has no validation or no epochs
 RESULT: dict[str, Any] = {
     **dict.fromkeys(("experiment", "dataset", "variant", "recipe", "platform"), str),
     **dict.fromkeys(("train_examples", "validation_examples", "test_examples"), int),
     **dict.fromkeys(("parameters", "epochs", "seed", "devices", "processes"), int),
-    # null if the run has no validation or no epochs
-    **dict.fromkeys(("test_loss", "best_validation_accuracy", "best_epoch"), int | float | None),
-    **dict.fromkeys(("compile_seconds", "transfer_seconds", "train_seconds"), int | float | None),
-    **dict.fromkeys(("images_per_second", "step_milliseconds"), int | float | None),
-    "peak_memory_bytes": int | float | None,
+    **dict.fromkeys(("test_loss", "best_validation_accuracy", "best_epoch"), _NUMBER),
+    **dict.fromkeys(("compile_seconds", "transfer_seconds", "train_seconds"), _NUMBER),
+    **dict.fromkeys(("images_per_second", "step_milliseconds", "peak_memory_bytes"), _NUMBER),
     "test_accuracy": int | float,
     "versions": dict,
 }
@@ -194,19 +192,27 @@ def begin(run_dir: Path, config: dict[str, Any], model: dict[str, Any]) -> None:
         write_json(run_dir / "config.json", config)
 
 
-def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write a compressed npz file atomically."""
-    buffer = io.BytesIO()
-    # No array is named allow_pickle.
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, buffer.getvalue())
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Convert every error in the block to an InputError that names ``path``.
+
+    Damaged files raise errors of JSON, csv, zipfile, its decompressors, and NumPy.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
+        raise InputError(
+            f"{path} cannot be read ({' '.join(reason.split())}); restore the file that the run "
+            "wrote, or run again"
+        ) from error
 
 
-def read_config(run_dir: Path, experiment: str) -> Config:
-    """Read the config of a run of ``experiment`` to resume. Set ``archives`` to None.
+def read_config(run_dir: Path, experiment: str | None = None) -> Config:
+    """Read the config of a run. Set ``archives`` to None.
 
     Raises:
-        InputError: There is no such run, or its config.json is invalid.
+        InputError: There is no run, or it belongs to another ``experiment``, or config.json is invalid.
     """
     path = run_dir / "config.json"
     with as_input_error(run_dir, "--run-dir"):
@@ -214,23 +220,27 @@ def read_config(run_dir: Path, experiment: str) -> Config:
             raise InputError(
                 f"there is no run to resume in {run_dir}, because it has no config.json; "
                 "check --run-dir, or leave --resume out"
+                if experiment
+                else f"there is no run in {run_dir}, because it has no config.json; give the "
+                "directory of a run"
             )
-        text = path.read_text()
-    try:
-        fields = json.loads(text)
+    with _reading(path):
+        fields = json.loads(path.read_text())
         config = from_json(fields).replace(archives=None)
         check(config)
-        started_by = fields.get("experiment", experiment)
-    except (ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path} cannot be read as a run's config ({reason}); restore the file, or start a new run"
-        ) from error
-    if started_by != experiment:
+        started_by = fields.get("experiment")
+    if experiment and started_by not in (experiment, None):
         raise InputError(
             f"the run in {run_dir} belongs to {started_by}.py; resume it with that file"
         )
     return config
+
+
+def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
+    """Return the hyperparameters of a run without its seed. Raise what `read_config` raises."""
+    values = hyperparameters(read_config(run_dir))
+    del values["seed"]
+    return values
 
 
 def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
@@ -242,10 +252,11 @@ def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
     path = run_dir / "result.json"
     if not path.exists():
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")
-    result = read_json(path, {name: RESULT[name] for name in names})
-    accuracy = result.get("test_accuracy", 0)
-    _require(0 <= accuracy <= 1, path, f"test_accuracy is {accuracy}, not in [0, 1]")
-    return result
+    with _reading(path):
+        result = _load_json(path, {name: RESULT[name] for name in names})
+        accuracy = result.get("test_accuracy", 0)
+        _require(0 <= accuracy <= 1, f"test_accuracy is {accuracy}, not in [0, 1]")
+        return result
 
 
 def finished_result(run_dir: Path) -> dict[str, Any] | None:
@@ -257,12 +268,8 @@ def finished_result(run_dir: Path) -> dict[str, Any] | None:
     path = run_dir / "result.json"
     if not (run_dir / "report.html").exists() or not path.exists():
         return None
-    try:
+    with _reading(path):
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); delete it and resume the run to write it again"
-        ) from error
 
 
 def read_run(run_dir: Path) -> Run:
@@ -292,19 +299,20 @@ def read_run(run_dir: Path) -> Run:
 def read_model(run_dir: Path) -> dict[str, Any]:
     """Return the content of model.json. Raise InputError if it is missing or invalid."""
     path = run_dir / "model.json"
-    model = read_json(path, MODEL)
-    for row in model["layers"]:
-        _require(isinstance(row, dict), path, "layers are not a list of objects")
-        _check_types(path, row, LAYER)
-    shape, names, groups = model["image_shape"], model["class_names"], model["class_groups"] or {}
-    _require(_all_are(str, names) and names, path, "class_names are not text")
-    _require(_all_are(int, shape) and len(shape) == 3, path, "image_shape is not (h, w, c)")
-    members = [index for group in groups.values() for index in _as_list(group)]
-    _require(
-        not groups or (_all_are(int, members) and sorted(members) == list(range(len(names)))),
-        path,
-        "class_groups do not contain every class once",
-    )
+    with _reading(path):
+        model = _load_json(path, MODEL)
+        for row in model["layers"]:
+            _check_types(row, LAYER)
+        shape, names = model["image_shape"], model["class_names"]
+        _require(names and all(isinstance(name, str) for name in names), "class_names are not text")
+        whole = len(shape) == 3 and all(isinstance(size, int) for size in shape)
+        _require(whole, "image_shape is not (h, w, c)")
+        groups = model["class_groups"] or {}
+        members = sorted(index for group in groups.values() for index in group)
+        _require(
+            not groups or members == list(range(len(names))),
+            "class_groups do not contain every class once",
+        )
     return model
 
 
@@ -316,17 +324,18 @@ def read_evaluation(run_dir: Path) -> Evaluation:
     """
     model, path = read_model(run_dir), run_dir / "evaluation.npz"
     names, groups = model["class_names"], model["class_groups"]
-    arrays = _read_npz(path)
-    examples = np.size(arrays.get("labels", ()))
-    types = {
-        "images": UInt8[np.ndarray, f"{examples} height width channel"],
-        "labels": Integer[np.ndarray, f"{examples}"],
-        "probabilities": Float[np.ndarray, f"{examples} {len(names)}"],
-    }
-    _check_types(path, arrays, types)
-    _check_images(path, arrays["images"])
-    _check_range(path, "labels", arrays["labels"], len(names))
-    _require(np.isfinite(arrays["probabilities"]).all(), path, "probabilities are not finite")
+    with _reading(path):
+        arrays = _load_npz(path)
+        examples = np.size(arrays.get("labels", ()))
+        types = {
+            "images": UInt8[np.ndarray, f"{examples} height width channel"],
+            "labels": Integer[np.ndarray, f"{examples}"],
+            "probabilities": Float[np.ndarray, f"{examples} {len(names)}"],
+        }
+        _check_types(arrays, types)
+        _check_images(arrays["images"])
+        _check_range("labels", arrays["labels"], len(names))
+        _require(np.isfinite(arrays["probabilities"]).all(), "probabilities are not finite")
     if groups is not None:
         of_class = np.empty(len(names), int)
         for index, members in enumerate(groups.values()):
@@ -338,112 +347,91 @@ def read_evaluation(run_dir: Path) -> Evaluation:
 def _read_augmented(path: Path, classes: int) -> Augmented | None:
     if not path.exists():
         return None
-    arrays = _read_npz(path)
-    shape = " ".join(map(str, np.shape(arrays.get("image", ()))))
-    versions = np.size(arrays.get("labels", ()))
-    types = {
-        "image": UInt8[np.ndarray, "height width channel"],
-        "label": Integer[np.ndarray, ""],
-        "versions": UInt8[np.ndarray, f"{versions} {shape}"],
-        "labels": Integer[np.ndarray, f"{versions}"],
-    }
-    _check_types(path, arrays, types)
-    _check_images(path, arrays["versions"])
-    _check_range(path, "labels", np.append(arrays["labels"], arrays["label"]), classes)
-    label = int(arrays["label"])
-    return Augmented(arrays["image"], label, arrays["versions"], arrays["labels"])
+    with _reading(path):
+        arrays = _load_npz(path)
+        shape = " ".join(map(str, np.shape(arrays.get("image", ()))))
+        versions = np.size(arrays.get("labels", ()))
+        types = {
+            "image": UInt8[np.ndarray, "height width channel"],
+            "label": Integer[np.ndarray, ""],
+            "versions": UInt8[np.ndarray, f"{versions} {shape}"],
+            "labels": Integer[np.ndarray, f"{versions}"],
+        }
+        _check_types(arrays, types)
+        _check_images(arrays["versions"])
+        _check_range("labels", np.append(arrays["labels"], arrays["label"]), classes)
+        label = int(arrays.pop("label"))
+        return Augmented(label=label, **arrays)
 
 
 def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
-    arrays = _read_npz(path)
-    _check_types(path, arrays, {"digit": Integer[np.ndarray, ""]})
-    kernels = {k.removeprefix("kernel/"): a for k, a in arrays.items() if k.startswith("kernel/")}
-    maps = {k.removeprefix("map/"): arrays[k] for k in sorted(arrays) if k.startswith("map/")}
-    for name, kernel in kernels.items():
-        _require(kernel.ndim == 4, path, f"the kernel of {name} is not (k, k, c_in, c_out)")
-    for name, values in maps.items():
-        _require(values.ndim in (1, 3), path, f"the map of {name} is not (h, w, c) or (n,)")
-    _require(maps, path, "the feature maps are missing")
-    _check_range(path, "digit", arrays["digit"], examples)
-    return kernels, maps, int(arrays["digit"])
+    with _reading(path):
+        arrays = _load_npz(path)
+        _check_types(arrays, {"digit": Integer[np.ndarray, ""]})
+        kernels = {
+            k.removeprefix("kernel/"): a for k, a in arrays.items() if k.startswith("kernel/")
+        }
+        maps = {k.removeprefix("map/"): arrays[k] for k in sorted(arrays) if k.startswith("map/")}
+        for name, kernel in kernels.items():
+            _require(kernel.ndim == 4, f"the kernel of {name} is not (k, k, c_in, c_out)")
+        for name, values in maps.items():
+            _require(values.ndim in (1, 3), f"the map of {name} is not (h, w, c) or (n,)")
+        _require(maps, "the feature maps are missing")
+        _check_range("digit", arrays["digit"], examples)
+        return kernels, maps, int(arrays["digit"])
 
 
 def _read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epoch"]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
-            rows, columns = list(table), table.fieldnames or ()
-        values = {name: [float(row.get(name) or "nan") for row in rows] for name in METRICS}
-    except OSError as error:
-        raise _damaged(path, error.strerror or "cannot be read") from error
-    except (ValueError, csv.Error) as error:
-        raise _damaged(path, f"not a table of numbers ({error})") from error
-    missing = [name for name in METRICS if name not in columns]
-    _require(not missing, path, f"{', '.join(missing)} missing")
-    return {name: np.array(column) for name, column in values.items()}
+    with _reading(path), path.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        rows = list(table)
+        _require_names(METRICS, table.fieldnames or ())
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in METRICS}
 
 
 def read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
     """Read a JSON object. Raise InputError if it is damaged or an entry does not have its type."""
-    try:
-        # NaN and Infinity become None.
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    except OSError as error:
-        raise _damaged(path, error.strerror or "cannot be read") from error
-    except ValueError as error:
-        raise _damaged(path, f"not JSON ({error})") from error
-    _require(isinstance(content, dict), path, "not a JSON object")
-    _check_types(path, content, types)
+    with _reading(path):
+        return _load_json(path, types)
+
+
+def _load_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
+    # NaN and Infinity become None.
+    content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    _check_types(content, types)
     return content
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except OSError as error:
-        raise _damaged(path, error.strerror or "cannot be read") from error
-    # Damage raises errors of zipfile, of its decompressors, or of NumPy's parser.
-    except Exception as error:
-        raise _damaged(path, f"not an archive of arrays ({error})") from error
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
-def _damaged(path: Path, problem: str) -> InputError:
-    return InputError(
-        f"{path}: {' '.join(problem.split())}; restore the file that the run wrote, or run again"
-    )
-
-
-def _require(condition: Any, path: Path, problem: str) -> None:
+def _require(condition: Any, problem: str) -> None:
     if not condition:
-        raise _damaged(path, problem)
+        raise ValueError(problem)
 
 
-def _check_types(path: Path, content: dict[str, Any], types: dict[str, Any]) -> None:
-    missing = [name for name in types if name not in content]
-    _require(not missing, path, f"{', '.join(missing)} missing")
+def _require_names(names: Iterable[str], found: Container[str]) -> None:
+    missing = [name for name in names if name not in found]
+    _require(not missing, f"{', '.join(missing)} missing")
+
+
+def _check_types(content: dict[str, Any], types: dict[str, Any]) -> None:
+    _require(isinstance(content, dict), "not a JSON object")
+    _require_names(types, content)
     for name, kind in types.items():
         value = content[name]
         if not isinstance(value, kind):
             shown = f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else repr(value)
-            raise _damaged(path, f"{name} is {shown}; expected {getattr(kind, '__name__', kind)}")
+            raise ValueError(f"{name} is {shown}; expected {getattr(kind, '__name__', kind)}")
 
 
-def _all_are(kind: type, values: list) -> bool:
-    return all(isinstance(value, kind) for value in values)
-
-
-def _as_list(value: Any) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-def _check_images(path: Path, images: np.ndarray) -> None:
+def _check_images(images: np.ndarray) -> None:
     valid = images.size > 0 and images.shape[-1] in (1, 3)
-    _require(
-        valid, path, f"images have shape {images.shape}; expected at least one with 1 or 3 channels"
-    )
+    _require(valid, f"images have shape {images.shape}; expected at least one with 1 or 3 channels")
 
 
-def _check_range(path: Path, name: str, values: np.ndarray, end: int) -> None:
+def _check_range(name: str, values: np.ndarray, end: int) -> None:
     valid = values.min() >= 0 and values.max() < end
-    _require(valid, path, f"{name} must be between 0 and {end - 1}")
+    _require(valid, f"{name} must be between 0 and {end - 1}")

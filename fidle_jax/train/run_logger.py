@@ -1,4 +1,7 @@
-"""What a run writes while it trains: metrics.csv, TensorBoard events, and lines on the terminal."""
+"""What a run writes while it trains: metrics.csv, TensorBoard events, and lines on the terminal.
+
+`fidle_jax.train.loop` computes the rows of metrics.csv.
+"""
 
 import csv
 import io
@@ -14,6 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from fidle_jax.files import write_atomically
+from fidle_jax.train.config import Run
 
 COLUMNS: tuple[str, ...] = (
     "epoch",
@@ -42,23 +46,22 @@ class RunLogger:
     """Logs a run to its directory and to the terminal.
 
     Args:
-        run_dir: The run directory.
+        run: The group of the config with the run directory and the progress bar.
         step: Step from which the run continues.
         rows: Rows of metrics.csv so far.
         total_images: Images of the whole run.
         seen_images: Images seen so far.
-        progress: Show a progress bar if stderr is a terminal.
     """
 
     def __init__(
         self,
-        run_dir: Path,
+        run: Run,
         step: int,
         rows: list[dict[str, Any]],
         total_images: int,
         seen_images: int,
-        progress: bool,
     ):
+        run_dir = run.run_dir or Path()
         self._metrics = run_dir / "metrics.csv"
         write_metrics(self._metrics, rows)
         # The usual writer of tensorboardX uses a thread. If the disk is full, the thread dies and the run
@@ -71,7 +74,7 @@ class RunLogger:
         self._bar = tqdm(
             total=total_images,
             initial=seen_images,
-            disable=not (progress and sys.stderr.isatty()),
+            disable=not (run.progress and sys.stderr.isatty()),
             unit=" images",
             unit_scale=True,
             smoothing=0.1,

@@ -1,4 +1,6 @@
-"""The training task of a config: augmentation, learning rate schedule and optimizer."""
+"""From a config to a `Task`. To add a learning rate schedule or an optimizer, extend
+`make_schedule` or `make_optimizer`, and the choices in `config.py`.
+"""
 
 import jax
 import numpy as np
@@ -7,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Integer
 
 from fidle_jax.data import Dataset
-from fidle_jax.data.augment import Augmentation, Warp
+from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.splits import class_weights
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import ResolvedConfig
@@ -21,11 +23,7 @@ def make_task(
     schedule: optax.Schedule,
     labels: Integer[np.ndarray, "example"],
 ) -> Task:
-    """Return the task of training ``model`` on examples with these labels.
-
-    Raises:
-        InputError: See `make_augmentation`.
-    """
+    """Return the task of training ``model`` on examples with these labels."""
     kind = config.optimisation.class_weights
     weights = [] if kind == "none" else class_weights(kind, labels, len(dataset.class_names))
     return Task(
@@ -52,33 +50,20 @@ def make_augmentation(config: ResolvedConfig, dataset: Dataset) -> Augmentation:
             f"{dataset.name} are mirror images"
         )
     side = min(dataset.image_shape[:2])
-    return Augmentation(
-        warp=Warp(
-            shift=side * values.shift,
-            rotation=values.rotation,
-            scaling=values.scaling,
-            shear=values.shear,
-            elastic=side * values.elastic,
-        ),
-        brightness=values.brightness,
-        contrast=values.contrast,
-        colour=values.colour,
-        shadow=values.shadow,
-        cutout=values.cutout,
-        flips=values.flips,
-        mirrored=(dataset.mirrored or ()) if values.flips else (),
-    )
+    ranges = vars(values) | {"shift": side * values.shift, "elastic": side * values.elastic}
+    del ranges["preset"]
+    return Augmentation(**ranges, mirrored=(dataset.mirrored or ()) if values.flips else ())
 
 
 def make_schedule(config: ResolvedConfig, steps_per_epoch: int) -> optax.Schedule:
     """Return the learning rate as a function of the step: linear warm-up, then the schedule."""
-    peak = config.optimisation.learning_rate
-    warmup = round(config.optimisation.warmup_epochs * steps_per_epoch)
-    steps = max(config.optimisation.epochs * steps_per_epoch - warmup, 1)
-    if config.optimisation.schedule == "cosine":
-        schedule = optax.cosine_decay_schedule(peak, steps, alpha=0.01)
-    else:
-        schedule = optax.constant_schedule(peak)
+    values = config.optimisation
+    peak, warmup = values.learning_rate, round(values.warmup_epochs * steps_per_epoch)
+    steps = max(values.epochs * steps_per_epoch - warmup, 1)
+    schedule = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, steps, alpha=0.01),
+    }[values.schedule]()
     if not warmup:
         return schedule
     return optax.join_schedules([optax.linear_schedule(0, peak, warmup), schedule], [warmup])

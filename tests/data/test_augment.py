@@ -13,9 +13,7 @@ from scipy.interpolate import BSpline
 from fidle_jax.data import augment as module
 from fidle_jax.data.augment import (
     NO_AUGMENTATION,
-    NO_WARP,
     Augmentation,
-    Warp,
     augment,
     beyond_line,
     random_warp,
@@ -30,7 +28,9 @@ EXTREMES = {"noise": IMAGES, "black": np.zeros_like(IMAGES), "white": np.full_li
 LABELS = jnp.arange(COUNT, dtype=jnp.int32) % 4
 MIRRORED = (0, 2, 1, -1)  # class 0 is its own mirror image, class 3 has none
 ALL = Augmentation(
-    Warp(shift=2, rotation=20, elastic=1),
+    shift=2,
+    rotation=20,
+    elastic=1,
     brightness=0.3,
     contrast=0.5,
     colour=0.3,
@@ -39,7 +39,7 @@ ALL = Augmentation(
     flips=0.5,
     mirrored=MIRRORED,
 )
-STRONG = Warp(shift=2, rotation=40, scaling=0.3, shear=0.2)
+STRONG = Augmentation(shift=2, rotation=40, scaling=0.3, shear=0.2)
 WILD = dataclasses.replace(STRONG, elastic=2)
 
 _augment = jax.jit(augment, static_argnames="ranges")
@@ -161,7 +161,7 @@ def test_the_result_of_an_image_depends_only_on_key_and_index():
 @pytest.mark.parametrize("batch", [1, 2, 3, 21, 63])
 def test_a_warp_has_the_same_bits_in_a_batch_of_any_size(batch):
     images = np.random.default_rng(1).integers(0, 256, (64, 28, 28, 1), np.uint8)
-    ranges = Warp(shift=2, rotation=15, scaling=0.15, shear=0.1, elastic=2.5)
+    ranges = Augmentation(shift=2, rotation=15, scaling=0.15, shear=0.1, elastic=2.5)
     whole = _random_warp(images, KEY, jnp.arange(64), ranges)
     part = _random_warp(images[:batch], KEY, jnp.arange(batch), ranges)
     np.testing.assert_array_equal(part, whole[:batch])
@@ -184,7 +184,12 @@ def test_results_differ_between_examples_and_between_keys():
 def test_an_empty_batch_stays_empty(ranges):
     x, labels = augment(jnp.asarray(IMAGES[:0]), LABELS[:0], KEY, INDEX[:0], ranges)
     assert (x.shape, labels.shape) == ((0, 11, 9, 3), (0,))
-    assert random_warp(jnp.asarray(IMAGES[:0]), KEY, INDEX[:0], NO_WARP).shape == (0, 11, 9, 3)
+    assert random_warp(jnp.asarray(IMAGES[:0]), KEY, INDEX[:0], NO_AUGMENTATION).shape == (
+        0,
+        11,
+        9,
+        3,
+    )
 
 
 def test_amounts_are_uniform_and_independent():
@@ -202,13 +207,15 @@ def _fix_amounts(monkeypatch, *amounts):
 
 
 def test_a_warp_without_ranges_is_the_identity():
-    np.testing.assert_allclose(_random_warp(IMAGES, KEY, INDEX, NO_WARP), IMAGES / 255, atol=1e-6)
+    np.testing.assert_allclose(
+        _random_warp(IMAGES, KEY, INDEX, NO_AUGMENTATION), IMAGES / 255, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("down", "right"), [(1, 0), (-2, 3), (0, -4), (20, 0)])
 def test_a_shift_by_whole_pixels_moves_them_and_fills_with_zeros(monkeypatch, down, right):
     _fix_amounts(monkeypatch, 0, 0, 0, down, right)
-    y = random_warp(jnp.asarray(IMAGES), KEY, INDEX, Warp(shift=1))
+    y = random_warp(jnp.asarray(IMAGES), KEY, INDEX, Augmentation(shift=1))
     height, width = IMAGES.shape[1:3]
     around = np.pad(IMAGES, ((0, 0), (20, 20), (20, 20), (0, 0)))
     moved = around[:, 20 + down : 20 + down + height, 20 + right : 20 + right + width]
@@ -274,7 +281,7 @@ def test_the_elastic_field_is_a_cubic_spline_within_a_pixel_and_smooth():
 def test_the_elastic_field_is_added_to_the_source_coordinates(monkeypatch):
     ones = jnp.ones((COUNT, 2, 11, 9)) * jnp.array([1, -2])[:, None, None]
     monkeypatch.setattr(module, "_elastic_field", lambda key, example_index, size: ones)
-    y = random_warp(jnp.asarray(IMAGES), KEY, INDEX, Warp(elastic=1))
+    y = random_warp(jnp.asarray(IMAGES), KEY, INDEX, Augmentation(elastic=1))
     moved = np.pad(IMAGES, ((0, 0), (0, 1), (2, 0), (0, 0)))[:, 1:, :-2]
     np.testing.assert_allclose(y, moved / 255, atol=1e-6)
 

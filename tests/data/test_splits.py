@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
-from fidle_jax.data import grouped_split, stratified_split
+from fidle_jax.data import stratified_split
 from fidle_jax.data.splits import check_seed, class_weights
 from fidle_jax.errors import InputError
 
@@ -43,22 +43,21 @@ def test_a_split_depends_on_the_seed_and_not_on_global_state():
 def test_splits_are_equal_to_those_of_earlier_versions():
     labels, groups = np.arange(40) % 2, np.arange(40) // 4
     assert stratified_split(labels, 0.2, 0)[1].tolist() == [4, 6, 9, 15, 21, 22, 26, 37]
-    held_out = grouped_split(labels, groups, 0.2, 0)[1].tolist()
+    held_out = stratified_split(labels, 0.2, 0, groups)[1].tolist()
     assert held_out == [8, 10, 12, 14, 17, 19, 29, 31]
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 2, float("nan")])
 def test_a_fraction_outside_its_range_is_named(fraction):
-    for split in (stratified_split, lambda labels, *rest: grouped_split(labels, labels, *rest)):
-        with pytest.raises(InputError, match=rf"fraction {fraction} is not in \[0, 1\)"):
-            split(np.zeros(10, int), fraction, 0)
+    with pytest.raises(InputError, match=rf"fraction {fraction} is not in \[0, 1\)"):
+        stratified_split(np.zeros(10, int), fraction, 0)
 
 
 def test_a_fraction_that_holds_nothing_out_is_named():
     with pytest.raises(InputError, match="of 10 examples holds out no example; use a larger"):
         stratified_split(np.zeros(10, int), 0.01, 0)
     with pytest.raises(InputError, match="holds out no example; no class has two groups; use 0"):
-        grouped_split(np.arange(10), np.arange(10), 0.3, 0)
+        stratified_split(np.arange(10), 0.3, 0, np.arange(10))
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, "0"])
@@ -72,7 +71,7 @@ def test_no_group_is_on_both_sides_and_every_class_is_on_each(pairs, fraction, s
     labels, groups = np.array(pairs).T
     of_class = {label: np.unique(groups[labels == label]) for label in np.unique(labels)}
     assume(fraction == 0 or any(len(members) > 1 for members in of_class.values()))
-    train, validation = grouped_split(labels, groups, fraction, seed)
+    train, validation = stratified_split(labels, fraction, seed, groups)
     assert (np.sort(np.concatenate([train, validation])) == np.arange(len(labels))).all()
     sides = [{pairs[i] for i in side} for side in (train, validation)]
     assert not sides[0] & sides[1]
@@ -84,7 +83,7 @@ def test_no_group_is_on_both_sides_and_every_class_is_on_each(pairs, fraction, s
 
 def test_a_grouped_split_depends_on_the_seed():
     labels, groups = np.repeat(np.arange(5), 40), np.tile(np.repeat(np.arange(10), 4), 5)
-    first, again, other = (grouped_split(labels, groups, 0.3, seed)[1] for seed in (1, 1, 2))
+    first, again, other = (stratified_split(labels, 0.3, seed, groups)[1] for seed in (1, 1, 2))
     assert (first == again).all()
     assert len(first) == len(other) == 60
     assert (first != other).any()

@@ -122,9 +122,9 @@ def test_a_missing_or_damaged_model_json_is_an_error(copied):
     path = copied / "model.json"
     for content in (path.read_bytes()[:100], b""):
         path.write_bytes(content)
-        assert error_of(copied).startswith(f"{path}: not JSON")
+        assert error_of(copied).startswith(f"{path} cannot be read")
     path.unlink()
-    assert error_of(copied).startswith(f"{path}: No such file or directory")
+    assert error_of(copied).startswith(f"{path} cannot be read (No such file or directory)")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_missing_or_damaged_model_json_is_an_error(copied):
         ({"model": "resnet"}, "unknown model 'resnet'"),
         ({"optimizer": "adagrad"}, "unknown optimizer 'adagrad'"),
         ({"dropout": [0.1]}, "dropout 0.1 does not fit the model 'cnn'"),
-        ({"batch_size": "many"}, "cannot be read as a run's config"),
+        ({"batch_size": "many"}, "config.json cannot be read"),
         ({"model": "dnn", "dropout": None}, "is damaged or of another version"),
     ],
 )

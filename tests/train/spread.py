@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from fidle_jax.data.augment import Augmentation, Warp
+from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import BatchNorm, Dropout, make_model
 from fidle_jax.train.parallel import compile_training, local_positions, make_mesh, replicate
@@ -22,7 +22,7 @@ from tests.train.scripts import write_outcomes
 
 SHAPE, EXAMPLES, BATCH = (28, 28, 1), 1100, 500  # two full batches and one of 100
 STEPS = 3
-WARP = Augmentation(Warp(shift=2.0, rotation=15.0, scaling=0.15, shear=0.1, elastic=2.5))
+WARP = Augmentation(shift=2.0, rotation=15.0, scaling=0.15, shear=0.1, elastic=2.5)
 
 
 class Spy(nn.Module):

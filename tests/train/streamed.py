@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from fidle_jax.data import Split, StoredSplit
-from fidle_jax.data.augment import Augmentation, Warp
+from fidle_jax.data.augment import Augmentation
 from fidle_jax.nn import make_model
 from fidle_jax.train.compiled_steps import compile_steps
 from fidle_jax.train.config import ResolvedConfig
@@ -19,7 +19,7 @@ from tests.train.scripts import write_outcomes
 
 SHAPE = (12, 12, 1)
 AUGMENTATION = {
-    "cnn": Augmentation(Warp(shift=2.0, rotation=15.0)),
+    "cnn": Augmentation(shift=2.0, rotation=15.0),
     "dnn": Augmentation(cutout=0.3),  # compiles faster
 }
 STEPS = 4  # three full batches of 30 and one of 10

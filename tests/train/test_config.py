@@ -17,7 +17,6 @@ from fidle_jax.train.config import (
     check,
     command_line,
     convert,
-    differences,
     from_json,
     hyperparameters,
     resolve,
@@ -197,12 +196,6 @@ def test_values_are_converted_to_the_type_of_their_flag_or_named(name, value, ex
     except InputError as error:
         found = str(error)
     assert (found, type(found)) == (expected, type(expected))
-
-
-def test_differences_name_hyperparameters_only():
-    saved = resolve(make_config(run_dir=Path("a")), "full")
-    asked = saved.replace(run_dir=Path("b"), devices=2, parallel="pmap", epochs=17)
-    assert differences(asked, saved) == ["--epochs 17 (the run has 16)"]
 
 
 def test_hyperparameters_are_the_settings_that_determine_the_result():

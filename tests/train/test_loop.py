@@ -10,7 +10,8 @@ import pytest
 from fidle_jax.train import loop as loop_module
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import CompiledSteps
-from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Plan, Record
+from fidle_jax.train.config import ResolvedConfig
+from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import Totals, TrainState
 
@@ -45,12 +46,18 @@ def make(tmp_path):
         checkpoints = Checkpoints(tmp_path / "checkpoints")
         opened.append(checkpoints)
         compiled = CompiledSteps(jnp.int32, train, validate, lambda step: 0.5, jax.device_put)
-        plan = Plan(tmp_path, epochs, STEPS, EXAMPLES, checkpoint_seconds, progress=False)
+        config = ResolvedConfig().replace(
+            run_dir=tmp_path,
+            epochs=epochs,
+            batch_size=EXAMPLES // STEPS,
+            checkpoint_seconds=checkpoint_seconds,
+            progress=False,
+        )
         state, record = first_state(), Record()
         best = jax.device_get(state.variables())
         if restored := checkpoints.restore(state, best):
             state, best, record = restored[0], restored[1], Record(**restored[2])
-        return Loop(plan, compiled, state, best, record, checkpoints, stop or Stop())
+        return Loop(config, EXAMPLES, compiled, state, best, record, checkpoints, stop or Stop())
 
     yield make
     for checkpoints in opened:
@@ -145,7 +152,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run_before_saving(make, t
 def test_checkpoint_seconds_limit_the_number_of_checkpoints(make, tmp_path):
     loop = make(checkpoint_seconds=1e9)
     steps = []
-    loop._checkpoints.save = lambda step, *_: steps.append(step)
+    loop.checkpoints.save = lambda step, *_: steps.append(step)
     loop.run()
     assert steps == [4 * STEPS]
 
@@ -164,15 +171,15 @@ def test_checkpoints_take_at_most_a_tenth_of_the_time(make, monkeypatch, write_s
 
     loop = make(train=train, epochs=8, checkpoint_seconds=20)
     monkeypatch.setattr(loop_module.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(loop._checkpoints, "save", save)
-    monkeypatch.setattr(loop._checkpoints, "is_saving", lambda: clock[0] < done[0])
+    monkeypatch.setattr(loop.checkpoints, "save", save)
+    monkeypatch.setattr(loop.checkpoints, "is_saving", lambda: clock[0] < done[0])
     loop.run()
     assert sorted(set(written)) == [*saved, 8 * STEPS]
 
 
 def test_profiling_writes_a_trace_and_does_not_change_the_result(make, tmp_path):
     loop = make()
-    loop._plan = dataclasses.replace(loop._plan, profile=True)
+    loop.config = loop.config.replace(profile=True)
     loop.run()
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert loop.state.step == 4 * STEPS

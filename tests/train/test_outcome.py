@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from fidle_jax.data import Split
-from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, Warp, scale
+from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, scale
 from fidle_jax.nn import CNN, DNN, Conv
 from fidle_jax.train.outcome import evaluate_test, write_augmented
 from fidle_jax.train.state import init_state
@@ -99,7 +99,8 @@ def augmented(train, ranges, directory, seed=0):
 
 def test_augmented_versions_are_the_inputs_of_the_first_training_step(squares, tmp_path):
     ranges = Augmentation(
-        Warp(shift=2, rotation=20),
+        shift=2,
+        rotation=20,
         brightness=0.2,
         contrast=0.5,
         colour=0.2,

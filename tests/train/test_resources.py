@@ -40,7 +40,7 @@ def test_the_fullest_device_with_its_own_memory_decides():
 
 
 def test_a_trace_has_files_for_tensorboard_and_perfetto(tmp_path):
-    with trace(tmp_path / "profile"):
+    with trace(tmp_path):
         jnp.ones(3).block_until_ready()
     (folder,) = (tmp_path / "profile" / "plugins" / "profile").iterdir()
     assert list(folder.glob("*.xplane.pb"))

@@ -296,7 +296,7 @@ def test_the_message_names_the_file_the_value_and_what_was_expected(make_run):
     with pytest.raises(InputError) as caught:
         read_evaluation(path.parent)
     assert str(caught.value) == (
-        f"{path}: labels is float64(40,); expected Integer[ndarray, '40']; "
+        f"{path} cannot be read (labels is float64(40,); expected Integer[ndarray, '40']); "
         "restore the file that the run wrote, or run again"
     )
 

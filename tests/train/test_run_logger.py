@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 
+from fidle_jax.train.config import Run
 from fidle_jax.train.run_logger import COLUMNS, RunLogger, write_hparams, write_metrics
 
 ROW = dict.fromkeys(COLUMNS, 1) | {"validation_loss": None, "validation_accuracy": None}
@@ -92,7 +93,7 @@ def _values(directory):
 def test_an_epoch_is_logged_everywhere_and_without_a_terminal_there_is_no_progress_bar(
     tmp_path, capsys
 ):
-    logger = RunLogger(tmp_path, 6, [], total_images=100, seen_images=0, progress=True)
+    logger = RunLogger(Run(run_dir=tmp_path), 6, [], total_images=100, seen_images=0)
     logger.log_steps(50, 0.5, 0.75)
     row = ROW | {"epoch": 1, "step": 7, "train_loss": 0.5, "images_per_second": 1234.5}
     measured = {"time/step_milliseconds": 8.0}

@@ -11,7 +11,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from fidle_jax.data.augment import Augmentation, Warp
+from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order, padded_order
 from fidle_jax.nn import CNN
 from fidle_jax.train.state import NO_STEP, init_state
@@ -20,7 +20,7 @@ from fidle_jax.train.step import Task, train_chunk, train_step, wait_for
 SHAPE = (12, 12, 1)
 EXAMPLES = 37
 MODEL = CNN(classes=3)
-TASK = Task(MODEL, optax.adam(1e-2), Augmentation(Warp(shift=1.0, rotation=5.0)), ema_decay=0.9)
+TASK = Task(MODEL, optax.adam(1e-2), Augmentation(shift=1.0, rotation=5.0), ema_decay=0.9)
 PLAIN = Task(CNN(classes=3, dropout=(0, 0, 0)), optax.sgd(1e-2))
 
 

@@ -78,11 +78,8 @@ class Batch(NamedTuple):
 class Batches:
     """Batches of a split, indexed by step: a random-access source for grain.
 
-    Args:
-        split: The examples.
-        order: Rows of each batch, with -1 for padding.
-        indices: Indices of the examples to read from each batch, one row per micro-batch. Indices beyond
-            the end of the batch are padding.
+    ``order`` has the rows of each batch. ``indices`` selects examples of each batch, one row per
+    micro-batch. Indices beyond the end of the batch are padding.
     """
 
     def __init__(

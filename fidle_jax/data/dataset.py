@@ -41,11 +41,8 @@ class Split:
 class StoredSplit:
     """A split whose images stay on disk.
 
-    Attributes:
-        labels: See `Split`.
-        groups: See `Split`.
-        read_images: See `Split`. Reads and decodes the images at each call. Thread-safe. Raises
-            InputError if the data is damaged.
+    ``read_images`` reads and decodes the images at each call. It is thread-safe and raises InputError if
+    the data is damaged.
     """
 
     labels: Int32[np.ndarray, "example"]
@@ -77,10 +74,6 @@ class Dataset:
     Attributes:
         name: Name as given by the user, e.g. ``"mnist"`` or ``"tfds:fashion_mnist"``.
         variant: ``"full"`` or ``"sample"``.
-        class_names: Name of each class.
-        image_shape: (height, width, channels).
-        train_examples: Number of training images.
-        test_examples: Number of test images.
         read: Function ``read(split, part=(0, 1))``. It reads the split ``"train"`` or ``"test"``, or one of
             equal parts (index, count) of it, from disk. Raises InputError if the data is missing or damaged.
         open: Like ``read``, but leaves the images on disk. Labels and groups are those of the part,

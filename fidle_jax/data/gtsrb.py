@@ -52,14 +52,8 @@ def load_gtsrb(
 ) -> Dataset:
     """Return the set ``name``, e.g. "48x48-RGB-HE", prepared at the first read.
 
-    The group of a training image is its track: consecutive frames of the same sign.
-    Reading raises InputError if the set cannot be prepared (see `prepare`) or is damaged.
-
-    Args:
-        name: See `fidle_jax.data.signs.parse_name`.
-        data_dir: Folder of all TFDS data (default: TFDS's own).
-        archives: Folder of the three archives, or of copies with the same photographs.
-        crop: "full", or "roi" for only the region of interest.
+    The group of a training image is its track: consecutive frames of the same sign. ``crop`` is "full" or
+    "roi". Reading raises InputError if the set cannot be prepared (see `prepare`) or is damaged.
     """
 
     def prepared_builder() -> FidleGtsrb:
@@ -98,13 +92,9 @@ def prepared_folder(name: str, data_dir: Path | None, crop: str = "full") -> Pat
 
 
 def prepare(name: str, data_dir: Path | None, archives: Path | None, crop: str = "full") -> None:
-    """Write the set ``name`` to ``data_dir`` atomically. Do nothing if it exists.
+    """Write the set ``name`` to ``data_dir`` atomically, from ``archives`` or after a download.
 
-    Args:
-        name: See `load_gtsrb`.
-        data_dir: Folder of all TFDS data.
-        archives: Folder of the archives. None downloads them into ``data_dir``.
-        crop: See `load_gtsrb`.
+    Do nothing if it exists. ``archives`` may contain copies with the same photographs.
 
     Raises:
         InputError: The folder cannot be written, the download failed, or the archives do not contain the

@@ -57,36 +57,23 @@ WATCH_SECONDS = 1  # interval at which a worker checks that its parent is alive
 
 # Python decompresses the other methods without a limit, even if a member claims a small size.
 _BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ADVICE = "use the official file"
 
 Work = Callable[[UInt8[np.ndarray, "height width 3"]], Any]
 
 
 @dataclass(frozen=True)
 class Photo:
-    """Location and annotation of a photograph.
+    """Location and annotation of a photograph."""
 
-    Attributes:
-        member: Name in the archive.
-        label: Class, 0 to 42.
-        track: Index of the track within the class. None in the test set, which has single frames.
-        size: Width and height of the original in pixels. A copy may have been resized.
-        region: First column, first row, last column and last row of the sign in the original.
-    """
-
-    member: str
+    member: str  # name in the archive
     label: int
-    track: int | None
-    size: tuple[int, int]
-    region: tuple[int, int, int, int]
+    track: int | None  # within the class; None in the test set, which has single frames
+    size: tuple[int, int]  # width and height of the original; a copy may have been resized
+    region: tuple[int, int, int, int]  # first column and row, last column and row of the sign
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """Open a zip archive after checking that no member name leads out of it.
-
-    Raises:
-        InputError: The archive is missing, truncated or unsafe.
-    """
+    """Open a zip archive. Raise InputError if it is missing, truncated, or has an unsafe member name."""
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
@@ -101,7 +88,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         member = PurePosixPath(name)
         if member.is_absolute() or ".." in member.parts or "\\" in name:
             archive.close()
-            raise InputError(f"{path} contains the unsafe name {name!r}; {_ADVICE}")
+            raise _wrong(f"{path} contains the unsafe name {name!r}")
     return archive
 
 
@@ -115,15 +102,13 @@ def read_member(archive: zipfile.ZipFile, member: str, limit: int = LARGEST_BYTE
     try:
         info = archive.getinfo(member)
     except KeyError:
-        raise InputError(f"{where} is missing; {_ADVICE}") from None
+        raise _wrong(f"{where} is missing") from None
     if info.file_size > limit:
-        raise InputError(
-            f"{where} has {info.file_size:,} bytes, expected at most {limit:,}; {_ADVICE}"
-        )
+        raise _wrong(f"{where} has {info.file_size:,} bytes, expected at most {limit:,}")
     if info.compress_type not in _BOUNDED_METHODS:
-        raise InputError(
+        raise _wrong(
             f"{where} has compression method {info.compress_type}, expected {zipfile.ZIP_DEFLATED} "
-            f"(deflate) or none; {_ADVICE}"
+            "(deflate) or none"
         )
     try:
         with archive.open(info) as file:
@@ -131,6 +116,10 @@ def read_member(archive: zipfile.ZipFile, member: str, limit: int = LARGEST_BYTE
             return file.read(limit + 1)
     except Exception as error:  # zipfile and the decompressors raise many types
         raise InputError(f"{where} is damaged ({error}); copy the file again") from error
+
+
+def _wrong(problem: str) -> InputError:
+    return InputError(f"{problem}; use the official file")
 
 
 def image_archive(split: str) -> str:
@@ -160,12 +149,18 @@ def read_photos(folder: Path, split: str) -> list[Photo]:
                 member = folder_member if split == "train" else by_filename.get(name, name)
                 photos.append(_parse_row(f"{tables}: {table}", row, member))
                 if member not in members:
-                    raise InputError(f"{images}: {member} is missing; {_ADVICE}")
+                    raise _wrong(f"{images}: {member} is missing")
     photos.sort(key=lambda photo: (photo.label, photo.member))
-    _check_counts(photos, split, tables)
+    expected = expected_counts(split)
+    found = Counter(p.label if split == "test" else (p.label, p.track) for p in photos)
+    kind = "class {}" if split == "test" else "class {0[0]}, track {0[1]}"
+    for key in [*expected, *found]:
+        if found[key] != expected[key]:
+            of = kind.format(key)
+            raise _wrong(f"{tables}: {found[key]} images of {of}, expected {expected[key]}")
     for member, rows in Counter(photo.member for photo in photos).items():
         if rows > 1:
-            raise InputError(f"{tables}: {member} has {rows} rows, expected one; {_ADVICE}")
+            raise _wrong(f"{tables}: {member} has {rows} rows, expected one")
     return photos
 
 
@@ -178,9 +173,9 @@ def _read_table(archive: zipfile.ZipFile, table: str) -> list[dict[str, str]]:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{where} is not a CSV file ({error}); {_ADVICE}") from None
+        raise _wrong(f"{where} is not a CSV file ({error})") from None
     if missing:
-        raise InputError(f"{where} lacks the columns {', '.join(missing)}; {_ADVICE}")
+        raise _wrong(f"{where} lacks the columns {', '.join(missing)}")
     return rows
 
 
@@ -189,33 +184,18 @@ def _parse_row(where: str, row: dict[str, str], member: str) -> Photo:
     try:
         width, height, x1, y1, x2, y2, label = (int(row[column]) for column in COLUMNS[1:])
     except (TypeError, ValueError):  # csv fills short rows with None
-        raise InputError(
-            f"{where}: the row of {name} must have an integer per column; {_ADVICE}"
-        ) from None
+        raise _wrong(f"{where}: the row of {name} must have an integer per column") from None
     if None in row:
-        raise InputError(f"{where}: the row of {name} has too many values; {_ADVICE}")
+        raise _wrong(f"{where}: the row of {name} has too many values")
     if not 0 <= label < CLASSES:
-        raise InputError(
-            f"{where}: {name} has class {label}, expected 0 to {CLASSES - 1}; {_ADVICE}"
-        )
+        raise _wrong(f"{where}: {name} has class {label}, expected 0 to {CLASSES - 1}")
     if not (0 <= x1 <= x2 < width <= LARGEST_SIDE and 0 <= y1 <= y2 < height <= LARGEST_SIDE):
-        raise InputError(
+        raise _wrong(
             f"{where}: {name} has the region {x1}, {y1} to {x2}, {y2} in {width} x {height} pixels; "
-            f"expected a region inside the image and sides of at most {LARGEST_SIDE}; {_ADVICE}"
+            f"expected a region inside the image and sides of at most {LARGEST_SIDE}"
         )
     track = re.fullmatch(r"(\d{5})_\d{5}\.ppm", PurePosixPath(member).name)
     return Photo(member, label, int(track[1]) if track else None, (width, height), (x1, y1, x2, y2))
-
-
-def _check_counts(photos: list[Photo], split: str, tables: Path) -> None:
-    expected = expected_counts(split)
-    found = Counter(p.label if split == "test" else (p.label, p.track) for p in photos)
-    kind = "class {}" if split == "test" else "class {0[0]}, track {0[1]}"
-    for key in [*expected, *found]:
-        if found[key] != expected[key]:
-            raise InputError(
-                f"{tables}: {found[key]} images of {kind.format(key)}, expected {expected[key]}; {_ADVICE}"
-            )
 
 
 def expected_counts(split: str) -> Counter:
@@ -252,17 +232,14 @@ def _decode(content: bytes, photo: Photo, crop: bool, archive: str) -> np.ndarra
             f"{where} is not a complete PPM image ({error}); copy the file again"
         ) from error
     if pixels is None:
-        raise InputError(
-            f"{where} has {size[0]} x {size[1]} pixels, expected sides of at most {LARGEST_SIDE}; "
-            f"{_ADVICE}"
+        raise _wrong(
+            f"{where} has {size[0]} x {size[1]} pixels, expected sides of at most {LARGEST_SIDE}"
         )
     if mode != "RGB":
-        raise InputError(f"{where} has mode {mode}, expected RGB; {_ADVICE}")
-    return _crop(pixels, photo) if crop else pixels
-
-
-def _crop(pixels: np.ndarray, photo: Photo) -> np.ndarray:
-    """Crop to the region, whose last row and column are inclusive and refer to the original size."""
+        raise _wrong(f"{where} has mode {mode}, expected RGB")
+    if not crop:
+        return pixels
+    # The last row and column of the region are inclusive and refer to the original size.
     height, width, _ = pixels.shape
     across, down = width / photo.size[0], height / photo.size[1]
     x1, y1, x2, y2 = photo.region

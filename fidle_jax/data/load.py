@@ -34,11 +34,9 @@ def load_dataset(
     """Load the data set ``name``. MNIST and GTSRB are prepared at the first read.
 
     Args:
-        name: ``"mnist"``, a set of traffic signs such as ``"48x48-RGB-HE"`` (see `fidle_jax.data.signs`), or
-            ``"tfds:NAME"`` for an image classification set of TFDS.
-        data: ``"full"``, ``"sample"`` (MNIST only: 4,000 digits for training and 1,000 for testing), or
-            ``"auto"``: the full set if it is prepared, its archives are given, or the network answers
-            within 3 s; otherwise the sample, with a warning.
+        name: ``"mnist"``, a set of traffic signs such as ``"48x48-RGB-HE"``, or ``"tfds:NAME"``.
+        data: ``"full"``, ``"sample"`` (MNIST only), or ``"auto"``: the full set if it is prepared, its
+            archives are given, or the network answers within 3 s; otherwise the sample, with a warning.
         archives: Folder of the official archives, or a folder with subfolders ``mnist`` and ``gtsrb``.
             MNIST's are always checked if given. Default: environment variable FIDLE_JAX_ARCHIVES.
         data_dir: Folder of prepared data (default: TFDS's own, ``~/tensorflow_datasets``).

@@ -37,11 +37,7 @@ class FidleMnist(prepared.RawBuilder):
 
 
 def check_archives(folder: Path) -> None:
-    """Check that ``folder`` contains the four official archives.
-
-    Raises:
-        InputError: An archive is missing, cannot be read, or is not the official file.
-    """
+    """Raise InputError unless ``folder`` contains the four official archives."""
     for name, expected in SHA256.items():
         path = folder / name
         try:
@@ -61,11 +57,7 @@ def check_archives(folder: Path) -> None:
 
 
 def read_archive(path: Path) -> UInt8[np.ndarray, "example *image"]:
-    """Read the images or labels from an official archive, a gzipped idx file.
-
-    References:
-        File format: http://yann.lecun.com/exdb/mnist/
-    """
+    """Read the images or labels from an official archive, a gzipped idx file."""
     content = gzip.decompress(path.read_bytes())
     axes = content[3]
     shape = np.frombuffer(content, ">i4", count=axes, offset=4)
@@ -100,14 +92,9 @@ def is_prepared(data_dir: Path | None) -> bool:
 
 
 def prepare(data_dir: Path | None, archives: Path | None) -> None:
-    """Write the full set to ``data_dir`` atomically. Do nothing if it exists.
+    """Write the full set to ``data_dir`` atomically, from ``archives`` or after a download.
 
-    Args:
-        data_dir: Folder of all TFDS data.
-        archives: Folder of the official archives (see `check_archives`). None downloads them.
-
-    Raises:
-        InputError: The folder cannot be written, or the download failed.
+    Do nothing if it exists. Raise InputError if the folder cannot be written or the download failed.
     """
     if is_prepared(data_dir):
         return

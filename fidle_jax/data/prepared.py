@@ -50,14 +50,9 @@ def _answers(url: str, seconds: float) -> bool:
 def download(
     title: str, folder_name: str, url: str, checksums: Mapping[str, str], data_dir: Path | None
 ) -> Path:
-    """Download files into ``data_dir``/downloads and return their folder. Existing files are kept.
+    """Download files into ``data_dir``/downloads/``folder_name``, unless they exist. Return the folder.
 
-    Args:
-        title: Name of the data set in error messages.
-        folder_name: Name of the folder in ``data_dir``/downloads.
-        url: Address to which the file names are appended.
-        checksums: File names and their checksums as pooch expects them, e.g. "md5:...".
-        data_dir: Folder of all TFDS data (default: TFDS's own).
+    ``checksums`` maps file names to their checksums as pooch expects them, e.g. "md5:...".
 
     Raises:
         InputError: The download failed or a checksum does not match.
@@ -81,14 +76,10 @@ def data_root(data_dir: Path | None) -> Path:
 
 
 class RawBuilder(tfds.core.GeneratorBasedBuilder):
-    """Builder that writes raw uint8 images with labels. Encoded images would require TensorFlow.
-
-    Attributes:
-        examples: ``examples(split)`` yields the feature values of each example.
-    """
+    """Builder that writes raw uint8 images with labels. Encoded images would require TensorFlow."""
 
     VERSION = tfds.core.Version("1.0.0")
-    examples: Callable[[str], Iterator[dict[str, Any]]]
+    examples: Callable[[str], Iterator[dict[str, Any]]]  # split -> features of each example
 
     def raw_info(self, shape: tuple[int, int, int], classes: int, *numbers: str):
         """Describe images of ``shape``, labels, and further integer features ``numbers``."""
@@ -190,7 +181,7 @@ def make_dataset(
     image: str = "image",
     label: str = "label",
     group: str | None = None,
-    tfds_splits: Mapping[str, str] | None = None,
+    test: str = "test",
     **attributes: Any,
 ) -> Dataset:
     """Return the `Dataset` of a full set in TFDS's format.
@@ -202,7 +193,7 @@ def make_dataset(
         image: Name of the image feature.
         label: Name of the label feature.
         group: Name of the feature with the groups of the training examples.
-        tfds_splits: TFDS's name of each split that it names differently.
+        test: TFDS's name of the test split.
         attributes: Remaining attributes of `Dataset`.
     """
 
@@ -211,7 +202,7 @@ def make_dataset(
             raise damaged(title, prepared_builder().data_path)
 
     def load(split: str, part: tuple[int, int], in_memory: bool) -> Any:
-        builder, tfds_split = prepared_builder(), (tfds_splits or {}).get(split, split)
+        builder, tfds_split = prepared_builder(), test if split == "test" else split
         names = [label, group] if group and split == "train" else [label]
         with _named_errors(builder, title):
             records = _Records(builder, tfds_split, image)

@@ -1,7 +1,6 @@
 """The 43 traffic signs of GTSRB, and the sizes and treatments in which the course uses their images."""
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,51 +9,18 @@ from PIL import Image
 from fidle_jax.errors import check_name
 
 # Names of the classes 0 to 42, after the German road traffic regulations (StVO).
+# fmt: off
 NAMES = (
-    "20 km/h",
-    "30 km/h",
-    "50 km/h",
-    "60 km/h",
-    "70 km/h",
-    "80 km/h",
-    "end of 80 km/h",
-    "100 km/h",
-    "120 km/h",
-    "no overtaking",
-    "no overtaking by trucks",
-    "priority at the next crossing",
-    "priority road",
-    "give way",
-    "stop",
-    "no vehicles",
-    "no trucks",
-    "no entry",
-    "danger",
-    "bend to the left",
-    "bend to the right",
-    "double bend",
-    "uneven road",
-    "slippery road",
-    "road narrows",
-    "road works",
-    "traffic lights",
-    "pedestrians",
-    "children",
-    "cyclists",
-    "ice or snow",
-    "wild animals",
-    "end of all limits",
-    "turn right ahead",
-    "turn left ahead",
-    "straight ahead only",
-    "straight ahead or right",
-    "straight ahead or left",
-    "keep right",
-    "keep left",
-    "roundabout",
-    "end of no overtaking",
-    "end of no overtaking by trucks",
+    "20 km/h", "30 km/h", "50 km/h", "60 km/h", "70 km/h", "80 km/h", "end of 80 km/h", "100 km/h",
+    "120 km/h", "no overtaking", "no overtaking by trucks", "priority at the next crossing",
+    "priority road", "give way", "stop", "no vehicles", "no trucks", "no entry", "danger",
+    "bend to the left", "bend to the right", "double bend", "uneven road", "slippery road",
+    "road narrows", "road works", "traffic lights", "pedestrians", "children", "cyclists",
+    "ice or snow", "wild animals", "end of all limits", "turn right ahead", "turn left ahead",
+    "straight ahead only", "straight ahead or right", "straight ahead or left", "keep right",
+    "keep left", "roundabout", "end of no overtaking", "end of no overtaking by trucks",
 )
+# fmt: on
 
 # The six groups by which the benchmark compares results (Stallkamp et al., 2012, table 4), in its order.
 GROUPS: dict[str, tuple[int, ...]] = {
@@ -79,7 +45,10 @@ def mirror_table() -> tuple[int, ...]:
     return tuple(MIRRORED.get(label, -1) for label in range(len(NAMES)))
 
 
+# The names of the treatments are those of the course (notebook GTSRB1).
 SIZES = (24, 32, 48)
+TREATMENTS = ("RGB", "RGB-HE", "L", "L-HE", "L-LHE", "L-CLAHE")
+SET_NAMES = tuple(f"{size}x{size}-{treatment}" for size in SIZES for treatment in TREATMENTS)
 LOCAL_RADIUS = 10  # of the disk over which "L-LHE" equalises the histogram, in pixels
 
 Pixels = UInt8[np.ndarray, "height width channel"]
@@ -104,15 +73,17 @@ def treat(
 
     Pillow's bilinear filter averages all pixels that an output pixel covers.
     """
-    scaled = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-    return TREATMENTS[treatment](np.asarray(scaled))
+    scaled = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    if treatment == "RGB":
+        return scaled
+    return _equalize_value(scaled) if treatment == "RGB-HE" else _grey(scaled, treatment)
 
 
 # scikit-image imports slowly, so commands that only need names must not import it.
 
 
 def _equalize_value(pixels: Pixels) -> Pixels:
-    """Equalise the histogram of the value channel (HSV)."""
+    """Equalise the value channel (HSV)."""
     from skimage import color, exposure
 
     hsv = color.rgb2hsv(pixels)
@@ -120,47 +91,25 @@ def _equalize_value(pixels: Pixels) -> Pixels:
     return _to_bytes(color.hsv2rgb(hsv))
 
 
-def _gray(pixels: Pixels) -> np.ndarray:
-    from skimage import color
+def _grey(pixels: Pixels, treatment: str) -> Grey:
+    """Convert to grey. Equalise the histogram of the image, of each neighbourhood, or adaptively."""
+    from skimage import color, exposure
 
-    return color.rgb2gray(pixels)
+    grey = color.rgb2gray(pixels)
+    if treatment == "L-HE":
+        grey = exposure.equalize_hist(grey)
+    if treatment == "L-LHE":
+        from skimage.filters import rank
+        from skimage.morphology import disk
 
-
-def _equalize_gray(pixels: Pixels) -> Grey:
-    from skimage import exposure
-
-    return _to_bytes(exposure.equalize_hist(_gray(pixels)))[..., None]
-
-
-def _equalize_locally(pixels: Pixels) -> Grey:
-    """Equalise the histogram of each pixel's neighbourhood."""
-    from skimage.filters import rank
-    from skimage.morphology import disk
-
-    return rank.equalize(_to_bytes(_gray(pixels)), disk(LOCAL_RADIUS))[..., None]
-
-
-def _equalize_adaptively(pixels: Pixels) -> Grey:
-    """Apply contrast-limited adaptive histogram equalisation."""
-    from skimage import exposure
-
-    with warnings.catch_warnings():
-        # An image of a single grey has no contrast and stays unchanged.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return _to_bytes(exposure.equalize_adapthist(_gray(pixels)))[..., None]
+        return rank.equalize(_to_bytes(grey), disk(LOCAL_RADIUS))[..., None]
+    if treatment == "L-CLAHE":
+        with warnings.catch_warnings():
+            # An image of a single grey has no contrast and stays unchanged.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            grey = exposure.equalize_adapthist(grey)
+    return _to_bytes(grey)[..., None]
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.clip(np.nan_to_num(values), 0, 1)).astype(np.uint8)
-
-
-# Names and treatments are those of the course (notebook GTSRB1).
-TREATMENTS: dict[str, Callable[[Pixels], Pixels]] = {
-    "RGB": lambda pixels: pixels,
-    "RGB-HE": _equalize_value,
-    "L": lambda pixels: _to_bytes(_gray(pixels))[..., None],
-    "L-HE": _equalize_gray,
-    "L-LHE": _equalize_locally,
-    "L-CLAHE": _equalize_adaptively,
-}
-SET_NAMES = tuple(f"{size}x{size}-{treatment}" for size in SIZES for treatment in TREATMENTS)

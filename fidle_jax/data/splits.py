@@ -63,11 +63,8 @@ def class_weights(
 
     A class without examples is weighted as one with a single example, because flips may create some.
 
-    Args:
-        kind: "inverse" weights by 1 / n, where n is the number of examples of the class. "effective"
-            weights by the inverse of the effective number (1 - beta^n) / (1 - beta) with beta = 0.999.
-        labels: Labels of the training examples.
-        classes: Number of classes.
+    A class with n examples has the weight 1 / n, or for the kind "effective" the inverse of the effective
+    number (1 - beta^n) / (1 - beta) with beta = 0.999.
 
     References:
         Cui et al., "Class-Balanced Loss Based on Effective Number of Samples" (2019).

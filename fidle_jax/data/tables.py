@@ -10,25 +10,15 @@ from fidle_jax.errors import check_name
 
 
 class DataTable(NamedTuple):
-    """Rows of features with a target each.
+    """Rows of features, and the target of each row."""
 
-    Attributes:
-        rows: Plural noun for the rows, e.g. "cars".
-        features: Features in their own units.
-        feature_names: Names of the columns, with units.
-        targets: float32 numbers, or int32 class indices.
-        target_name: Name of the target.
-        unit: Short unit of a numeric target, otherwise empty.
-        class_names: Names of the classes, empty for a numeric target.
-    """
-
-    rows: str
+    rows: str  # plural noun for the rows, e.g. "cars"
     features: Float[np.ndarray, "example feature"]
-    feature_names: tuple[str, ...]
-    targets: Shaped[np.ndarray, " example"]
+    feature_names: tuple[str, ...]  # with units
+    targets: Shaped[np.ndarray, " example"]  # float32 numbers, or int32 class indices
     target_name: str
-    unit: str = ""
-    class_names: tuple[str, ...] = ()
+    unit: str = ""  # of a numeric target
+    class_names: tuple[str, ...] = ()  # empty for a numeric target
 
 
 class Parts(NamedTuple):

@@ -16,14 +16,10 @@ from fidle_jax.errors import InputError
 
 
 def load_tfds_set(name: str, data_dir: Path | None) -> Dataset:
-    """Load a TFDS set of images of one fixed size with one class label each.
+    """Load a TFDS set of images of one fixed size with one class label each, e.g. "emnist/letters".
 
     Reading a prepared set does not require TensorFlow. Preparing does, because most of TFDS's builders
     and all that encode images use it.
-
-    Args:
-        name: Name in TFDS, with the config if there are several: ``"emnist/letters"``.
-        data_dir: Folder of all TFDS data (default: TFDS's own).
 
     Raises:
         InputError: The set is unknown, is not for image classification, has no test or validation split,
@@ -44,7 +40,7 @@ def load_tfds_set(name: str, data_dir: Path | None) -> Dataset:
         f"tfds:{name}",
         image=image,
         label=label,
-        tfds_splits={"test": test},
+        test=test,
         name=f"tfds:{name}",
         class_names=tuple(builder.info.features[label].names),
         image_shape=tuple(builder.info.features[image].shape),

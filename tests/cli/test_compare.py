@@ -55,7 +55,8 @@ def test_seeds_of_one_setting_share_a_row_with_mean_deviation_and_median_seconds
 
 def test_cropped_images_selection_on_the_test_set_and_other_splits_have_their_own_rows(compare):
     everything = {"train_examples": 39209, "validation_examples": 0, "validation_fraction": 0}
-    plain, cropped, selected, whole = compare({}, {"crop": "roi"}, {"hold_out": "test"}, everything)
+    on_test = {"hold_out": "test", "validation_fraction": 0}
+    plain, cropped, selected, whole = compare({}, {"crop": "roi"}, on_test, everything)
     assert "| 39,209 | 1 |" in whole
     assert "cropped" not in plain
     assert "selected" not in plain

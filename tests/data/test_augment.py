@@ -64,7 +64,7 @@ def test_without_ranges_pixels_are_only_scaled():
 
 
 def test_augmentation_by_a_warp_only_is_that_warp():
-    x = changed(IMAGES, Augmentation(STRONG))
+    x = changed(IMAGES, STRONG)
     np.testing.assert_array_equal(x, random_warp(jnp.asarray(IMAGES), KEY, INDEX, STRONG))
 
 

@@ -44,7 +44,7 @@ def test_class_weights_are_computed_from_the_training_labels(squares):
 def test_lengths_of_the_augmentation_are_fractions_of_the_side(squares):
     assert make_augmentation(resolve(Config(), "full"), squares) == NO_AUGMENTATION
     ranges = task_of(squares, shift=0.25, cutout=0.3).ranges
-    assert (ranges.warp.shift, ranges.cutout, ranges.mirrored) == (3.0, 0.3, ())  # 12 pixels
+    assert (ranges.shift, ranges.cutout, ranges.mirrored) == (3.0, 0.3, ())  # 12 pixels
 
 
 def test_flips_need_a_data_set_with_known_mirror_images(squares):

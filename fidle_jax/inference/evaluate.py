@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from scipy.stats import binomtest, chi2, norm
+from scipy.stats import binomtest, norm
 
-from fidle_jax.data import SIGN_SETS, AnySplit, load_dataset
+from fidle_jax.data import SIGN_SETS, AnySplit, Dataset, load_dataset
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained, load, map_batches
 from fidle_jax.train.config import Config, ResolvedConfig, check
@@ -24,7 +24,6 @@ from fidle_jax.train.run_dir import read_evaluation
 BATCH_SIZE = 100
 
 LEVEL = 0.95  # of confidence intervals
-MIN_APPROXIMATE = 25  # discordant examples from which the chi-squared test is used
 
 BINS = 15
 LOG_TEMPERATURES = (-4.0, 4.0)  # natural logarithms of the search range
@@ -84,18 +83,18 @@ def read_subjects(
             trained on examples of the test set.
     """
     all_trained = [load(run_dir) for run_dir in run_dirs]
-    test = _read_test(run_dirs[0], all_trained[0], dataset, crop, data, archives, data_dir)
-    names = [trained.config.model.name for trained in all_trained]
-    if len(names) > 1:
-        names = [f"{letter} ({name})" for letter, name in zip("AB", names, strict=True)]
+    asked = {"dataset": dataset, "crop": crop, "data": data}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    where = {"archives": archives} | ({} if data_dir is None else {"data_dir": data_dir})
+    test = _read_test(run_dirs[0], all_trained[0], asked, where)
+    subjects = []
     for run_dir, trained in zip(run_dirs, all_trained, strict=True):
         _check_fits(trained, run_dir, test.title(), test.images.shape[1:], test.class_names)
-    subjects = []
-    for name, run_dir, trained in zip(names, run_dirs, all_trained, strict=True):
-        folder = data_dir or trained.config.data.data_dir
-        config = trained.config.replace(archives=archives, data_dir=folder)
-        subject = _make_subject(name, run_dir, trained, config, test)
-        if len(names) > 1 and subject.seen:
+        name = trained.config.model.name
+        if len(run_dirs) > 1:
+            name = f"{'AB'[len(subjects)]} ({name})"
+        subject = _make_subject(name, run_dir, trained, where, test)
+        if len(run_dirs) > 1 and subject.seen:
             raise InputError(
                 f"{run_dir} was trained on {subject.seen:,} of the {len(test.labels):,} test examples of "
                 f"{test.title()}; compare the runs on examples new to both: give --data full or --dataset"
@@ -104,36 +103,40 @@ def read_subjects(
     return subjects, test
 
 
-def _read_test(run_dir, trained: Trained, dataset, crop, data, archives, data_dir) -> ExampleSet:
+def _read_test(run_dir: Path, trained: Trained, asked: dict, where: dict) -> ExampleSet:
     config = trained.config
-    if dataset is crop is data is None:
+    if not asked:
         own = read_evaluation(run_dir)
-        where = *_own_set(config), config.optimisation.seed
-        return ExampleSet(*where, own.images, own.labels, trained.class_names)
-    name = dataset or config.data.dataset
-    asked = Config().replace(
-        dataset=name,
-        data=data or ("auto" if dataset else config.data.variant),
-        crop=crop or (config.data.crop if name in SIGN_SETS else "full"),
-    )
-    check(asked)
-    found = load_dataset(
-        name,
-        data=asked.data.variant,
-        archives=archives,
-        data_dir=data_dir or config.data.data_dir,
-        crop=asked.data.crop or "full",
-        seed=config.optimisation.seed,
-    )
+        return ExampleSet(*_own_set(config), own.images, own.labels, trained.class_names)
+    name = asked.get("dataset", config.data.dataset)
+    usual = {"dataset": name, "data_dir": config.data.data_dir, "seed": config.optimisation.seed}
+    usual["data"] = "auto" if "dataset" in asked else config.data.variant
+    usual["crop"] = config.data.crop if name in SIGN_SETS else "full"
+    config = Config().replace(**usual | asked | where)
+    check(config)
+    found = _load(config)
     # Check before reading, which may take long.
     _check_fits(trained, run_dir, found.name, found.image_shape, found.class_names)
-    split = found.read("test")
-    where = found.name, found.variant, asked.data.crop or "full", config.optimisation.seed
-    return ExampleSet(*where, split.images, split.labels, found.class_names)
+    split, (_, _, crop, seed) = found.read("test"), _own_set(config)
+    about = found.name, found.variant, crop, seed
+    return ExampleSet(*about, split.images, split.labels, found.class_names)
 
 
-def _own_set(config: ResolvedConfig) -> tuple[str, str, str]:
-    return config.data.dataset, config.data.variant, config.data.crop or "full"
+def _load(config: Config) -> Dataset:
+    data = config.data
+    return load_dataset(
+        data.dataset,
+        data=data.variant,
+        archives=data.archives,
+        data_dir=data.data_dir,
+        crop=data.crop or "full",
+        seed=config.optimisation.seed,
+    )
+
+
+def _own_set(config: Config) -> tuple[str, str, str, int]:
+    data = config.data
+    return data.dataset, data.variant, data.crop or "full", config.optimisation.seed
 
 
 def _check_fits(trained: Trained, run_dir: Path, title: str, shape, class_names) -> None:
@@ -150,11 +153,13 @@ def _check_fits(trained: Trained, run_dir: Path, title: str, shape, class_names)
             )
 
 
-def _make_subject(name, run_dir, trained: Trained, config, test: ExampleSet) -> Subject:
-    forward = make_forward(trained)
-    same_draw = config.data.variant != "sample" or config.optimisation.seed == test.seed
-    same_set = _own_set(config) == (test.dataset, test.variant, test.crop) and same_draw
+def _make_subject(name, run_dir, trained: Trained, where: dict, test: ExampleSet) -> Subject:
+    forward, config = make_forward(trained), trained.config.replace(**where)
+    # Only the sample is divided by the seed.
+    own, other = _own_set(config), test[:4]
+    same_set = own[:3] == other[:3] and (own == other or config.data.variant != "sample")
     seen = 0
+    validation = "it has no hold-out set, and a temperature must not be fitted on the test set"
     try:
         train, held_out = training_parts(config)
     except InputError as error:
@@ -163,10 +168,8 @@ def _make_subject(name, run_dir, trained: Trained, config, test: ExampleSet) -> 
         # Sets of other names have other images.
         if config.data.dataset == test.dataset and not same_set:
             seen = count_seen(test.images, train)
-        rows = np.arange(len(held_out.labels))
-        validation = "it has no hold-out set, and a temperature must not be fitted on the test set"
-        if len(rows):
-            validation = forward(held_out.read_images(rows)), held_out.labels
+        if rows := len(held_out.labels):
+            validation = forward(held_out.read_images(np.arange(rows))), held_out.labels
     chosen_on_test = config.data.hold_out == "test" and same_set
     logits = forward(test.images)
     return Subject(name, run_dir, trained, forward, logits, validation, chosen_on_test, seen)
@@ -189,14 +192,7 @@ def training_parts(config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
     Raises:
         InputError: The data set is not available.
     """
-    dataset = load_dataset(
-        config.data.dataset,
-        data=config.data.variant,
-        archives=config.data.archives,
-        data_dir=config.data.data_dir,
-        crop=config.data.crop or "full",
-        seed=config.optimisation.seed,
-    )
+    dataset = _load(config)
     whole = take_share((dataset.open or dataset.read)("train"), config.data.scale)
     if config.data.hold_out == "test":
         return whole, whole.take(np.arange(0))
@@ -224,8 +220,7 @@ class Comparison(NamedTuple):
     only_first: int  # examples that only the first classifies correctly
     only_second: int
     neither: int
-    p_value: float  # of McNemar's test
-    exact: bool  # not an approximation
+    p_value: float  # of McNemar's exact test
     difference: float  # accuracy of the second minus accuracy of the first
     interval: tuple[float, float]  # 95 % confidence interval of the difference
 
@@ -233,8 +228,7 @@ class Comparison(NamedTuple):
 def compare(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> Comparison:
     """Compare two networks, given which examples each of them classifies correctly.
 
-    The test is McNemar's (1947): exact if fewer than `MIN_APPROXIMATE` examples are discordant,
-    otherwise chi-squared with Edwards' (1948) continuity correction.
+    The test is McNemar's (1947) in its exact form: a binomial test on the discordant examples.
 
     References:
         Dietterich, "Approximate statistical tests for comparing supervised classification learning
@@ -243,14 +237,7 @@ def compare(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> Co
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = only_first + only_second
-    exact = discordant < MIN_APPROXIMATE
-    if discordant == 0:
-        p_value = 1.0
-    elif exact:
-        p_value = float(binomtest(only_first, discordant).pvalue)
-    else:
-        distance = max(abs(only_first - only_second) - 1, 0)
-        p_value = float(chi2.sf(distance**2 / discordant, df=1))
+    p_value = binomtest(only_first, discordant).pvalue if discordant else 1.0
     # Agresti and Min add half an example to each of the four counts.
     total = len(first) + 2
     centre = (only_second - only_first) / total
@@ -261,8 +248,7 @@ def compare(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> Co
         only_first=only_first,
         only_second=only_second,
         neither=int((~first & ~second).sum()),
-        p_value=p_value,
-        exact=exact,
+        p_value=float(p_value),
         difference=(only_second - only_first) / len(first),
         interval=(max(centre - reach, -1.0), min(centre + reach, 1.0)),
     )

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
-from matplotlib.axes import Axes
+from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -18,8 +17,7 @@ from fidle_jax.inference.pages import read_texts
 from fidle_jax.report import style
 from fidle_jax.report.html import Picture
 from fidle_jax.report.lesson import Section, Table, picture
-from fidle_jax.report.pictures import SHORT, draw_gallery
-from fidle_jax.report.tiles import LETTER, LINE, letters_of, place, sheet
+from fidle_jax.report.pictures import draw_gallery
 
 MAX_SHOWN = 15  # examples that only one network classifies correctly
 SIGNIFICANT = 0.05
@@ -88,10 +86,9 @@ def comparison(subjects: list[Subject], test: ExampleSet) -> Part:
     found = evaluate.compare(*correct)
     p_text = f"p = {found.p_value:.2g}" if found.p_value >= MIN_P else f"p < {MIN_P:g}"
     verdict = "significant" if found.p_value < SIGNIFICANT else "not significant"
-    kind = "exact" if found.exact else "with continuity correction"
     note = (
         f"Only {first} is correct on {found.only_first:,} examples, only {second} on "
-        f"{found.only_second:,}. The difference is {verdict}: {p_text} (McNemar's test, {kind})."
+        f"{found.only_second:,}. The difference is {verdict}: {p_text} (McNemar's exact test)."
     )
     difference, low, high = (
         f"{100 * value:+.2f}".replace("-", "−") for value in (found.difference, *found.interval)
@@ -106,15 +103,13 @@ def comparison(subjects: list[Subject], test: ExampleSet) -> Part:
         [f"{first} wrong", f"{found.only_second:,}", f"{found.neither:,}"],
     ]
     shown: list[Table | Picture] = [Table(["", f"{second} correct", f"{second} wrong"], rows)]
+    first_answers, second_answers = (each.logits.argmax(axis=1) for each in subjects)
     for name, this, other in (("only_first", 0, 1), ("only_second", 1, 0)):
         indices = np.flatnonzero(correct[this] & ~correct[other])
-        if len(indices):
-            some = indices[evenly_spaced(len(indices), MAX_SHOWN)]
-            said = {each.name.split()[0]: each.logits[some].argmax(axis=1) for each in subjects}
-            lines = [
-                [f"{who}: {test.class_names[labels[i]]}" for who, labels in said.items()]
-                for i in range(len(some))
-            ]
+        some = indices[evenly_spaced(len(indices), MAX_SHOWN)]
+        if len(some):
+            pairs = [[("A", first_answers[i]), ("B", second_answers[i])] for i in some]
+            lines = [[f"{who}: {test.class_names[k]}" for who, k in pair] for pair in pairs]
             title = f"Examples that only {subjects[this].name} classifies correctly"
             caption = f"{title}: {len(indices):,}. Here are {len(some)} of them with both answers."
             shown.append(picture(name, title, caption, draw_gallery(test.images[some], lines)))
@@ -174,8 +169,8 @@ def robustness(subjects: list[Subject], test: ExampleSet, limit: int, seed: int)
     """Report the accuracy on corrupted images."""
     rows = evenly_spaced(len(test.labels), limit)
     images, labels = test.images[rows], test.labels[rows]
-    clean = np.stack([each.logits[rows].argmax(axis=1) for each in subjects])
-    example = _clear_example(images, clean[0] == labels)
+    example = int(images.std(axis=(1, 2, 3)).argmax())
+    clean = [each.logits[rows].argmax(axis=1) for each in subjects]
     answers, pictures = [], []
     for corruption in tqdm(CORRUPTIONS.values(), "corruptions", disable=None, leave=False):
         versions = [corrupt(images, corruption, each, seed) for each in corruption.strengths]
@@ -183,26 +178,25 @@ def robustness(subjects: list[Subject], test: ExampleSet, limit: int, seed: int)
         answers.append([clean, *predicted])
         pictures.append([x[example] for x in (images, *versions)])
     answers = np.array(answers)  # corruption, strength (the first is clean), network, example
-    accuracies = (answers == labels).mean(axis=-1)
-    means = accuracies[:, 1:].mean(axis=(0, 1))
+    counts = (answers == labels).sum(axis=-1)
+    accuracies = counts / len(labels)
     names = [each.name for each in subjects]
-    rows = [
-        [_fact(name, subject, subjects), " ".join(CORRUPTIONS[name].texts())]
+    table = [
+        [_fact(name, subject, subjects), " ".join(corruption.texts())]
         + [f"{100 * share:.1f}" for share in accuracies[i, :, j]]
-        for i, name in enumerate(CORRUPTIONS)
+        for i, (name, corruption) in enumerate(CORRUPTIONS.items())
         for j, subject in enumerate(subjects)
     ]
     head = ["accuracy, %", "strengths", "clean", *map(str, range(1, 6))]
-    counts, label = (answers == labels).sum(axis=-1), int(labels[example])
-    chance, truth = 1 / len(test.class_names), test.class_names[label]
-    said = answers[:, :, 0, example]
+    label, said = int(labels[example]), answers[:, :, 0, example]
+    truth = test.class_names[label]
     shown = [
-        Table(head, rows, words=(0, 1)),
+        Table(head, table, words=(0, 1)),
         picture(
             "robustness",
             "Accuracy by strength of corruption",
             f"On {len(labels):,} test examples, with 95 % intervals; –: clean images.",
-            draw_robustness(counts, len(labels), names, chance),
+            draw_robustness(counts, len(labels), names, 1 / len(test.class_names)),
         ),
         picture(
             "corruptions",
@@ -211,29 +205,20 @@ def robustness(subjects: list[Subject], test: ExampleSet, limit: int, seed: int)
             draw_corruptions(np.array(pictures), said, label, test.class_names),
         ),
     ]
+    means = dict(zip(names, accuracies[:, 1:].mean(axis=(0, 1)).tolist(), strict=True))
     numbers = {
         "examples": len(labels),
-        "mean_accuracy": dict(zip(names, means.tolist(), strict=True)),
+        "mean_accuracy": means,
         "corruptions": {
             name: {
-                "strengths": list(CORRUPTIONS[name].strengths),
-                "accuracy": dict(zip(names, accuracies[i, 1:].T.tolist(), strict=True)),
+                "strengths": list(corruption.strengths),
+                "accuracy": dict(zip(names, shares[1:].T.tolist(), strict=True)),
             }
-            for i, name in enumerate(CORRUPTIONS)
+            for (name, corruption), shares in zip(CORRUPTIONS.items(), accuracies, strict=True)
         },
     }
-    facts = {
-        _fact("accuracy, corrupted", each, subjects): percent(mean)
-        for each, mean in zip(subjects, means, strict=True)
-    }
+    facts = {_fact("accuracy, corrupted", s, subjects): percent(means[s.name]) for s in subjects}
     return _part("robustness", numbers, facts, shown)
-
-
-def _clear_example(images: UInt8[np.ndarray, "n h w c"], correct: Bool[np.ndarray, " n"]) -> int:
-    """Return an image with more contrast than most, classified correctly if possible."""
-    rows = np.flatnonzero(correct) if correct.any() else np.arange(len(images))
-    by_contrast = rows[np.argsort(images[rows].std(axis=(1, 2, 3)), kind="stable")]
-    return int(by_contrast[3 * len(rows) // 4])
 
 
 def speed(subjects: list[Subject]) -> Part:
@@ -276,28 +261,24 @@ def draw_reliability(panels: dict[str, evaluate.Calibration]) -> Figure:
     parts = np.ravel(figure.subfigures(rows, columns))
     for part, (title, found) in zip(parts, panels.items(), strict=False):
         upper, lower = part.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        edges = np.linspace(0, 1, len(found.counts) + 1)
         upper.plot([0, 1], [0, 1], "--", color=style.GREY, linewidth=1.5)
-        bars = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
-        for axes, heights, look in (
-            (upper, found.accuracy, {"color": style.BLUE, "alpha": 0.3}),
-            (lower, found.counts, {"color": style.GREY}),
-        ):
-            axes.bar(edges[:-1], heights, 1 / len(heights), **bars, **look)
         filled = np.flatnonzero(found.counts)
         counts = found.counts[filled]
         middle, reach = _error_bars(np.rint(found.accuracy[filled] * counts), counts)
-        look = {"fmt": "o", "color": style.BLUE, "ms": 5, "lw": 1.5}
-        upper.errorbar(found.confidence[filled], middle, reach, **look)
+        upper.errorbar(
+            found.confidence[filled], middle, reach, fmt="o", color=style.BLUE, ms=5, lw=1.5
+        )
         upper.set(xlim=(0, 1.01), ylim=(0, 1.03))
         upper.set_title(title, fontsize=style.TEXT)
         upper.set_ylabel("accuracy", fontsize=style.TEXT)
+        edges = np.linspace(0, 1, len(found.counts) + 1)
+        lower.stairs(found.counts, edges, fill=True, color=style.GREY)
         lower.set(yscale="log", ylim=(0.5, 2 * found.counts.max()))
         lower.yaxis.set_major_formatter("{x:,.0f}")
         lower.set_xlabel("confidence", fontsize=style.TEXT)
         lower.set_ylabel("examples", fontsize=style.TEXT)
-        _style_axes(upper)
-        _style_axes(lower)
+        style.tidy(upper)
+        style.tidy(lower)
     return figure
 
 
@@ -321,7 +302,7 @@ def draw_robustness(
         axes.set_xlabel(corruption.measure, fontsize=style.SMALL + 1)
         axes.set_title(name, fontsize=style.TEXT)
         axes.set_ylim(0, 103)
-        _style_axes(axes)
+        style.tidy(axes)
         axes.tick_params(axis="x", labelsize=style.SMALL - 1)
     for axes in panels[::3]:
         axes.set_ylabel("accuracy, %", fontsize=style.TEXT)
@@ -339,13 +320,6 @@ def _error_bars(correct: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, 
     return middle, np.array([middle - low, high - middle])
 
 
-def _style_axes(axes: Axes) -> None:
-    axes.tick_params(labelsize=style.SMALL)
-    axes.grid(color=style.LINES)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def draw_corruptions(
     pictures: UInt8[np.ndarray, "corruption strength height width channel"],
     answers: Int[np.ndarray, "corruption strength"],
@@ -353,19 +327,10 @@ def draw_corruptions(
     class_names: Sequence[str],
 ) -> Figure:
     """Draw an image of class ``label`` at each strength with the answers. Wrong ones are framed."""
-    columns = pictures.shape[1]
-    short = style.longest(class_names) <= SHORT
-    cell = style.WIDTH / columns
-    title, pitch = LINE * 1.5 / cell, 1 + ((1 if short else 3) * LINE + 0.12) / cell
-    figure, axes = sheet(columns, len(pictures) * (title + pitch), cell)
-    for row, (name, corruption) in enumerate(CORRUPTIONS.items()):
-        top = row * (title + pitch)
-        axes.text(0.05, top + 0.4 * title, name, va="center", fontsize=LETTER, weight="bold")
-        for column, strength in enumerate(["clean", *corruption.texts()]):
-            answer = int(answers[row, column])
-            said, wrong = class_names[answer], answer != label
-            lines = [strength, *style.wrapped(said, letters_of(columns), 2)]
-            text = f"{strength}: {said}" if short else "\n".join(lines)
-            colour = style.VERMILLION if wrong else style.BLUE
-            place(axes, pictures[row, column], column, top + title, text, colour, framed=wrong)
-    return figure
+    titles = []
+    for name, corruption in CORRUPTIONS.items():
+        titles += ["clean", *(f"{name} {text}" for text in corruption.texts())]
+    lines = [[title, class_names[k]] for title, k in zip(titles, answers.flat, strict=True)]
+    images = pictures.reshape(-1, *pictures.shape[2:])
+    framed = answers.ravel() != label
+    return draw_gallery(images, lines, framed=framed, columns=pictures.shape[1])

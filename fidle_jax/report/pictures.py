@@ -24,6 +24,7 @@ def draw_gallery(
     names: Sequence[str] = (),
     framed: Sequence[bool] | Bool[np.ndarray, " batch"] = (),
     title: str = "",
+    columns: int | None = None,
 ) -> Figure:
     """Draw images in a grid.
 
@@ -33,9 +34,10 @@ def draw_gallery(
         names: Name of each image, written in grey below its answers.
         framed: Boolean mask of the images with a coloured frame.
         title: Line at the top.
+        columns: Number of images in a row (default: depends on the length of the answers).
     """
     brief = longest([line for lines in answers for line in lines]) <= SHORT + 5
-    columns = 8 if brief else 5
+    columns = columns or (8 if brief else 5)
     cell, letters = WIDTH / columns, letters_of(columns)
     texts = ["  ".join(lines) for lines in answers]
     if not brief:

@@ -83,7 +83,7 @@ def test_a_comparison_shows_the_examples_that_only_one_network_classifies_correc
 def test_networks_with_equal_answers_have_no_such_examples():
     part = page.comparison([subject("A (cnn)", wrong=[5]), subject("B (cnn)", wrong=[5])], TEST)
     assert pictures_of(part) == []
-    assert "is not significant: p = 1 (McNemar's test, exact)" in part.notes[0]
+    assert "is not significant: p = 1 (McNemar's exact test)" in part.notes[0]
 
 
 def test_calibration_is_reported_before_and_after_temperature_scaling():
@@ -154,14 +154,13 @@ def assert_nothing_is_cut_off(figure):
             assert box.y1 <= figure.bbox.height + 1, text
 
 
-def test_accuracy_is_drawn_at_its_bin_and_empty_bins_have_none():
+def test_accuracy_is_drawn_at_the_confidence_of_its_bin_and_empty_bins_have_none():
     upper, lower = page.draw_reliability({"as trained": calibration_of()}).axes
     assert upper.get_title() == "as trained"
-    bars = [(bar.get_x(), bar.get_height()) for bar in upper.patches]
-    assert bars[2] == pytest.approx((0.4, 1 / 3))
-    assert bars[4] == pytest.approx((0.8, 0.95))
-    assert np.isnan([bars[i][1] for i in (0, 1, 3)]).all()
-    assert [bar.get_height() for bar in lower.patches] == [0, 0, 3, 0, 200]
+    (points,) = upper.containers
+    np.testing.assert_allclose(points.lines[0].get_xydata(), [(0.5, 1 / 3), (0.9, 0.95)])
+    (steps,) = lower.patches
+    assert steps.get_data().values.tolist() == [0, 0, 3, 0, 200]
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3, 4])
@@ -197,9 +196,11 @@ def test_corrupted_images_have_strength_and_answer_and_wrong_ones_a_frame(names)
     (axes,) = figure.axes
     assert [int(image.get_array()[0, 0]) for image in axes.get_images()] == list(range(30))
     texts = [text.get_text() for text in axes.texts]
-    assert texts[::7] == list(CORRUPTIONS)
-    assert texts[3].startswith("8%")
-    assert names[0][-3:] in texts[3]
+    assert [text.split("\n")[0] for text in texts[1::6]] == [
+        f"{name} {each.texts()[0]}" for name, each in CORRUPTIONS.items()
+    ]
+    assert texts[2].startswith("shift 8%\n")
+    assert names[0][-3:] in texts[2]
     frames = [each for each in axes.patches if to_hex(each.get_edgecolor()).upper() == VERMILLION]
     assert len(frames) == 1
     assert_nothing_is_cut_off(figure)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fidle_jax.inference.load import Trained
 
 DEFAULT_TOP = 3
-MAX_SHEETS, IMAGES_PER_SHEET = 10, 120
+IMAGES_PER_SHEET = 120
 UNSURE = 0.5  # less probable answers are framed on sheets
 STDIN = Path("-")
 
@@ -51,8 +51,7 @@ class Flags:
     format: Literal["table", "csv", "json"] = "table"
     """Output format: a table for people, CSV or JSON for programs."""
     sheet: Path | None = None
-    """New PNG file with the inputs of the network and its answers. More than 120 images continue in files
-    that end in -2.png, -3.png, ..."""
+    """New PNG file with the inputs of the network and its answers, for at most 120 images."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -92,7 +91,7 @@ def _predict(argv: list[str] | None, stop: Stop) -> int:
     ]
     _print(FORMATS[flags.format](names, answers))
     if flags.sheet is not None:
-        _draw_sheets(flags.sheet, flags.run_dir.resolve().name, names, images, answers)
+        _draw_sheet(flags.sheet, flags.run_dir.resolve().name, names, images, answers)
     return FAILED if errors else 0
 
 
@@ -101,13 +100,8 @@ def _check_sheet(sheet: Path) -> None:
         raise InputError(f"--sheet is {sheet}; expected a name that ends in .png")
     if not sheet.absolute().parent.is_dir():
         raise InputError(f"the folder of --sheet {sheet} does not exist; create it first")
-    for path in _sheet_paths(sheet, MAX_SHEETS):
-        if path.exists():
-            raise InputError(f"--sheet: {path} exists; give another name")
-
-
-def _sheet_paths(sheet: Path, count: int) -> list[Path]:
-    return [sheet, *(sheet.with_stem(f"{sheet.stem}-{n}") for n in range(2, count + 1))]
+    if sheet.exists():
+        raise InputError(f"--sheet: {sheet} exists; give another name")
 
 
 def _read(
@@ -187,7 +181,7 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _draw_sheets(
+def _draw_sheet(
     sheet: Path, run: str, names: list[str], images: "list[np.ndarray]", answers: list[Answers]
 ) -> None:
     import numpy as np
@@ -195,21 +189,16 @@ def _draw_sheets(
     from fidle_jax.report.pictures import draw_gallery
     from fidle_jax.report.style import png, short
 
-    drawn = min(len(names), MAX_SHEETS * IMAGES_PER_SHEET)
-    paths = _sheet_paths(sheet, -(-drawn // IMAGES_PER_SHEET))
-    for path, first in zip(paths, range(0, drawn, IMAGES_PER_SHEET), strict=True):
-        last = min(first + IMAGES_PER_SHEET, drawn)
-        best = [row[0] for row in answers[first:last]]
-        unsure = [p < UNSURE for _, p in best]
-        title = f"{short(run, 30)}: images {first + 1:,} to {last:,} of {len(names):,}"
-        figure = draw_gallery(
-            np.stack(images[first:last]),
-            [[each, f"{100 * p:.1f} %"] for each, p in best],
-            [Path(name).stem for name in names[first:last]],
-            unsure,
-            f"{title}; framed: less than {100 * UNSURE:.0f} %" if any(unsure) else title,
-        )
-        with as_input_error(path, "--sheet"):
-            write_atomically(path, png(figure))
-    rest = f"; {len(names) - drawn:,} images are not drawn" if drawn < len(names) else ""
-    print(f"sheet: {', '.join(map(str, paths))}{rest}", file=sys.stderr)
+    best = [row[0] for row in answers[:IMAGES_PER_SHEET]]
+    unsure = [p < UNSURE for _, p in best]
+    title = f"{short(run, 30)}: {len(best):,} of {len(names):,} images"
+    figure = draw_gallery(
+        np.stack(images[: len(best)]),
+        [[each, f"{100 * p:.1f} %"] for each, p in best],
+        [Path(name).stem for name in names[: len(best)]],
+        unsure,
+        f"{title}; framed: less than {100 * UNSURE:.0f} %" if any(unsure) else title,
+    )
+    with as_input_error(sheet, "--sheet"):
+        write_atomically(sheet, png(figure))
+    print(f"sheet: {sheet} with {len(best):,} of {len(names):,} images", file=sys.stderr)

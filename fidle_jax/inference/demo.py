@@ -226,14 +226,14 @@ def render_page(trained: Trained, layers: Layers, command: str) -> str:
 
 def _layer_canvases(name: str, *shape: int) -> dict[str, Any]:
     """Return the heading of a layer, and the number and size of its canvases."""
-    if len(shape) == 1:
+    if flat := len(shape) == 1:
         (neurons,) = shape
         width = -(-neurons // 2) if neurons <= 150 else 128
-        size = {"count": 1, "width": width, "height": -(-neurons // width)}
-        return {"name": name, "text": f"{neurons:,} neurons", "flat": True, **size}
-    height, width, channels = shape
-    text = f"{channels} map{'s' * (channels > 1)} of {height}×{width}"
-    if channels > MAX_MAPS:
-        text += f", the first {MAX_MAPS}"
-    size = {"count": min(channels, MAX_MAPS), "width": width, "height": height}
-    return {"name": name, "text": text, "flat": False, **size}
+        text, count, height = f"{neurons:,} neurons", 1, -(-neurons // width)
+    else:
+        height, width, channels = shape
+        text, count = f"{channels} map{'s' * (channels > 1)} of {height}×{width}", channels
+        if channels > MAX_MAPS:
+            text, count = f"{text}, the first {MAX_MAPS}", MAX_MAPS
+    size = {"count": count, "width": width, "height": height}
+    return {"name": name, "text": text, "flat": flat, **size}

@@ -7,7 +7,7 @@ import functools
 import json
 import pprint
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ from fidle_jax.inference.preprocess import image_kind
 from fidle_jax.nn import format_table, layer_table
 from fidle_jax.nn.intermediates import unfused
 from fidle_jax.report.html import load_template
+from fidle_jax.report.tables import as_text
 from fidle_jax.train.config import Config, hyperparameters
 from fidle_jax.train.recipes import NEUTRAL
 
@@ -123,15 +124,12 @@ def to_stablehlo(trained: Trained) -> bytes:
     The file contains the parameters and runs on all `PLATFORMS`, with any batch size. It uses XLA's
     convolutions: method "auto" selects the fastest one for training on the present machine only.
     """
-    predict = jax.jit(
-        functools.partial(probabilities, unfused(trained.model), trained.variables),
-    )
+    predict = functools.partial(probabilities, unfused(trained.model), trained.variables)
     shape = export.symbolic_shape(f"batch, {', '.join(map(str, trained.image_shape))}")
     # Accelerators multiply in reduced precision by default, each in its own way.
     with jax.default_matmul_precision("highest"):
-        exported = export.export(predict, platforms=PLATFORMS)(
-            jax.ShapeDtypeStruct(shape, np.uint8)
-        )
+        exporting = export.export(jax.jit(predict), platforms=PLATFORMS)
+        exported = exporting(jax.ShapeDtypeStruct(shape, np.uint8))
     return bytes(exported.serialize())
 
 
@@ -190,16 +188,10 @@ def _settings(config: Config) -> dict[str, str]:
     """Return the settings that differ from the defaults and are not switched off."""
     usual = hyperparameters(Config()) | NEUTRAL
     return {
-        name: _format(value)
+        name: as_text(value)
         for name, value in hyperparameters(config).items()
         if name not in STATED_ELSEWHERE and value is not None and value != usual[name]
     }
-
-
-def _format(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(_format, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def example_program(trained: Trained, format_: str, file: str) -> str:

@@ -1,7 +1,6 @@
 """Load the trained network of a finished run and apply it to batches of images."""
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,13 +57,10 @@ def load(run_dir: str | Path) -> Trained:
     run_dir = Path(run_dir).expanduser()
     config, result = _read(run_dir)
     described = run_dirs.read_model(run_dir)
-    class_names, (height, width, channels) = (
-        tuple(described["class_names"]),
-        described["image_shape"],
-    )
-    image_shape = (height, width, channels)
-    name, dropout, width = config.model.name, config.model.dropout, config.model.width
-    model = make_model(name, len(class_names), image_shape, dropout, width)
+    class_names = tuple(described["class_names"])
+    height, width, channels = described["image_shape"]
+    image_shape, named = (height, width, channels), config.model
+    model = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
     variables = _read_variables(run_dir, config, model, image_shape)
     predict = functools.partial(probabilities, model, variables)
     return Trained(predict, variables, model, image_shape, class_names, config, result)
@@ -106,36 +102,26 @@ def classify(
 def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     path = run_dir / "config.json"
     if not path.exists():
-        raise InputError(
-            f"there is no run in {run_dir}: it has no config.json; give the directory of a finished run"
-        )
-    try:
-        experiment = str(json.loads(path.read_text())["experiment"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot read {path}: {error}; give the directory of a run") from error
+        raise InputError(f"there is no run in {run_dir}; give the directory of a finished run")
+    experiment = run_dirs.read_json(path, {"experiment": str})["experiment"]
     if experiment.startswith("lesson/"):
         raise InputError(
             f"{run_dir} belongs to a lesson, which saves no network; give the directory of a run"
         )
     config = run_dirs.read_config(run_dir, experiment)
-    config = resolve(config, config.data.variant)
-    result = run_dirs.finished_result(run_dir)
-    if result is None:
+    if (result := run_dirs.finished_result(run_dir)) is None:
         raise InputError(
             f"the run in {run_dir} is not finished; continue it: "
             f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
         )
-    return config, result
+    return resolve(config, config.data.variant), result
 
 
 def _read_variables(run_dir: Path, config: ResolvedConfig, model: nn.Module, image_shape) -> PyTree:
     # The checkpoint stores the optimizer state, whose structure does not depend on the schedule.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
-    state = jax.eval_shape(
-        lambda: init_state(
-            model, image_shape, optimizer, 0, average=config.optimisation.ema_decay > 0
-        )
-    )
+    average = config.optimisation.ema_decay > 0
+    state = jax.eval_shape(lambda: init_state(model, image_shape, optimizer, 0, average=average))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     try:
         restored = read_newest(run_dir / "checkpoints", state, state.variables())

@@ -139,33 +139,29 @@ def _pads(layer: Conv, kernel_size: tuple[int, ...]) -> tuple[int, ...]:
 
 def _sequence(trained: Trained) -> list[nn.Module]:
     """Return the layers in order. Each one must receive exactly the output of the one before it."""
-    layers, last = [], None
-
-    def check(value, module: nn.Module) -> None:
-        if value is not last:
-            raise InputError(
-                f"the input of {module.name or type(module).__name__} is not the output of the previous "
-                "layer; ONNX export supports only sequential models and the model compact; "
-                "use --format stablehlo"
-            )
+    calls: list[tuple[nn.Module, Any, Any]] = []  # module, input and output
 
     def record(call, args, kwargs, context):
-        nonlocal last
         output = call(*args, **kwargs)
         if context.module.path and context.method_name == "__call__":
-            check(args[0], context.module)
-            layers.append(context.module)
-            last = output
+            calls.append((context.module, args[0], output))
         return output
 
     def apply(images):
-        nonlocal last
-        last = images
         with nn.intercept_methods(record):
-            check(trained.model.clone(fuse=False).apply(trained.variables, images), trained.model)
+            logits = trained.model.clone(fuse=False).apply(trained.variables, images)
+        last = images
+        for module, value, output in (*calls, (trained.model, logits, None)):
+            if value is not last:
+                raise InputError(
+                    f"the input of {module.name or type(module).__name__} is not the output of the "
+                    "previous layer; ONNX export supports only sequential models and the model compact; "
+                    "use --format stablehlo"
+                )
+            last = output
 
     jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *trained.image_shape), np.float32))
-    return layers
+    return [module for module, _, _ in calls]
 
 
 def _add_compact(graph: Graph, x: str, model: Compact) -> str:

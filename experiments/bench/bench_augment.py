@@ -8,20 +8,18 @@ import dataclasses
 import statistics
 from pathlib import Path
 
-import jax
 import numpy as np
-from frameworks import compile_chunk
+from frameworks import STEPS, compile_loop
 from timing import TURN, check_positive, machine, run, save, time_in_turns
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.signs import mirror_table
 from fidle_jax.nn import make_model
 from fidle_jax.train.config import Config, resolve
-from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task
 from fidle_jax.train.task import make_optimizer, make_schedule
 
-SHAPE, CLASSES, STEPS = (32, 32, 3), 43, 16
+SHAPE, CLASSES, BATCHES = (32, 32, 3), 43, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,18 +37,19 @@ class Options:
 def main(options: Options) -> None:
     """Measure, print a table, and write the numbers."""
     check_positive(options, "batch_size", "rounds")
-    config = resolve(Config().replace(dataset="32x32-RGB", model="compact", recipe="fast"), "full")
+    settings = {"dataset": "32x32-RGB", "model": "compact", "batch_size": options.batch_size}
+    config = resolve(Config().replace(**settings, recipe="fast"), "full")
     ranges = config.augmentation
     warp = Augmentation(32 * ranges.shift, ranges.rotation, ranges.scaling, ranges.shear)
     names = "brightness", "contrast", "colour", "shadow", "cutout", "flips"
     light = {name: getattr(ranges, name) for name in names}
     full = dataclasses.replace(warp, **light, mirrored=mirror_table())
-    runs = {
-        "plain": _compile_steps(config, NO_AUGMENTATION, options.batch_size),
-        "warp": _compile_steps(config, warp, options.batch_size),
-        "all of the recipe": _compile_steps(config, full, options.batch_size),
+    variants = {"plain": NO_AUGMENTATION, "warp": warp, "all of the recipe": full}
+    runs = {name: _compile(config, augmentation) for name, augmentation in variants.items()}
+    turns = {
+        name: [time / STEPS for time in times]
+        for name, times in time_in_turns(runs, options.rounds, turn=TURN).items()
     }
-    turns = time_in_turns(runs, options.rounds, turn=TURN)
     print(f"{'':<24}{'ms per step':>12}{'added':>9}   {machine()}")
     for name, times in turns.items():
         added = statistics.median(a / b - 1 for a, b in zip(times, turns["plain"], strict=False))
@@ -58,27 +57,20 @@ def main(options: Options) -> None:
     save(options.output, {"machine": machine(), "turns": turns})
 
 
-def _compile_steps(config, augmentation, batch_size):
-    model = make_model("compact", CLASSES, SHAPE)
-    optimizer = make_optimizer(config, make_schedule(config, 300))
-    averages = {
-        "label_smoothing": config.optimisation.label_smoothing,
-        "ema_decay": config.optimisation.ema_decay,
-    }
-    task = Task(model, optimizer, augmentation, **averages)
-    state = init_state(model, SHAPE, optimizer, 0, average=True)
+def _compile(config, augmentation):
+    """Return a function that trains for a number of times `STEPS` steps."""
+    options = config.optimisation
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (STEPS * batch_size, *SHAPE), np.uint8)
-    labels = rng.integers(0, CLASSES, STEPS * batch_size, np.int32)
-    chunk, order = compile_chunk(task, state, images, labels, batch_size)
-
-    def run(calls):
-        nonlocal state
-        for start in range(0, calls, STEPS):
-            state = chunk(state, order, 0, min(STEPS, calls - start))
-        jax.block_until_ready(state)
-
-    return run
+    images = rng.integers(0, 256, (BATCHES * options.batch_size, *SHAPE), np.uint8)
+    labels = rng.integers(0, CLASSES, len(images), np.int32)
+    task = Task(
+        make_model("compact", CLASSES, SHAPE),
+        make_optimizer(config, make_schedule(config, 300)),
+        augmentation,
+        label_smoothing=options.label_smoothing,
+        ema_decay=options.ema_decay,
+    )
+    return compile_loop(task, config, images, labels).train
 
 
 if __name__ == "__main__":

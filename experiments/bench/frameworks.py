@@ -82,64 +82,46 @@ def pick_fastest(trainers: list[Trainer]) -> Trainer:
 
 
 def train_fidle(case: Case, parallel: str = "jit") -> Trainer:
-    """Run the compiled loop of this project on all devices; "plain" supports only one."""
+    """Run the compiled loop of this project on all devices."""
+    from fidle_jax.nn import MODELS
+    from fidle_jax.train.config import Config, resolve
+    from fidle_jax.train.step import Task
+    from fidle_jax.train.task import make_optimizer, make_schedule
+
+    settings = {"batch_size": case.batch_size, "learning_rate": LEARNING_RATE, "parallel": parallel}
+    config = resolve(Config().replace(recipe="course", **settings), "full")
+    model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout)
+    return compile_loop(
+        Task(model, make_optimizer(config, make_schedule(config, 1))), config, *case.images()
+    )
+
+
+def compile_loop(task, config, images: np.ndarray, labels: np.ndarray) -> Trainer:
+    """Compile the steps of a task on images in device memory."""
     import jax
 
     from fidle_jax.data import Split
     from fidle_jax.train.compiled_steps import compile_steps
     from fidle_jax.train.parallel import make_mesh
+    from fidle_jax.train.state import init_state
     from fidle_jax.train.task import make_schedule
 
-    task, config, state = _begin_fidle(case)
-    images, labels = case.images()
-    if parallel == "plain":
-        chunk, order = compile_chunk(task, state, images, labels, case.batch_size)
-    else:
-        config = config.replace(parallel=parallel)
-        schedule = make_schedule(config, len(labels) // case.batch_size)
-        splits = Split(images, labels), Split(images[:0], labels[:0])
-        program = compile_steps(task, schedule, make_mesh(None), state, *splits, config)
-        chunk, state, order = program.train, program.replicate(state), program.order(0)
+    options = config.optimisation
+    state = init_state(
+        task.model, images.shape[1:], task.optimizer, options.seed, average=options.ema_decay > 0
+    )
+    schedule = make_schedule(config, len(labels) // options.batch_size)
+    splits = Split(images, labels), Split(images[:0], labels[:0])
+    steps = compile_steps(task, schedule, make_mesh(None), state, *splits, config)
+    state, order = steps.replicate(state), steps.order(0)
 
     def train(calls):
         nonlocal state
         for start in range(0, calls * STEPS, len(order)):
-            state = chunk(state, order, 0, min(calls * STEPS - start, len(order)))
+            state = steps.train(state, order, 0, min(calls * STEPS - start, len(order)))
         jax.block_until_ready(state)
 
     return Trainer(train, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
-
-
-def compile_chunk(task, state, images, labels, batch_size: int):
-    """Compile steps on one device. Return the function (state, order, start, stop) and the order."""
-    import jax
-    import jax.numpy as jnp
-
-    from fidle_jax.data.batches import padded_order
-    from fidle_jax.train.step import train_chunk
-
-    data = jax.device_put((images, labels))
-    order = padded_order(jnp.arange(len(labels)), batch_size)
-    chunk = jax.jit(lambda *arguments: train_chunk(task, *arguments), donate_argnums=0)
-    compiled = chunk.lower(state, *data, order, 0, 1).compile()
-    return lambda state, *arguments: compiled(state, *data, *arguments), order
-
-
-def _begin_fidle(case):
-    from fidle_jax.nn import MODELS
-    from fidle_jax.train.config import Config, resolve
-    from fidle_jax.train.state import init_state
-    from fidle_jax.train.step import Task
-    from fidle_jax.train.task import make_optimizer, make_schedule
-
-    config = Config().replace(
-        recipe="course", batch_size=case.batch_size, learning_rate=LEARNING_RATE
-    )
-    config = resolve(config, "full")
-    model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout)
-    optimizer = make_optimizer(config, make_schedule(config, 1))
-    state = init_state(model, case.image_shape, optimizer, config.optimisation.seed)
-    return Task(model, optimizer), config, state
 
 
 def make_flax_network(case: Case):

@@ -1,11 +1,8 @@
 """Convolution, pooling and dropout as pure functions of arrays, channels last, any number of axes.
 
-XLA's convolutions are slow on a CPU, and their gradients in a loop are many times slower. The gradient
-of its max pooling and threefry's random bits each cost as much as the convolutions. This package has
-several methods for each operation with one signature, all tested against
-`fidle_jax.kernels.reference`. `conv_general_dilated` is a drop-in for Flax modules. `register` adds a
-method, and `fidle_jax.kernels.testing` tests it. README.md describes the methods and the guarantees
-of ``method="auto"``, the default.
+Each operation has several methods with one signature. README.md describes them and the guarantees of
+``method="auto"``, the default. `conv_general_dilated` is a drop-in for Flax modules. `register` adds a
+method, and `fidle_jax.kernels.testing` tests it.
 """
 
 from __future__ import annotations
@@ -64,23 +61,20 @@ def conv(
 ) -> Output:
     """Compute a convolution: sum the products of each window's values with the kernel's.
 
-    Works for any number of spatial axes. The result has the type of JAX's promotion of ``x`` and
-    ``w``; sums are computed in float32 or wider.
+    The result has the type of JAX's promotion of ``x`` and ``w``; sums are computed in float32 or wider.
 
     Args:
         x: Images (batch, *spatial, channel).
-        w: Kernel (*window, channel / groups, feature). The features are divided among the groups in
-            order.
-        strides: Strides of the window, an integer or one per axis. Integers may be NumPy's.
+        w: Kernel (*window, channel / groups, feature).
+        strides: Strides of the window, an integer or one per axis.
         padding: "valid" (none), "same" (the rule of TensorFlow and Keras), an integer, or for each
             axis an integer or a pair (before, after).
         dilation: Distance between neighbouring values of a window.
-        groups: Number of groups of channels, each of which computes its own features.
+        groups: Number of groups of channels. Each computes its own features, in order.
         method: A name from `conv_methods`, or "auto".
 
     Raises:
-        ValueError: The arguments do not fit together, the image is smaller than the window, or the
-            method is unknown or does not support the arguments.
+        ValueError: The arguments do not fit together, or the method does not support them.
     """
     x, w = _promote(x, w)
     geometry = conv_geometry(x, w, strides, padding, dilation, groups)
@@ -121,8 +115,7 @@ def max_pool(
         method: "reference", "slices", "xla", or "auto": by shape on a CPU, "xla" elsewhere.
 
     Raises:
-        ValueError: The arguments do not fit together, the image is smaller than the window, or the
-            method is unknown.
+        ValueError: The arguments do not fit together, or the method is unknown.
     """
     return _pool("max_pool", x, window, strides, padding, method)
 
@@ -155,18 +148,19 @@ def _pool(kind, x, window, strides, padding, method):
             f"padding is {geometry.padding} for a pool of {geometry.size}; it must be smaller than the "
             "window on every side, because a window must contain a value"
         )
-
-    def by(method):
-        return functools.partial(POOLS[kind][method], geometry=geometry)
+    calls = {
+        name: functools.partial(function, geometry=geometry)
+        for name, function in POOLS[kind].items()
+    }
 
     def auto(x):
         problem = problem_of(kind, x.shape, x.shape[-1], geometry, x.shape[-1])
-        return lax.platform_dependent(x, cpu=by(choose(problem)), default=by("xla"))
+        return lax.platform_dependent(x, cpu=calls[choose(problem)], default=calls["xla"])
 
-    if method not in ("auto", *POOLS[kind]):
-        known = ", ".join(map(repr, POOLS[kind]))
+    if method not in ("auto", *calls):
+        known = ", ".join(map(repr, calls))
         raise ValueError(f"unknown method {method!r}; it must be 'auto', {known}")
-    return automatically_sharded(auto if method == "auto" else by(method), x)
+    return automatically_sharded(auto if method == "auto" else calls[method], x)
 
 
 def conv_pool(
@@ -197,8 +191,7 @@ def conv_pool(
             from `conv_methods` for the convolution only, or "auto".
 
     Raises:
-        ValueError: As in `conv` and `max_pool`, or the bias has another shape than (feature,), or the
-            method does not support the arguments.
+        ValueError: As in `conv` and `max_pool`, or the bias has another shape than (feature,).
     """
     x, w = map(jnp.asarray, (x, w))
     b = jnp.zeros(w.shape[-1:], x.dtype) if b is None else jnp.asarray(b)
@@ -236,11 +229,7 @@ def conv_pool(
 
 
 def _promote(*arrays: AnyArray) -> list[Array]:
-    """Convert arrays to the type of JAX's promotion.
-
-    Raises:
-        ValueError: The type is not a floating-point type.
-    """
+    """Convert arrays to the type of JAX's promotion, which must be a floating-point type."""
     dtype = jnp.result_type(*arrays)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"the arrays have type {dtype}; it must be a floating-point type")

@@ -50,9 +50,9 @@ def sum_dtype(dtype: jax.typing.DTypeLike) -> np.dtype:
 def automatically_sharded(function: Callable[..., Array], x: Array, *others: Array) -> Array:
     """Call ``function(x, *others)``, with automatic axes if an argument is sharded explicitly.
 
-    With explicit mesh axes (the default of `jax.make_mesh`) every operation must say how its output
-    is sharded. The kernels consist of reshapes and slices, which XLA's partitioner handles. The batch
-    axis of the result is sharded like that of ``x``, its other axes are replicated.
+    With explicit mesh axes every operation must say how its output is sharded. XLA's partitioner handles
+    the kernels' reshapes and slices. The batch axis of the result is sharded like that of ``x``, its other
+    axes are replicated.
     """
     types = [jax.typeof(array) for array in (x, *others)]
     explicit = [aval.sharding for aval in types if any(aval.sharding.spec)]

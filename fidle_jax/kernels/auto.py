@@ -1,9 +1,8 @@
 """Selection of a method on a CPU: the fastest one for the nearest measured problem.
 
-The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop. (Outside of a
-loop XLA's convolution is sometimes the fastest. Inside of one its backward pass is up to 45 times
-slower, and the kernel cannot know what surrounds it.) ``experiments/bench/bench_kernels.py`` writes
-the table. A method is eligible if it
+The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop, where the backward
+passes of XLA's convolutions are up to 45 times slower. (The kernel cannot know what surrounds it.)
+``experiments/bench/bench_kernels.py`` writes the table. A method is eligible if it
 
 - supports the geometry, and does not unroll a large window;
 - is local: its rounding errors are relative to the values in the window;
@@ -65,8 +64,8 @@ class Row:
 
     Attributes:
         problem: The problem.
-        milliseconds: Median time by method, forward and backward. With 3 or fewer channels, the
-            gradient in the images is not included.
+        milliseconds: Median time by method, forward and backward. With 3 or fewer channels, without the
+            gradient in the images.
         measured: Date and machine.
     """
 
@@ -80,7 +79,7 @@ def problem_of(
     x_shape: Sequence[Any],
     features: int,
     geometry: ConvGeometry,
-    groups: int,
+    groups: int = 1,
     pool: ConvGeometry | None = None,
 ) -> Problem:
     """Return the problem for images of shape ``x_shape``, also with a symbolic batch size."""
@@ -91,10 +90,7 @@ def problem_of(
 
 @functools.lru_cache(maxsize=1024)
 def choose(problem: Problem) -> str:
-    """Return the method that "auto" selects on a CPU. On other platforms it selects XLA's.
-
-    For "conv_pool", the method "separate" is a convolution followed by a pooling.
-    """
+    """Return the method that "auto" selects on a CPU; "separate" is a convolution, then a pooling."""
     return fastest(table_rows(), problem)
 
 
@@ -113,9 +109,10 @@ def fastest(rows: Sequence[Row], problem: Problem) -> str:
 
 
 def _is_eligible(method, problem):
-    if method not in NOT_UNROLLED and _values(problem) > MOST_UNROLLED:
+    geometry, pool = problem.geometry, problem.pool
+    window = geometry.size if pool is None else fused.patch(geometry, pool)[0]
+    if method not in NOT_UNROLLED and math.prod(window) > MOST_UNROLLED:
         return False
-    geometry = problem.geometry
     if problem.kind == "conv_pool":
         found = conv_pool_methods().get(method)
         if found is None:
@@ -138,15 +135,6 @@ def _temporary_bytes(method, problem):
     if problem.pool is not None:
         return fused.temporary_bytes(x_shape, w_shape, problem.geometry, problem.pool)
     return 0  # "im2col" and "xla" compute in slabs, "shifted" adds in place
-
-
-def _values(problem):
-    """Return the number of values that one output depends on."""
-    geometry, pool = problem.geometry, problem.pool
-    if pool is None:
-        return math.prod(geometry.size)
-    each = zip(geometry.span, geometry.strides, pool.size, strict=True)
-    return math.prod(k + (p - 1) * s for k, s, p in each)
 
 
 def _distance(a, b):
@@ -175,7 +163,7 @@ def _measures(problem):
         math.prod(pool.size) if pool else 1,
         math.prod(pool.strides) if pool else 1,
     )
-    return tuple(measure or 1 for measure in measures)  # an empty batch counts as one
+    return [measure or 1 for measure in measures]  # an empty batch counts as one
 
 
 @functools.lru_cache(maxsize=1)
@@ -185,7 +173,7 @@ def table_rows() -> tuple[Row, ...]:
 
 
 def read_rows(text: str) -> tuple[Row, ...]:
-    """Parse the text that `write_rows` returns."""
+    """Parse the text of `write_rows`."""
     names, *lines = (line.split("\t") for line in text.splitlines())
     return tuple(_read_row(dict(zip(names, cells, strict=True))) for cells in lines)
 

@@ -1,8 +1,8 @@
 """Bilinear maps as JAX primitives: derivatives, batching and lowering for convolutions.
 
-A convolution is linear in the images x and in the kernel w. With a weight y for each output it
-defines one number, the trilinear form ``sum(y * conv(x, w))``. Fixing two of the three arrays leaves
-a linear function of the third, whose coefficients are again an array:
+With a weight y for each output, a convolution defines one number, the trilinear form
+``sum(y * conv(x, w))``. If two of the arrays are fixed, it is linear in the third, and its coefficients
+are again an array:
 
     role "y": conv(x, w), the convolution
     role "x": the gradient of the form in the images, from w and y
@@ -11,9 +11,8 @@ a linear function of the third, whose coefficients are again an array:
 Every transpose of one of these maps is another of them. So one primitive with a parameter ``out``
 supports forward mode, reverse mode, `jax.linear_transpose` and derivatives of any order.
 
-The primitive is opaque to JAX until it is lowered. That has three uses. The method is selected by the
-platform of the lowering, not by the default backend. A method may look at the values of its arguments
-(`fidle_jax.kernels.guard`) and stay linear for JAX. A layer traces to one equation.
+The primitive is opaque to JAX until it is lowered. So the platform of the lowering selects the method,
+and a method may look at the values of its arguments and stay linear for JAX.
 """
 
 from __future__ import annotations
@@ -55,17 +54,9 @@ class ConvSpec(NamedTuple):
     precision: Any = None
     pool: ConvGeometry | None = None
 
-    @property
-    def count(self) -> tuple[int, ...]:
-        """Spatial shape of the output."""
-        return self.geometry.count if self.pool is None else self.pool.count
-
 
 def same_varying(*arrays: Array) -> list[Array]:
-    """Cast arrays inside `jax.shard_map` so that they vary over the same mesh axes.
-
-    JAX's own operations do this implicitly. A custom primitive must do it explicitly.
-    """
+    """Cast arrays inside `jax.shard_map` so that they vary over the same axes, as JAX's operations do."""
     varying = [_varying(array) for array in arrays]
     every = frozenset().union(*varying)
     return [
@@ -100,7 +91,7 @@ def all_shapes(out: str, spec: ConvSpec, *inputs: Any) -> dict[str, tuple[Any, .
     elif out == "w":
         shapes["w"] = (*spec.geometry.size, shapes["x"][-1] // spec.groups, shapes["y"][-1])
     else:
-        shapes["y"] = (shapes["x"][0], *spec.count, shapes["w"][-1])
+        shapes["y"] = (shapes["x"][0], *(spec.pool or spec.geometry).count, shapes["w"][-1])
     return shapes
 
 
@@ -204,21 +195,19 @@ def evaluate(function: Callable, out: str, spec: ConvSpec, *arrays: Array) -> Ar
     """Compute a role from a function (x, w, *argmax) -> y by transposing it."""
     if out == "y":
         return function(*arrays)
-    known = dict(zip(_inputs(out), arrays[:2], strict=True))
-    shape = all_shapes(out, spec, *arrays[:2])[out]
-    unknown = jax.ShapeDtypeStruct(shape, arrays[0].dtype)
-    if out == "x":
-        transpose = jax.linear_transpose(lambda x: function(x, known["w"], *arrays[2:]), unknown)
-    else:
-        transpose = jax.linear_transpose(lambda w: function(known["x"], w, *arrays[2:]), unknown)
-    return transpose(known["y"])[0]
+    (other, y), argmax = arrays[:2], arrays[2:]
+    shape = all_shapes(out, spec, other, y)[out]
+
+    def linear(array):
+        return function(*((array, other) if out == "x" else (other, array)), *argmax)
+
+    return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, y.dtype))(y)[0]
 
 
 def as_lowering(function: Callable, multiple_results: bool = False) -> Callable:
-    """Make a lowering rule from a function of arrays.
+    """Make a lowering rule from a function of the arrays of one shard.
 
-    The function is traced with plain types: no sharding, no varying mesh axes, JAX's default
-    promotion rules. Its result is what the primitive computes on each shard.
+    The function is traced without sharding and with JAX's default promotion rules.
     """
 
     def traced(*arrays, **params):

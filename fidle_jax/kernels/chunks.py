@@ -46,8 +46,12 @@ def in_chunks(
         return function(*arrays)
     size = chunk_size(batch, largest)
     count = -(-batch // size)
-    if count * size > batch:
-        arrays = tuple(_fill(array, count * size) for array in arrays)
+    fill = count * size - batch
+    if fill:
+        arrays = tuple(
+            lax.pad(a, jnp.array(0, a.dtype), [(0, fill, 0), *[(0, 0, 0)] * (a.ndim - 1)])
+            for a in arrays
+        )
     chunks = [array.reshape(count, size, *array.shape[1:]) for array in arrays]
     # Without the checkpoint, the gradient in the weights stores intermediate arrays of all chunks.
     one = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False)
@@ -56,19 +60,13 @@ def in_chunks(
 
 
 def chunk_size(batch: int, largest: int) -> int:
-    """Return the number of examples per chunk, at most ``largest``.
+    """Return the number of examples per chunk, at most ``largest``: a divisor of the batch.
 
-    A divisor of the batch is preferred. If all divisors are small, as for a prime number, the last
-    chunk is filled with zeros.
+    If all divisors are small, as for a prime number, zeros complete the last chunk instead.
     """
     divisor = max(n for n in range(1, largest + 1) if batch % n == 0)
     chunks = -(-batch // largest)
     return divisor if 2 * divisor >= largest else -(-batch // chunks)
-
-
-def _fill(array, length):
-    config = [(0, length - array.shape[0], 0), *[(0, 0, 0)] * (array.ndim - 1)]
-    return lax.pad(array, jnp.array(0, array.dtype), config)
 
 
 def in_slabs(
@@ -77,9 +75,9 @@ def in_slabs(
     geometry: ConvGeometry,
     bytes_of_one: float,
 ) -> Array:
-    """Compute ``function(x, geometry)`` in slabs along the first spatial axis if one example is large.
+    """Compute the convolution ``function(x, geometry)`` in slabs along the first spatial axis.
 
-    The function is a convolution. ``bytes_of_one`` are the bytes of one example's intermediate arrays.
+    One slab is enough unless ``bytes_of_one``, the intermediate arrays of one example, are many.
     """
     rows = geometry.count[0]
     slabs = min(rows, math.ceil(bytes_of_one / CHUNK_BYTES))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,26 +18,18 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fidle_jax.kernels import simple_methods
-from fidle_jax.kernels.arrays import Images, Kernel, Output
+from fidle_jax.kernels import bilinear, simple_methods
+from fidle_jax.kernels.arrays import Array, Images, Kernel, Output
 from fidle_jax.kernels.auto import choose, problem_of
-from fidle_jax.kernels.bilinear import (
-    ConvSpec,
-    all_shapes,
-    as_lowering,
-    bind,
-    compile_eagerly,
-    conv_p,
-    evaluate,
-    same_varying,
-    tangent_of,
-    zero_tangent,
-)
+from fidle_jax.kernels.bilinear import ConvSpec, conv_p
 from fidle_jax.kernels.geometry import ConvGeometry, shifted_slices
-from fidle_jax.kernels.guard import guarded
 from fidle_jax.kernels.materialize import materialize
 from fidle_jax.kernels.methods import OPAQUE, conv_methods, conv_pool_methods, find_method
 from fidle_jax.kernels.pooling import argmax_dtype, max_and_argmax, take_in_windows
+
+# Sums of products of two numbers below this limit are far below the largest float32. In float16 the
+# limit becomes infinity. That is correct, because its products are added in float32.
+GUARD_LIMIT = 2.0**40
 
 
 def convolve(
@@ -47,18 +40,14 @@ def convolve(
     method: str,
     precision: Any = None,
 ) -> Output:
-    """Compute a convolution with validated arguments by a named method or "auto".
-
-    Raises:
-        ValueError: The method is unknown or does not support the geometry.
-    """
+    """Compute a convolution with validated arguments by a method; see `find_method` for errors."""
     if method != "auto":
         function = find_method(method, geometry).conv
         if method == "xla":
             return simple_methods.xla(x, w, geometry, groups, precision)
         if method not in OPAQUE:
             return function(x, w, geometry, groups)
-    return bind("y", ConvSpec(x.shape[1:-1], geometry, groups, method, precision), x, w)
+    return bilinear.bind("y", ConvSpec(x.shape[1:-1], geometry, groups, method, precision), x, w)
 
 
 def convolve_and_pool(
@@ -70,16 +59,16 @@ def convolve_and_pool(
 ) -> Output:
     """Compute ``max_pool(conv(x, w))`` for one group by a method of `conv_pool_methods` or "auto"."""
     spec = ConvSpec(x.shape[1:-1], geometry, 1, method, pool=pool)
-    return conv_max_p.bind(*same_varying(x, w), spec=spec)[0]
+    return conv_max_p.bind(*bilinear.same_varying(x, w), spec=spec)[0]
 
 
 def _role(*arrays, out, spec, is_cpu):
     """Compute a role of the trilinear form; see `fidle_jax.kernels.bilinear`."""
-    shapes = all_shapes(out, spec, *arrays[:2])
+    shapes = bilinear.all_shapes(out, spec, *arrays[:2])
     fast, safe = _select(spec, shapes["x"], shapes["w"], is_cpu)
 
     def by(function):
-        return lambda *arrays: evaluate(function, out, spec, *arrays)
+        return lambda *arrays: bilinear.evaluate(function, out, spec, *arrays)
 
     return by(fast)(*arrays) if safe is None else guarded(by(fast), by(safe), *arrays)
 
@@ -121,17 +110,51 @@ def _select(spec, x_shape, w_shape, is_cpu):
 def _separate(x, w, argmax=None, *, spec):
     """Compute the convolution, then the pooling."""
     method = spec.method if spec.method in OPAQUE else "auto"
-    y = bind("y", spec._replace(pool=None, method=method), x, w)
+    y = bilinear.bind("y", spec._replace(pool=None, method=method), x, w)
     if argmax is not None:
         return take_in_windows(materialize(y), argmax, spec.pool)
     return tuple(max_and_argmax(jnp.stack(shifted_slices(y, spec.pool), axis=-2)))
 
 
-def _map(function, *arrays):
-    """Apply a function of a batch to one example after the other.
+def guarded(fast: Callable, safe: Callable, *arrays: Array):
+    """Return ``fast(*arrays)``, or ``safe(*arrays)`` if numbers are not of ordinary size.
 
-    This keeps the temporary memory of the guard's second method small. XLA reserves memory for it in
-    every step, and the first method is a quarter slower with a larger one.
+    Winograd's method and the fused methods multiply values outside of a window by zero, or add and
+    subtract them. For infinities (0 * inf is NaN) and for numbers so large that a sum overflows, outputs
+    become infinite or NaN that are finite by definition. The guard looks for such numbers in the floating
+    arguments or in the result, whichever is smaller.
+    """
+    results, structure = jax.tree.flatten(fast(*arrays))
+    floats = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)]
+    if results[0].size <= sum(array.size for array in floats):
+        ordinary = _all_below(results[:1], jnp.inf)
+    else:
+        ordinary = _all_below(floats, GUARD_LIMIT)
+
+    def repair(carry):
+        return False, *jax.tree.leaves(safe(*arrays))
+
+    # A loop of at most one pass, because XLA copies the results of a conditional but not of a loop.
+    carry = lax.while_loop(lambda carry: carry[0], repair, (~ordinary, *results))
+    return jax.tree.unflatten(structure, carry[1:])
+
+
+def _all_below(arrays, limit):
+    """Compare absolute values by their bits. XLA vectorizes maxima of integers, but not of floats."""
+    result = jnp.array(True)
+    for array in arrays:
+        unsigned = jnp.dtype(f"uint{8 * array.dtype.itemsize}")
+        bound = lax.bitcast_convert_type(jnp.array(limit, array.dtype), unsigned)
+        without_sign = jnp.array(jnp.iinfo(unsigned).max >> 1, unsigned)
+        magnitude = lax.bitcast_convert_type(array, unsigned) & without_sign
+        result &= jnp.max(magnitude, initial=0) < bound
+    return result
+
+
+def _map(function, *arrays):
+    """Apply a function of a batch to one example after the other, to save temporary memory.
+
+    XLA reserves the memory of the guard's second method in every step, which slows the first one.
     """
     if not isinstance(arrays[0].shape[0], int):
         return function(*arrays)  # a symbolic batch size
@@ -158,8 +181,8 @@ def _max_abstract(x, w, *, spec):
 def _max_jvp(primals, tangents, *, spec):
     y, argmax = conv_max_p.bind(*primals, spec=spec)
     compute = functools.partial(conv_p.bind, out="y", spec=spec)
-    tangent = tangent_of(y, compute, (*primals, argmax), tangents)
-    return [y, argmax], [tangent, zero_tangent(argmax)]
+    tangent = bilinear.tangent_of(y, compute, (*primals, argmax), tangents)
+    return [y, argmax], [tangent, bilinear.zero_tangent(argmax)]
 
 
 def _max_batch(arguments, axes, *, spec):
@@ -168,7 +191,7 @@ def _max_batch(arguments, axes, *, spec):
     if w_axis is None:
         x = jnp.moveaxis(x, x_axis, 0)
         folded = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
-        results = conv_max_p.bind(*same_varying(folded, w), spec=spec)
+        results = conv_max_p.bind(*bilinear.same_varying(folded, w), spec=spec)
         return [y.reshape(x.shape[0], x.shape[1], *y.shape[1:]) for y in results], [0, 0]
 
     def separate(x, w):
@@ -183,9 +206,9 @@ for primitive, function in ((conv_p, _role), (conv_max_p, _max)):
     multiple = primitive.multiple_results
     on_cpu = functools.partial(function, is_cpu=True)
     elsewhere = functools.partial(function, is_cpu=False)
-    compile_eagerly(primitive, on_cpu)
-    mlir.register_lowering(primitive, as_lowering(elsewhere, multiple))
-    mlir.register_lowering(primitive, as_lowering(on_cpu, multiple), platform="cpu")
+    bilinear.compile_eagerly(primitive, on_cpu)
+    mlir.register_lowering(primitive, bilinear.as_lowering(elsewhere, multiple))
+    mlir.register_lowering(primitive, bilinear.as_lowering(on_cpu, multiple), platform="cpu")
 conv_max_p.def_abstract_eval(_max_abstract)
 ad.primitive_jvps[conv_max_p] = _max_jvp
 batching.primitive_batchers[conv_max_p] = _max_batch

@@ -1,13 +1,12 @@
 """Convolution and max pooling as one matmul and one maximum.
 
-One pooled value depends on a patch of the image. Neighbouring patches are the strides of the
-convolution times those of the pooling apart. The kernel is laid out at each of its positions within
-the patch. One matmul then computes the convolution at all of them, and the maximum is taken over
-those. The image is gathered once per pooled value, not once per value before pooling.
+One pooled value depends on a patch of the image. The kernel is laid out at each of its positions within
+the patch. One matmul computes the convolution at all of them, and the maximum is taken over those. So the
+image is gathered once per pooled value, not once per value before pooling.
 
-All fused methods have one interface. Without ``argmax`` they return the pooled values and the argmax
-of each pool. With it they return the convolution at these positions, which is bilinear in x and w
-(see `fidle_jax.kernels.convolution`).
+All fused methods have one interface. Without ``argmax`` they return the pooled values and the argmax of
+each pool. With it they return the convolution at these positions, which is bilinear in x and w (see
+`fidle_jax.kernels.convolution`).
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def temporary_bytes(
     x_shape: Sequence[Any], w_shape: Sequence[int], geometry: ConvGeometry, pool: ConvGeometry
 ) -> int:
     """Return the bytes of one example's patches and products."""
-    span, _ = _patch(geometry, pool)
+    span, _ = patch(geometry, pool)
     values = math.prod(span) * x_shape[-1] + math.prod(pool.size) * w_shape[-1]
     return 4 * math.prod(pool.count) * values
 
@@ -90,7 +89,7 @@ def lay_out(
     w: Kernel, geometry: ConvGeometry, pool: ConvGeometry
 ) -> Float[Array, "depth option_feature"]:
     """Lay out the kernel at each position in a patch: one column per position and feature."""
-    span, strides = _patch(geometry, pool)
+    span, strides = patch(geometry, pool)
     positions = list(itertools.product(*map(range, pool.size)))
     kernels = jnp.stack([_placed(w, position, geometry, span) for position in positions], axis=-2)
     if _has_whole_blocks(span, strides):
@@ -100,12 +99,9 @@ def lay_out(
 
 def _placed(w, position, geometry, span):
     """Pad the kernel with zeros to a patch of ``span``, with its first value at ``position``."""
-    config = []
-    for n, stride, needed, d, available in zip(
-        position, geometry.strides, geometry.span, geometry.dilation, span, strict=True
-    ):
-        before = n * stride
-        config.append((before, available - before - needed, d - 1))
+    before = [n * stride for n, stride in zip(position, geometry.strides, strict=True)]
+    axes = zip(before, span, geometry.span, geometry.dilation, strict=True)
+    config = [(low, available - low - needed, d - 1) for low, available, needed, d in axes]
     return lax.pad(w, jnp.array(0, w.dtype), [*config, (0, 0, 0), (0, 0, 0)])
 
 
@@ -114,10 +110,9 @@ def space_to_depth(
 ) -> Float[Array, "batch *side block_channel"]:
     """Rearrange blocks of the image into channels, if patches consist of whole blocks.
 
-    A block lies between the start of a patch and the start of the next. Patches are concatenated from
-    far fewer and longer slices than they have values, and so is their gradient.
+    A block lies between the starts of two patches. Patches are then concatenated from few, long slices.
     """
-    span, strides = _patch(geometry, pool)
+    span, strides = patch(geometry, pool)
     if not _has_whole_blocks(span, strides):
         return x
     patches = resolve_geometry(x.shape[1:-1], span, strides)
@@ -136,9 +131,9 @@ def values_of_pools(
 ) -> tuple[Float[Array, "row option_feature"], tuple[int, ...]]:
     """Return the convolution's values for each pooled value, and the spatial shape of those.
 
-    ``blocks`` are padded images from `space_to_depth`, and ``kernels`` are from `lay_out`.
+    The arguments are padded images from `space_to_depth` and kernels from `lay_out`.
     """
-    span, strides = _patch(geometry, pool)
+    span, strides = patch(geometry, pool)
     if _has_whole_blocks(span, strides):
         span, strides = [k // s for k, s in zip(span, strides, strict=True)], 1
     of_patches = resolve_geometry(blocks.shape[1:-1], span, strides)
@@ -148,7 +143,7 @@ def values_of_pools(
     return jnp.matmul(rows, kernels, preferred_element_type=wide), of_patches.count
 
 
-def _patch(geometry, pool):
+def patch(geometry: ConvGeometry, pool: ConvGeometry) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the size of the patch that a pooled value depends on, and the strides of patches."""
     each = zip(geometry.span, pool.size, geometry.strides, strict=True)
     span = tuple(k + (p - 1) * s for k, p, s in each)

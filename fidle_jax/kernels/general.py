@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fidle_jax.kernels.arrays import AnyArray, Array, Shaped
 from fidle_jax.kernels.convolution import convolve
-from fidle_jax.kernels.geometry import ConvGeometry, resolve_geometry
+from fidle_jax.kernels.geometry import ConvGeometry, dilated, resolve_geometry
 
 FLOATS = {jnp.dtype(name) for name in ("bfloat16", "float16", "float32", "float64")}
 
@@ -105,12 +105,11 @@ def _channels_last(lhs_shape, rhs_shape, dimension_numbers):
 def _geometry(x_shape, w_shape, strides, padding, dilation) -> ConvGeometry | None:
     """Return the geometry, or None if only `jax.lax` supports it."""
     spatial, size = x_shape[1:-1], w_shape[:-2]
-    dilation = (1,) * len(size) if dilation is None else tuple(dilation)
+    dilation = tuple(map(operator.index, (1,) * len(size) if dilation is None else dilation))
     if not size or len(dilation) != len(size):
         return None
     if isinstance(padding, str):
-        span = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
-        padding = lax.padtype_to_pads(spatial, span, strides, padding)
+        padding = lax.padtype_to_pads(spatial, dilated(size, dilation), strides, padding)
     pairs = [(operator.index(low), operator.index(high)) for low, high in padding]
     try:
         return resolve_geometry(spatial, size, tuple(strides), pairs, dilation)

@@ -45,10 +45,11 @@ class ConvGeometry:
     @property
     def span(self) -> tuple[int, ...]:
         """Distance from the first to the last value of a window, plus one."""
-        return _span(self.size, self.dilation)
+        return dilated(self.size, self.dilation)
 
 
-def _span(size, dilation):
+def dilated(size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
+    """Return the span of a window of ``size``; see `ConvGeometry`."""
     return tuple((k - 1) * d + 1 for k, d in zip(size, dilation, strict=True))
 
 
@@ -59,16 +60,9 @@ def resolve_geometry(
     padding: Padding = "valid",
     dilation: Sizes = 1,
 ) -> ConvGeometry:
-    """Return the geometry that these arguments describe.
+    """Return the geometry for images of shape ``spatial``. The other arguments are those of `kernels.conv`.
 
-    Args:
-        spatial: Spatial shape of the images.
-        size: Kernel size.
-        strides: Strides.
-        padding: "valid" (none), "same" (TensorFlow's rule: output size = input size / stride, rounded
-            up; an odd value is added at the end), an integer for all sides, or for each axis an
-            integer or a pair (before, after).
-        dilation: Distance between neighbouring values of a window.
+    With the padding "same", output size = input size / stride, rounded up. An odd value is added at the end.
 
     Raises:
         ValueError: An argument has the wrong length or range, the padding is unknown, or the padded
@@ -78,7 +72,7 @@ def resolve_geometry(
     size = per_axis("window", size, rank)
     strides = per_axis("strides", strides, rank)
     dilation = per_axis("dilation", dilation, rank)
-    span = _span(size, dilation)
+    span = dilated(size, dilation)
     pairs = _pairs(padding, spatial, span, strides)
     padded = tuple(n + low + high for n, (low, high) in zip(spatial, pairs, strict=True))
     if any(available < needed for available, needed in zip(padded, span, strict=True)):
@@ -95,11 +89,7 @@ def resolve_geometry(
 def conv_geometry(
     x: Array, w: Array, strides: Sizes, padding: Padding, dilation: Sizes, groups: Count
 ) -> ConvGeometry:
-    """Return the geometry of a convolution of ``x`` with ``w``, channels last.
-
-    Raises:
-        ValueError: As in `resolve_geometry`, or the shapes of the arrays do not fit together.
-    """
+    """Return the geometry of a convolution. Raise ValueError if shapes or arguments do not fit."""
     groups = 1 if groups is None else groups
     if np.ndim(groups) or min(_integers(groups, 1) or [0]) < 1:
         raise ValueError(f"groups is {groups!r}; it must be a positive integer")
@@ -118,11 +108,7 @@ def conv_geometry(
 
 
 def per_axis(name: str, value: Sizes, rank: int) -> tuple[int, ...]:
-    """Return ``value`` as one integer for each of ``rank`` axes.
-
-    Raises:
-        ValueError: ``value`` is not one positive integer, or one for each axis.
-    """
+    """Return ``value``, a positive integer or one per axis, as one integer for each of ``rank`` axes."""
     integers = _integers(1 if value is None else value, rank)
     if integers is None or min(integers, default=1) < 1:
         raise ValueError(
@@ -133,10 +119,7 @@ def per_axis(name: str, value: Sizes, rank: int) -> tuple[int, ...]:
 
 
 def _integers(value: Any, length: int) -> tuple[int, ...] | None:
-    """Return ``length`` whole numbers of any numeric type as int, or None for anything else.
-
-    A single number is repeated.
-    """
+    """Return ``length`` integers from one or more whole numbers of any type, or None for anything else."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # a tracer, or lists of different lengths
@@ -179,20 +162,14 @@ def pad(x: Array, padding: Sequence[tuple[int, int]], value: float | np.ndarray 
 
 
 def shifted_slices(padded: Array, geometry: ConvGeometry) -> list[Array]:
-    """Return one slice per value of a window: that value in all windows, (batch, *count, channel).
-
-    The slices are in the order of the window's values, the last axis fastest.
-    """
+    """Return one slice per value of a window, the last axis fastest: (batch, *count, channel)."""
     batch, *_, channels = padded.shape
     strides = (1, *geometry.strides, 1)
     extent = [(n - 1) * s + 1 for n, s in zip(geometry.count, geometry.strides, strict=True)]
     ranges = [range(0, k * d, d) for k, d in zip(geometry.size, geometry.dilation, strict=True)]
     return [
         lax.slice(
-            padded,
-            (0, *offset, 0),
-            (batch, *map(operator.add, offset, extent), channels),
-            strides,
+            padded, (0, *start, 0), (batch, *map(operator.add, start, extent), channels), strides
         )
-        for offset in itertools.product(*ranges)
+        for start in itertools.product(*ranges)
     ]

@@ -1,12 +1,9 @@
 """A barrier against XLA's loop fusion on a CPU, and elementwise work in long rows.
 
-XLA fuses elementwise work (for example dropout with its random bits) into every slice that reads it.
-So it repeats the work for each patch that contains a value. `jax.lax.optimization_barrier` does not
-help because XLA removes it before fusion. XLA does not fuse a conditional. So the barrier is a
-conditional whose two branches return the same bits.
-
-The barrier is a linear primitive: it has a JVP, a transpose, a batching rule, and it works under
-`jax.shard_map`, `jax.checkpoint` and `jax.linear_transpose`. On other platforms it is the identity.
+XLA fuses elementwise work (for example dropout with its random bits) into every slice that reads it, and
+so repeats it for each patch that contains a value. XLA removes `jax.lax.optimization_barrier` before
+fusion, but it does not fuse a conditional. So the barrier is a conditional whose two branches return the
+same bits. On other platforms it is the identity. For JAX it is a linear primitive.
 """
 
 from __future__ import annotations
@@ -33,10 +30,9 @@ def materialize(x: Float[Array, "..."], *, rows: bool = False) -> Float[Array, "
 
     Args:
         x: Array of any shape.
-        rows: Compute ``x`` as a matrix with one row per example. XLA's loops follow the shape of
-            their output, and elementwise work on a last axis of a few channels takes two to three
-            times as long as on a row. The cotangent, usually a sum of padded slices, is fastest in
-            its own shape.
+        rows: Compute ``x`` as a matrix with one row per example, because XLA's elementwise loops over a
+            last axis of a few channels take two to three times as long. The cotangent, usually a sum of
+            padded slices, is fastest in its own shape.
     """
     return materialize_p.bind(x, rows=rows)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from fidle_jax.kernels import fused, reference, simple_methods, winograd
 from fidle_jax.kernels.arrays import Array
-from fidle_jax.kernels.filtering import FOURS
 from fidle_jax.kernels.geometry import ConvGeometry
 
 # A function (kernel size, strides, dilation) -> bool.
@@ -44,7 +43,7 @@ _METHODS = {
     "shifted": Method(simple_methods.shifted),
     "winograd": Method(winograd.conv, winograd.supports, exact=False),
     "winograd_4": Method(
-        functools.partial(winograd.conv, filtering=FOURS),
+        functools.partial(winograd.conv, filtering=winograd.FOURS),
         functools.partial(winograd.supports, most_axes=_FOURS_AXES),
         exact=False,
         local=False,
@@ -86,24 +85,14 @@ def register(name: str, conv: Callable[..., Array], supports: Supports = Method.
         raise ValueError(f"method {name!r} belongs to fidle_jax; choose another name")
 
     def call(x, w, geometry, groups):
-        return conv(
-            x,
-            w,
-            strides=geometry.strides,
-            padding=geometry.padding,
-            dilation=geometry.dilation,
-            groups=groups,
-        )
+        names = ("strides", "padding", "dilation")
+        return conv(x, w, groups=groups, **{name: getattr(geometry, name) for name in names})
 
     _METHODS[name] = Method(call, supports)
 
 
 def find_method(name: str, geometry: ConvGeometry) -> Method:
-    """Return the method ``name``.
-
-    Raises:
-        ValueError: The method is unknown, or it does not support the geometry.
-    """
+    """Return the method ``name``. Raise ValueError if it is unknown or does not support the geometry."""
     if name not in _METHODS:
         known = ", ".join(map(repr, _METHODS))
         raise ValueError(f"unknown method {name!r}; it must be 'auto', {known}")
@@ -135,7 +124,7 @@ _POOL_METHODS = {
     "fused": PoolMethod(fused.conv_pool, lambda geometry, pool: True),
     "winograd_pool": PoolMethod(winograd.conv_pool, winograd.supports_pool),
     "winograd_pool_4": PoolMethod(
-        functools.partial(winograd.conv_pool, filtering=FOURS),
+        functools.partial(winograd.conv_pool, filtering=winograd.FOURS),
         functools.partial(winograd.supports_pool, most_axes=_FOURS_AXES),
         local=False,
     ),

@@ -43,12 +43,12 @@ def avg_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
 
 
 def xla_max_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
-    """Compute max pooling by `jax.lax.reduce_window`."""
+    """Compute `max_pool` by `jax.lax.reduce_window`."""
     return _reduce(x, lowest(x.dtype), lax.max, geometry)
 
 
 def xla_avg_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
-    """Compute average pooling by `jax.lax.reduce_window`, without the padding."""
+    """Compute `avg_pool` by `jax.lax.reduce_window`."""
 
     def window_sums(x):
         # JAX recognizes the sum and its gradient only if the initial value is a NumPy constant.
@@ -58,14 +58,9 @@ def xla_avg_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
 
 
 def _reduce(x, start, operation, geometry):
-    return lax.reduce_window(
-        x,
-        start,
-        operation,
-        (1, *geometry.size, 1),
-        (1, *geometry.strides, 1),
-        ((0, 0), *geometry.padding, (0, 0)),
-    )
+    size, strides = (1, *geometry.size, 1), (1, *geometry.strides, 1)
+    padding = ((0, 0), *geometry.padding, (0, 0))
+    return lax.reduce_window(x, start, operation, size, strides, padding)
 
 
 def mean_without_padding(window_sums, x: Array) -> Array:
@@ -85,9 +80,8 @@ def lowest(dtype: jax.typing.DTypeLike) -> np.ndarray:
         return np.array(False)
     if jnp.issubdtype(dtype, jnp.integer):
         return np.array(jnp.iinfo(dtype).min, dtype)
-    infinity = np.array(-np.inf, dtype)
-    has_infinity = np.isinf(infinity.astype(np.float32))
-    return infinity if has_infinity else np.array(jnp.finfo(dtype).min, dtype)
+    infinity = np.array(-np.inf, dtype)  # some float8 types have no infinity
+    return infinity if np.isinf(infinity.astype("f")) else np.array(jnp.finfo(dtype).min, dtype)
 
 
 def _values(x: Array, geometry: ConvGeometry, padding_value: float | np.ndarray = 0) -> Array:
@@ -100,8 +94,7 @@ def max_and_argmax(
 ) -> tuple[Shaped[Array, "... rest"], Int[Array, "... rest"]]:
     """Return the maximum over the last axis but one and its first index. NaN counts as largest.
 
-    One reduction of pairs reads the values once and stores its result. XLA would repeat elementwise
-    work for each use.
+    One reduction of pairs reads the values once. XLA would repeat elementwise work for each use.
     """
     axis = values.ndim - 2
     integer = argmax_dtype(values.shape[axis])
@@ -133,21 +126,14 @@ def take(
     return jnp.where(chosen, values, jnp.zeros((), values.dtype)).sum(axis=-2)
 
 
-def take_in_windows(
-    x: AnyImages,
-    argmax: Argmax,
-    geometry: ConvGeometry,
-) -> AnyOutput:
+def take_in_windows(x: AnyImages, argmax: Argmax, geometry: ConvGeometry) -> AnyOutput:
     """Return the value of each window at the index of `max_and_argmax`; linear in ``x``.
 
-    If the windows do not overlap, the images are reshaped, because then the transpose is one
-    elementwise operation. The transpose of slices is a sum of padded images, several times slower.
+    If the windows do not overlap, the images are reshaped. The transpose is then one elementwise
+    operation, several times faster than that of slices, a sum of padded images.
     """
-    if (
-        geometry.strides != geometry.size
-        or any(map(any, geometry.padding))
-        or max(geometry.dilation) > 1
-    ):
+    has_padding = any(map(any, geometry.padding))
+    if geometry.strides != geometry.size or has_padding or max(geometry.dilation) > 1:
         return take(_values(x, geometry), argmax)
     rank = len(geometry.size)
     used = [n * k for n, k in zip(geometry.count, geometry.size, strict=True)]
@@ -176,8 +162,7 @@ def max_and_argmax_of(arrays: list[Array]) -> tuple[Array, Array]:
 def take_of(arrays: list[Array], argmax: Array) -> Array:
     """Return the values of a few arrays at the indices of `max_and_argmax_of`.
 
-    The cotangent of each array is materialized. Otherwise XLA would repeat the selection in each of
-    the sums that use the cotangent.
+    Cotangents are materialized. Otherwise XLA would repeat the selection in each sum that uses them.
     """
     chosen = (
         jnp.where(argmax == option, materialize(array), jnp.zeros((), array.dtype))

@@ -23,7 +23,7 @@ def hash_bits(
 
     Args:
         key: JAX random key, of any implementation.
-        example_index: Index of each example in the data set.
+        example_index: Number of each example, for example its position in the whole batch.
         size: Number of elements per example.
     """
     first, second = jax.random.key_data(key)[:2]  # some implementations have four words
@@ -50,9 +50,9 @@ def dropout(
 
     Args:
         x: Array with a leading batch axis.
-        rate: Probability in [0, 1). A traced array is accepted, but its range is not checked.
+        rate: Probability in [0, 1). The range of a JAX array is not checked.
         key: JAX random key.
-        example_index: Index of each example in the data set.
+        example_index: See `hash_bits`.
 
     Raises:
         ValueError: The rate is outside of [0, 1).

@@ -38,11 +38,9 @@ def requirement(package: str = "jax") -> str:
 
 
 def release_problem(version: str = jax.__version__, package: str = "jax") -> str | None:
-    """Return one line on the problem of a release, or None if the release is not excluded.
+    """Return one line on the problem of a release of ``package``, or None if it is not excluded.
 
-    Args:
-        version: Version of the release. Suffixes such as ".dev20260601" and "+cuda12" are ignored.
-        package: Package that has this version, "jax" or "jaxlib".
+    Suffixes of the version, such as ".dev20260601" and "+cuda12", are ignored.
     """
     release = re.match(r"\d+(\.\d+)*", version)
     reason = EXCLUDED.get(release.group()) if release else None

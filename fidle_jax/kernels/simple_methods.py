@@ -40,8 +40,7 @@ def im2col(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
     """Write every window as a row and every kernel as a column, and multiply the two matrices.
 
     References:
-        Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
-        processing", 2006.
+        Chellapilla et al., "High performance convolutional neural networks for document processing", 2006.
     """
     values, features = math.prod(geometry.size), w.shape[-1]
     wide = sum_dtype(x.dtype)
@@ -71,18 +70,13 @@ def im2col(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
 def _patches(x, geometry):
     """Return the values of each window as channels: (batch, *count, value x channel).
 
-    The axes are processed one by one, the last one first. That compiles a sum of slices instead of a
-    product of slices per axis, and copies longer pieces.
+    The axes are processed one by one, the last one first, because that needs fewer and longer slices.
     """
-    for axis in range(len(geometry.size), 0, -1):
-        size, dilation, stride, count = (
-            sizes[axis - 1]
-            for sizes in (geometry.size, geometry.dilation, geometry.strides, geometry.count)
-        )
-        starts = range(0, size * dilation, dilation)
+    axes = zip(geometry.size, geometry.dilation, geometry.strides, geometry.count, strict=True)
+    for axis, (size, dilation, stride, count) in reversed(list(enumerate(axes, start=1))):
         slices = [
             lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)
-            for start in starts
+            for start in range(0, size * dilation, dilation)
         ]
         x = jnp.concatenate(slices, axis=-1)
         x = materialize(x) if axis > 1 else x
@@ -92,8 +86,7 @@ def _patches(x, geometry):
 def shifted(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
     """Add up shifted images, one per value of a window, each multiplied by that slice of the kernel.
 
-    Patches are not stored. A depthwise convolution (one channel per group) needs no matmul, and its
-    sum of products passes through the cache once.
+    A depthwise convolution (one channel per group) needs no matmul, and passes through the cache once.
     """
     channels = x.shape[-1] // groups
     slices = shifted_slices(pad(x, geometry.padding), geometry)
@@ -122,9 +115,8 @@ def _matmul(image, kernel, dtype):
 def fft(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
     """Multiply Fourier transforms, sum the channels at each frequency, and transform back.
 
-    The cost does not grow with the window. Strides save nothing: all outputs are computed, and some
-    are returned. Rounding errors are relative to the largest value of the image, not of the window.
-    So "auto" never selects this method.
+    The cost depends neither on the window nor on the strides. Rounding errors are relative to the largest
+    value of the image, not of the window.
 
     References:
         Mathieu, Henaff and LeCun, "Fast training of convolutional networks through FFTs", 2013.
@@ -142,7 +134,5 @@ def fft(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
     w_hat = w_hat.reshape(*w_hat.shape[:-1], groups, -1)
     y_hat = jnp.einsum("n...gc,...cgf->n...gf", x_hat, w_hat)
     y = jnp.fft.irfftn(y_hat.reshape(*y_hat.shape[:-2], -1), sizes, axes=range(1, x.ndim - 1))
-    strided = (
-        slice(0, (n - 1) * s + 1, s) for n, s in zip(geometry.count, geometry.strides, strict=True)
-    )
-    return y[(slice(None), *strided)].astype(dtype)
+    each = zip(geometry.count, geometry.strides, strict=True)
+    return y[(slice(None), *(slice(0, (n - 1) * s + 1, s) for n, s in each))].astype(dtype)

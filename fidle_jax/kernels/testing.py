@@ -29,22 +29,10 @@ from hypothesis import given, settings
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fidle_jax.kernels import comparison, conv_methods
-from fidle_jax.kernels.comparison import (
-    CHOICES,
-    ConvCase,
-    assert_close,
-    check,
-    check_transformations,
-    compiled_gradients,
-    compiled_programs,
-    reported_as,
-    solve_once,
-    value_and_gradients,
-)
 
 __all__ = ["ConvComparison"]
 
-EACH_RANK = parameterized.named_parameters(*((f"_in_{rank}d", rank) for rank in CHOICES))
+EACH_RANK = parameterized.named_parameters(*((f"_in_{rank}d", rank) for rank in comparison.CHOICES))
 
 
 class ConvComparison(chex.TestCase):
@@ -84,12 +72,12 @@ class ConvComparison(chex.TestCase):
     @property
     def _case(self):
         """Return a case of common shape: 3x3 for a rank of 2, if the method supports it."""
-        drawn = (comparison.supported(self._supports, rank) for rank in CHOICES)
+        drawn = (comparison.supported(self._supports, rank) for rank in comparison.CHOICES)
         kinds = itertools.chain([((3,) * self.rank, *[(1,) * self.rank] * 2)], *drawn)
         size, strides, dilation = next(kind for kind in kinds if self._supports(*kind))
         spatial = [(k - 1) * d + 2 * s for k, d, s in zip(size, dilation, strides, strict=True)]
         batch = 2 * jax.device_count()
-        return ConvCase((batch, *spatial, 2), (*size, 2, 3), strides, "same", dilation)
+        return comparison.ConvCase((batch, *spatial, 2), (*size, 2, 3), strides, "same", dilation)
 
     def _inputs(self):
         """Return the convolution of the common case by this method, by the reference, and arrays."""
@@ -107,13 +95,15 @@ class ConvComparison(chex.TestCase):
         @settings(deadline=None, **how)
         @given(comparison.conv_cases(self._supports, rank))
         def check_one(case):
-            check(self.method, case, self.tolerance)
+            comparison.check(self.method, case, self.tolerance)
 
         check_one()
 
     def _check_transformations(self, transformations, plain=None):
         inputs = self._inputs()
-        check_transformations(transformations, *inputs, self.tolerance, self._name, plain)
+        comparison.check_transformations(
+            transformations, *inputs, self.tolerance, self._name, plain
+        )
 
     @EACH_RANK
     def test_drawn_cases(self, rank):
@@ -127,13 +117,15 @@ class ConvComparison(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
     def test_common_case(self):
         conv, _, arrays = self._inputs()
-        result = self.variant(functools.partial(value_and_gradients, conv))(*arrays)
-        assert_close(result, solve_once("reference", self._case), self.tolerance)
+        result = self.variant(functools.partial(comparison.value_and_gradients, conv))(*arrays)
+        comparison.assert_close(
+            result, comparison.solve_once("reference", self._case), self.tolerance
+        )
 
     def test_empty_batch(self):
         case = self._case
         empty = dataclasses.replace(case, x_shape=(0, *case.x_shape[1:]))
-        check(self.method, empty, self.tolerance)
+        comparison.check(self.method, empty, self.tolerance)
 
     def test_reverse_mode(self):
         self._check_transformations(comparison.REVERSE_MODE)
@@ -144,29 +136,35 @@ class ConvComparison(chex.TestCase):
         self._check_transformations(comparison.FORWARD_MODE)
 
     def test_checkpoint_and_shard_map(self):
-        self._check_transformations(comparison.without_effect(), plain=value_and_gradients)
+        self._check_transformations(
+            comparison.without_effect(), plain=comparison.value_and_gradients
+        )
 
     def test_explicit_mesh(self):
         conv, reference, (x, w, weights) = self._inputs()
         mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Explicit,))
-        expected = compiled_gradients(reference, x, w, weights)
-        with reported_as(f"{self._name} fails for a batch sharded over an explicit mesh:"):
+        expected = comparison.compiled_gradients(reference, x, w, weights)
+        with comparison.reported_as(
+            f"{self._name} fails for a batch sharded over an explicit mesh:"
+        ):
             with jax.set_mesh(mesh):
                 sharding = NamedSharding(mesh, PartitionSpec("batch"))
                 x, weights = jax.device_put((x, weights), sharding)
-                result = compiled_gradients(conv, x, w, weights)
-            assert_close(jax.device_get(result), jax.device_get(expected), self.tolerance)
+                result = comparison.compiled_gradients(conv, x, w, weights)
+            comparison.assert_close(
+                jax.device_get(result), jax.device_get(expected), self.tolerance
+            )
 
     def test_strict_promotion(self):
         case = dataclasses.replace(self._case, dtype="bfloat16")
-        arrays, expected = case.arrays(), solve_once("reference", case)
+        arrays, expected = case.arrays(), comparison.solve_once("reference", case)
         with (
-            reported_as(f"{self._name} fails with strict type promotion in bfloat16:"),
+            comparison.reported_as(f"{self._name} fails with strict type promotion in bfloat16:"),
             jax.numpy_dtype_promotion("strict"),
             jax.numpy_rank_promotion("raise"),
         ):
-            result = compiled_gradients(case.conv(self.method), *arrays)
-            assert_close(jax.device_get(result), expected, self.tolerance)
+            result = comparison.compiled_gradients(case.conv(self.method), *arrays)
+            comparison.assert_close(jax.device_get(result), expected, self.tolerance)
 
     def test_repeated_eager_calls_compile_nothing(self):
         conv, _, (x, w, weights) = self._inputs()
@@ -176,7 +174,7 @@ class ConvComparison(chex.TestCase):
             return y, pullback(weights)
 
         jax.block_until_ready((call(), call()))
-        programs = compiled_programs(call)
+        programs = comparison.compiled_programs(call)
         assert not programs, (
             f"{self._name} compiles programs again in its third call with equal shapes: {programs}. "
             "Wrap it in jax.jit, or define the functions given to lax.map, lax.cond and lax.scan "
@@ -186,5 +184,5 @@ class ConvComparison(chex.TestCase):
     def test_odd_numbers(self):
         conv, reference, _ = self._inputs()
         shapes = self._case.x_shape, self._case.w_shape
-        with reported_as(f"{self._name} fails for infinities, NaN or large numbers:"):
+        with comparison.reported_as(f"{self._name} fails for infinities, NaN or large numbers:"):
             comparison.check_odd_numbers(conv, reference, *shapes, local=self.local)

@@ -29,23 +29,16 @@ class Intermediates(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Positions of the cells of a feature map in the image, in pixels along both axes.
+    """Positions of the cells of a feature map in the image, in pixels along both axes."""
 
-    Attributes:
-        first: Centre of the receptive field of the first cell.
-        step: Distance between neighbouring cells.
-    """
-
-    first: float
-    step: float
+    first: float  # centre of the receptive field of the first cell
+    step: float  # distance between neighbouring cells
 
 
 def unfused(model: nn.Module) -> nn.Module:
     """Return the network with separate layers and XLA's convolutions, which compile quickly."""
-    changes: dict[str, Any] = {"fuse": False}
-    if hasattr(model, "method"):
-        changes["method"] = "xla"
-    return model.clone(**changes)
+    changes: dict[str, Any] = {"method": "xla"} if hasattr(model, "method") else {}
+    return model.clone(fuse=False, **changes)
 
 
 def compute_intermediates(
@@ -74,8 +67,7 @@ def last_feature_maps(
 ) -> str | None:
     """Return the name of the last convolution, or None for a network without convolutions.
 
-    If that convolution has no bias, return the name of the batch norm after it. Only there is zero a
-    meaningful value.
+    If it has no bias, return the batch norm after it, because only there is zero a meaningful value.
     """
     rows = layer_table(model, image_shape)
     convs = [i for i, row in enumerate(rows) if row.kind == Conv.__name__]

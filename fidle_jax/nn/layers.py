@@ -44,15 +44,14 @@ class Conv(nn.Module):
         """Return the activations, after max pooling with window ``pool`` if it is given."""
         kernel_shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, kernel_shape)
+        bias = None if self.plain else self.param("bias", nn.initializers.zeros, (self.features,))
         options: dict[str, Any] = {"padding": self.padding, "method": self.method}
-        if self.plain:
-            if pool is None:
-                return kernels.conv(x, kernel, **options)
-            return kernels.conv_pool(x, kernel, window=pool, activation=None, **options)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        if pool is None:
-            return jax.nn.relu(kernels.conv(x, kernel, **options) + bias)
-        return kernels.conv_pool(x, kernel, bias, window=pool, **options)
+        if pool is not None:
+            activation = None if self.plain else jax.nn.relu
+            options |= {"window": pool, "activation": activation}
+            return kernels.conv_pool(x, kernel, bias, **options)
+        y = kernels.conv(x, kernel, **options)
+        return y if bias is None else jax.nn.relu(y + bias)
 
 
 class MaxPool(nn.Module):
@@ -91,8 +90,8 @@ class Dropout(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalization (Ioffe and Szegedy, 2015) with exact statistics of a sharded, padded batch.
 
-    Flax's own layer averages the means of the devices. This is wrong if some devices have fewer examples,
-    and NaN if one has none. Example indices below 0 mark padding.
+    Flax's own layer averages the means of the devices, which is wrong if some devices have fewer examples.
+    Example indices below 0 mark padding.
 
     Attributes:
         axis_name: Name of the pmap axis that shards the batch, or None without pmap.
@@ -175,14 +174,11 @@ def normalize_contrast(
     window: int = CONTRAST_WINDOW,
     epsilon: float = CONTRAST_EPSILON,
 ) -> Float[Array, "batch height width channel"]:
-    """Subtract the local mean and divide by the local standard deviation.
-
-    Both are computed over a square window within the image and over all channels, which preserves the
-    ratios of colours.
+    """Subtract the local mean and divide by the local standard deviation, both over all channels.
 
     Args:
         x: Images.
-        window: Side of the window in pixels, odd.
+        window: Side of the square window in pixels, odd.
         epsilon: Standard deviation of noise, which is not amplified to 1.
 
     References:

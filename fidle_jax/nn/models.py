@@ -1,17 +1,8 @@
-"""The networks, from images to logits, and their names on the command line.
-
-All models have these attributes:
-
-- classes: Number of classes, or of other outputs.
-- dropout: Rate of each dropout layer.
-- fuse: Compute a convolution and its max pooling with one kernel. The result is the same. Tables and
-  intermediates need separate layers.
-- method: Method of the convolutions (see `fidle_jax.nn.layers.Conv`).
-- axis_name: Name of the pmap axis that shards the batch, for batch norms. None without pmap.
-"""
+"""The networks, from images to logits, and their names on the command line."""
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +22,59 @@ from fidle_jax.nn.layers import (
 )
 
 
-class CNN(nn.Module):
+class Network(nn.Module):
+    """Base class of the networks.
+
+    Attributes:
+        classes: Number of classes, or of other outputs.
+        dropout: Rate of each dropout layer.
+        fuse: Compute a convolution and its max pooling with one kernel. The result is the same. Tables and
+            intermediates need separate layers.
+        method: Method of the convolutions (see `fidle_jax.nn.layers.Conv`).
+        axis_name: Name of the pmap axis that shards the batch, for batch norms. None without pmap.
+    """
+
+    classes: int = 10
+    dropout: tuple[float, ...] = ()
+    fuse: bool = True
+    method: str = "auto"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch ..."],
+        *,
+        train: bool = False,
+        example_index: Int[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch class"]:
+        """Return the logits, or the predictions of a regression.
+
+        Args:
+            x: Images (batch, height, width, channel), or any features for `DNN`.
+            train: Apply dropout, and use the statistics of the batch in batch norms.
+            example_index: Position of each example in the whole batch (default: 0, 1, ...). The dropout masks
+                depend on it. Negative numbers mark padding, which batch norms ignore.
+        """
+        return self.forward(x, {"train": train, "example_index": example_index})
+
+    def forward(self, x: Array, mode: dict[str, Any]) -> Array:
+        """Apply the layers. ``mode`` contains the keyword arguments of dropout and batch norm."""
+        raise NotImplementedError
+
+    def smallest_image(self) -> int:
+        """Return the smallest height and width of images that the poolings allow."""
+        return 1
+
+    def _conv_pool(self, conv, number, x):
+        pool = MaxPool(name=f"pool_{number}")
+        return conv(x, pool=pool.window) if self.fuse else pool(conv(x))
+
+    def _dropout(self, number, x, mode):
+        return Dropout(self.dropout[number - 1], name=f"dropout_{number}")(x, **mode)
+
+
+class CNN(Network):
     """The course's convolutional networks: blocks of 3x3 convolutions, then two dense layers.
 
     The last convolution of a block has valid padding and is followed by 2x2 max pooling and dropout. The
@@ -43,22 +86,12 @@ class CNN(nn.Module):
         hidden: Neurons of the hidden dense layer.
     """
 
-    classes: int = 10
     blocks: tuple[tuple[int, ...], ...] = ((8,), (16,))
     hidden: int = 100
     dropout: tuple[float, ...] = (0.2, 0.2, 0.5)
-    fuse: bool = True
-    method: str = "auto"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch height width channel"],
-        *,
-        train: bool = False,
-        example_index: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch class"]:
-        """Return the logits."""
+    def forward(self, x, mode):
+        """Apply the layers."""
         numbers = itertools.count(1)
 
         def conv(features, padding):
@@ -68,22 +101,19 @@ class CNN(nn.Module):
         for i, (*inner, last) in enumerate(self.blocks, start=1):
             for features in inner:
                 x = conv(features, "same")(x)
-            x = _conv_pool(conv(last, "valid"), MaxPool(name=f"pool_{i}"), x, self.fuse)
-            x = _dropout(self, i)(x, train=train, example_index=example_index)
+            x = self._conv_pool(conv(last, "valid"), i, x)
+            x = self._dropout(i, x, mode)
         x = Flatten(name="flatten")(x)
         x = Dense(self.hidden, jax.nn.relu, name="dense_1")(x)
-        x = _dropout(self, len(self.blocks) + 1)(x, train=train, example_index=example_index)
+        x = self._dropout(len(self.blocks) + 1, x, mode)
         return Dense(self.classes, name="dense_2")(x)
 
     def smallest_image(self) -> int:
-        """Return the smallest height and width that the poolings allow."""
-        side = 1
-        for _ in self.blocks:
-            side = 2 * side + 2
-        return side
+        """See `Network`. Each block needs twice the side after it, and two pixels."""
+        return 3 * 2 ** len(self.blocks) - 2
 
 
-class DNN(nn.Module):
+class DNN(Network):
     """A dense network. The default is the course's baseline for digits: 784-100-100-10.
 
     Attributes:
@@ -92,52 +122,31 @@ class DNN(nn.Module):
         dropout: Rates after the first hidden layers. The course uses none.
     """
 
-    classes: int = 10
     hidden: tuple[int, ...] = (100, 100)
     activation: Callable[[Array], Array] = jax.nn.relu
     dropout: tuple[float, ...] = (0.0, 0.0)
-    fuse: bool = True  # without effect
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch ..."],
-        *,
-        train: bool = False,
-        example_index: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch class"]:
-        """Return the logits, or the predictions of a regression."""
+    def forward(self, x, mode):
+        """Apply the layers."""
         x = Flatten(name="flatten")(x)
         for i, features in enumerate(self.hidden, start=1):
             x = Dense(features, self.activation, name=f"dense_{i}")(x)
             if i <= len(self.dropout) and self.dropout[i - 1]:
-                x = _dropout(self, i)(x, train=train, example_index=example_index)
+                x = self._dropout(i, x, mode)
         return Dense(self.classes, name=f"dense_{len(self.hidden) + 1}")(x)
 
-    def smallest_image(self) -> int:
-        """Return the smallest height and width."""
-        return 1
 
+class NormedCNN(Network):
+    """The course's third network for traffic signs: 5x5 convolutions with batch norms after the ReLU.
 
-class NormedCNN(nn.Module):
-    """The course's third network for traffic signs: 5x5 convolutions with batch norms after the ReLU."""
+    ``fuse`` has no effect, because a batch norm precedes each pooling.
+    """
 
     classes: int = 43
     dropout: tuple[float, ...] = (0.2, 0.2, 0.4)
-    fuse: bool = True  # without effect, because a batch norm precedes each pooling
-    method: str = "auto"
-    axis_name: str | None = None
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch height width channel"],
-        *,
-        train: bool = False,
-        example_index: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch class"]:
-        """Return the logits."""
-        mode = {"train": train, "example_index": example_index}
+    def forward(self, x, mode):
+        """Apply the layers."""
 
         def normalized(x, number):
             # Constants of Keras, with which the course's results were obtained.
@@ -150,25 +159,25 @@ class NormedCNN(nn.Module):
             if number != 2:
                 pooling = (number + 1) // 2
                 x = MaxPool(name=f"pool_{pooling}")(x)
-                x = _dropout(self, pooling)(x, **mode)
+                x = self._dropout(pooling, x, mode)
         x = Flatten(name="flatten")(x)
         x = normalized(Dense(512, jax.nn.relu, name="dense_1")(x), 4)
-        x = _dropout(self, 3)(x, **mode)
+        x = self._dropout(3, x, mode)
         return Dense(self.classes, name="dense_2")(x)
 
     def smallest_image(self) -> int:
-        """Return the smallest height and width that the poolings allow."""
+        """See `Network`."""
         return 4
 
 
-class Compact(nn.Module):
+class Compact(Network):
     """A network for small colour images that two CPU cores train in minutes.
 
     On a CPU, a convolution of few pixels with many channels runs at up to twice the rate of one of many
     pixels with few channels. So each block starts with the pooled convolution, which one kernel computes.
     The others follow on a quarter of the pixels, and are residual (He et al., 2016) if they keep the number
-    of channels. Pooling precedes the batch norm and the ReLU, which then have a quarter of the work. The
-    input is the image with normalized local contrast, and its grey copy.
+    of channels. Pooling precedes the batch norm and the ReLU. The input is the image with normalized local
+    contrast, and its grey copy.
 
     Attributes:
         blocks: Output channels of each convolution, by block.
@@ -185,20 +194,9 @@ class Compact(nn.Module):
     width: float = 1.0
     dropout: tuple[float, ...] = (0.3, 0.5)
     momentum: float = 0.95
-    fuse: bool = True
-    method: str = "auto"
-    axis_name: str | None = None
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch height width channel"],
-        *,
-        train: bool = False,
-        example_index: Int[Array, " batch"] | None = None,
-    ) -> Float[Array, "batch class"]:
-        """Return the logits."""
-        mode = {"train": train, "example_index": example_index}
+    def forward(self, x, mode):
+        """Apply the layers."""
         numbers = itertools.count(1)
 
         def normalized(x, residual=None):
@@ -225,31 +223,22 @@ class Compact(nn.Module):
         x = jnp.concatenate([normalize_contrast(x) / 2, light], axis=-1)
         for i, block in enumerate(self.blocks, start=1):
             first, *others = map(widened, block)
-            x = _conv_pool(conv(i, 1, first), MaxPool(name=f"pool_{i}"), x, self.fuse)
-            x = normalized(x)
+            x = normalized(self._conv_pool(conv(i, 1, first), i, x))
             for j, features in enumerate(others, start=2):
                 y = conv(i, j, features)(x)
                 x = normalized(y, x if features == x.shape[-1] else None)
         x = Flatten(name="flatten")(x)
-        x = _dropout(self, 1)(x, **mode)
+        x = self._dropout(1, x, mode)
         x = normalized(Dense(widened(self.hidden), name="dense_1")(x))
-        x = _dropout(self, 2)(x, **mode)
+        x = self._dropout(2, x, mode)
         return Dense(self.classes, name="dense_2")(x)
 
     def smallest_image(self) -> int:
-        """Return the smallest height and width that the poolings allow."""
+        """See `Network`."""
         return 2 ** len(self.blocks)
 
 
-def _conv_pool(conv: Conv, pool: MaxPool, x: Array, fuse: bool) -> Array:
-    return conv(x, pool=pool.window) if fuse else pool(conv(x))
-
-
-def _dropout(model: nn.Module, number: int) -> Dropout:
-    return Dropout(model.dropout[number - 1], name=f"dropout_{number}")
-
-
-MODELS: dict[ModelName, nn.Module] = {
+MODELS: dict[ModelName, Network] = {
     "cnn": CNN(),
     "dnn": DNN(),
     # The course's three networks for traffic signs (notebook GTSRB5).
@@ -271,7 +260,7 @@ def make_model(
     image_shape: tuple[int, int, int],
     dropout: Sequence[float] | None = None,
     width: float = 1.0,
-) -> nn.Module:
+) -> Network:
     """Return the model ``name``. ``dropout`` replaces its own rates. ``width`` is only for "compact".
 
     Raises:
@@ -279,7 +268,7 @@ def make_model(
             small.
     """
     check_name("model", name, MODELS)
-    model = MODELS[name].clone(classes=classes)  # pyright: ignore[reportArgumentType]
+    model: Network = MODELS[name].clone(classes=classes)  # pyright: ignore[reportArgumentType]
     if isinstance(model, Compact):
         model = model.clone(width=width)
     elif width != 1:

@@ -12,21 +12,13 @@ from fidle_jax.nn.layers import BatchNorm, Conv, Dense
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A layer.
+    """A layer of a model."""
 
-    Attributes:
-        name: Path of the layer in the model, e.g. "conv_1".
-        kind: Name of its class, e.g. "Conv".
-        output_shape: Shape of its output. The batch size is None.
-        parameters: Number of its parameters.
-        formula: Formula of that number.
-    """
-
-    name: str
-    kind: str
-    output_shape: tuple[None, *tuple[int, ...]]
+    name: str  # path in the model, e.g. "conv_1"
+    kind: str  # class, e.g. "Conv"
+    output_shape: tuple[None, *tuple[int, ...]]  # the batch size is None
     parameters: int
-    formula: str
+    formula: str  # of the number of parameters
 
 
 def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Row]:
@@ -53,13 +45,9 @@ def _row(module: nn.Module, x: jax.Array, output: jax.Array) -> Row:
     # Nested modules have rows of their own.
     parameters = sum(leaf.size for leaf in params if not isinstance(leaf, Mapping))
     product = _product(module, x.shape[-1])
-    return Row(
-        name="/".join(module.path),
-        kind=type(module).__name__,
-        output_shape=(None, *output.shape[1:]),
-        parameters=parameters,
-        formula=f"{product} = {parameters:,}" if product else "",
-    )
+    formula = f"{product} = {parameters:,}" if product else ""
+    name, kind = "/".join(module.path), type(module).__name__
+    return Row(name, kind, (None, *output.shape[1:]), parameters, formula)
 
 
 def _product(module: nn.Module, inputs: int) -> str:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fidle_jax.kernels.filtering import FOURS, PAIRS, combine, filtering
+from fidle_jax.kernels.winograd import FOURS, PAIRS, combine, make_filtering
 
 POINTS = st.lists(st.integers(-8, 8).map(lambda n: n / 4), min_size=2, max_size=7, unique=True)
 
@@ -27,7 +27,7 @@ def test_a_tile_computes_its_outputs_by_two_more_products(transforms, step):
 
 @given(POINTS)
 def test_any_different_points_compute_the_filter(points):
-    _assert_filters(filtering(points))
+    _assert_filters(make_filtering(points))
 
 
 def test_the_factors_of_pairs_are_halves_and_ones():

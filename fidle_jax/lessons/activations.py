@@ -1,7 +1,6 @@
 """Lesson: the usual activation functions, their derivatives, and where they saturate (Fidle, ACTF1)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,25 +17,17 @@ from fidle_jax.report.style import LINES, TEXT, legend_below, new_figure
 FLAT_COLOUR = "#ECE3D2"
 
 
-class Activation(NamedTuple):
-    """A scalar function and its formula."""
-
-    function: Callable[[Float[Array, ""]], Float[Array, ""]]
-    formula: str
-
-
-ACTIVATIONS = {
-    "step": Activation(lambda x: jnp.heaviside(x, 0.0), "1 if x > 0 else 0"),
-    "sigmoid": Activation(jax.nn.sigmoid, "1 / (1 + exp(−x))"),
-    "tanh": Activation(jnp.tanh, "tanh x"),
-    "ReLU": Activation(jax.nn.relu, "max(0, x)"),
-    "leaky ReLU": Activation(jax.nn.leaky_relu, "x if x > 0 else 0.01 x"),
-    "ELU": Activation(jax.nn.elu, "x if x > 0 else exp(x) − 1"),
-    "softplus": Activation(jax.nn.softplus, "log(1 + exp x)"),
-    "SiLU": Activation(jax.nn.silu, "x · sigmoid(x)"),
-    "GELU": Activation(
-        lambda x: jax.nn.gelu(x, approximate=False), "x · Φ(x), Φ of the normal distribution"
-    ),
+# Scalar functions and their formulas.
+ACTIVATIONS: dict[str, tuple[Callable[[Float[Array, ""]], Float[Array, ""]], str]] = {
+    "step": (lambda x: jnp.heaviside(x, 0.0), "1 if x > 0 else 0"),
+    "sigmoid": (jax.nn.sigmoid, "1 / (1 + exp(−x))"),
+    "tanh": (jnp.tanh, "tanh x"),
+    "ReLU": (jax.nn.relu, "max(0, x)"),
+    "leaky ReLU": (jax.nn.leaky_relu, "x if x > 0 else 0.01 x"),
+    "ELU": (jax.nn.elu, "x if x > 0 else exp(x) − 1"),
+    "softplus": (jax.nn.softplus, "log(1 + exp x)"),
+    "SiLU": (jax.nn.silu, "x · sigmoid(x)"),
+    "GELU": (lambda x: jax.nn.gelu(x, approximate=False), "x · Φ(x), Φ of the normal distribution"),
 }
 
 # A layer with a smaller slope passes on less than a twentieth of the gradient.
@@ -44,10 +35,10 @@ FLAT = 0.05
 
 
 def values_and_slopes(
-    activation: Activation, x: Float[Array | np.ndarray, "point"]
+    activation: Callable, x: Float[Array | np.ndarray, "point"]
 ) -> tuple[Float[Array, " point"], Float[Array, " point"]]:
     """Return the activation at each point and its derivative, computed by `jax.grad`."""
-    return jax.vmap(jax.value_and_grad(activation.function))(x)
+    return jax.vmap(jax.value_and_grad(activation))(x)
 
 
 def flat_intervals(
@@ -77,13 +68,13 @@ def teach(flags: Activations) -> Lesson:
     """Create the lesson."""
     x = np.linspace(-flags.span, flags.span, 10001, dtype=np.float32)
     values, slopes = {}, {}
-    for name, activation in ACTIVATIONS.items():
+    for name, (activation, _) in ACTIVATIONS.items():
         values[name], slopes[name] = map(np.asarray, values_and_slopes(activation, x))
     flat = {name: flat_intervals(x, slope) for name, slope in slopes.items()}
     largest = {name: float(np.abs(slope).max()) for name, slope in slopes.items()}
     rows = [
-        [name, ACTIVATIONS[name].formula, f"{largest[name]:.3g}", _where(flat[name], flags.span)]
-        for name in ACTIVATIONS
+        [name, formula, f"{largest[name]:.3g}", _where(flat[name], flags.span)]
+        for name, (_, formula) in ACTIVATIONS.items()
     ]
     remaining = largest["sigmoid"] ** flags.layers
     return Lesson(

@@ -17,22 +17,18 @@ from fidle_jax.lessons.tables import (
     curves_figure,
     network_and_linear,
     run_trial,
-    scale_of,
     seeds_of,
     spread_table,
     standardise,
 )
-from fidle_jax.report.confusion import commonest_confusions, confusion_matrix
+from fidle_jax.report.confusion import confusion_matrix
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import (
     BLUE,
     GREEN,
     GREY,
     SMALL,
-    TEXT,
     VERMILLION,
-    legend_below,
-    new_figure,
 )
 from fidle_jax.train.objectives import BINARY, CLASSES
 from fidle_jax.train.step import Task
@@ -40,7 +36,8 @@ from fidle_jax.train.step import Task
 NETWORK, LINEAR, COMMONEST = "network", "no hidden layer", "always the most frequent"
 QUICK_EPOCHS = 15
 COST = 10  # false alarms that are as bad as one missed malignant tumour
-PROBABILITIES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+# For probability p, an alarm costs 1 - p on average and no alarm costs p · COST. Here both are equal.
+THRESHOLD = 1 / (1 + COST)
 
 
 class Comparison(NamedTuple):
@@ -65,23 +62,22 @@ def compare(
     table: DataTable,
     tasks: dict[str, Task],
     *,
-    epochs: int,
-    batch_size: int,
     seed: int,
     divisor: float | None = None,
+    **options: int,
 ) -> Comparison:
     """Train a network for each task, on the split of ``seed``.
 
-    Features are divided by ``divisor``, or standardised by default.
+    Features are divided by ``divisor``, or standardised by default. ``options`` are ``epochs`` and
+    ``batch_size`` of `run_trial`.
     """
     parts = three_parts(table, seed)
     if divisor is None:
-        features = standardise(table.features, scale_of(table.features[parts.train]))
+        features, _ = standardise(table.features, parts.train)
     else:
         features = table.features / np.float32(divisor)
-    options = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
     trials = {
-        name: run_trial(task, features, table.targets, parts, **options)
+        name: run_trial(task, features, table.targets, parts, seed=seed, **options)
         for name, task in tasks.items()
     }
     most_frequent = int(np.bincount(table.targets[parts.train]).argmax())
@@ -94,15 +90,6 @@ def accuracies(compared: list[Comparison]) -> dict[str, Float[np.ndarray, " spli
     for name in compared[0].trials:
         found[name] = [(each.predicted(name) == each.labels).mean() for each in compared]
     return {name: np.array(each) for name, each in found.items()}
-
-
-def optimal_threshold(cost: float) -> float:
-    """Return the probability from which on an alarm is cheaper, if a miss costs ``cost`` false alarms.
-
-    For probability p, an alarm costs 1 - p on average and no alarm costs p · cost. The two are equal at
-    p = 1 / (1 + cost).
-    """
-    return 1 / (1 + cost)
 
 
 def counts_at(compared: Comparison, threshold: float) -> Int[np.ndarray, "2 2"]:
@@ -127,11 +114,6 @@ def instructive_examples(
     return np.concatenate([missed, others[:count], others[count:][-count:]])
 
 
-def standard_error(share: float, examples: int) -> float:
-    """Return the binomial standard error of a share of independent examples."""
-    return (share * (1 - share) / examples) ** 0.5
-
-
 def teach(flags: Classification) -> Lesson:
     """Create the lesson."""
     epochs = min(flags.epochs, QUICK_EPOCHS) if flags.quick else flags.epochs
@@ -146,9 +128,7 @@ def teach(flags: Classification) -> Lesson:
     tumours, images = compare_all(cancer, BINARY, 1), compare_all(digits, CLASSES, 10, 16)
     tumour, image = tumours[0], images[0]
     accuracy = {"tumours": accuracies(tumours), "digits": accuracies(images)}
-    thresholds = {0.5: [], optimal_threshold(COST): []}
-    for threshold, counts in thresholds.items():
-        counts.extend(counts_at(each, threshold) for each in tumours)
+    thresholds = {each: [counts_at(one, each) for one in tumours] for each in (0.5, THRESHOLD)}
     (_, false_alarms), (missed, found) = thresholds[0.5][0]
     auc, average_precision = (
         {
@@ -182,7 +162,7 @@ def teach(flags: Classification) -> Lesson:
             "benign": 100 * accuracy["tumours"][COMMONEST][0],
             "best": [each.trials[NETWORK].best_epoch for each in (tumour, image)],
             "cost": COST,
-            "threshold": optimal_threshold(COST),
+            "threshold": THRESHOLD,
             "splits": len(tumours),
             "tested": sum(len(each.labels) for each in images),
             "gains": gains,
@@ -191,31 +171,16 @@ def teach(flags: Classification) -> Lesson:
             "tumours_curves": curves_figure(
                 tumour.trials[NETWORK], "binary cross-entropy", "accuracy"
             ),
-            "tumours_accuracy": _accuracy_table("tumours", accuracy["tumours"], tumour),
             "roc": roc_figure(tumour),
-            "thresholds": threshold_figure(
-                tumour.labels, expit(tumour.logits()[:, 0]), list(thresholds)
-            ),
-            "decisions": counts_figure(
-                {f"threshold {each:.2g}": counts[0] for each, counts in thresholds.items()},
-                cancer.class_names,
-            ),
+            "decisions": confusion_matrix(thresholds[0.5][0], list(cancer.class_names)),
             "costs": _cost_table(thresholds),
-            "digits_accuracy": _accuracy_table("digits", accuracy["digits"], image),
             "digits": probabilities_figure(
                 digits.features[image.parts.test][shown].reshape(-1, 8, 8),
                 probabilities[shown],
                 image.labels[shown],
                 digits.class_names,
             ),
-            "confusion": confusion_matrix(confusions[0], list(digits.class_names)),
-            "confusions": Table(
-                ["digit", "predicted", f"times, {len(images)} splits"],
-                [
-                    [digits.class_names[i], digits.class_names[j], str(count)]
-                    for i, j, count in commonest_confusions(np.sum(confusions, axis=0), 5)
-                ],
-            ),
+            "confusion": confusion_matrix(np.sum(confusions, axis=0), list(digits.class_names)),
             "splits": spread_table(
                 "accuracy, %",
                 {
@@ -244,19 +209,8 @@ def teach(flags: Classification) -> Lesson:
 
 
 def _percent(share: float, examples: int) -> str:
-    return f"{100 * share:.1f} ± {100 * standard_error(share, examples):.1f} %"
-
-
-def _accuracy_table(
-    rows: str, accuracy: dict[str, Float[np.ndarray, " split"]], compared: Comparison
-) -> Table:
-    tested = len(compared.labels)
-    # The splits are stratified, so the accuracy of the most frequent class has no random error.
-    cells = [
-        [name, f"{100 * each[0]:.1f} %" if name == COMMONEST else _percent(each[0], tested)]
-        for name, each in accuracy.items()
-    ]
-    return Table([f"{tested} test {rows}", "accuracy"], cells)
+    """Format a share of independent examples with its binomial standard error."""
+    return f"{100 * share:.1f} ± {100 * (share * (1 - share) / examples) ** 0.5:.1f} %"
 
 
 def _cost_table(thresholds: dict[float, list[Int[np.ndarray, "2 2"]]]) -> Table:
@@ -291,53 +245,6 @@ def roc_figure(compared: Comparison) -> Figure:
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.legend(fontsize=SMALL, frameon=False, loc="lower right")
         finish(axes, x=x, y=y)
-    return figure
-
-
-def threshold_figure(
-    labels: Int[np.ndarray, " example"],
-    probabilities: Float[np.ndarray, " example"],
-    marked: list[float],
-) -> Figure:
-    """Draw precision and recall against the threshold, on an axis that is linear in the log-odds."""
-    precision, recall, thresholds = metrics.precision_recall_curve(labels, probabilities)
-    figure = new_figure(height=4.2)
-    axes = figure.subplots()
-    # The axis cannot show 0 and 1. Between two thresholds, the curves have the values of the upper one.
-    x = np.clip([0, *thresholds, 1], 1e-12, 1 - 1e-12)
-    for name, y, style in zip(("precision", "recall"), (precision, recall), STYLES, strict=False):
-        axes.plot(x, [y[0], *y], label=name, drawstyle="steps-pre", linewidth=2, **style)
-    for threshold, linestyle in zip(marked, (":", "-."), strict=True):
-        label = f"threshold {threshold:.2g}"
-        axes.axvline(threshold, color=GREEN, linestyle=linestyle, linewidth=1.8, label=label)
-    axes.set_xscale("logit")
-    axes.set_xlim(PROBABILITIES[0] / 2, 1 - PROBABILITIES[0] / 2)
-    axes.set_xticks(PROBABILITIES, [f"{each:g}" for each in PROBABILITIES])
-    axes.set_xticks([], minor=True)
-    axes.set_ylim(top=1.01)
-    finish(axes, x="threshold: predict malignant from this probability on")
-    legend_below(figure, columns=2)
-    return figure
-
-
-def counts_figure(
-    counts: dict[str, Int[np.ndarray, "2 2"]], class_names: tuple[str, ...]
-) -> Figure:
-    """Draw confusion matrices of two classes side by side. The colours show errors only."""
-    figure, row = panels(len(counts), len(counts), height=3.7, extra=0)
-    most = max(int(each[0, 1] + each[1, 0]) for each in counts.values())
-    for axes, (title, each) in zip(row, counts.items(), strict=True):
-        correct = np.eye(2, dtype=bool)
-        axes.imshow(np.where(correct, 1, np.nan), cmap="Blues", vmin=0, vmax=6)
-        shades = np.where(correct, np.nan, each)
-        axes.imshow(shades, cmap="Oranges", vmin=-max(most, 1) / 4, vmax=1.5 * max(most, 1))
-        for (i, j), count in np.ndenumerate(each):
-            axes.text(j, i, str(count), ha="center", va="center", fontsize=TEXT + 6)
-        axes.set_xticks([0, 1], class_names)
-        axes.set_yticks([0, 1], class_names, rotation=90, va="center")
-        finish(axes, title, "predicted", "true class" if axes is row[0] else "", grid=False)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
     return figure
 
 

@@ -10,7 +10,6 @@ from flax import linen as nn
 from jaxtyping import Float
 from PIL import Image
 
-from fidle_jax.data.sample import load_sample
 from fidle_jax.errors import InputError
 from fidle_jax.kernels import avg_pool, conv, max_pool
 from fidle_jax.kernels.geometry import resolve_geometry
@@ -50,6 +49,8 @@ KERNELS = {
         "Laplacian": [[0, 1, 0], [1, -4, 1], [0, 1, 0]],
     }.items()
 }
+
+Stage = tuple[str, tuple[int, ...], int]
 
 
 class Step(NamedTuple):
@@ -106,21 +107,6 @@ def window_steps(
     return steps
 
 
-def is_signed(kernel: Float[np.ndarray, "*window"]) -> bool:
-    """Return whether the values of the kernel sum to zero. Its results then have both signs."""
-    return bool(abs(kernel.sum()) < 1e-6)
-
-
-def conv_params(planes: int, kernels: int, kx: int, ky: int) -> int:
-    """Return m(n·kx·ky + 1) for m kernels over n channels: each has its weights and one bias."""
-    return kernels * (planes * kx * ky + 1)
-
-
-def dense_params(inputs: int, neurons: int) -> int:
-    """Return n(m + 1) for n neurons with m inputs: each has one weight per input and one bias."""
-    return neurons * (inputs + 1)
-
-
 class Costs(NamedTuple):
     """Parameters of a layer, and multiplications for one image."""
 
@@ -160,15 +146,15 @@ class ConvLayer(NamedTuple):
 
     @property
     def costs(self) -> Costs:
-        """Costs of the layer. An output needs one product per window value and channel."""
+        """Costs of the layer. A kernel has its weights and one bias."""
         k = self.kernel_size
-        params = conv_params(self.planes, self.kernels, k, k)
+        params = self.kernels * (self.planes * k * k + 1)
         return Costs(params, self.outputs * self.planes * k * k)
 
     @property
     def dense_costs(self) -> Costs:
         """Costs of a dense layer with the same numbers of inputs and outputs."""
-        return Costs(dense_params(self.inputs, self.outputs), self.outputs * self.inputs)
+        return Costs(self.outputs * (self.inputs + 1), self.outputs * self.inputs)
 
 
 # The convolutional layers of the course's CNN.
@@ -176,27 +162,13 @@ FIRST = ConvLayer(28, 28, planes=1, kernels=8, kernel_size=3)
 SECOND = ConvLayer(13, 13, planes=8, kernels=16, kernel_size=3)
 
 
-class Stage(NamedTuple):
-    """A layer that changes the shape of its input: its name, output shape and parameters."""
-
-    layer: str
-    shape: tuple[int, ...]
-    params: int
-
-
 def stages(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Stage]:
-    """Return the stages of an image on its way through the model, starting with the image."""
-    passed = [Stage("image", image_shape, 0)]
+    """Return the image, then each layer that changes its shape, as (name, shape, parameters)."""
+    passed: list[Stage] = [("image", image_shape, 0)]
     for row in layer_table(model, image_shape):
-        if (shape := row.output_shape[1:]) != passed[-1].shape:
-            passed.append(Stage(row.name, shape, row.parameters))
+        if (shape := row.output_shape[1:]) != passed[-1][1]:
+            passed.append((row.name, shape, row.parameters))
     return passed
-
-
-def load_digit() -> Float[np.ndarray, "height width"]:
-    """Return a 5 of the embedded MNIST sample, with values from 0 to 1."""
-    split = load_sample(0).read("train")
-    return split.images[split.labels == 5][0, :, :, 0].astype("float32") / 255
 
 
 def load_photograph() -> Float[np.ndarray, "height width"]:
@@ -216,17 +188,16 @@ def teach(flags: Convolution) -> Lesson:
     passed = stages(CNN(), (28, 28, 1))
     asked = ConvLayer(flags.height, flags.width, flags.planes, flags.kernels, flags.kernel_size)
     layers = [FIRST, SECOND, asked]
-    total = sum(each.params for each in passed)
-    signed = [name for name, kernel in KERNELS.items() if is_signed(kernel)]
-    effects = [
-        {name: convolve(image, kernel) for name, kernel in KERNELS.items()}
-        for image in (load_digit(), load_photograph())
-    ]
+    total = sum(params for _, _, params in passed)
+    photograph = load_photograph()
+    effects = {name: convolve(photograph, kernel) for name, kernel in KERNELS.items()}
+    # The results of kernels with sum 0 have both signs.
+    signed = [name for name, kernel in KERNELS.items() if abs(kernel.sum()) < 1e-6]
     layouts = [(3, "valid", 1), (3, "valid", 2), (3, "same", 1), (3, "same", 2), (5, "valid", 1)]
     return Lesson(
         values={
             "first_row": ", ".join(number(step.total) for step in steps if step.start[0] == 0),
-            "sides": ", ".join(str(each.shape[0]) for each in passed[1:] if len(each.shape) == 3),
+            "sides": ", ".join(str(shape[0]) for _, shape, _ in passed[1:] if len(shape) == 3),
             "parameters": total,
             "first": FIRST,
             "gigabytes": 4 * asked.dense_costs.params / 1e9,
@@ -239,7 +210,6 @@ def teach(flags: Convolution) -> Lesson:
             "cube": _frames(CUBE, CUBE_KERNEL, window_steps(CUBE, CUBE_KERNEL)),
             "sizes": figures.layouts_figure([*layouts, (2, "pooling", 2)]),
             "pooling": figures.pooling_figure(POOLED, pool(POOLED)),
-            "chain": figures.chain_figure(passed),
             "stages": Table(
                 ["layer", "output shape", "parameters"],
                 [
@@ -249,13 +219,9 @@ def teach(flags: Convolution) -> Lesson:
                 + [["total", "", f"{total:,}"]],
             ),
             "kernels": figures.kernels_figure(KERNELS),
-            "digit": figures.effects_figure(effects[0], signed),
-            "photograph": figures.effects_figure(effects[1], signed),
+            "photograph": figures.effects_figure(effects, signed),
             "parameters": Table(
                 ["parameters", "convolution", "dense"], list(map(_formulas, layers))
-            ),
-            "costs": figures.costs_figure(
-                {str(each): (each.costs.params, each.dense_costs.params) for each in layers}
             ),
             "multiplications": Table(
                 ["multiplications", "convolution", "dense", "ratio"],
@@ -264,7 +230,10 @@ def teach(flags: Convolution) -> Lesson:
         },
         numbers={
             "sums": [step.total for step in steps],
-            "stages": [each._asdict() for each in passed],
+            "stages": [
+                {"layer": layer, "shape": shape, "params": params}
+                for layer, shape, params in passed
+            ],
             "parameters": total,
             "layers": [
                 each._asdict()

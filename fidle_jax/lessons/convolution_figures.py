@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fidle_jax.kernels.geometry import resolve_geometry
-from fidle_jax.lessons.figures import finish, number, panels
+from fidle_jax.lessons.figures import number, panels
 from fidle_jax.report.style import BLUE, GREY, LINES, SMALL, TEXT, VERMILLION, WIDTH, new_figure
 
 if TYPE_CHECKING:
-    from fidle_jax.lessons.convolution import Stage, Step
+    from fidle_jax.lessons.convolution import Step
 
 PALE, WARM, PAPER = "#DCEBF5", "#FBE3D2", "white"
 TILES = np.array([[PALE, WARM], ["#D9EFE4", "#F3E3EE"]])
@@ -57,11 +57,6 @@ def _frame(axes: Axes, left: float, top: float, width: float, height: float, **s
     axes.add_patch(Rectangle((left, top), width, height, **options))
 
 
-def _dashed_frame(axes: Axes, left: float, top: float, side: float) -> None:
-    style = {"edgecolor": BLUE, "linewidth": 2.2, "linestyle": (0, (3, 1.5)), "zorder": 4}
-    _frame(axes, left, top, side, side, **style)
-
-
 def written_sum(step: "Step", kernel: Float[np.ndarray, "*window"]) -> tuple[str, str]:
     """Write the sum of a window with the factors of each product, and with the products."""
 
@@ -74,54 +69,64 @@ def written_sum(step: "Step", kernel: Float[np.ndarray, "*window"]) -> tuple[str
     return " + ".join(factors), f"= {' + '.join(products)} = {number(step.total)}"
 
 
-def _draw_sum(axes: Axes, top: float, step: "Step", kernel: np.ndarray) -> None:
-    for line, text in enumerate(written_sum(step, kernel)):
-        _text(axes, np.mean(axes.get_xlim()), top + line, text)
-
-
-def _draw_result(axes: Axes, left: float, top: float, plane: np.ndarray, last=None) -> None:
-    """Draw a plane of the result so far, and frame the ``last`` value."""
-    _cells(axes, left, top, plane, fill=np.where(np.isnan(plane), PAPER, WARM))
-    if last is not None:
-        _frame(axes, left + last[1], top + last[0], 1, 1)
-
-
 def window_slides(
     image: Float[np.ndarray, "*spatial"],
     kernel: Float[np.ndarray, "*window"],
     steps: Sequence["Step"],
 ) -> list[Figure]:
-    """Draw a figure for each step in 2-D or 3-D: window, kernel, products, sum, and result so far."""
+    """Draw a figure for each step in 2-D or 3-D: window, kernel, products, sum, and result so far.
+
+    The slices of a cube are drawn next to each other, from front to back.
+    """
     result = np.full(np.subtract(image.shape, kernel.shape) + 1, np.nan)
-    draw = _plane_slide if image.ndim == 2 else _cube_slide
-    return [draw(image, kernel, step, result) for step in steps]
+    slides = []
+    for step in steps:
+        result[step.start] = step.total
+        slides.append(_slide(image, kernel, step, result))
+    return slides
 
 
-def _plane_slide(image, kernel, step, result):
-    (rows, columns), (height, width) = image.shape, kernel.shape
-    gap, top = 1.3, 1.4
-    result[step.start] = step.total
-    lefts = np.cumsum([0.5, columns + gap, width + gap, width + gap])
-    figure, axes = _canvas(lefts[-1] + result.shape[1] + 0.5, top + rows + 3)
-    middle = top + (rows - height) / 2
-    y, x = step.start
-    counted = np.where(kernel, PALE, PAPER)
-    fill, ink = np.full(image.shape, PAPER, "U7"), np.full(image.shape, GREY)
-    fill[y : y + height, x : x + width] = counted
-    ink[y : y + height, x : x + width] = "black"
-    _cells(axes, lefts[0], top, image, fill, ink)
-    _frame(axes, lefts[0] + x, top + y, width, height)
-    _cells(axes, lefts[1], middle, kernel, counted)
-    _cells(axes, lefts[2], middle, step.products, counted, np.where(kernel, "black", GREY))
-    _draw_result(axes, lefts[3], middle + (height - len(result)) / 2, result, step.start)
-    widths = columns, width, width, result.shape[1]
-    for left, title, wide in zip(
-        lefts, ("image", "kernel", "products", "result"), widths, strict=True
+def _slices(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, *values.shape[-2:])
+
+
+def _slide(image, kernel, step, result):
+    window, used = np.zeros((2, *image.shape), bool)
+    at = tuple(slice(i, i + k) for i, k in zip(step.start, kernel.shape, strict=True))
+    window[at], used[at] = True, kernel != 0
+    weights = np.where(kernel, PALE, PAPER)
+    groups = {
+        "image": (image, np.where(used, PALE, PAPER), np.where(window, "black", GREY)),
+        "kernel": (kernel, weights, "black"),
+        "products": (step.products, weights, np.where(kernel, "black", GREY)),
+        "result": (result, np.where(np.isnan(result), PAPER, WARM), "black"),
+    }
+    space, gap, top, rows = 0.4, 1.3, 1.4, image.shape[-2]
+    pitches = [each.shape[-1] + space for each, _, _ in groups.values()]
+    widths = [
+        len(_slices(each)) * pitch - space
+        for (each, _, _), pitch in zip(groups.values(), pitches, strict=True)
+    ]
+    lefts = 0.5 + np.cumsum([0, *(width + gap for width in widths)])
+    figure, axes = _canvas(lefts[-1] - gap + 0.5, top + rows + 3)
+    signs = "", "×", "=", "Σ"
+    for (name, arrays), left, pitch, width, sign in zip(
+        groups.items(), lefts[:-1], pitches, widths, signs, strict=True
     ):
-        _text(axes, left + wide / 2, 0.75, title, weight="bold")
-    for left, sign in zip(lefts[1:], "×=Σ", strict=True):
-        _text(axes, left - gap / 2, middle + height / 2, sign, size=TEXT + 4)
-    _draw_sum(axes, top + rows + 1, step, kernel)
+        _text(axes, left + width / 2, 0.75, name, weight="bold")
+        _text(axes, left - gap / 2, top + rows / 2, sign, size=TEXT + 4)
+        arrays = np.broadcast_arrays(*arrays)
+        middle = top + (rows - arrays[0].shape[-2]) / 2
+        for i, slices in enumerate(zip(*map(_slices, arrays), strict=True)):
+            _cells(axes, left + i * pitch, middle, *slices, size=TEXT if image.ndim == 2 else SMALL)
+    y, x = step.start[-2:]
+    first = step.start[0] if image.ndim == 3 else 0
+    for i in range(first, first + len(_slices(kernel))):
+        _frame(axes, lefts[0] + i * pitches[0] + x, top + y, kernel.shape[-1], kernel.shape[-2])
+    middle = top + (rows - result.shape[-2]) / 2
+    _frame(axes, lefts[3] + first * pitches[3] + x, middle + y, 1, 1)
+    for line, text in enumerate(written_sum(step, kernel)):
+        _text(axes, np.mean(axes.get_xlim()), top + rows + 1 + line, text)
     return figure
 
 
@@ -143,48 +148,6 @@ def signal_figure(
     _cells(axes, left + (len(kernel) - 1) / 2, top, [[step.total for step in steps]], WARM)
     for y, name in ((0.9, "signal"), (0.9 + pitch, "kernel"), (top + 0.5, "result")):
         _text(axes, left - 0.3, y, name, ha="right", weight="bold")
-    return figure
-
-
-def _cube_slide(cube, kernel, step, result):
-    gap, top, left, pitch = 0.4, 2.6, 6.6, cube.shape[2] + 0.4
-    result[step.start] = step.total
-    z, y, x = step.start
-    depth, height, width = kernel.shape
-    figure, axes = _canvas(18.2, 12.4)
-    space: Any = figure.add_axes((0.01, 0.5, 0.32, 0.45), projection="3d", proj_type="ortho")
-    window = np.zeros(cube.shape, bool)
-    window[z : z + depth, y : y + height, x : x + width] = True
-    # Matplotlib's axes: width to the right, depth to the back, height upwards.
-    filled = window.transpose(2, 0, 1)[:, :, ::-1]
-    colours = np.where(filled, "#E8813A", "#FFFFFF00")
-    space.voxels(np.ones(filled.shape), facecolors=colours, edgecolor="#9AA0A6", linewidth=0.8)
-    space.view_init(elev=22, azim=-60)
-    space.set_aspect("equal")
-    space.set_axis_off()
-    space.patch.set_visible(False)
-    _text(axes, 3.4, 0.75, "cube", weight="bold")
-    _text(axes, left + 1.5 * pitch - 0.2, 0.75, "its slices, from front to back", weight="bold")
-    for i, plane in enumerate(cube):
-        _cells(axes, left + i * pitch, top, plane)
-        _text(axes, left + i * pitch + cube.shape[2] / 2, top - 0.6, str(i + 1), size=SMALL)
-        if z <= i < z + depth:
-            _frame(axes, left + i * pitch + x, top + y, width, height)
-    top, wide, apart = 7.6, depth * (width + gap) - gap, 1.5
-    lefts = 1.0 + np.arange(3) * (wide + apart)
-    for at, title in zip(lefts, ("kernel", "products", "result"), strict=True):
-        _text(axes, at + wide / 2, top - 0.8, title, weight="bold")
-    for at, sign in zip(lefts[1:], ("=", "Σ"), strict=True):
-        _text(axes, at - apart / 2, top + height / 2, sign, size=TEXT + 4)
-    for i in range(depth):
-        along = i * (width + gap)
-        counted = np.where(kernel[i], PALE, PAPER)
-        _cells(axes, lefts[0] + along, top, kernel[i], counted)
-        _cells(axes, lefts[1] + along, top, step.products[i], counted)
-    for i, plane in enumerate(result):
-        last = step.start[1:] if i == z else None
-        _draw_result(axes, lefts[2] + i * (result.shape[2] + gap), top, plane, last)
-    _draw_sum(axes, top + height + 1.1, step, kernel)
     return figure
 
 
@@ -217,25 +180,22 @@ def _draw_layout(axes: Axes, left: float, top: float, side: int, size: int, kind
     # Leave room for one cell of padding on every side, so that all images are aligned.
     x, y = left + 1, top + 4.4
     covered = (count - 1) * stride + size - before
-    for row, column in np.ndindex((before + side + after,) * 2):
-        row, column = row - before, column - before
-        inside = 0 <= row < side and 0 <= column < side
-        style = {
-            "facecolor": PALE if inside and max(row, column) < covered else PAPER,
-            "edgecolor": GREY,
-            "linewidth": 0.8,
-            "linestyle": "-" if inside else ":",
-        }
-        axes.add_patch(Rectangle((x + column, y + row), 1, 1, **style))
+    # Cells of the padding are grey. Cells in no window are white.
+    at = np.arange(-before, side + after)
+    inside, used = (at >= 0) & (at < side), at < covered
+    fill = np.where(np.outer(used, used), PALE, PAPER)
+    fill[~np.outer(inside, inside)] = LINES
+    _cells(axes, x - before, y - before, np.full(fill.shape, np.nan), fill)
     _frame(axes, x - before, y - before, size, size)
     middle = y + side / 2
     axes.annotate("", (x + side + 2.6, middle), (x + side + 1.1, middle), arrowprops=ARROW)
-    at = x + side + 2.9
-    _cells(axes, at, middle - count / 2, np.full((count, count), np.nan), WARM)
-    _frame(axes, at, middle - count / 2, 1, 1)
+    left_of_result = x + side + 2.9
+    _cells(axes, left_of_result, middle - count / 2, np.full((count, count), np.nan), WARM)
+    _frame(axes, left_of_result, middle - count / 2, 1, 1)
     if count > 1:
-        _dashed_frame(axes, x - before + stride, y - before, size)
-        _dashed_frame(axes, at + 1, middle - count / 2, 1)
+        style = {"edgecolor": BLUE, "linewidth": 2.2, "linestyle": (0, (3, 1.5)), "zorder": 4}
+        _frame(axes, x - before + stride, y - before, size, size, **style)
+        _frame(axes, left_of_result + 1, middle - count / 2, 1, 1, **style)
 
 
 def pooling_figure(
@@ -245,11 +205,7 @@ def pooling_figure(
     (rows, columns), (height, width) = image.shape, pooled.shape
     left, gap = 4.5, 2.4
     figure, axes = _canvas(left + columns + gap + width + 4.5, rows + 0.8)
-    largest = np.zeros(image.shape, bool)
-    for row, column in np.ndindex(pooled.shape):
-        tile = image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-        i, j = np.unravel_index(tile.argmax(), tile.shape)
-        largest[2 * row + i, 2 * column + j] = True
+    largest = image == pooled.repeat(2, axis=0).repeat(2, axis=1)
     ink = np.where(largest, "black", "#7A8087")
     _cells(axes, left, 0.4, image, TILES.repeat(2, axis=0).repeat(2, axis=1), ink)
     for row, column in np.argwhere(largest):
@@ -258,47 +214,6 @@ def pooling_figure(
     axes.annotate("", (at - 0.4, middle), (at - gap + 0.4, middle), arrowprops=ARROW)
     _cells(axes, at, middle - height / 2, pooled, TILES)
     return figure
-
-
-def chain_figure(stages: Sequence["Stage"]) -> Figure:
-    """Draw channels as squares of their size, one behind the other, and dense layers as bars.
-
-    Args:
-        stages: Stages of `fidle_jax.nn.CNN`, with 3x3 convolutions and 2x2 pooling.
-    """
-    shift, left, foot = 0.8, 3.0, 44.0
-    widths = [w[1] + shift * (w[2] - 1) if len(w) == 3 else 3.0 for _, w, _ in stages]
-    gaps = [19.0 if len(stage.shape) == 3 else 24.0 for stage in stages[1:]]
-    figure, axes = _canvas(2 * left + sum(widths) + sum(gaps), 58)
-    for i, (layer, shape, params) in enumerate(stages):
-        if i:
-            kind = layer.split("_")[0]
-            size = {"conv": "3×3", "pool": "2×2"}.get(kind, "")
-            words = "\n".join(filter(None, [kind, size, f"{params:,}" if params else ""]))
-            arrow = {"arrowstyle": "-|>", "color": GREY}
-            end = left + gaps[i - 1]
-            axes.annotate("", (end - 2, foot - 3), (left + 2, foot - 3), arrowprops=arrow)
-            style = {"size": SMALL, "va": "bottom", "color": VERMILLION}
-            _text(axes, (left + end) / 2, foot - 6, words, **style)
-            left = end
-        _draw_stage(axes, left, foot, shape, shift)
-        text = f"{shape[0]}×{shape[1]}\n×{shape[2]}" if len(shape) == 3 else f"{shape[0]}"
-        _text(axes, left + widths[i] / 2, foot + 2, text, size=SMALL, va="top")
-        left += widths[i]
-    return figure
-
-
-def _draw_stage(axes: Axes, left: float, foot: float, shape: tuple[int, ...], shift: float) -> None:
-    if len(shape) != 3:
-        # The height is the square root: a hundred neurons must fit next to ten.
-        height = 2 * shape[0] ** 0.5
-        axes.add_patch(Rectangle((left, foot - height), 3, height, facecolor=WARM, edgecolor=GREY))
-        return
-    height, width, planes = shape
-    for i in reversed(range(planes)):
-        corner = (left + shift * i, foot - height - shift * i)
-        style = {"facecolor": PALE, "edgecolor": BLUE, "linewidth": 0.5}
-        axes.add_patch(Rectangle(corner, width, height, **style))
 
 
 def kernels_figure(kernels: Mapping[str, Float[np.ndarray, "kx ky"]]) -> Figure:
@@ -334,29 +249,4 @@ def effects_figure(
     size = {"fraction": 0.04, "aspect": 40, "shrink": 0.85, "pad": 0.03}
     bar = figure.colorbar(scale, ax=grid, location="bottom", **size)
     bar.set_ticks([-1, 0, 1], labels=["negative", "0", "positive"], fontsize=SMALL + 1)
-    return figure
-
-
-def costs_figure(costs: Mapping[str, tuple[int, int]]) -> Figure:
-    """Draw the parameters of convolutional layers and of dense layers, on a logarithmic axis."""
-    figure = new_figure(height=0.95 * len(costs) + 1.2)
-    axes = figure.subplots()
-    convolution, dense = zip(*costs.values(), strict=True)
-    for values, shift, colour, hatch, name in (
-        (convolution, -0.19, BLUE, "", "convolution"),
-        (dense, 0.19, VERMILLION, "//", "dense layer with as many outputs"),
-    ):
-        # The largest counts exceed NumPy's integers.
-        style: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": name}
-        bars = axes.barh(np.arange(len(costs)) + shift, list(map(float, values)), 0.36, **style)
-        texts = [f"{value:,}" if value < 10**12 else f"{value:.2e}" for value in values]
-        axes.bar_label(bars, texts, padding=4, fontsize=SMALL + 1)
-    finish(axes, x="parameters", grid=False)
-    axes.set_yticks(range(len(costs)), [name.replace(" to ", "\nto ") for name in costs])
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    # Leave room for the longest number next to its bar.
-    axes.set_xlim(1, float(max(10, *convolution, *dense)) ** 1.4)
-    axes.grid(axis="x", color=LINES)
-    figure.legend(loc="outside upper center", ncols=2, fontsize=TEXT, frameon=False)
     return figure

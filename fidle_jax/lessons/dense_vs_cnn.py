@@ -1,11 +1,12 @@
 """Lesson: a dense and a convolutional network with equally many parameters on handwritten digits."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Float, Int, PyTree, UInt8
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import ndimage
 
@@ -122,9 +123,9 @@ def teach(flags: DenseVsCNN) -> Lesson:
             "tests": len(test.labels),
         },
         shown={
-            "by_training_size": size_figure(sizes, by_size),
+            "by_training_size": accuracies_figure(sizes, by_size, "training digits", log=True),
             "sizes": _spread_table("training digits", [f"{size:,}" for size in sizes], by_size),
-            "by_shift": shift_figure(by_shift),
+            "by_shift": accuracies_figure(SHIFTS, by_shift, "shift, pixels", log=False),
             "shifted_digits": digits_figure(
                 shown[..., 0], test.labels[digits], predicted, SHOWN_SHIFTS
             ),
@@ -149,29 +150,12 @@ def _spread_table(head: str, rows: list[str], accuracies: dict[str, np.ndarray])
     return Table([head, *accuracies], cells)
 
 
-def size_figure(sizes: list[int], accuracies: dict[str, Float[np.ndarray, "size seed"]]) -> Figure:
-    """Draw the test accuracy of each network against the size of the training set."""
+def accuracies_figure(
+    x: Sequence[int], accuracies: dict[str, Float[np.ndarray, "x seed"]], label: str, log: bool
+) -> Figure:
+    """Draw the mean test accuracy over the seeds, with bars from the lowest to the highest seed."""
     figure = new_figure(height=4.0)
     axes = figure.subplots()
-    axes.set_xscale("log")
-    _draw_accuracies(axes, sizes, accuracies, "training digits")
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.set_xticks([], minor=True)
-    return figure
-
-
-def shift_figure(accuracies: dict[str, Float[np.ndarray, "shift seed"]]) -> Figure:
-    """Draw the test accuracy of each network against the shift of the test digits."""
-    figure = new_figure(height=4.0)
-    axes = figure.subplots()
-    shifts = range(len(next(iter(accuracies.values()))))
-    _draw_accuracies(axes, shifts, accuracies, "shift, pixels")
-    axes.set_xticks(shifts)
-    return figure
-
-
-def _draw_accuracies(axes: Axes, x, accuracies: dict[str, np.ndarray], label: str) -> None:
-    """Draw the mean over the seeds, with bars from the lowest to the highest seed."""
     for (name, each), style, marker in zip(accuracies.items(), STYLES, MARKERS, strict=False):
         mean, low, high = (100 * f(axis=1) for f in (each.mean, each.min, each.max))
         reach = (mean - low, high - mean)
@@ -179,6 +163,10 @@ def _draw_accuracies(axes: Axes, x, accuracies: dict[str, np.ndarray], label: st
     axes.set_ylim(top=101)
     axes.legend(fontsize=TEXT, frameon=False)
     finish(axes, x=label, y="test accuracy, %")
+    axes.set_xscale("log" if log else "linear")
+    axes.set_xticks(x, [f"{each:,}" for each in x])
+    axes.set_xticks([], minor=True)
+    return figure
 
 
 def digits_figure(

@@ -31,6 +31,11 @@ def mean_and_std(values: Shaped[np.ndarray, " value"], form: str = ".1f", sign: 
     return f"{number(values.mean(), sign + form)} ± {values.std(ddof=1):{form}}"
 
 
+def growing_steps(last: int, count: int) -> list[int]:
+    """Return up to ``count`` steps from 0 to ``last``. Their distance grows: most happens early."""
+    return sorted({round(step) for step in np.geomspace(1, last + 1, count) - 1})
+
+
 def panels(
     count: int, columns: int, height: float, extra: float = 0.5, **options: Any
 ) -> tuple[Figure, list[Axes]]:

@@ -1,7 +1,6 @@
 """Lesson: gradient descent on the squared error of a line y = slope · x + intercept (Fidle, GRAD1)."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fidle_jax.data.batches import steps_per_epoch
-from fidle_jax.lessons.figures import INK, MARKERS, STYLES, finish, number, panels
+from fidle_jax.lessons.figures import INK, MARKERS, STYLES, finish, growing_steps, number, panels
 from fidle_jax.lessons.flags import GradientDescent
 from fidle_jax.lessons.page import Frames, Lesson
 from fidle_jax.nn import DNN
 from fidle_jax.report.html import brief_percent
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import GREY, WIDTH, legend_below, new_figure
+from fidle_jax.report.style import GREY, WIDTH, legend_below
 from fidle_jax.train.fit import trajectory
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
@@ -133,24 +132,20 @@ def descend(
         batch_size: Points per step (default: all).
         seed: Seed of the shuffling.
     """
+    slope, intercept = np.asarray(start, np.float32)
+    first = {"kernel": jnp.full((1, 1), slope), "bias": jnp.full((1,), intercept)}
     params = trajectory(
         Task(DNN(classes=1, hidden=()), optimizer, objective=NUMBERS),
         (problem.x[:, None], problem.y),
         epochs=epochs,
         batch_size=batch_size or len(problem.x),
         seed=seed,
-        params=params_of(start),
+        params={"dense_1": first},
     )
     layer = {name: np.asarray(values, np.float64) for name, values in params["dense_1"].items()}
     path = np.concatenate([layer["kernel"][..., 0], layer["bias"]], axis=-1)
     losses = problem.losses(path)
     return Descent(path, losses, steps_within(losses, problem.lowest))
-
-
-def params_of(line: Sequence[float]) -> dict[str, Any]:
-    """Return a line as the parameters of ``DNN(classes=1, hidden=())`` with one input."""
-    slope, intercept = np.asarray(line, np.float32)
-    return {"dense_1": {"kernel": jnp.full((1, 1), slope), "bias": jnp.full((1,), intercept)}}
 
 
 def steps_within(losses: Float[np.ndarray, " step"], lowest: float) -> int | None:
@@ -190,9 +185,7 @@ def teach(flags: GradientDescent) -> Lesson:
         ]
         for share, each in rates.items()
     ]
-    # The distance between frames grows, because most happens early.
-    frames = 8 if flags.quick else 28
-    shown = sorted({round(step) for step in np.geomspace(1, epochs + 1, frames) - 1})
+    shown = growing_steps(epochs, 8 if flags.quick else 28)
     return Lesson(
         values={
             "problem": problem,
@@ -216,11 +209,6 @@ def teach(flags: GradientDescent) -> Lesson:
                     for size, each in batches.items()
                 },
             ),
-            "batch_losses": losses_figure(
-                {f"batch of {size}": each.losses[:: steps[size]] for size, each in batches.items()},
-                problem.lowest,
-                "epoch",
-            ),
             "batch_table": Table(
                 ["batch", "steps per epoch", "steps to 1 %", "epochs to 1 %", "excess at the end"],
                 batch_rows,
@@ -231,9 +219,6 @@ def teach(flags: GradientDescent) -> Lesson:
                     f"{names[share]}: {share * problem.limit:.3g}": each.path[: DRAWN_STEPS + 1]
                     for share, each in rates.items()
                 },
-            ),
-            "rate_losses": losses_figure(
-                {names[share]: each.losses for share, each in rates.items()}, problem.lowest, "step"
             ),
             "rate_table": Table(
                 ["rate", "value", "steep factor", "steps to 1 %", "final loss"], rate_rows
@@ -317,20 +302,6 @@ def paths_figure(problem: Problem, paths: dict[str, Float[np.ndarray, "step 2"]]
     return figure
 
 
-def losses_figure(
-    losses: dict[str, Float[np.ndarray, " step"]], lowest: float, xlabel: str
-) -> Figure:
-    """Draw how far losses are above the lowest one. Cut off divergence at ten times the first loss."""
-    figure = new_figure(height=4)
-    axes = figure.subplots()
-    # Distinguish curves by markers: dashes would be confused with the ups and downs of a curve.
-    every = max(1, max(map(len, losses.values())) // 8)
-    _draw_losses(axes, losses, lowest, every, xlabel)
-    axes.set_ylim(top=10 * max(each[0] for each in losses.values()))
-    legend_below(figure, columns=2 if len(losses) == 4 else 3)
-    return figure
-
-
 def race_figure(problem: Problem, descents: dict[str, Descent], step: int) -> Figure:
     """Draw the paths and the losses of several optimizers up to ``step``."""
     figure, (left, right) = panels(2, 2, height=4.3, extra=0)
@@ -339,22 +310,17 @@ def race_figure(problem: Problem, descents: dict[str, Descent], step: int) -> Fi
         line: dict[str, Any] = {"color": style["color"], "marker": marker, **MARKED_LINE}
         left.plot(*each.path[: step + 1].T, markevery=[step], **line)
     left.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")
-    so_far = {name: each.losses[: step + 1] for name, each in descents.items()}
-    _draw_losses(right, so_far, problem.lowest, [step], "step")
+    # Single precision cannot resolve smaller differences.
+    floor = 1e-5 * problem.lowest
+    for (name, each), style, marker in zip(descents.items(), STYLES, MARKERS, strict=False):
+        line: dict[str, Any] = {"color": style["color"], "marker": marker, **MARKED_LINE}
+        above = np.maximum(each.losses[: step + 1] - problem.lowest, floor)
+        right.plot(above, markevery=[step], label=name, **line)
+    right.axhline(0.01 * problem.lowest, color=GREY, linewidth=1)
+    right.set_yscale("log")
     last = max(len(each.losses) for each in descents.values()) - 1
     right.set_xlim(-0.04 * last, 1.04 * last)
-    right.set_ylim(top=2 * max(each.losses.max() for each in descents.values()))
+    right.set_ylim(floor / 2, 2 * max(each.losses.max() for each in descents.values()))
+    finish(right, x="step", y="loss − lowest loss")
     legend_below(figure, columns=3)
     return figure
-
-
-def _draw_losses(axes: Axes, losses, lowest: float, markevery: int | list[int], x: str) -> None:
-    # Single precision cannot resolve smaller differences.
-    floor = 1e-5 * lowest
-    for (name, each), style, marker in zip(losses.items(), STYLES, MARKERS, strict=False):
-        line: dict[str, Any] = {"color": style["color"], "marker": marker, **MARKED_LINE}
-        axes.plot(np.maximum(each - lowest, floor), markevery=markevery, label=name, **line)
-    axes.axhline(0.01 * lowest, color=GREY, linewidth=1)
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=floor / 2)
-    finish(axes, x=x, y="loss − lowest loss")

@@ -127,20 +127,6 @@ def worked_example(logits: Float[np.ndarray, " class"], label: int) -> dict[str,
     }
 
 
-def shifted_softmax(
-    logits: Float[np.ndarray, " class"], largest: float
-) -> tuple[float, float, float]:
-    """Shift the logits so that the largest of them is ``largest``.
-
-    Returns:
-        For this logit: its exponential, its softmax as written, and its stable softmax.
-    """
-    top = int(np.argmax(logits))
-    shifted = jnp.asarray(logits - logits[top] + np.float32(largest))
-    exponential, naive, stable = (f(shifted)[top] for f in (jnp.exp, softmax, stable_softmax))
-    return float(exponential), float(naive), float(stable)
-
-
 def teach(flags: Losses) -> Lesson:
     """Create the lesson."""
     near = np.linspace(-10, 10, 401, dtype=np.float32)
@@ -183,29 +169,8 @@ def teach(flags: Losses) -> Lesson:
             "mistake": logit_curves_figure(
                 near, {"cross-entropy": entropy, "squared error of a sigmoid": square}
             ),
-            "mistake_table": _curve_table(
-                ["logit", "cross-entropy", "gradient", "squared error", "gradient"],
-                near,
-                (-10, -5, -1, 0, 1, 5, 10),
-                entropy,
-                square,
-            ),
             "breakdown": breakdown_figure(
                 far, {f"target {y}": (naive[y], stable[y]) for y in naive}
-            ),
-            "breakdown_table": _curve_table(
-                ["logit, target 0", "as written", "gradient", "from the logit", "gradient"],
-                far,
-                (-200, -100, -20, 0, 10, 20, 100, 200),
-                naive[0],
-                stable[0],
-            ),
-            "large_logits": Table(
-                ["largest logit", "its exp", "softmax as written", "stable softmax"],
-                [
-                    [number(each, ".4g") for each in (largest, *shifted_softmax(steps[0], largest))]
-                    for largest in (-200, -50, 0, 50, 80, 89, 200)
-                ],
             ),
             "temperature": bars_figure(temperatures, flags.label, sharey=True),
         },
@@ -219,17 +184,6 @@ def teach(flags: Losses) -> Lesson:
         },
         cover="mistake",
     )
-
-
-def _curve_table(head: list[str], logits: Any, shown: Any, *curves: Curve) -> Table:
-    rows = [
-        [
-            number(logits[i], ".0f"),
-            *(number(y, ".3g") for curve in curves for y in np.stack(curve)[:, i]),
-        ]
-        for i in logits.searchsorted(shown)
-    ]
-    return Table(head, rows)
 
 
 def bars_figure(

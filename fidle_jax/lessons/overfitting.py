@@ -18,7 +18,7 @@ from fidle_jax.lessons.flags import Overfitting
 from fidle_jax.lessons.page import Frames, Lesson
 from fidle_jax.nn import DNN
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import BLUE, GREEN, GREY, SMALL, VERMILLION, legend_below, new_figure
+from fidle_jax.report.style import BLUE, GREEN, GREY, VERMILLION, legend_below, new_figure
 from fidle_jax.train.fit import fit
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
@@ -178,7 +178,7 @@ def teach(flags: Overfitting) -> Lesson:
     # Show the draw with the median final error.
     final = [each[PLAIN].errors.validation[-1] for each in learned]
     middle = sorted(range(used), key=final.__getitem__)[used // 2]
-    few, many = draws[middle].few, draws[middle].many
+    few = draws[middle].few
 
     degrees = np.arange(flags.degree_max + 1)
     fits = [fit_polynomial(few, degree) for degree in range(len(degrees))]
@@ -195,8 +195,7 @@ def teach(flags: Overfitting) -> Lesson:
         {name: np.array([getattr(each[name], field) for each in learned]) for name in networks}
         for field in ("train", "test")
     )
-    limits = error_limits([each.errors for each in networks.values()], flags.noise)
-    remedy = min((EARLY, DROPOUT, DECAY, MORE), key=lambda name: test[name].mean())
+    remedy = min(set(networks) - {PLAIN}, key=lambda name: test[name].mean())
     plain = networks[PLAIN].errors
     stopped = plain.validation.argmin()
     return Lesson(
@@ -205,8 +204,7 @@ def teach(flags: Overfitting) -> Lesson:
             "fresh": FRESH,
             "best": best,
             "lowest": errors.validation[best],
-            "final": _short(errors.validation[-1]),
-            "beyond": beyond_interpolation(flags.points, errors),
+            "final": f"{errors.validation[-1]:,.4g}",
             "remedy": remedy,
             "with_remedy": test[remedy].mean(),
             "without": test[PLAIN].mean(),
@@ -222,7 +220,6 @@ def teach(flags: Overfitting) -> Lesson:
             "side_by_side": curves_figure(
                 few, {f"degree {k}: {name}": curves[k] for k, name in names.items()}
             ),
-            "errors_by_degree": degrees_figure(errors, flags.points, flags.noise),
             "degrees": Frames(
                 [degree_figure(few, curves[k], errors, k, flags.noise) for k in slides],
                 [f"degree {k}" for k in slides],
@@ -238,16 +235,10 @@ def teach(flags: Overfitting) -> Lesson:
                     for name in networks
                 ],
             ),
-        }
-        | {
-            name.replace(" ", "_"): network_figure(
-                many if name == MORE else few,
-                each,
-                None if name == PLAIN else networks[PLAIN].curve,
-                limits,
-                flags.noise,
-            )
-            for name, each in networks.items()
+            "no_remedy": network_figure(few, networks[PLAIN], flags.noise),
+            "remedies": curves_figure(
+                few, {name: each.curve for name, each in networks.items() if name != PLAIN}
+            ),
         },
         numbers={
             "polynomials": {
@@ -263,31 +254,10 @@ def teach(flags: Overfitting) -> Lesson:
     )
 
 
-def beyond_interpolation(count: int, errors: Errors) -> str:
-    """Describe the validation error from degree ``count`` on, where the fit is not unique."""
-    if errors.at[-1] < count:
-        return f"They begin at degree {count}, which is not reached here."
-    peak = int(errors.validation.argmax())
-    last, highest = errors.validation[-1], errors.validation[peak]
-    if last > highest / 2:
-        return "The validation error does not decrease a second time here."
-    return (
-        "With more coefficients to choose from, it stays closer to zero. "
-        f"After a peak of {_short(highest)} at degree {peak}, the validation error decreases a second "
-        f"time, to {_short(last)} at degree {errors.at[-1]}: still "
-        f"{_short(last / errors.validation.min())} times the lowest error."
-    )
-
-
-def _short(error: float) -> str:
-    return f"{error:,.0f}" if error >= 100 else f"{error:.3g}"
-
-
-def error_limits(several: list[Errors], noise: float) -> tuple[float, float]:
+def error_limits(errors: Errors, noise: float) -> tuple[float, float]:
     """Return axis limits for all errors. Errors far below the noise are cut off."""
-    lowest = min(errors.training.min() for errors in several)
-    highest = max(max(errors.training.max(), errors.validation.max()) for errors in several)
-    return max(0.02 * noise, 0.8 * float(lowest)), 1.5 * float(highest)
+    highest = max(errors.training.max(), errors.validation.max())
+    return max(0.02 * noise, 0.8 * float(errors.training.min())), 1.5 * float(highest)
 
 
 def smoothed(errors: Errors, parts: int = 80) -> Errors:
@@ -300,28 +270,12 @@ def smoothed(errors: Errors, parts: int = 80) -> Errors:
 
 
 def curves_figure(points: Points, curves: dict[str, Curve]) -> Figure:
-    """Draw each fitted curve in its own panel."""
-    figure, row = panels(len(curves), len(curves), height=3.4, extra=0, sharey=True)
-    for axes, (name, curve) in zip(row, curves.items(), strict=True):
+    """Draw each fitted curve in its own panel, up to three in a row."""
+    figure, grid = panels(len(curves), min(len(curves), 3), height=2.9, sharex=True, sharey=True)
+    for axes, (name, curve) in zip(grid, curves.items(), strict=True):
         _draw_curve(axes, points, curve, name)
         axes.set_xticks([-1, 0, 1])
     legend_below(figure, columns=3)
-    return figure
-
-
-def degrees_figure(errors: Errors, points: int, noise: float) -> Figure:
-    """Draw errors against the degree. Mark the best degree and the first exact fit of all points."""
-    figure = new_figure(height=4.4)
-    axes = figure.subplots()
-    _draw_errors(axes, errors, noise, "degree of the polynomial")
-    _mark_lowest(axes, errors)
-    axes.set_ylim(*error_limits([errors], noise))
-    if points - 1 <= errors.at[-1]:
-        axes.axvline(points - 1, color=GREY, linestyle="-.", linewidth=1.5)
-        text = " as many coefficients\n as points"
-        x_data = axes.get_xaxis_transform()
-        axes.text(points - 1, 0.03, text, transform=x_data, fontsize=SMALL, color=GREY)
-    legend_below(figure, columns=2)
     return figure
 
 
@@ -329,32 +283,28 @@ def degree_figure(
     points: Points, curve: Curve, errors: Errors, degree: int, noise: float
 ) -> Figure:
     """Draw the curve of one degree, and the errors up to this degree on the axes of all degrees."""
-    # A fixed layout takes two thirds of the time and is the same on every slide.
-    figure = new_figure(height=3.9, layout="none")
-    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.3, top=0.92, wspace=0.27)
+    # A fixed layout is faster and is the same on every slide.
+    figure = new_figure(height=4.3, layout="none")
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.37, top=0.93, wspace=0.27)
     left, right = figure.subplots(1, 2)
     _draw_curve(left, points, curve, f"degree {degree}")
-    _draw_errors(right, Errors(*(each[: degree + 1] for each in errors)), noise, "degree")
-    right.plot(degree, errors.training[degree], "o", color=BLUE, markersize=9)
-    right.plot(degree, errors.validation[degree], "s", color=VERMILLION, markersize=5)
+    so_far = Errors(*(each[: degree + 1] for each in errors))
+    _draw_errors(right, so_far, noise, "degree")
+    _mark_lowest(right, so_far)
     right.set_xlim(errors.at[0] - 1, errors.at[-1] + 1)
-    right.set_ylim(*error_limits([errors], noise))
+    right.set_ylim(*error_limits(errors, noise))
     legend_below(figure, columns=3, where="lower center")
     return figure
 
 
-def network_figure(
-    points: Points, learned: Learned, plain: Curve | None, limits: tuple[float, float], noise: float
-) -> Figure:
-    """Draw the curve and the errors of a network, with the curve ``plain`` for comparison."""
+def network_figure(points: Points, learned: Learned, noise: float) -> Figure:
+    """Draw the curve and the errors of a network."""
     figure, (left, right) = panels(2, 2, height=3.9, extra=0)
-    if plain is not None:
-        left.plot(X, plain, ":", color=VERMILLION, linewidth=2, label="without a remedy")
     _draw_curve(left, points, learned.curve)
     _draw_errors(right, smoothed(learned.errors), noise, "training steps")
     _mark_lowest(right, learned.errors)
     right.set_xscale("log")
-    right.set_ylim(*limits)
+    right.set_ylim(*error_limits(learned.errors, noise))
     right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.yaxis.set_major_formatter("{x:g}")
     right.yaxis.set_minor_formatter(NullFormatter())
@@ -366,8 +316,7 @@ def _draw_curve(axes: Axes, points: Points, curve: Curve, title: str = "") -> No
     x, y = points
     axes.plot(X, truth(X), "--", color=GREEN, linewidth=2, label="true function")
     axes.plot(X, curve, color=BLUE, linewidth=2, label="fitted")
-    size = 2.5 if len(x) > 100 else 4.5
-    axes.plot(x, y, "o", color="black", markersize=size, label="training points")
+    axes.plot(x, y, "o", color="black", markersize=4.5, label="training points")
     # The limits depend on the points only. A curve may leave the figure.
     visible = np.concatenate([truth(X), y])
     margin = 0.2 * np.ptp(visible)

@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from sklearn.datasets import make_blobs, make_circles, make_moons
 
-from fidle_jax.lessons.figures import INK, finish, panels
+from fidle_jax.lessons.figures import INK, finish, growing_steps, panels
 from fidle_jax.lessons.flags import Perceptron
 from fidle_jax.lessons.page import Frames, Lesson
 from fidle_jax.nn import DNN
@@ -79,29 +79,6 @@ def rings(count: int, seed: int) -> Cloud:
 CLOUDS = {"blobs": blobs, "xor": xor, "moons": moons, "rings": rings}
 
 
-def best_line(
-    points: Float[np.ndarray, "point 2"], labels: Int[np.ndarray, " point"], directions: int = 360
-) -> float:
-    """Return the highest accuracy of all lines with evenly spaced directions.
-
-    Args:
-        points: Points of two classes.
-        labels: 0 or 1 for each point.
-        directions: Number of directions over the half circle. Every line of a direction is tried.
-    """
-    angles = np.pi * np.arange(directions) / directions
-    heights = points.astype(np.float64) @ np.stack([np.cos(angles), np.sin(angles)])
-    order = np.argsort(heights, axis=0)
-    heights = np.take_along_axis(heights, order, axis=0)
-    ones = labels[order]
-    # Class 0 below the line and class 1 above is correct. The opposite has accuracy 1 - correct.
-    correct = np.cumsum(1 - ones, axis=0) + ones.sum(axis=0) - np.cumsum(ones, axis=0)
-    correct = correct / len(labels)
-    # No line separates two points of the same height.
-    between = np.diff(heights, axis=0, append=np.inf) > 1e-9
-    return float(np.where(between, np.maximum(correct, 1 - correct), 0).max())
-
-
 class Network(NamedTuple):
     """A network with one output: the logit of class 1."""
 
@@ -164,12 +141,6 @@ def follow_neuron(
     ]
 
 
-def square_grid(span: float, side: int) -> Float[np.ndarray, "row column 2"]:
-    """Return the points of a grid over the square from -``span`` to ``span``."""
-    along = np.linspace(-span, span, side, dtype=np.float32)
-    return np.stack(np.meshgrid(along, along), axis=-1)
-
-
 def neuron_lines(
     layer: dict[str, Float[Array | np.ndarray, "..."]],
 ) -> Float[np.ndarray, "neuron 3"]:
@@ -184,17 +155,6 @@ def weighted_sums(
     return points @ lines[:, :2].T + lines[:, 2]
 
 
-def evenly_moved(path: Float[np.ndarray, "step number"], frames: int) -> list[int]:
-    """Return steps between which the path moves equally far, including the first and the last step.
-
-    Learning is fast at first. Steps at equal distances would show little of it.
-    """
-    moved = np.linalg.norm(np.diff(path, axis=0), axis=1)
-    so_far = np.concatenate([[0], np.cumsum(moved)])
-    steps = np.searchsorted(so_far, np.linspace(0, so_far[-1], frames))
-    return sorted({0, *(int(step) for step in steps[:-1]), len(path) - 1})
-
-
 def teach(flags: Perceptron) -> Lesson:
     """Create the lesson."""
     widths, seeds = ((2, 4), 3) if flags.quick else ((2, 3, 4, 8), 8)
@@ -203,7 +163,6 @@ def teach(flags: Perceptron) -> Lesson:
     learn = functools.partial(
         train_network, optimizer=optax.sgd(flags.learning_rate), epochs=flags.epochs
     )
-    lines = {name: best_line(*each) for name, each in clouds.items()}
     alone = {name: learn(each, (), seed=flags.seed) for name, each in clouds.items()}
     one_neuron = {name: each.accuracy(clouds[name]) for name, each in alone.items()}
     hidden, accuracies = {}, {}
@@ -216,8 +175,8 @@ def teach(flags: Perceptron) -> Lesson:
         for width, found in accuracies.items()
     }
     followed = follow_neuron(simple, START, BORDER_STEPS, BORDER_RATE)
-    path = np.concatenate([neuron_lines(each.params["dense_1"]) for each in followed])
-    steps = evenly_moved(path, 8 if flags.quick else 20)
+    (first,) = neuron_lines(followed[0].params["dense_1"])
+    steps = growing_steps(BORDER_STEPS, 8 if flags.quick else 20)
     labels = [
         f"step {step}: {brief_percent(followed[step].accuracy(simple))} correct" for step in steps
     ]
@@ -230,7 +189,6 @@ def teach(flags: Perceptron) -> Lesson:
     return Lesson(
         values={
             "points": flags.points,
-            "line": brief_percent(lines[flags.points]),
             "alone": brief_percent(one_neuron[flags.points]),
             "separated": separated,
             "steps": BORDER_STEPS,
@@ -242,17 +200,13 @@ def teach(flags: Perceptron) -> Lesson:
             "neuron": neuron_figure(followed[-1], simple),
             "border": Frames(
                 [
-                    border_figure(followed[step], simple, path[0], label)
+                    border_figure(followed[step], simple, first, label)
                     for step, label in zip(steps, labels, strict=True)
                 ],
                 labels,
                 seconds=0.5,
             ),
             "no_line": planes_figure([(k, each, clouds[k]) for k, each in alone.items()]),
-            "lines": Table(
-                ["points", "correct, one neuron", "correct, best line of all"],
-                [[k, brief_percent(one_neuron[k]), brief_percent(lines[k])] for k in clouds],
-            ),
             "hidden": planes_figure([(k, each, cloud) for k, each in shown.items()]),
             "widths": Table(
                 ["neurons", "parameters", "seeds that separate", "median accuracy", "best"], rows
@@ -260,7 +214,6 @@ def teach(flags: Perceptron) -> Lesson:
             "folded": folded_figure(hidden[2][-1], cloud),
         },
         numbers={
-            "best_line": lines,
             "one_neuron": one_neuron,
             "hidden": accuracies,
             "separated_from": SOLVED,
@@ -270,20 +223,11 @@ def teach(flags: Perceptron) -> Lesson:
 
 
 def neuron_figure(network: Network, cloud: Cloud) -> Figure:
-    """Draw the border of one neuron with its weights, and its outputs on the sigmoid."""
+    """Draw the border of one neuron, and its outputs on the sigmoid."""
     figure, (left, right) = panels(2, 2, height=3.9, extra=0)
-    (line,) = lines = neuron_lines(network.params["dense_1"])
-    sums, outputs = (
-        weighted_sums(lines, cloud[0])[:, 0],
-        np.asarray(network.probabilities(cloud[0])),
-    )
+    sums = weighted_sums(neuron_lines(network.params["dense_1"]), cloud[0])[:, 0]
+    outputs = np.asarray(network.probabilities(cloud[0]))
     _draw_plane(left, network, cloud)
-    foot = -line[2] * line[:2] / np.sum(line[:2] ** 2)
-    along = line[:2] / np.linalg.norm(line[:2])
-    arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
-    left.annotate("", tuple(foot + along), tuple(foot), arrowprops=arrow)
-    x, y = foot + 0.5 * along + 0.2 * np.array([-along[1], along[0]])
-    left.text(x, y, "w", fontsize=TEXT, weight="bold", color=INK, ha="center", va="center")
     z = np.linspace(-1, 1, 300) * 1.1 * np.abs(sums).max()
     right.axhline(0.5, color=LINES)
     right.axvline(0, color=LINES)
@@ -335,7 +279,8 @@ def folded_figure(network: Network, cloud: Cloud) -> Figure:
 
 def _draw_plane(axes: Axes, network: Network, cloud: Cloud, size: float = 5) -> None:
     """Draw the points, the probability of class 1, the border, and the lines of hidden neurons."""
-    probability = np.asarray(network.probabilities(square_grid(SPAN, 121)))
+    along = np.linspace(-SPAN, SPAN, 121, dtype=np.float32)
+    probability = np.asarray(network.probabilities(np.stack(np.meshgrid(along, along), axis=-1)))
     extent = (-SPAN, SPAN, -SPAN, SPAN)
     options = {"cmap": SHADES, "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
     axes.imshow(probability, extent=extent, origin="lower", **options)

@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
+from sklearn import metrics
 
 from fidle_jax.data.tables import DataTable, Parts, load_table, three_parts
 from fidle_jax.lessons.figures import finish, mean_and_std, number, panels
@@ -16,9 +17,7 @@ from fidle_jax.lessons.tables import (
     curves_figure,
     draw_history,
     network_and_linear,
-    restore,
     run_trial,
-    scale_of,
     seeds_of,
     spread_table,
     standardise,
@@ -30,7 +29,6 @@ from fidle_jax.report.style import (
     GREY,
     LINES,
     TEXT,
-    VERMILLION,
     legend_below,
     new_figure,
 )
@@ -65,53 +63,42 @@ class Scores(NamedTuple):
 
 
 def compare(
-    table: DataTable, linear: Task, network: Task, *, epochs: int, batch_size: int, seed: int
+    table: DataTable, linear: Task, network: Task, *, seed: int, **options: int
 ) -> Comparison:
     """Compare the mean, a linear model, a network, and the same network on raw features.
 
     All targets are standardised, so that the last two models differ only in their features. The split
-    depends on ``seed``.
+    depends on ``seed``. ``options`` are ``epochs`` and ``batch_size`` of `run_trial`.
     """
     parts = three_parts(table, seed)
-    scaled = standardise(table.features, scale_of(table.features[parts.train]))
-    scale = scale_of(table.targets[parts.train])
-    targets = standardise(table.targets, scale)
-    predicted = {MEAN: np.full(len(parts.test), scale.mean)}
+    scaled, _ = standardise(table.features, parts.train)
+    targets, scaler = standardise(table.targets[:, None], parts.train)
+    mean, deviation = scaler.mean_[0], float(scaler.scale_[0])
+    predicted = {MEAN: np.full(len(parts.test), mean)}
     trials = {}
     models = {LINEAR: (linear, scaled), NETWORK: (network, scaled), RAW: (network, table.features)}
     for name, (task, features) in models.items():
-        trial = run_trial(
-            task, features, targets, parts, epochs=epochs, batch_size=batch_size, seed=seed
-        )
-        predicted[name] = restore(trial.outputs[:, 0], scale)
+        trial = run_trial(task, features, targets[:, 0], parts, seed=seed, **options)
+        predicted[name] = scaler.inverse_transform(trial.outputs.astype(np.float64))[:, 0]
         history = {
-            key: values * float(scale.deviation) ** (2 if key.endswith("loss") else 1)
+            key: values * deviation ** (2 if key.endswith("loss") else 1)
             for key, values in trial.history.items()
         }
         trials[name] = trial._replace(history=history)
-    baseline = float(np.abs(table.targets[parts.validation] - scale.mean).mean())
+    baseline = float(np.abs(table.targets[parts.validation] - mean).mean())
     return Comparison(parts, table.targets[parts.test], predicted, trials, baseline)
 
 
 def scores(true: Float[np.ndarray, " example"], predicted: Float[np.ndarray, " example"]) -> Scores:
     """Return the scores of the predictions of at least two examples."""
-    from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
-
-    mse = float(mean_squared_error(true, predicted))
+    mse = float(metrics.mean_squared_error(true, predicted))
     return Scores(
         mse=mse,
         rmse=mse**0.5,
-        mae=float(mean_absolute_error(true, predicted)),
+        mae=float(metrics.mean_absolute_error(true, predicted)),
         standard_error=float(np.abs(predicted - true).std(ddof=1) / len(true) ** 0.5),
-        r2=float(r2_score(true, predicted)),
+        r2=float(metrics.r2_score(true, predicted)),
     )
-
-
-def largest_errors(
-    true: Float[np.ndarray, " example"], predicted: Float[np.ndarray, " example"], count: int
-) -> Int[np.ndarray, " found"]:
-    """Return the indices of up to ``count`` examples with the largest errors, in descending order."""
-    return np.argsort(-np.abs(predicted - true), kind="stable")[:count]
 
 
 def teach(flags: Regression) -> Lesson:
@@ -131,8 +118,7 @@ def teach(flags: Regression) -> Lesson:
     test = {name: each[0] for name, each in all_scores.items()}
     mae = {name: np.array([each.mae for each in found]) for name, found in all_scores.items()}
     better = int((mae[NETWORK] < mae[LINEAR]).sum())
-    errors = {name: first.predicted[name] - first.true for name in (NETWORK, LINEAR)}
-    within = (np.abs(errors[NETWORK]) <= test[NETWORK].rmse).mean()
+    within = (np.abs(first.predicted[NETWORK] - first.true) <= test[NETWORK].rmse).mean()
     return Lesson(
         values={
             "table": table,
@@ -144,7 +130,6 @@ def teach(flags: Regression) -> Lesson:
             "test_mae": _mae(test[NETWORK]),
             "better": better,
             "within": 100 * within,
-            "errors": {name: (v.mean(), v.std()) for name, v in errors.items()},
             "first_epoch": {k: each.history["score"][0] for k, each in first.trials.items()},
             "mae": {name: each.mean() for name, each in mae.items()},
             "splits": len(compared),
@@ -179,8 +164,6 @@ def teach(flags: Regression) -> Lesson:
                 ],
             ),
             "predicted": predictions_figure(first.true, first.predicted[NETWORK], unit),
-            "largest": _largest_table(table, first),
-            "errors": histogram_figure(errors, unit),
             "raw": raw_features_figure(
                 {"standardised features": first.trials[NETWORK], "raw features": first.trials[RAW]},
                 first.baseline,
@@ -200,19 +183,6 @@ def teach(flags: Regression) -> Lesson:
 
 def _mae(found: Scores) -> str:
     return f"{found.mae:.2f} ± {found.standard_error:.2f}"
-
-
-def _largest_table(table: DataTable, compared: Comparison) -> Table:
-    predicted = compared.predicted[NETWORK]
-    rows = largest_errors(compared.true, predicted, 3)
-    features = table.features[compared.parts.test][rows].T
-    columns = [
-        (f"true ({table.unit})", compared.true[rows]),
-        ("predicted", predicted[rows]),
-        *zip(table.feature_names, features, strict=True),
-    ]
-    cells = [[name, *(f"{x:.4g}" for x in values)] for name, values in columns]
-    return Table(["largest errors", "first", "second", "third"], cells)
 
 
 def raw_features_figure(trials: dict[str, Trial], baseline: float, ylabel: str) -> Figure:
@@ -245,23 +215,4 @@ def predictions_figure(
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.legend(fontsize=TEXT, frameon=False, loc="upper left")
     finish(axes, x=f"true ({unit})", y=f"predicted ({unit})")
-    return figure
-
-
-def histogram_figure(errors: dict[str, Float[np.ndarray, " example"]], unit: str) -> Figure:
-    """Draw histograms of the errors of two models, filled and as an outline."""
-    figure = new_figure(height=3.9)
-    axes = figure.subplots()
-    limit = max(float(np.abs(each).max()) for each in errors.values())
-    edges = np.linspace(-limit, limit, 26).tolist()
-    styles = [
-        {"histtype": "stepfilled", "color": BLUE, "alpha": 0.45},
-        {"histtype": "step", "color": VERMILLION, "linestyle": "--", "linewidth": 2},
-    ]
-    for (name, each), style in zip(errors.items(), styles, strict=True):
-        axes.hist(each, edges, label=name, **style)
-    axes.axvline(0, color=GREY, linestyle=":")
-    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.legend(fontsize=TEXT, frameon=False)
-    finish(axes, x=f"predicted − true ({unit})", y="test examples")
     return figure

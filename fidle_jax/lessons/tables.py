@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import optax
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from matplotlib.figure import Figure
+from sklearn.preprocessing import StandardScaler
 
 from fidle_jax.data.tables import Parts
 from fidle_jax.lessons.figures import finish, panels, training_and_validation
@@ -26,36 +27,18 @@ LINEAR_FACTOR = 10
 _predict = jax.jit(predict, static_argnames="model")
 
 
-class Scale(NamedTuple):
-    """Mean and standard deviation of each column. The deviation of a constant column is 1."""
-
-    mean: Float[np.ndarray, "*column"]
-    deviation: Float[np.ndarray, "*column"]
-
-
-def scale_of(train: Float[np.ndarray, "example *column"]) -> Scale:
-    """Return the scale of the training rows, in double precision.
+def standardise(
+    columns: Float[np.ndarray, "example column"], train: Int[np.ndarray, " train"]
+) -> tuple[Float[np.ndarray, "example column"], StandardScaler]:
+    """Standardise columns with the mean and the standard deviation of the rows ``train``.
 
     The other rows must not contribute: their mean is information about the test set.
+
+    Returns:
+        The float32 columns, and the scaler, which works in double precision.
     """
-    train = np.asarray(train, np.float64)
-    # Rounding can give a constant column a standard deviation slightly above 0.
-    varies = train.max(axis=0) > train.min(axis=0)
-    return Scale(train.mean(axis=0), np.where(varies, train.std(axis=0), 1.0))
-
-
-def standardise(
-    values: Float[np.ndarray, "example *column"], scale: Scale
-) -> Float[np.ndarray, "example *column"]:
-    """Subtract the mean and divide by the standard deviation. Return float32."""
-    return ((np.asarray(values, np.float64) - scale.mean) / scale.deviation).astype(np.float32)
-
-
-def restore(
-    standardised: Float[np.ndarray, "example *column"], scale: Scale
-) -> Float[np.ndarray, "example *column"]:
-    """Invert `standardise`, in double precision."""
-    return np.asarray(standardised, np.float64) * scale.deviation + scale.mean
+    scaler = StandardScaler().fit(columns[train].astype(np.float64))
+    return scaler.transform(columns.astype(np.float64)).astype(np.float32), scaler
 
 
 class Trial(NamedTuple):
@@ -77,10 +60,7 @@ def run_trial(
     features: Float[np.ndarray, "example feature"],
     targets: Shaped[np.ndarray, " example"],
     parts: Parts,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
+    **options: int,
 ) -> Trial:
     """Train a network and select its best epoch on validation data. Use the test rows once, at the end.
 
@@ -89,18 +69,12 @@ def run_trial(
         features: Features of all rows.
         targets: Targets of all rows.
         parts: The split.
-        epochs: Training epochs.
-        batch_size: Rows per step.
-        seed: Seed for the initial weights and the shuffling.
+        options: ``epochs``, ``batch_size`` and ``seed`` of `fit`.
     """
-    fitted = fit(
-        task,
-        (features[parts.train], targets[parts.train]),
-        validation=(features[parts.validation], targets[parts.validation]),
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
+    train, validation = (
+        (features[rows], targets[rows]) for rows in (parts.train, parts.validation)
     )
+    fitted = fit(task, train, validation=validation, **options)
     outputs = np.asarray(_predict(task.model, fitted.best, features[parts.test]))
     best = int(np.nanargmin(fitted.history["validation_loss"])) + 1
     return Trial(outputs, fitted.history, best)
@@ -142,12 +116,11 @@ def draw_history(axes, trial: Trial, key: str, title: str) -> None:
     finish(axes, title, "epoch")
 
 
-def spread_table(
-    head: str, values: dict[str, Float[np.ndarray, " split"]], digits: int, unit: str = ""
-) -> Table:
-    """Return a table with the mean, standard deviation, minimum and maximum over the splits."""
+def spread_table(head: str, values: dict[str, Float[np.ndarray, " split"]], digits: int) -> Table:
+    """Return a table of the first split, the mean, standard deviation and range over all splits."""
     rows = [
-        [name, *(f"{x:.{digits}f}{unit}" for x in (v.mean(), v.std(ddof=1), v.min(), v.max()))]
+        [name, *(f"{x:.{digits}f}" for x in (v[0], v.mean(), v.std(ddof=1), v.min(), v.max()))]
         for name, v in values.items()
     ]
-    return Table([head, "mean", "standard deviation", "lowest", "highest"], rows)
+    head_of_values = ["first split", "mean", "standard deviation", "lowest", "highest"]
+    return Table([head, *head_of_values], rows)

@@ -12,7 +12,10 @@ SPACE = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a page. Without a PNG, the caption explains why there is none."""
+    """A figure of a page: file name without suffix, alternative text, what to see, and its PNG.
+
+    Without a PNG, the caption explains why there is none.
+    """
 
     name: str
     title: str

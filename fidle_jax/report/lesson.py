@@ -83,14 +83,7 @@ class Section:
 
 
 def picture(name: str, title: str, caption: str, figure: Figure) -> Picture:
-    """Draw a figure for the page.
-
-    Args:
-        name: Name of its file, without suffix.
-        title: Alternative text.
-        caption: What to see.
-        figure: The figure.
-    """
+    """Draw a figure for the page. See `Picture`."""
     return Picture(name, title, caption, png(figure))
 
 
@@ -99,12 +92,7 @@ def render_lesson(
 ) -> str:
     """Render the page as one HTML file.
 
-    Args:
-        title: Heading.
-        summary: A few sentences on what the page shows.
-        facts: The key numbers, formatted, by name.
-        sections: Sections in order.
-        command: Command that created the page.
+    ``facts`` are the key numbers, formatted, by name. ``command`` is the command that created the page.
     """
     return load_template("lesson.html.j2").render(
         title=title,

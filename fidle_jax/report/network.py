@@ -7,18 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fidle_jax.report.style import (
-    BLUE,
     SMALL,
     TEXT,
-    VERMILLION,
     WIDTH,
-    longest,
     new_figure,
     short,
 )
 
 MOST_INPUTS, MOST_OUTPUTS = 8, 16
-MOST_BARS = 43
 BETWEEN = "#9AA0A6"  # between kernels; weights have no grey
 TITLE = 0.42  # height of a title in inches
 
@@ -81,31 +77,24 @@ def feature_maps(maps: dict[str, np.ndarray], class_names: list[str]) -> Figure:
     """Draw a row per layer, the input first.
 
     Each layer has its own scale. Only the first 16 channels are drawn. If the last layer has one value
-    per class, it is drawn as bars.
+    per class, its title names the class with the largest value.
 
     Args:
         maps: Maps numbered layers such as "01 conv_1" to activations, (height, width, channel) or
             (features,).
         class_names: Names of the classes.
     """
-    last = list(maps)[-1]
-    by_class = maps[last].shape == (len(class_names),)
-    bars = by_class and len(class_names) <= MOST_BARS
-    heights = [_map_height(x) for x in maps.values()]
-    if bars:
-        heights[-1] = TITLE + 1.1 + 0.07 * min(longest(class_names), 18)
-    figure, rows = _rows(heights)
+    first, last = next(iter(maps)), list(maps)[-1]
+    figure, rows = _rows([_map_height(x) for x in maps.values()])
     for axes, (name, x) in zip(rows, maps.items(), strict=True):
         title = f"{name.split(' ', 1)[-1]}: {'×'.join(map(str, x.shape))}"
-        if name == last and bars:
-            _draw_bars(axes, x, class_names)
-        elif x.ndim == 1:
+        if x.ndim == 1:
             axes.imshow(x[None], cmap="viridis", aspect="auto", interpolation="nearest")
             axes.set_axis_off()
         else:
-            _draw_maps(axes, x, is_input=name == next(iter(maps)))
+            _draw_maps(axes, x, is_input=name == first)
             title += f"; shown: {MOST_OUTPUTS}" if x.shape[2] > MOST_OUTPUTS else ""
-        if name == last and by_class:
+        if name == last and x.shape == (len(class_names),):
             title += f", the largest: {short(class_names[x.argmax()], 30)}"
         axes.set_title(title, fontsize=TEXT, loc="left")
     return figure
@@ -129,19 +118,3 @@ def _draw_maps(axes: Axes, x: np.ndarray, is_input: bool) -> None:
     axes.set_xlim(-0.5, _columns(x) * (x.shape[1] + 1) - 1.5)
     axes.set_anchor("W")
     axes.set_axis_off()
-
-
-def _draw_bars(axes: Axes, x: np.ndarray, class_names: list[str]) -> None:
-    colours = [VERMILLION if i == x.argmax() else BLUE for i in range(len(x))]
-    drawn = axes.bar(range(len(x)), x, color=colours)
-    axes.axhline(0, color="black", linewidth=0.8)
-    names = [short(name, 18) for name in class_names]
-    upright = longest(names) * len(names) > 90
-    axes.set_xticks(range(len(x)), names, fontsize=SMALL, rotation=90 if upright else 0)
-    axes.tick_params(length=0)
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    axes.margins(y=0.25)
-    if len(x) <= 20:
-        axes.bar_label(drawn, fmt="%.1f", fontsize=SMALL, padding=2)
-    axes.set_xlim(-0.6, len(x) - 0.4)

@@ -15,8 +15,8 @@ from fidle_jax.report.style import (
     WIDTH,
     legend_below,
     new_figure,
-    short,
     tidy,
+    wrapped,
 )
 from fidle_jax.report.tiles import LINE, letters_of, place, sheet, write
 
@@ -99,20 +99,10 @@ def blocks(
         top, left = number // across * height, number % across * width
         for column, image in enumerate(block):
             place(axes, image, left + column, top)
-        text = text if "\n" in text else _two_lines(text, across)
-        write(axes, left + len(block) / 2, top + 1, text, size=SMALL)
+        # Most letters are narrower than `letters_of` assumes.
+        lines = [text] if "\n" in text else wrapped(text, 11 * letters_of(across) // 10, 2)
+        write(axes, left + len(block) / 2, top + 1, "\n".join(lines))
     return figure
-
-
-def _two_lines(text: str, across: int) -> str:
-    """Split a text that is too long for a block into two lines of similar length."""
-    most = letters_of(across)
-    if len(text) <= most or " " not in text:
-        return text
-    spaces = [i for i, letter in enumerate(text) if letter == " "]
-    middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
-    # Most letters are narrower than `letters_of` assumes.
-    return "\n".join(short(line, 11 * most // 10) for line in (text[:middle], text[middle + 1 :]))
 
 
 def evenly_spaced(

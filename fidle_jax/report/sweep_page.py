@@ -14,9 +14,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from fidle_jax.report import tables
 from fidle_jax.report.html import duration, load_template
 from fidle_jax.report.style import (
-    BLUE,
     GREY,
-    SMALL,
     TEXT,
     legend_below,
     new_figure,
@@ -90,10 +88,16 @@ def render_sweep(sweep: Sweep) -> str:
         runs=runs.assign(**{a: runs[a].map(as_text) for a in axes}).to_dict("records"),
         split="test" if tables.criterion(runs) == TEST else "validation",
         figures=_figures(sweep, settings, shares, pair),
+        shares=_known_shares(shares) if len(axes) > 1 else {},
         failures=sweep.failures,
         folder=sweep.folder,
         baseline=sweep.baseline,
     )
+
+
+def _known_shares(shares: dict[str, float]) -> dict[str, float]:
+    known = {axis: share for axis, share in shares.items() if not np.isnan(share)}
+    return known and known | {"seeds and interactions": max(0.0, 1 - sum(known.values()))}
 
 
 def choose_pair(axes: list[str], shares: dict[str, float]) -> tuple[str, str] | None:
@@ -112,31 +116,11 @@ def _figures(
     colours = palette(settings[axis])
     mark = next((other for other in pair or () if other != axis), None)
     figures = {}
-    if sweep.baseline:
-        figures["effects"] = effects_chart(settings[settings["variant"] != sweep.baseline])
     column = tables.criterion(sweep.runs)
     figures["cost"] = cost_chart(settings, column, axis, colours, mark)
     if any(curve["validation_accuracy"].notna().any() for curve in sweep.curves.values()):
         figures["curves"] = curves_chart(sweep, axis, colours, settings["setting"].iloc[0])
-    if len(sweep.axes) > 1 and not all(map(np.isnan, shares.values())):
-        figures["importance"] = importance_chart(shares)
     return {name: png(figure) for name, figure in figures.items()}
-
-
-def effects_chart(settings: pd.DataFrame) -> Figure:
-    """Draw the difference of each variant to the baseline in test accuracy, given `rank_settings`."""
-    difference = 100 * settings[f"{TEST} difference"]
-    spread = 100 * settings[f"{TEST} difference spread"].fillna(0)
-    figure = new_figure(height=0.9 + 0.3 * len(settings))
-    axes = figure.subplots()
-    axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.errorbar(difference, range(len(settings)), xerr=spread, fmt="o", color=BLUE)
-    names = [short(name, 45) for name in settings["variant"]]
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("difference in test accuracy, percentage points", fontsize=TEXT)
-    tidy(axes)
-    return figure
 
 
 def cost_chart(
@@ -197,24 +181,6 @@ def curves_chart(sweep: Sweep, axis: str, colours: dict[str, Any], best_setting:
     for value, colour in _ends(colours):
         axes.plot([], [], "o", color=colour, label=_label(axis, value))
     legend_below(figure, columns=3)
-    return figure
-
-
-def importance_chart(shares: dict[str, float]) -> Figure:
-    """Draw the shares of `fidle_jax.report.tables.importance` and the remainder as bars."""
-    known = {
-        axis.replace("_", " "): 100 * share for axis, share in shares.items() if not np.isnan(share)
-    }
-    bars = known | {"seeds and interactions": max(0.0, 100 - sum(known.values()))}
-    figure = new_figure(height=0.9 + 0.42 * len(bars))
-    axes = figure.subplots()
-    drawn = axes.barh(list(bars), list(bars.values()), color=[BLUE] * len(known) + [GREY])
-    axes.bar_label(drawn, fmt="%.0f %%", padding=4, fontsize=SMALL)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 110)
-    axes.set_xlabel("% of the variance between runs", fontsize=TEXT)
-    tidy(axes, "x")
-    axes.tick_params(axis="y", length=0, labelsize=TEXT)
     return figure
 
 

@@ -47,12 +47,6 @@ def test_every_example_is_counted_once_and_a_lower_threshold_never_misses_more(e
     assert lesson.counts_at(compared, threshold / 2)[1, 0] <= counts[1, 0]
 
 
-@pytest.mark.parametrize("cost", [0.01, 1.0, 10.0, 1000.0])
-def test_an_alarm_and_a_miss_cost_the_same_at_the_optimal_threshold(cost):
-    threshold = lesson.optimal_threshold(cost)
-    assert 1 - threshold == pytest.approx(threshold * cost)
-
-
 def test_a_confident_logit_is_not_rounded_to_probability_1():
     # In float32 the sigmoid of 30 is exactly 1.
     sure = comparison([30.0], [0])
@@ -63,10 +57,6 @@ def test_a_confident_logit_is_not_rounded_to_probability_1():
 def test_class_1_has_a_positive_logit_and_the_largest_of_several_logits_wins():
     assert comparison([-0.1, 0.1], [0, 0]).predicted().tolist() == [0, 1]
     assert comparison([[1, 3, 2], [5, 0, 0]], [0, 0]).predicted().tolist() == [1, 0]
-
-
-def test_97_percent_of_114_examples_have_a_standard_error_of_1_6_points():
-    assert lesson.standard_error(0.97, 114) == pytest.approx(0.016, abs=5e-4)
 
 
 def test_instructive_examples_are_errors_then_the_least_and_the_most_confident():
@@ -114,36 +104,6 @@ def test_both_curves_name_the_models_and_mark_the_networks_threshold():
         np.testing.assert_allclose(np.ravel(dot.get_data()), mark)
     assert left.get_xlabel() == "false positive rate"
     assert right.get_ylabel() == "precision"
-
-
-def test_precision_and_recall_are_those_of_each_threshold_and_0_and_1_are_on_the_axis():
-    probabilities = np.array([0.0, 0.6, 0.4, 0.7, 1.0])
-    (axes,) = lesson.threshold_figure(LABELS, probabilities, [0.5, 0.1]).axes
-    assert axes.get_xscale() == "logit"
-    precision, recall, *marks = axes.lines
-    assert [mark.get_xdata()[0] for mark in marks] == [0.5, 0.1]
-    assert np.isfinite(axes.transData.transform(precision.get_xydata())).all()
-    # Between two thresholds the curve has the values of the upper one.
-    assert precision.get_drawstyle() == recall.get_drawstyle() == "steps-pre"
-    for x, y in precision.get_xydata()[2:-2]:
-        positive = probabilities >= x - 1e-9
-        assert y == pytest.approx(LABELS[positive].mean())
-    for x, y in recall.get_xydata()[2:-2]:
-        assert y == pytest.approx((probabilities[LABELS == 1] >= x - 1e-9).mean())
-
-
-def test_rows_of_the_drawn_counts_are_true_classes():
-    counts = {"threshold 0.5": np.array([[70, 1], [3, 40]]), "threshold 0.1": np.diag([5, 5])}
-    axes = lesson.counts_figure(counts, ("benign", "malignant")).axes[0]
-    shown = {text.get_text(): text.get_position() for text in axes.texts}
-    assert shown == {"70": (0, 0), "1": (1, 0), "3": (0, 1), "40": (1, 1)}
-    bottom, top = axes.get_ylim()
-    assert top < bottom
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["benign", "malignant"]
-
-
-def test_counts_without_errors_are_drawn():
-    assert lesson.counts_figure({"threshold 0.5": np.diag([5, 5])}, ("a", "b")).axes
 
 
 def test_only_a_wrong_prediction_is_hatched():

@@ -78,16 +78,11 @@ def test_a_network_learns_from_a_stratified_subset_only(bars, monkeypatch):
 
 
 def test_each_size_has_a_tick_and_each_network_a_line_through_its_means():
-    (axes,) = lesson.size_figure([100, 4000], ACCURACIES).axes
+    (axes,) = lesson.accuracies_figure([100, 4000], ACCURACIES, "digits", log=True).axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["100", "4,000"]
     for lines, values in zip(axes.containers, ACCURACIES.values(), strict=True):
         np.testing.assert_allclose(lines[0].get_ydata(), 100 * values.mean(axis=1))
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DNN", "CNN"]
-
-
-def test_shifts_start_at_0():
-    (axes,) = lesson.shift_figure(ACCURACIES).axes
-    np.testing.assert_array_equal(axes.get_xticks(), [0, 1])
 
 
 def test_a_wrong_prediction_differs_in_colour_and_weight():

@@ -10,7 +10,6 @@ import pytest
 
 from fidle_jax.lessons import gradient_descent as lesson
 from fidle_jax.lessons.gradient_descent import Descent, descend, make_problem, mean_squared_error
-from fidle_jax.nn import DNN
 from fidle_jax.report.style import new_figure
 
 START = (-1.0, 4.5)
@@ -86,12 +85,6 @@ def test_an_epoch_has_one_step_per_batch():
     assert descent.path.shape == (1 + 2 * 3, 2)
 
 
-def test_a_line_is_the_parameters_of_a_network_without_hidden_layers():
-    x = jnp.array([[0.0], [2.0]])
-    outputs = DNN(classes=1, hidden=()).apply({"params": lesson.params_of([3.0, -1.0])}, x)
-    np.testing.assert_array_equal(outputs, [[-1], [5]])
-
-
 @pytest.mark.parametrize(
     ("losses", "steps"), [([9.0, 2.03, 2.01, 2.5, 2.0], 2), ([9.0, 2.03], None), ([2.02, 5.0], 0)]
 )
@@ -133,15 +126,6 @@ def test_a_path_that_leaves_for_good_is_drawn_up_to_its_first_step_outside(probl
     path = np.array([[0.0, 0], [9, 0], [1, 0], [-9, 0], [99, 0]])
     (axes,) = lesson.paths_figure(problem, {"away": path}).axes
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), path[:4])
-
-
-def test_losses_are_drawn_above_the_lowest_loss():
-    losses = {"fast": np.array([2.25, 0.5]), "slow": np.array([2.25, 1.25])}
-    figure = lesson.losses_figure(losses, 0.25, "epoch")
-    (axes,) = figure.axes
-    assert axes.get_xlabel() == "epoch"
-    assert legend(figure) == ["fast", "slow"]
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), [2, 0.25])
 
 
 def test_frames_of_the_race_grow_on_the_same_axes(problem):

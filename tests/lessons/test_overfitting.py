@@ -1,7 +1,5 @@
 """Polynomials by least squares, networks with remedies, and their figures."""
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -164,18 +162,6 @@ def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-@pytest.mark.parametrize(
-    ("count", "errors", "text"),
-    [
-        (20, ERRORS, "They begin at degree 20, which is not reached here."),
-        (5, ERRORS, "After a peak of 50 at degree 6, .* to 10 at degree 8: still 20 times"),
-        (5, ERRORS._replace(validation=ERRORS.at + 1.0), "does not decrease a second time"),
-    ],
-)
-def test_the_second_descent_is_described_only_if_there_is_one(count, errors, text):
-    assert re.search(text, lesson.beyond_interpolation(count, errors))
-
-
 def test_each_curve_has_a_panel_with_the_points_and_the_true_function():
     figure = lesson.curves_figure(POINTS, {"degree 1": X, "degree 3": X**3})
     assert [axes.get_title() for axes in figure.axes] == ["degree 1", "degree 3"]
@@ -196,27 +182,10 @@ def test_a_curve_far_from_the_points_does_not_change_the_axes():
     assert max(POINTS[1].max(), truth(X).max()) < flat[1]
 
 
-def test_the_best_degree_is_marked_at_its_validation_error():
-    (axes,) = lesson.degrees_figure(ERRORS, 7, 0.3).axes
-    assert axes.get_yscale() == "log"
-    mark = lines(axes)["lowest validation error"]
-    assert (mark.get_xdata(), mark.get_ydata()) == ([2], [0.5])
-    np.testing.assert_array_equal(lines(axes)["noise of the points"].get_ydata(), 0.3)
-
-
-@pytest.mark.parametrize(("points", "marks"), [(9, 1), (10, 0)])
-def test_the_degree_with_as_many_coefficients_as_points_is_marked_if_it_is_reached(points, marks):
-    (axes,) = lesson.degrees_figure(ERRORS, points, 0.3).axes
-    found = [line for line in axes.lines if list(line.get_xdata()) == [points - 1] * 2]
-    assert (len(axes.texts), len(found)) == (marks, marks)
-
-
 def test_the_limits_exclude_rounding_errors_and_include_every_validation_error():
-    low, high = lesson.error_limits([ERRORS], 0.3)
+    low, high = lesson.error_limits(ERRORS, 0.3)
     assert 1e-3 < low < 0.1
     assert high > 50
-    larger = ERRORS._replace(validation=2 * ERRORS.validation)
-    assert lesson.error_limits([ERRORS, larger], 0.3)[1] > 100
 
 
 def test_slides_grow_on_the_same_axes():
@@ -230,16 +199,12 @@ def test_slides_grow_on_the_same_axes():
         assert (one.get_xlim(), one.get_ylim()) == (other.get_xlim(), other.get_ylim())
 
 
-def test_a_remedy_is_drawn_with_the_curve_without_it_and_the_lowest_validation_error():
+def test_a_network_is_drawn_with_its_lowest_validation_error():
     learned = Learned(X, 0.1, 0.2, ERRORS._replace(at=1 + ERRORS.at))
-    figure = lesson.network_figure(POINTS, learned, -X, (0.1, 100), 0.3)
-    left, right = figure.axes
-    np.testing.assert_array_equal(lines(left)["without a remedy"].get_ydata(), -X)
+    left, right = lesson.network_figure(POINTS, learned, 0.3).axes
+    np.testing.assert_array_equal(lines(left)["fitted"].get_ydata(), X)
     mark = lines(right)["lowest validation error"]
     assert (mark.get_xdata(), mark.get_ydata()) == ([3], [0.5])
-    assert right.get_ylim() == (0.1, 100)
-    plain = lesson.network_figure(POINTS, learned, None, (0.1, 100), 0.3)
-    assert "without a remedy" not in legend(plain)
 
 
 def test_smoothing_keeps_the_mean_square_and_leaves_few_errors_unchanged():

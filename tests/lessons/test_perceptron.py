@@ -7,7 +7,6 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from fidle_jax.lessons import perceptron as lesson
 from fidle_jax.lessons.perceptron import (
@@ -15,8 +14,6 @@ from fidle_jax.lessons.perceptron import (
     CORNER_LABELS,
     CORNERS,
     Network,
-    best_line,
-    evenly_moved,
     neuron_lines,
     weighted_sums,
 )
@@ -55,26 +52,6 @@ def test_no_line_classifies_more_than_three_corners_of_the_square_correctly(w1, 
     assert np.mean(predicted == CORNER_LABELS) <= 0.75
 
 
-def test_the_best_line_classifies_three_corners_correctly():
-    assert best_line(CORNERS, CORNER_LABELS) == 0.75
-
-
-def test_a_line_separates_the_blobs_and_none_of_the_others():
-    assert best_line(*CLOUDS["blobs"](240, seed=0)) > 0.99
-    for name in ("xor", "moons", "rings"):
-        assert best_line(*CLOUDS[name](240, seed=0)) < 0.95
-
-
-def test_the_best_line_does_not_pass_between_equal_points():
-    points = np.zeros((4, 2), np.float32)
-    assert best_line(points, np.array([0, 0, 1, 1])) == 0.5
-
-
-def test_the_best_line_may_have_either_class_above_it():
-    points, labels = np.array([[0, 0], [0, 1]], np.float32), np.array([1, 0])
-    assert best_line(points, labels) == best_line(points, 1 - labels) == 1
-
-
 def test_a_neuron_is_the_sigmoid_of_its_weighted_sum():
     points = np.array([[0, 0], [1, 2], [-0.25, 0]], np.float32)
     expected = 1 / (1 + np.exp([-0.5, -0.5, 0]))
@@ -92,38 +69,16 @@ def test_the_probability_on_the_line_of_a_neuron_is_one_half():
 def test_the_output_of_a_hidden_layer_follows_from_its_lines():
     model = DNN(classes=1, hidden=(3,), activation=jnp.tanh)
     params = model.init(jax.random.key(0), jnp.zeros((1, 2)))["params"]
-    points = lesson.square_grid(2, 5)
+    points = np.random.default_rng(0).normal(size=(5, 4, 2)).astype(np.float32)
     hidden = np.tanh(weighted_sums(neuron_lines(params["dense_1"]), points))
     sums = hidden @ np.asarray(params["dense_2"]["kernel"])[:, 0]
     found = Network(model, params).probabilities(points)
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-sums)), rtol=1e-5)
 
 
-def test_the_grid_has_x_along_the_rows_and_y_upwards():
-    grid = lesson.square_grid(1, 3)
-    np.testing.assert_array_equal(grid[0, :, 0], [-1, 0, 1])
-    np.testing.assert_array_equal(grid[:, 0, 1], [-1, 0, 1])
-
-
 def test_accuracy_compares_probabilities_with_one_half():
     points = np.array([[-1, 0], [1, 0], [-1, 0], [1, 0]], np.float32)
     assert neuron(1.0, 0.0, 0.0).accuracy((points, np.array([0, 1, 1, 1]))) == 0.75
-
-
-def test_frames_are_close_together_where_the_border_moves_fast():
-    path = np.concatenate([np.arange(10.0), np.full(90, 9.0)])[:, None]
-    assert evenly_moved(path, 10) == [*range(9), 99]
-
-
-@given(
-    path=arrays.arrays(float, st.tuples(st.integers(2, 30), st.just(3)), elements=st.floats(-9, 9)),
-    frames=st.integers(2, 20),
-)
-def test_frames_are_ascending_steps_from_the_first_to_the_last(path, frames):
-    steps = evenly_moved(path, frames)
-    assert steps == sorted(set(steps))
-    assert (steps[0], steps[-1]) == (0, len(path) - 1)
-    assert len(steps) <= frames + 1
 
 
 def test_a_neuron_learns_to_separate_the_blobs_from_a_wrong_start():

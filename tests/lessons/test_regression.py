@@ -38,11 +38,6 @@ def test_the_mean_of_the_same_rows_explains_nothing():
     assert scores(np.array([1.0, 2.0, 6.0]), np.full(3, 3.0)).r2 == pytest.approx(0)
 
 
-def test_the_largest_errors_come_first_regardless_of_their_sign():
-    true, predicted = np.zeros(4), np.array([1.0, -5.0, 3.0, 0.0])
-    assert lesson.largest_errors(true, predicted, 2).tolist() == [1, 2]
-
-
 def test_predictions_have_the_unit_of_the_target(compared):
     np.testing.assert_array_equal(compared.true, TABLE.targets[compared.parts.test])
     assert scores(compared.true, compared.predicted[LINEAR]).mae < 0.5
@@ -101,14 +96,3 @@ def test_all_predictions_are_inside_the_axes():
     low, high = lesson.predictions_figure(true, predicted, "mpg").axes[0].get_xlim()
     assert low < -7
     assert high > 30
-
-
-def test_the_histogram_is_symmetric_and_contains_every_error():
-    errors = {"network": np.array([-2.0, 0.1, 5.0]), "linear model": np.array([1.0, -8.0, 8.0])}
-    (axes,) = lesson.histogram_figure(errors, "mpg").axes
-    assert axes.get_xlabel() == "predicted − true (mpg)"
-    names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert names == ["network", "linear model"]
-    filled, outline = axes.patches
-    assert filled.get_xy()[:, 0].min() == pytest.approx(-8)
-    assert outline.get_xy()[:, 0].max() == pytest.approx(8)

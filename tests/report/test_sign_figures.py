@@ -44,7 +44,7 @@ def test_blocks_have_their_texts_in_at_most_two_lines():
     texts = ["0 stop", "1 straight ahead or to the left again"]
     figure = sign_figures.blocks(pictures, texts, across=4)
     assert greys_of(figure) == [1, 4, 7, 9]
-    assert texts_of(figure) == ["0 stop", "1 straight ahead or to\nthe left again"]
+    assert texts_of(figure) == ["0 stop", "1 straight ahead or\nto the left again"]
 
 
 @pytest.mark.parametrize("pictures", [1, 3])

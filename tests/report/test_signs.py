@@ -123,4 +123,4 @@ def test_the_page_needs_no_jax():
     code = "import sys, fidle_jax.report.signs; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert not {"jax", "fidle_jax.data"} & set(done.stdout.split())
+    assert "jax" not in done.stdout.split()

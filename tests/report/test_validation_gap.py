@@ -73,9 +73,9 @@ def test_the_chart_has_a_point_for_each_run_and_a_bar_at_each_mean(runs):
 @pytest.mark.parametrize(
     ("config", "result", "message"),
     [
-        (CONFIG, "{", "result.json: not JSON"),
-        (CONFIG, "[]", "result.json: not a JSON object"),
-        ({"model": "v1"}, RESULT, "config.json: hold_out missing"),
+        (CONFIG, "{", "result.json cannot be read .Expecting property name"),
+        (CONFIG, "[]", r"result\.json"),
+        ({"model": "v1"}, RESULT, "config.json cannot be read .hold_out missing"),
         (CONFIG, RESULT | {VALIDATION: None}, "has no hold-out set"),
         (CONFIG, RESULT | {TEST: 3}, "test_accuracy is 3, not in"),
         (CONFIG, RESULT | {TEST: float("nan")}, "test_accuracy is None; expected"),

@@ -13,6 +13,8 @@ from unittest import mock
 
 import pytest
 
+from fidle_jax.kernels import methods
+
 ROOT = Path(__file__).parents[1]
 READMES = {
     str(path.relative_to(ROOT)): path.read_text()
@@ -51,6 +53,7 @@ def workplace(tmp_path, monkeypatch):
     """A working directory that contains the experiments."""
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))  # a snippet registers one
     return tmp_path
 
 

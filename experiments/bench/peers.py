@@ -32,14 +32,11 @@ class RunFailed(RuntimeError):
 
 
 class Worker:
-    """A process for a framework, which computes only on request.
-
-    Attributes:
-        failure: Message of a failed training; further training is skipped.
-    """
+    """A process for a framework, which computes only on request."""
 
     def __init__(self, peer: Peer):
-        self.peer, self.failure = peer, ""
+        self.peer = peer
+        self.failure = ""  # message of a failed training; further training is skipped
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, context, _set_environment, (dict(peer.environment),))
 
@@ -107,7 +104,7 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
         seconds: Minimum length of a turn.
 
     Returns:
-        The case, a row for each framework, and under "failed" the failures by title.
+        The case, a row for each framework, and the failures by title.
 
     Raises:
         RunFailed: Our own framework failed.

@@ -38,7 +38,7 @@ def time_in_turns(
         runs: Compiled functions that make the given number of calls and wait for the result.
         rounds: Maximum number of turns of each run.
         turn: Length of a turn in seconds.
-        total: Approximate limit in seconds for the turns of all runs. It allows at least `FEW_TURNS`.
+        total: Approximate limit in seconds for the turns of all runs, at least `FEW_TURNS` each.
     """
 
     def seconds_per_call(name, calls=1):
@@ -74,31 +74,19 @@ def time_functions(
     seconds: float,
     loop: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Compile functions of the same arrays and time them in turns of `TURN`.
+    """Compile functions of the same arrays and time them in turns; see `time_in_turns`.
 
-    Args:
-        functions: Functions by name.
-        arrays: Their arguments.
-        rounds: Maximum number of turns of each function.
-        seconds: Approximate limit for the turns of all functions.
-        loop: Call each function in a compiled loop, as a chunk of steps does, and not from Python.
-
-    Returns:
-        For each function the milliseconds (median), all turns, and the seconds to compile.
+    With ``loop``, each function is called in a compiled loop, as in training, and not from Python. For each
+    function the result has the milliseconds (median), all turns, and the seconds to compile.
     """
-    runs, compile_seconds = {}, {}
+    runs, results = {}, {}
     for name, function in functions.items():
         began = time.perf_counter()
         runs[name] = (_compile_loop if loop else _compile_call)(function, arrays)
-        compile_seconds[name] = time.perf_counter() - began
-    return {
-        name: {
-            "milliseconds": statistics.median(turns),
-            "turns": turns,
-            "compile_seconds": compile_seconds[name],
-        }
-        for name, turns in time_in_turns(runs, rounds, TURN, seconds).items()
-    }
+        results[name] = {"compile_seconds": time.perf_counter() - began}
+    for name, turns in time_in_turns(runs, rounds, TURN, seconds).items():
+        results[name] |= {"milliseconds": statistics.median(turns), "turns": turns}
+    return results
 
 
 def _compile_call(function, arrays):

@@ -28,50 +28,32 @@ UNKNOWN_BATCH = 64  # replaces a symbolic batch size (`jax.export`)
 NOT_UNROLLED = ("xla", "fft", "separate")
 MOST_UNROLLED = 128  # values of a window: a little more than the largest that was measured
 
-# Bytes of one example's intermediate arrays. Batches are computed in chunks of examples. Only "im2col"
-# and "xla" can divide one example, so they are always eligible.
+# Bytes of one example's intermediate arrays. Only "im2col" and "xla" can divide one example.
 MEMORY_LIMIT = SLAB_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Shapes and arguments of a convolution or a pooling.
+    """Shapes and arguments of a convolution or a pooling."""
 
-    Attributes:
-        kind: "conv", "conv_pool", "max_pool" or "avg_pool".
-        batch: Batch size.
-        spatial: Spatial shape of the images.
-        channels: Number of channels of the images.
-        features: Number of channels of the output.
-        geometry: Geometry of the convolution, or of the pooling if there is no convolution.
-        groups: Number of groups of the convolution; the number of channels for a pooling.
-        pool: Geometry of the pooling after a convolution, or None.
-    """
-
-    kind: str
+    kind: str  # "conv", "conv_pool", "max_pool" or "avg_pool"
     batch: int
-    spatial: tuple[int, ...]
-    channels: int
-    features: int
-    geometry: ConvGeometry
-    groups: int = 1
-    pool: ConvGeometry | None = None
+    spatial: tuple[int, ...]  # of the images
+    channels: int  # of the images
+    features: int  # channels of the output
+    geometry: ConvGeometry  # of the convolution, or of the pooling if there is no convolution
+    groups: int = 1  # of the convolution; for a pooling the number of channels
+    pool: ConvGeometry | None = None  # geometry of the pooling after a convolution
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Measurements of one problem.
-
-    Attributes:
-        problem: The problem.
-        milliseconds: Median time by method, forward and backward. With 3 or fewer channels, without the
-            gradient in the images.
-        measured: Date and machine.
-    """
+    """Measurements of one problem."""
 
     problem: Problem
+    # Median by method, forward and backward; with 3 or fewer channels without the gradient in the images.
     milliseconds: dict[str, float]
-    measured: str
+    measured: str  # date and machine
 
 
 def problem_of(

@@ -35,23 +35,15 @@ ROLES = ("x", "w", "y")
 
 
 class ConvSpec(NamedTuple):
-    """A convolution without its arrays.
+    """A convolution without its arrays."""
 
-    Attributes:
-        spatial: Spatial shape of the images.
-        geometry: Geometry of the convolution.
-        groups: Number of groups of channels.
-        method: Name of a method of `fidle_jax.kernels.methods`, or "auto".
-        precision: Precision for XLA's convolution; the other methods ignore it.
-        pool: Geometry of a max pooling that follows, or None. Then y holds the convolution at the
-            positions selected by an extra integer argument, the argmax of each pool.
-    """
-
-    spatial: tuple[int, ...]
+    spatial: tuple[int, ...]  # shape of the images
     geometry: ConvGeometry
     groups: int
-    method: str
-    precision: Any = None
+    method: str  # name of a method of `fidle_jax.kernels.methods`, or "auto"
+    precision: Any = None  # for XLA's convolution only
+    # Geometry of a max pooling that follows. Then y holds the convolution at the positions selected by an
+    # extra integer argument, the argmax of each pool.
     pool: ConvGeometry | None = None
 
 

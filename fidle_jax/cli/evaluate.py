@@ -15,7 +15,6 @@ from fidle_jax.train.run_dir import check_new, default_run_dir
 from fidle_jax.train.signals import Stop
 
 if TYPE_CHECKING:
-    from fidle_jax.inference.evaluate import ExampleSet, Subject
     from fidle_jax.inference.evaluate_page import Part
 
 
@@ -62,11 +61,15 @@ def _evaluate(argv: list[str] | None, stop: Stop) -> None:
     check_new(run_dir)
     start(stop, "fidle_jax.inference.evaluate_page")
     from fidle_jax.inference.evaluate import read_subjects
+    from fidle_jax.inference.evaluate_page import make_parts
     from fidle_jax.inference.pages import write_page
 
     source = flags.dataset, flags.crop, flags.data, flags.archives, flags.data_dir
     subjects, test = read_subjects(flags.runs, *source)
-    parts = _make_parts(flags, subjects, test)
+    parts = []
+    for part in make_parts(subjects, test, flags.corrupted_examples, flags.seed, flags.latency):
+        _print(part)
+        parts.append(part)
     command = command_text("evaluate", argv)
     experiments = [each.trained.result["experiment"] for each in subjects]
     runs = "; ".join(
@@ -97,28 +100,13 @@ def _evaluate(argv: list[str] | None, stop: Stop) -> None:
     print(f"page: {run_dir / 'report.html'}")
 
 
-def _make_parts(flags: Flags, subjects: "list[Subject]", test: "ExampleSet") -> "list[Part]":
-    """Compute the parts of the page, and print each one as soon as it is finished."""
-    from fidle_jax.inference import evaluate_page as page
+def _print(part: "Part") -> None:
     from fidle_jax.report.lesson import Table, text_table
 
-    functions = [lambda: page.accuracy(subjects, test)]
-    if len(subjects) == 2:
-        functions.append(lambda: page.comparison(subjects, test))
-    functions.append(lambda: page.calibration(subjects, test))
-    if flags.corrupted_examples:
-        count, seed = flags.corrupted_examples, flags.seed
-        functions.append(lambda: page.robustness(subjects, test, count, seed))
-    if flags.latency:
-        functions.append(lambda: page.speed(subjects))
-    parts = []
-    for function in functions:
-        parts.append(function())
-        print(parts[-1].section.title)
-        for note in parts[-1].notes:
-            print(f"note: {note}")
-        for shown in parts[-1].section.shown:
-            if isinstance(shown, Table):
-                print(f"\n{text_table(shown)}")
-        print()
-    return parts
+    print(part.section.title)
+    for note in part.notes:
+        print(f"note: {note}")
+    for shown in part.section.shown:
+        if isinstance(shown, Table):
+            print(f"\n{text_table(shown)}")
+    print()

@@ -52,16 +52,14 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
     from fidle_jax.inference.preprocess import prepare, read_image
     from fidle_jax.report.html import brief_percent
 
-    images = {path: read_image(path) for path in flags.images}
+    images = [read_image(path) for path in flags.images]
     trained = load(flags.run)
     names = trained.class_names
     target = None if flags.target is None else _class_index(flags.target, names)
-    examples = []
-    for path, image in images.items():
-        try:
-            examples.append(Example(_printable(path.name), prepare(image, trained)))
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+    examples = [
+        Example(_printable(path.name), prepare(image, trained, path))
+        for path, image in zip(flags.images, images, strict=True)
+    ]
     if flags.test is not None:
         test, run = read_evaluation(flags.run), flags.run
         if not 0 <= flags.test < (count := len(test.labels)):

@@ -122,11 +122,7 @@ def _read(
         name = "standard input" if path == STDIN else str(path)
         try:
             content = sys.stdin.buffer.read(MAX_BYTES + 1) if path == STDIN else path
-            image = read_image(content, name)
-            try:
-                images.append(prepare(image, trained))
-            except InputError as error:
-                raise InputError(f"{name}: {error}") from error
+            images.append(prepare(read_image(content, name), trained, name))
         except InputError as error:
             errors.append(error)
         else:

@@ -32,26 +32,21 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 Flags = TypeVar("Flags")
 
-# Names that other programs give to our flags.
+# Names that other programs give to our flags, if difflib does not find the flag.
 ALIASES = {
     "arch": ("model",),
-    "augment": ("augmentation",),
-    "batch": ("batch-size",),
     "bs": ("batch-size",),
-    "clip": ("clip-norm",),
     "dtype": ("compute-dtype",),
     "ema": ("ema-decay",),
     "gpus": ("devices", "gpus-per-node"),
     "grad-clip": ("clip-norm",),
     "lr": ("learning-rate",),
     "opt": ("optimizer",),
-    "optim": ("optimizer",),
     "out": ("run-dir", "output"),
     "outdir": ("run-dir", "output"),
     "output-dir": ("run-dir", "output"),
     "precision": ("compute-dtype",),
     "scheduler": ("schedule",),
-    "warmup": ("warmup-epochs",),
     "wd": ("weight-decay",),
 }
 

@@ -46,14 +46,11 @@ def corrupt(images: Images, corruption: Corruption, strength: float, seed: int) 
 
 def _shift(images: Pixels, fraction: float, random: np.random.Generator) -> Pixels:
     """Shift up, down, left or right by at least one pixel, and repeat the edge."""
-    height, width = images.shape[1:3]
-    distance = max(1, round(fraction * max(height, width)))
-    sides = (distance, distance)
-    padded = np.pad(images, ((0, 0), sides, sides, (0, 0)), mode="edge")
-    directions = np.array([(0, 1), (2, 1), (1, 0), (1, 2)])[random.integers(0, 4, len(images))]
-    corners = zip(padded, distance * directions, strict=True)
+    distance = max(1, round(fraction * max(images.shape[1:3])))
+    directions = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])[random.integers(0, 4, len(images))]
+    moves = zip(images, distance * directions, strict=True)
     return np.stack(
-        [image[top : top + height, left : left + width] for image, (top, left) in corners]
+        [ndimage.shift(image, (*move, 0), order=0, mode="nearest") for image, move in moves]
     )
 
 

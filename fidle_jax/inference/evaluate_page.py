@@ -1,7 +1,7 @@
 """Sections of the evaluation page, with tables and figures."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +49,20 @@ def _texts() -> dict[str, tuple[str, str]]:
     device = jax.devices()[0]
     cores = os.cpu_count() if device.platform == "cpu" else None
     return read_texts("evaluate.md.j2", bins=evaluate.BINS, device=device.device_kind, cores=cores)
+
+
+def make_parts(
+    subjects: list[Subject], test: ExampleSet, corrupted: int, seed: int, latency: bool
+) -> Iterator[Part]:
+    """Compute one part of the page after the other. ``corrupted`` is the number of corrupted examples."""
+    yield accuracy(subjects, test)
+    if len(subjects) == 2:
+        yield comparison(subjects, test)
+    yield calibration(subjects, test)
+    if corrupted:
+        yield robustness(subjects, test, corrupted, seed)
+    if latency:
+        yield speed(subjects)
 
 
 def accuracy(subjects: list[Subject], test: ExampleSet) -> Part:
@@ -154,15 +168,11 @@ def _fit_temperature(subject: Subject) -> tuple[float | None, str]:
         return None, f"No temperature was fitted for {subject.name}: {subject.validation}."
     logits, labels = subject.validation
     temperature = evaluate.fit_temperature(logits, labels)
-    counts = (
-        f"{is_correct(logits, labels).sum():,} of {len(labels):,} hold-out examples are correct"
-    )
+    note = f"The temperature of {subject.name} was fitted on the hold-out set"
     if temperature is None:
-        return None, f"No temperature is the best one for {subject.name}: {counts}."
-    return (
-        temperature,
-        f"The temperature of {subject.name} was fitted on the hold-out set: {counts}.",
-    )
+        note = f"No temperature is the best one for {subject.name}"
+    correct = int(is_correct(logits, labels).sum())
+    return temperature, f"{note}: {correct:,} of {len(labels):,} hold-out examples are correct."
 
 
 def robustness(subjects: list[Subject], test: ExampleSet, limit: int, seed: int) -> Part:

@@ -31,6 +31,7 @@ GREY = 0.5
 MAX_POSITIONS = 32  # maximum number of positions of the occluding square along each axis
 
 Images = Float[Array | np.ndarray, "batch height width channel"]
+Pixels = Float[np.ndarray, "height width channel"]
 Variables = dict[str, Any]
 Index = int | Int[Array, ""]  # an array in compiled functions
 
@@ -41,8 +42,8 @@ class Explanation(NamedTuple):
     logits: Float[np.ndarray, " class"]
     target: int  # index of the explained class
     baseline: Float[np.ndarray, " channel"]  # colour of the baseline and of the occluding square
-    gradient: Float[np.ndarray, "height width channel"]
-    integrated: Float[np.ndarray, "height width channel"]  # integrated gradients
+    gradient: Pixels
+    integrated: Pixels  # integrated gradients
     difference: float  # logit of the image minus logit of the baseline
     layer: str | None  # used by Grad-CAM; None without convolutions
     cam: Float[np.ndarray, "height width"] | None
@@ -89,9 +90,7 @@ def explain(
     )
 
 
-def border_colour(
-    image: Float[np.ndarray, "height width channel"],
-) -> Float[np.ndarray, " channel"]:
+def border_colour(image: Pixels) -> Float[np.ndarray, " channel"]:
     """Return the majority colour of the border pixels. If no colour has a majority, return mid-grey."""
     border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     colours, counts = np.unique(border, axis=0, return_counts=True)
@@ -113,11 +112,11 @@ def saliency(model: nn.Module, variables: Variables, images: Images, target: Ind
 def integrated_gradients(
     model: nn.Module,
     variables: Variables,
-    image: Float[np.ndarray, "height width channel"],
+    image: Pixels,
     target: int,
     baseline: Float[np.ndarray, " channel"],
     steps: int = STEPS,
-) -> tuple[Float[np.ndarray, "height width channel"], float]:
+) -> tuple[Pixels, float]:
     """Compute integrated gradients along the straight path from a uniform baseline to ``image``.
 
     Returns:
@@ -179,7 +178,7 @@ def grad_cam(
 def occlusion(
     model: nn.Module,
     variables: Variables,
-    image: Float[np.ndarray, "height width channel"],
+    image: Pixels,
     colour: Float[np.ndarray, " channel"],
     side: int,
     stride: int = 1,

@@ -57,8 +57,10 @@ def image_kind(dataset: str) -> Literal["digit", "traffic sign", "image"]:
     return "digit" if is_mnist else "image"
 
 
-def prepare(image: Image.Image, trained: Trained) -> UInt8[np.ndarray, "height width channel"]:
-    """Convert an image as the run's data set did.
+def prepare(
+    image: Image.Image, trained: Trained, name: str | Path = "the image"
+) -> UInt8[np.ndarray, "height width channel"]:
+    """Convert an image as the run's data set did. Errors contain ``name``.
 
     Digits are located and normalised as in MNIST. Traffic signs are scaled and treated as the name of
     their set says; a run on cropped signs expects images cropped to the sign. Other images are scaled.
@@ -71,7 +73,10 @@ def prepare(image: Image.Image, trained: Trained) -> UInt8[np.ndarray, "height w
     if kind == "traffic sign":
         return treat(np.asarray(image), *parse_name(dataset))
     if kind == "digit":
-        return normalise_digit(np.asarray(image))[..., None]
+        try:
+            return normalise_digit(np.asarray(image))[..., None]
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
     height, width, channels = trained.image_shape
     scaled = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(scaled if channels == 3 else scaled.convert("L")).reshape(trained.image_shape)

@@ -16,9 +16,10 @@ from fidle_jax.cli.flags import Job
 from fidle_jax.cli.launch import rejection_as_input_error
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError, check_name
+from fidle_jax.files import as_input_error
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import Range, Sweep, load_defaults, make_sweep
-from fidle_jax.train.config import SETTINGS, changed_settings, format_flags
+from fidle_jax.train.config import SETTINGS, changed_settings, command_line, format_flags
 from fidle_jax.train.signals import Stop
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -158,10 +159,9 @@ def read_file(path: Path) -> SweepFile:
         InputError: The file cannot be read, or a table is wrong.
     """
     try:
-        content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"--file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+        with as_input_error(path, "--file"):
+            content = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"--file {path} is not TOML: {error}") from error
     tables = {name: content.pop(name, {}) for name in ("grid", "flags", "variants")}
     every = list(tables.items())
@@ -170,15 +170,9 @@ def read_file(path: Path) -> SweepFile:
     for name, table in every:
         if not isinstance(table, dict):
             raise InputError(f"--file {path}: {name} is {table}; expected a table [{name}]")
-    words = []
-    for name, value in content.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            words += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
+    flags = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
     return SweepFile(
-        words=words,
+        words=command_line(flags),
         axes={name: _axis(name, values) for name, values in _fields(tables["grid"]).items()},
         fixed=_fields(tables["flags"]),
         variants={name: _fields(table) for name, table in tables["variants"].items()},
@@ -252,14 +246,12 @@ def _summarize(sweep_dir: Path, names: list[str]) -> int:
         plan = results.read_plan(sweep_dir)
         settings = rank_settings(table, plan["columns"], plan["baseline"])
         print(f"\n{settings_markdown(settings, plan['columns'])}\n")
-    outcomes = {name: results.outcome(sweep_dir, name) for name in names}
-    failed = {name: o for name, o in outcomes.items() if o and o.startswith("failed")}
-    left = sum(outcome is None for outcome in outcomes.values())
-    finished = len(outcomes) - len(failed) - left
-    print(f"{finished} of {len(outcomes)} runs are finished; {sweep_dir / 'results.sqlite'}")
+    failed = {name: reason for name, reason in results.failures(sweep_dir).items() if name in names}
+    left = len(names) - len(table) - len(failed)
+    print(f"{len(table)} of {len(names)} runs are finished; {sweep_dir / 'results.sqlite'}")
     print(f"for a page of them: python experiments/sweep_report.py {sweep_dir}")
-    for name, outcome in failed.items():
-        print(f"error: {name} {outcome}", file=sys.stderr)
+    for name, reason in failed.items():
+        print(f"error: {name} failed: {reason}", file=sys.stderr)
     if failed:
         print(
             f"{len(failed)} runs failed; their output is in {sweep_dir / 'logs'}; "

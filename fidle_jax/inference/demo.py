@@ -62,16 +62,12 @@ Layers = list[tuple[str, tuple[int, ...]]]
 
 
 def make_app(trained: Trained, command: str, host: str = "127.0.0.1") -> Starlette:
-    """Compile the network and return the web application.
+    """Compile the network and return the web application, which is served at ``host``.
 
     ``GET /`` returns the page. ``POST /answer`` expects an image file with its Content-Type and returns
     the JSON of `compile_answer`, or ``{"error": message}`` with a status from 400 on. Requests for other
-    host names, or from other web sites, are refused.
-
-    Args:
-        trained: The network.
-        command: Command that starts the server, shown if the server does not respond.
-        host: Address at which the page is served.
+    host names, or from other web sites, are refused. If the server does not respond, the page shows
+    ``command``, which starts it.
     """
     layers, answer = compile_answer(trained)
     page = render_page(trained, layers, command)

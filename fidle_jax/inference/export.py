@@ -76,14 +76,10 @@ def compare(
     images: UInt8[np.ndarray, "n height width channel"],
     expected: Float[np.ndarray, "n class"],
 ) -> Agreement:
-    """Compare an exported network with the run's network on the run's test images.
+    """Compare the exported network ``predict`` with the run's network on the run's test images.
 
-    Args:
-        predict: The exported network.
-        trained: The run's network.
-        images: Test images.
-        expected: Probabilities that the run stored. They are computed again at full precision if the
-            run used an accelerator, which multiplies in reduced precision.
+    ``expected`` are the probabilities that the run stored. They are computed again at full precision if
+    the run used an accelerator, which multiplies in reduced precision.
     """
     with jax.default_matmul_precision("highest"):
         if trained.result.get("platform") != "cpu":
@@ -139,14 +135,9 @@ def from_stablehlo(data: bytes) -> Predict:
 
 
 def model_card(trained: Trained, command: str, format_: str, file: str, check: str) -> str:
-    """Return the model card in Markdown.
+    """Return the model card of the exported ``file`` in Markdown.
 
-    Args:
-        trained: The network.
-        command: Command that started the run.
-        format_: "onnx", "stablehlo" or "safetensors".
-        file: Name of the exported file.
-        check: Sentence about the comparison of the exported network with the run.
+    ``command`` started the run. ``check`` is a sentence about the comparison with the run.
 
     Raises:
         InputError: The result of the run lacks an entry of the card.

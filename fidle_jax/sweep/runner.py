@@ -157,15 +157,10 @@ class Worker:
 
 
 def take_share(index: int, count: int, devices: Path = DEVICES) -> dict[str, str]:
-    """Restrict this process and its children to their share of the cores of the machine.
+    """Restrict this process and its children to the cores of worker ``index`` of ``count``.
 
-    Args:
-        index: Index of the worker on this machine.
-        count: Number of workers. A single one gets everything.
-        devices: Directory of the device files.
-
-    Returns:
-        Environment variables that restrict JAX in child processes to one GPU or TPU chip.
+    Return the environment variables that restrict JAX in child processes to one GPU or TPU chip.
+    ``devices`` is the directory of the device files.
     """
     if count == 1:
         return {}
@@ -196,7 +191,6 @@ def run_here(sweep: Sweep, report: Callable[[str], None]) -> None:
 
     Raises:
         KeyboardInterrupt: This process or its run was interrupted. The run has saved.
-        OSError: The directory of the sweep cannot be written.
     """
     try:
         Worker(sweep).run(report)

@@ -76,4 +76,4 @@ def test_a_directory_without_a_run_is_an_error(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = call(main, "nothing", "--test", 0)
     assert (done.status, done.out) == (2, "")
-    assert done.error().startswith("there is no run in nothing: ")
+    assert done.error().startswith("there is no run in nothing; ")

@@ -169,7 +169,7 @@ def test_a_random_search_runs(call, tmp_path):
         (("--grid", "model=cnn", "--workers", "2"), "--workers 2 needs --launch local or slurm"),
         (("--grid", "model=cnn", "--experiment", "mnist"), "there is no experiment"),
         (("--grid", "model=cnn", "--experiment", "compare"), "does not train: it has no DEFAULTS"),
-        (("--file", "no/such.toml"), "--file no/such.toml cannot be read"),
+        (("--file", "no/such.toml"), "no/such.toml cannot be used: No such file"),
     ],
 )
 def test_an_error_is_one_line_before_anything_starts(call, tmp_path, words, message):

@@ -12,7 +12,7 @@ from fidle_jax.lessons.figures import STYLES, finish, number, panels
 from fidle_jax.lessons.flags import Activations
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import LINES, TEXT, legend_below, new_figure
+from fidle_jax.report.style import LINES, legend_below
 
 FLAT_COLOUR = "#ECE3D2"
 
@@ -84,9 +84,6 @@ def teach(flags: Activations) -> Lesson:
             "table": Table(
                 ["activation", "formula", "largest slope", "flat where x is"], rows, (0, 1, 3)
             ),
-            "vanishing": gradient_figure(
-                {name: largest[name] for name in ("ReLU", "sigmoid")}, flags.layers
-            ),
         },
         numbers={"largest_slope": largest, "flat": flat, "gradient_after_sigmoids": remaining},
         cover="activations",
@@ -124,18 +121,4 @@ def activations_figure(
         axes.set(xlim=(x[0], x[-1]), ylim=(-1.4, 2.4), xticks=[x[0], 0, x[-1]])
         finish(axes, name, grid=False)
     legend_below(figure, columns=3)
-    return figure
-
-
-def gradient_figure(slopes: dict[str, float], layers: int) -> Figure:
-    """Draw the remaining share of a gradient after each of ``layers`` with the given slopes."""
-    figure = new_figure(height=3.6)
-    axes = figure.subplots()
-    depth = np.arange(layers + 1)
-    for (name, slope), style in zip(slopes.items(), STYLES, strict=False):
-        axes.plot(depth, slope**depth, linewidth=2, label=name, **style)
-    axes.set_yscale("log")
-    axes.locator_params("x", integer=True)
-    finish(axes, x="layers", y="share of the gradient")
-    axes.legend(fontsize=TEXT, frameon=False)
     return figure

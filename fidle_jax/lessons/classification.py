@@ -23,18 +23,18 @@ from fidle_jax.lessons.tables import (
 )
 from fidle_jax.report.confusion import confusion_matrix
 from fidle_jax.report.lesson import Table
+from fidle_jax.report.pictures import worst_errors
 from fidle_jax.report.style import (
-    BLUE,
     GREEN,
     GREY,
     SMALL,
-    VERMILLION,
 )
 from fidle_jax.train.objectives import BINARY, CLASSES
 from fidle_jax.train.step import Task
 
 NETWORK, LINEAR, COMMONEST = "network", "no hidden layer", "always the most frequent"
 QUICK_EPOCHS = 15
+SHOWN_DIGITS = 10
 COST = 10  # false alarms that are as bad as one missed malignant tumour
 # For probability p, an alarm costs 1 - p on average and no alarm costs p · COST. Here both are equal.
 THRESHOLD = 1 / (1 + COST)
@@ -98,22 +98,6 @@ def counts_at(compared: Comparison, threshold: float) -> Int[np.ndarray, "2 2"]:
     return metrics.confusion_matrix(compared.labels, positive, labels=[0, 1])
 
 
-def instructive_examples(
-    labels: Int[np.ndarray, " example"],
-    probabilities: Float[np.ndarray, "example class"],
-    count: int,
-) -> Int[np.ndarray, " found"]:
-    """Return the indices of three groups of ``count`` examples each, without repetition.
-
-    The groups: lowest probability of the true class; then lowest and highest maximal probability.
-    """
-    of_label = probabilities[np.arange(len(labels)), labels]
-    missed = np.argsort(of_label, kind="stable")[:count]
-    others = np.argsort(probabilities.max(axis=1), kind="stable")
-    others = others[~np.isin(others, missed)]
-    return np.concatenate([missed, others[:count], others[count:][-count:]])
-
-
 def teach(flags: Classification) -> Lesson:
     """Create the lesson."""
     epochs = min(flags.epochs, QUICK_EPOCHS) if flags.quick else flags.epochs
@@ -138,7 +122,9 @@ def teach(flags: Classification) -> Lesson:
         for score in (metrics.roc_auc_score, metrics.average_precision_score)
     )
     probabilities = softmax(image.logits(), axis=1)
-    shown = instructive_examples(image.labels, probabilities, 2)
+    of_label = np.take_along_axis(probabilities, image.labels[:, None], axis=1)[:, 0]
+    shown = np.argsort(of_label, kind="stable")[:SHOWN_DIGITS]
+    pixels = 255 / 16 * digits.features[image.parts.test][shown]
     confusions = [metrics.confusion_matrix(each.labels, each.predicted()) for each in images]
     gains = [
         mean_and_std(100 * (each[NETWORK] - each[LINEAR]), sign="+") for each in accuracy.values()
@@ -174,11 +160,11 @@ def teach(flags: Classification) -> Lesson:
             "roc": roc_figure(tumour),
             "decisions": confusion_matrix(thresholds[0.5][0], list(cancer.class_names)),
             "costs": _cost_table(thresholds),
-            "digits": probabilities_figure(
-                digits.features[image.parts.test][shown].reshape(-1, 8, 8),
-                probabilities[shown],
+            "digits": worst_errors(
+                pixels.astype(np.uint8).reshape(-1, 8, 8, 1),
                 image.labels[shown],
-                digits.class_names,
+                probabilities[shown],
+                list(digits.class_names),
             ),
             "confusion": confusion_matrix(np.sum(confusions, axis=0), list(digits.class_names)),
             "splits": spread_table(
@@ -245,31 +231,4 @@ def roc_figure(compared: Comparison) -> Figure:
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.legend(fontsize=SMALL, frameon=False, loc="lower right")
         finish(axes, x=x, y=y)
-    return figure
-
-
-def probabilities_figure(
-    images: Float[np.ndarray, "example height width"],
-    probabilities: Float[np.ndarray, "example class"],
-    labels: Int[np.ndarray, " example"],
-    class_names: tuple[str, ...],
-) -> Figure:
-    """Draw each image with its class probabilities. The true class is blue, an error is hatched."""
-    figure, grid = panels(2 * len(images), 4, 1.9, 0.3, width_ratios=[1, 2.2, 1, 2.2])
-    shown = zip(grid[::2], grid[1::2], images, probabilities, labels, strict=True)
-    for picture, axes, image, chances, label in shown:
-        picture.imshow(image, cmap="Greys")
-        picture.set(xticks=[], yticks=[])
-        predicted = int(chances.argmax())
-        colours = [GREY] * len(chances)
-        colours[predicted], colours[label] = VERMILLION, BLUE
-        hatches = ["//" if colour == VERMILLION else "" for colour in colours]
-        options = {"color": colours, "hatch": hatches, "edgecolor": "white", "linewidth": 0}
-        axes.bar(class_names, chances, **options)
-        title = f"{class_names[label]}, predicted {class_names[predicted]} ({100 * chances.max():.0f} %)"
-        axes.set_title(title, fontsize=SMALL + 1)
-        axes.set_ylim(0, 1.02)
-        axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
-        axes.tick_params(labelsize=SMALL)
-        axes.spines[["top", "right"]].set_visible(False)
     return figure

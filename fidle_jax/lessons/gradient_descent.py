@@ -69,10 +69,6 @@ class Problem(NamedTuple):
         """Return the mean squared error of each line (slope, intercept)."""
         return np.asarray(mean_squared_error(self.x, self.y, lines))
 
-    def gradient(self, line: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
-        """Return the derivatives of the loss with respect to slope and intercept."""
-        return self.hessian @ (line - self.minimum)
-
 
 def mean_squared_error(x, y, lines):
     """Return the mean squared error of each line (slope, intercept) on the points."""
@@ -272,7 +268,7 @@ def surface_figure(problem: Problem) -> Figure:
         left.plot(ends, line[0] * ends + line[1], linewidth=2, **style)
         label = f"{name}: {problem.losses(line):.2f}"
         right.plot(*line, marker, color=style["color"], markersize=9, label=label)
-    downhill = -problem.gradient(start)
+    downhill = problem.hessian @ (problem.minimum - start)
     arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 2, "shrinkA": 4, "shrinkB": 0}
     head = start + downhill / np.linalg.norm(downhill)
     right.annotate("", (head[0], head[1]), START, arrowprops=arrow)
@@ -292,9 +288,7 @@ def paths_figure(problem: Problem, paths: dict[str, Float[np.ndarray, "step 2"]]
         low, high = np.transpose([SLOPES[[0, -1]], INTERCEPTS[[0, -1]]])
         inside = np.flatnonzero(((low <= path) & (path <= high)).all(axis=1))
         path = path[: inside.max(initial=0) + 2]
-        few: dict[str, Any] = {"linewidth": 1.5, "marker": marker, "markersize": 3}
-        line: dict[str, Any] = few if len(path) <= 60 else {"linewidth": 0.8}
-        axes.plot(*path.T, color=style["color"], **line)
+        axes.plot(*path.T, ".-", color=style["color"], linewidth=1, markersize=3)
         axes.plot(*path[0], marker, color=style["color"], markersize=9)
         axes.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")
         axes.set_title(name)

@@ -270,8 +270,9 @@ def smoothed(errors: Errors, parts: int = 80) -> Errors:
 
 
 def curves_figure(points: Points, curves: dict[str, Curve]) -> Figure:
-    """Draw each fitted curve in its own panel, up to three in a row."""
-    figure, grid = panels(len(curves), min(len(curves), 3), height=2.9, sharex=True, sharey=True)
+    """Draw each fitted curve in its own panel, four of them in two rows."""
+    columns = 2 if len(curves) == 4 else len(curves)
+    figure, grid = panels(len(curves), columns, height=2.9, sharex=True, sharey=True)
     for axes, (name, curve) in zip(grid, curves.items(), strict=True):
         _draw_curve(axes, points, curve, name)
         axes.set_xticks([-1, 0, 1])

@@ -100,7 +100,7 @@ def blocks(
         for column, image in enumerate(block):
             place(axes, image, left + column, top)
         # Most letters are narrower than `letters_of` assumes.
-        lines = [text] if "\n" in text else wrapped(text, 11 * letters_of(across) // 10, 2)
+        lines = wrapped(text, 11 * letters_of(across) // 10, 2)
         write(axes, left + len(block) / 2, top + 1, "\n".join(lines))
     return figure
 

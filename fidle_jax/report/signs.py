@@ -13,8 +13,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from fidle_jax.report import likeness, sign_figures
 from fidle_jax.report.html import load_template
 from fidle_jax.report.sign_figures import evenly_spaced
-from fidle_jax.report.style import png, short
-from fidle_jax.report.tiles import letters_of
+from fidle_jax.report.style import png
 from fidle_jax.report.validation_gap import gap_chart, gap_rows
 
 EXAMPLES = 3  # per class
@@ -162,10 +161,8 @@ def _duplicates(signs: Signs) -> dict[str, Any]:
     first = {digest: k for k, digest in reversed(list(enumerate(train.digests)))}
     pairs = [(k, first[digest]) for k, digest in enumerate(test.digests) if digest in first]
     pictures = [[test.images[k], train.images[j]] for k, j in pairs[:SHOWN_PAIRS]]
-    most, texts = letters_of(4), []
-    for k, j in pairs[:SHOWN_PAIRS]:
-        both = signs.names[test.labels[k]], signs.names[train.labels[j]]
-        texts.append(both[0] if both[0] == both[1] else "\n".join(short(x, most) for x in both))
+    names = [(signs.names[test.labels[k]], signs.names[train.labels[j]]) for k, j in pairs]
+    texts = [a if a == b else f"{a} / {b}" for a, b in names[:SHOWN_PAIRS]]
     return {
         "within": [len(x.digests) - len(np.unique(x.digests)) for x in (train, test)],
         "both": len(pairs),

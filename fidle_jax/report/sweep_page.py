@@ -1,6 +1,5 @@
 """The page of a sweep: the best setting, tables, and charts of cost, curves and important flags."""
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from fidle_jax.report import tables
 from fidle_jax.report.html import duration, load_template
 from fidle_jax.report.style import (
-    GREY,
     TEXT,
     legend_below,
     new_figure,
@@ -26,7 +24,7 @@ from fidle_jax.report.tables import TEST, VALIDATION, as_text, percent
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow and black
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MOST_LABELS = 8  # of a legend
 LOG_RATIO = 8  # costs with a larger ratio get a logarithmic axis
 
 
@@ -87,7 +85,7 @@ def render_sweep(sweep: Sweep) -> str:
         settings=records,
         runs=runs.assign(**{a: runs[a].map(as_text) for a in axes}).to_dict("records"),
         split="test" if tables.criterion(runs) == TEST else "validation",
-        figures=_figures(sweep, settings, shares, pair),
+        figures=_figures(sweep, settings, shares),
         shares=_known_shares(shares) if len(axes) > 1 else {},
         failures=sweep.failures,
         folder=sweep.folder,
@@ -108,31 +106,25 @@ def choose_pair(axes: list[str], shares: dict[str, float]) -> tuple[str, str] | 
     return (pair[0], pair[1]) if len(pair) == 2 else None
 
 
-def _figures(
-    sweep: Sweep, settings: pd.DataFrame, shares: dict[str, float], pair: tuple[str, str] | None
-) -> dict[str, bytes]:
+def _figures(sweep: Sweep, settings: pd.DataFrame, shares: dict[str, float]) -> dict[str, bytes]:
     # Both charts have the same colours: those of the most important flag.
     axis = next(iter(shares))
     colours = palette(settings[axis])
-    mark = next((other for other in pair or () if other != axis), None)
     figures = {}
     column = tables.criterion(sweep.runs)
-    figures["cost"] = cost_chart(settings, column, axis, colours, mark)
+    figures["cost"] = cost_chart(settings, column, axis, colours)
     if any(curve["validation_accuracy"].notna().any() for curve in sweep.curves.values()):
         figures["curves"] = curves_chart(sweep, axis, colours, settings["setting"].iloc[0])
     return {name: png(figure) for name, figure in figures.items()}
 
 
-def cost_chart(
-    settings: pd.DataFrame, column: str, axis: str, colours: dict[str, Any], mark: str | None
-) -> Figure:
+def cost_chart(settings: pd.DataFrame, column: str, axis: str, colours: dict[str, Any]) -> Figure:
     """Draw an accuracy column against training time and parameters.
 
-    ``colours`` are those of the values of ``axis``. Values of ``mark`` have different markers.
+    ``colours`` are those of the values of ``axis``.
     """
     figure = new_figure(height=4.4)
     both = figure.subplots(1, 2, sharey=True)
-    marks = dict(zip(tables.in_order(settings[mark]), itertools.cycle(MARKS))) if mark else {}
     for axes, x in zip(both, ("train_seconds", "parameters"), strict=True):
         for _, row in settings.iterrows():
             spread = row[f"{column} spread"]
@@ -141,7 +133,7 @@ def cost_chart(
                 100 * row[column],
                 yerr=None if pd.isna(spread) else 100 * spread,
                 color=colours[row[axis]],
-                marker=marks[row[mark]] if mark else MARKS[0],
+                marker="o",
                 markersize=7,
                 alpha=0.85,
             )
@@ -155,8 +147,6 @@ def cost_chart(
     both[0].set_ylabel("accuracy, %", fontsize=TEXT)
     for value, colour in _ends(colours):
         both[1].plot([], [], "o", color=colour, label=_label(axis, value))
-    for value, marker in _ends(marks):
-        both[1].plot([], [], marker, color=GREY, label=_label(mark or "", value))
     legend_below(figure, columns=3)
     return figure
 
@@ -195,7 +185,7 @@ def palette(values: pd.Series) -> dict[str, Any]:
 def _ends(values: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return all items of a short legend, or the first and the last of a long one."""
     items = list(values.items())
-    return items if len(items) <= len(MARKS) else [items[0], items[-1]]
+    return items if len(items) <= MOST_LABELS else [items[0], items[-1]]
 
 
 def _label(axis: str, value: str) -> str:

@@ -56,7 +56,7 @@ def test_a_lesson_prints_its_key_numbers_and_writes_its_files(call, in_tmp_path)
     result = json.loads((run_dir / "result.json").read_text())
     assert result["gradient_after_sigmoids"] == pytest.approx(0.25**8)
     figures = {path.name for path in (run_dir / "figures").iterdir()}
-    assert figures == {"activations.png", "vanishing.png"}
+    assert figures == {"activations.png"}
     page = (run_dir / "report.html").read_text()
     assert command in page
 

@@ -15,7 +15,6 @@ from fidle_jax.lessons.activations import (
     ACTIVATIONS,
     activations_figure,
     flat_intervals,
-    gradient_figure,
     values_and_slopes,
 )
 
@@ -132,11 +131,3 @@ def test_each_activation_has_a_panel_with_its_derivative_and_its_flat_intervals(
     np.testing.assert_array_equal(drawn["derivative"], np.full(5, 2))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["flat", "activation", "derivative"]
-
-
-def test_the_remaining_gradient_is_a_power_of_the_slope():
-    (axes,) = gradient_figure({"ReLU": 1.0, "sigmoid": 0.25}, 10).axes
-    drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
-    np.testing.assert_array_equal(drawn["ReLU"], np.ones(11))
-    np.testing.assert_allclose(drawn["sigmoid"][[0, 1, 10]], [1, 0.25, 0.25**10])
-    assert axes.get_yscale() == "log"

@@ -59,20 +59,6 @@ def test_class_1_has_a_positive_logit_and_the_largest_of_several_logits_wins():
     assert comparison([[1, 3, 2], [5, 0, 0]], [0, 0]).predicted().tolist() == [1, 0]
 
 
-def test_instructive_examples_are_errors_then_the_least_and_the_most_confident():
-    probabilities = np.array([[0.99, 0.01], [0.01, 0.99], [0.55, 0.45], [0.2, 0.8]])
-    labels = np.array([1, 1, 0, 1])
-    assert lesson.instructive_examples(labels, probabilities, count=1).tolist() == [0, 2, 1]
-
-
-@pytest.mark.parametrize(("examples", "seed"), [(6, 0), (7, 1), (30, 2), (13, 3)])
-def test_no_instructive_example_is_repeated(examples, seed):
-    random = np.random.default_rng(seed)
-    probabilities = random.dirichlet(np.ones(3), examples)
-    found = lesson.instructive_examples(random.integers(0, 3, examples), probabilities, count=2)
-    assert len(set(found)) == len(found) == 6
-
-
 def test_accuracies_are_those_of_each_split_beginning_with_the_most_frequent_class():
     splits = [comparison(each, [0, 0, 0, 1]) for each in ([-1, -1, 1, 1], [-1, -1, -1, 1])]
     found = lesson.accuracies(splits)
@@ -104,15 +90,3 @@ def test_both_curves_name_the_models_and_mark_the_networks_threshold():
         np.testing.assert_allclose(np.ravel(dot.get_data()), mark)
     assert left.get_xlabel() == "false positive rate"
     assert right.get_ylabel() == "precision"
-
-
-def test_only_a_wrong_prediction_is_hatched():
-    chances = np.array([[0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
-    figure = lesson.probabilities_figure(
-        np.zeros((3, 8, 8)), chances, np.array([0, 1, 2]), ("a", "b", "c")
-    )
-    assert len(figure.axes) == 6
-    wrong, right = figure.axes[1], figure.axes[3]
-    assert [bool(bar.get_hatch()) for bar in wrong.patches] == [False, True, False]
-    assert not any(bar.get_hatch() for bar in right.patches)
-    assert wrong.get_title() == "a, predicted b (70 %)"

@@ -28,13 +28,9 @@ def test_the_loss_of_a_line_is_its_mean_squared_error():
 
 
 @SEEDS
-def test_the_gradient_and_the_hessian_match_those_of_jax(seed):
+def test_the_hessian_matches_that_of_jax(seed):
     problem = make_problem(30, seed)
     loss = functools.partial(mean_squared_error, problem.x, problem.y)
-    for line in np.float32([[1, 1], [-3, 4], [0, 0]]):
-        np.testing.assert_allclose(
-            problem.gradient(line), jax.grad(loss)(line), rtol=1e-3, atol=1e-3
-        )
     np.testing.assert_allclose(problem.hessian, jax.hessian(loss)(jnp.ones(2)), rtol=1e-5)
 
 
@@ -75,7 +71,7 @@ def test_descent_converges_just_below_the_limit_and_diverges_just_above(problem,
 
 def test_the_first_step_follows_the_negative_gradient(problem):
     descent = descend(problem, optax.sgd(0.01), START, epochs=1)
-    expected = START - 0.01 * problem.gradient(np.array(START))
+    expected = START - 0.01 * problem.hessian @ (np.array(START) - problem.minimum)
     np.testing.assert_allclose(descent.path, [START, expected], rtol=1e-5)
     np.testing.assert_array_equal(descent.losses, problem.losses(descent.path))
 

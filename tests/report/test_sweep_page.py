@@ -122,7 +122,7 @@ def test_both_charts_draw_a_value_in_the_same_colour():
     sweep = make(AXES, ROWS)
     settings = rank_settings(sweep.runs, AXES)
     colours = palette(settings["model"])
-    cost = cost_chart(settings, VALIDATION, "model", colours, "dataset").axes[0]
+    cost = cost_chart(settings, VALIDATION, "model", colours).axes[0]
     curves = curves_chart(sweep, "model", colours, "none").axes[0]
     expected = [to_rgb(colours[model]) for model in settings["model"]]
     assert [to_rgb(bar.lines[0].get_color()) for bar in cost.containers] == expected

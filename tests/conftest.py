@@ -1,15 +1,18 @@
 import os
 from pathlib import Path
 
-import jax
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+import tests.typechecker
+
+# Train on two simulated devices. JAX reads this variable when it is imported.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
+import jax
+
 # Check the annotations while the tests run. This must precede the first import of fidle_jax.
-# As in PEP 484, an int is a valid float.
-_TYPECHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-install_import_hook("fidle_jax", _TYPECHECKER)
+install_import_hook("fidle_jax", f"{tests.typechecker.__name__}.check")
 
 from tests.trained import evaluation, trained, trained_run  # noqa: E402, F401 - fixtures
 

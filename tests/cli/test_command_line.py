@@ -15,13 +15,14 @@ import pytest
 from fidle_jax.cli.terminal import compilation_cache_dir
 from fidle_jax.cli.train import main
 from fidle_jax.train.config import Config
+from fidle_jax.train.loop import NotFinite
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.fixture
 def call(capsys, monkeypatch):
-    """``call(flags)`` calls mnist_cnn.py in this process: status, stdout, stderr."""
+    """``call(flags)`` calls mnist_dnn.py in this process: status, stdout, stderr."""
     monkeypatch.setenv("FIDLE_JAX_ARCHIVES", "")
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     # `main` sends the project's log to stderr, without propagation.
@@ -32,9 +33,9 @@ def call(capsys, monkeypatch):
 
     def call(*flags):
         words = [str(flag) for flag in flags]
-        monkeypatch.setattr(sys, "argv", ["experiments/mnist_cnn.py", *words])
+        monkeypatch.setattr(sys, "argv", ["experiments/mnist_dnn.py", *words])
         with pytest.raises(SystemExit) as end:
-            main("mnist_cnn", "Digits.", Config(), words)
+            main("mnist_dnn", "Digits.", Config().replace(model="dnn"), words)
         return end.value.code, *capsys.readouterr()
 
     yield call
@@ -100,6 +101,16 @@ def test_wrong_input_is_one_line_and_status_2_and_touches_nothing(flags, named, 
     assert not data_dir.exists()
 
 
+def test_a_loss_that_is_not_finite_is_one_line_and_status_1(monkeypatch, tmp_path, call):
+    def run(*_):
+        raise NotFinite("the loss", 3)
+
+    monkeypatch.setattr("fidle_jax.train.run.run", run)
+    status, _, err = call("--run-dir", tmp_path / "run")
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("error: the loss is not finite at step 3; ")
+
+
 def test_debug_shows_the_traceback(call):
     status, _, err = call("--epochs", "-1", "--debug")
     assert status == 2
@@ -162,7 +173,7 @@ def test_a_run_shows_its_phases_and_its_result(tmp_path, call):
     assert f"test accuracy {100 * result['test_accuracy']:.2f} %" in last
     assert "recipe: sample" in out
     command = json.loads((run_dir / "config.json").read_text())["command"]
-    assert command.startswith("python experiments/mnist_cnn.py --data sample")
+    assert command.startswith("python experiments/mnist_dnn.py --data sample")
     assert command.endswith("--seed 5")
     assert (run_dir / "report.html").exists()
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.integration.processes import (
+    EXPERIMENT,
     FLAGS,
     check_ends_alike,
     finish,
@@ -22,25 +23,22 @@ from tests.integration.processes import (
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The outcome of an undisturbed run, and its time without compilation."""
+    """The outcome of an undisturbed run."""
     run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    began = time.monotonic()
     status, _, err = finish(start(*FLAGS, "--run-dir", run_dir))
-    seconds = time.monotonic() - began
     assert status == 0, err
-    compiling = json.loads((run_dir / "result.json").read_text())["compile_seconds"]
-    return outcome(run_dir), seconds - compiling
+    return outcome(run_dir)
 
 
 def kill_often(directory, kills, seconds, seed):
-    """Kill a run ``kills`` times, at random moments before ``seconds``, then let it finish.
+    """Kill a run of the experiment ``kills`` times, at random moments before ``seconds``, then let it finish.
 
     If a run finishes earlier, start a new one. Return the outcomes of all.
     """
     moments = random.Random(seed)
     runs = [directory / "0"]
     while kills:
-        process = start(*_resume_flags(runs[-1]), "--run-dir", runs[-1])
+        process = start_experiment(runs[-1])
         time.sleep(moments.uniform(0, seconds))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
@@ -49,18 +47,25 @@ def kill_often(directory, kills, seconds, seed):
             assert process.returncode == 0, process.stderr.read()
             runs.append(directory / str(len(runs)))
         process.communicate()
-    status, _, err = finish(start(*_resume_flags(runs[-1]), "--run-dir", runs[-1]))
+    status, _, err = finish(start_experiment(runs[-1]))
     assert status == 0, err
     return [outcome(run_dir) for run_dir in runs]
 
 
-def _resume_flags(run_dir):
-    return ["--resume"] if (run_dir / "config.json").exists() else FLAGS
+def start_experiment(run_dir):
+    """Start or resume a run of the experiment, which ends with its report."""
+    flags = ["--resume"] if (run_dir / "config.json").exists() else FLAGS
+    return start(*flags, "--run-dir", run_dir, command=[EXPERIMENT])
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_often_at_random_moments_has_the_same_bits(undisturbed, tmp_path):
-    expected, seconds = undisturbed
+def test_a_run_that_is_killed_often_at_random_moments_has_the_same_bits(tmp_path):
+    began = time.monotonic()
+    status, _, err = finish(start_experiment(tmp_path / "undisturbed"))
+    seconds = time.monotonic() - began
+    assert status == 0, err
+    expected = outcome(tmp_path / "undisturbed")
+    seconds -= json.loads((tmp_path / "undisturbed" / "result.json").read_text())["compile_seconds"]
     outcomes = kill_often(tmp_path, 20, seconds, seed=20)
     print(f"20 kills of {len(outcomes)} runs")
     assert all(found == expected for found in outcomes)
@@ -86,20 +91,19 @@ def test_a_run_that_is_stopped_and_then_killed_has_the_same_bits(undisturbed, tm
     status, out, err = finish(start(*command[2:]))
     assert status == 0, err
     assert "resuming at step" in out
-    assert outcome(tmp_path / "run") == undisturbed[0]
+    assert outcome(tmp_path / "run") == undisturbed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--parallel", "pmap"), ()])
 def test_a_run_on_four_devices_can_be_resumed_on_one(undisturbed, tmp_path, flags):
-    expected, _ = undisturbed
     process = start(*FLAGS, *flags, "--run-dir", tmp_path / "run", devices=4)
     wait_for_epoch(process, 2)
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 130
     status, _, err = finish(start("--run-dir", tmp_path / "run", "--resume"))
     assert status == 0, err
-    check_ends_alike(tmp_path / "run", expected, processes=1)
+    check_ends_alike(tmp_path / "run", undisturbed, processes=1)
 
 
 def test_if_one_of_two_processes_is_killed_the_other_names_it_and_the_run_can_be_resumed(
@@ -111,7 +115,7 @@ def test_if_one_of_two_processes_is_killed_the_other_names_it_and_the_run_can_be
     status, out, err = finish(start("--run-dir", tmp_path / "run", "--resume"))
     assert status == 0, err
     assert "resuming at step" in out
-    check_ends_alike(tmp_path / "run", undisturbed[0], processes=1)
+    check_ends_alike(tmp_path / "run", undisturbed, processes=1)
 
 
 @pytest.fixture(scope="module")

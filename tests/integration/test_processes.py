@@ -39,7 +39,7 @@ def test_a_run_on_four_devices_can_be_resumed_in_two_processes_and_only_the_firs
     (status, out, err), (_, silence, _) = finish(first), finish(second)
     assert (status, err, silence, second.returncode) == (0, "", "", 0)
     assert "resuming at step" in out
-    assert out.splitlines()[-1].startswith("mnist_cnn: test accuracy")
+    assert out.splitlines()[-1].startswith("mnist_dnn: test accuracy")
     check_ends_alike(tmp_path / "run", undisturbed, processes=2)
 
 
@@ -77,11 +77,19 @@ def test_both_processes_skip_a_checkpoint_that_the_first_finds_damaged(undisturb
 @pytest.mark.parametrize(
     ("faults", "statuses", "said"),
     [
-        (("data", ""), (2, 2), ("error: the data is damaged", "process 0: the data is damaged")),
-        (("", "data"), (2, 2), ("process 1: the data is damaged", "error: the data is damaged")),
-        (("test", ""), (2, 1), ("error: the test split is damaged", "has ended")),
-        (("code", ""), (1, 1), ("ZeroDivisionError: a mistake", "process 0 on")),
-        (("", "code"), (1, 1), ("process 1 on", "ZeroDivisionError: a mistake")),
+        (
+            ("data", "none"),
+            (2, 2),
+            ("error: the data is damaged", "process 0: the data is damaged"),
+        ),
+        (
+            ("none", "data"),
+            (2, 2),
+            ("process 1: the data is damaged", "error: the data is damaged"),
+        ),
+        (("test", "none"), (2, 1), ("error: the test split is damaged", "has ended")),
+        (("code", "none"), (1, 1), ("ZeroDivisionError: a mistake", "process 0 on")),
+        (("none", "code"), (1, 1), ("process 1 on", "ZeroDivisionError: a mistake")),
     ],
 )
 def test_an_error_in_one_process_ends_both_in_time(tmp_path, faults, statuses, said):

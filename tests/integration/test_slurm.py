@@ -101,7 +101,7 @@ def test_a_run_on_two_nodes_is_signalled_at_its_time_limit_queues_again_and_fini
     found = outcome(slurm.work / "runs" / "mnist_cnn" / f"job-{job}")
     assert (found["result"]["processes"], found["result"]["devices"]) == (2, 4)
 
-    undisturbed = start(*flags, "--run-dir", tmp_path / "run")
+    undisturbed = start(*flags, "--run-dir", tmp_path / "run", command=[EXPERIMENT])
     assert finish(undisturbed)[0] == 0
     expected = outcome(tmp_path / "run")
     assert found["step"] == expected["step"]

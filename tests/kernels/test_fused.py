@@ -39,7 +39,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW_CASES = ("blocks", "three axes")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_CASES)) for name in CASES],
+)
 def test_value_and_gradients_of_integers_are_exactly_those_of_the_reference(name):
     check("fused", CASES[name])
 

@@ -96,8 +96,16 @@ def test_a_compiled_convolution_with_pooling_and_its_gradients_are_those_of_nump
     assert_all_close(compute(x, w, pooled_weights), (pooled, dx, dw), tolerance)
 
 
-@pytest.mark.parametrize("groups", [4, 8])
-@pytest.mark.parametrize("method", ["auto", "im2col", "shifted", "winograd"])
+@pytest.mark.parametrize(
+    ("method", "groups"),
+    [
+        *(("auto", 8), ("im2col", 4), ("shifted", 4), ("winograd", 8)),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("auto", 4), ("im2col", 8), ("shifted", 8), ("winograd", 4))
+        ),
+    ],
+)
 def test_a_compiled_convolution_in_groups_is_that_of_numpy(method, groups, request):
     if groups == CHANNELS and method in ("auto", "shifted") and jax.__version_info__ < (0, 11):
         # JAX 0.10 sums the gradient of the kernel in sequence: 29 eps here, 2 eps with JAX 0.12.

@@ -23,7 +23,7 @@ from fidle_jax.kernels.comparison import (
     value_and_gradients,
     without_effect,
 )
-from fidle_jax.nn import MODELS
+from fidle_jax.nn import CNN, MODELS
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(3 * jax.device_count(), 7, 8, 2)), jnp.float32)
@@ -61,7 +61,8 @@ def each_call(*slow):
     return pytest.mark.parametrize(("call", "method"), calls)
 
 
-EACH_CALL = each_call()
+# "auto" selects one of the methods of `conv_pool`; the pools test how it dispatches.
+EACH_CALL = each_call("auto")
 TOLERANCES = {"winograd_pool_4": 256}
 TRANSFORMATIONS = REVERSE_MODE | FORWARD_MODE
 del TRANSFORMATIONS["linear_transpose"]  # pooling is not linear
@@ -147,7 +148,8 @@ def test_compilations_are_counted():
     ("method", "activation", "local"),
     [
         ("fused", None, True),
-        *((method, jax.nn.relu, True) for method in ("auto", "winograd_pool", "winograd_1d")),
+        *((method, jax.nn.relu, True) for method in ("winograd_pool", "winograd_1d")),
+        pytest.param("auto", jax.nn.relu, True, marks=SLOW),
         pytest.param("winograd_pool", None, True, marks=SLOW),
         pytest.param("winograd_1d", None, True, marks=SLOW),
         pytest.param("winograd_pool_4", jax.nn.relu, False, marks=SLOW),
@@ -172,10 +174,13 @@ def test_a_fused_method_ignores_values_between_those_of_a_dilated_kernel():
     np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
 
 
-@pytest.mark.parametrize("name", ["cnn", pytest.param("v1", marks=SLOW)])
-def test_the_gradient_of_a_model_under_vmap_is_that_of_its_batch(name):
-    model = MODELS[name]
-    images = jnp.asarray(RNG.uniform(size=(3, 28, 28, 1)), jnp.float32)
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("small", 12), *(pytest.param(name, 28, marks=SLOW) for name in ("cnn", "v1"))],
+)
+def test_the_gradient_of_a_model_under_vmap_is_that_of_its_batch(name, side):
+    model = (MODELS | {"small": CNN(blocks=((3, 4),), hidden=8, dropout=(0, 0))})[name]
+    images = jnp.asarray(RNG.uniform(size=(3, side, side, 1)), jnp.float32)
     variables = model.init(jax.random.key(0), images, train=False)
 
     def logits(variables, images):
@@ -189,7 +194,7 @@ def test_the_gradient_of_a_model_under_vmap_is_that_of_its_batch(name):
     assert_close(jit_once(jax.grad(mapped))(variables), expected, 256)
 
 
-@pytest.mark.parametrize("method", ["auto", "im2col"])
+@pytest.mark.parametrize("method", ["auto", pytest.param("im2col", marks=SLOW)])
 def test_the_drop_in_for_flax_compiles_nothing_after_the_first_calls(method):
     convolve = functools.partial(kernels.conv_general_dilated, method=method)
     layer = nn.Conv(4, (3, 3), conv_general_dilated=convolve)
@@ -215,7 +220,12 @@ def test_layers_of_nnx_have_the_gradients_of_xla():
 
 
 @pytest.mark.parametrize(
-    ("solver", "method"), [("gmres", "auto"), ("gmres", "winograd"), ("bicgstab", "im2col")]
+    ("solver", "method"),
+    [
+        ("bicgstab", "auto"),
+        *(pytest.param("gmres", method, marks=SLOW) for method in ("auto", "winograd")),
+        pytest.param("bicgstab", "im2col", marks=SLOW),
+    ],
 )
 def test_gradients_go_through_a_linear_solver_whose_operator_is_a_convolution(solver, method):
     kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(3.0) + 0.1 * W[:, :, :1, :1]

@@ -19,6 +19,11 @@ class TestWinograd(ConvComparison):
     rank = 1
     examples = (3, 3, 1, 1)
 
+    @pytest.mark.slow
+    def test_drawn_cases_in_3d(self):
+        """Compile for several seconds."""
+        super().test_drawn_cases_in_3d()
+
 
 # The fast tests of this method are those of chunks and of pooling, below and in test_fused.py.
 @pytest.mark.slow
@@ -47,7 +52,14 @@ POOL_CASES = {
 }
 
 
-@pytest.mark.parametrize(("method", "name"), POOL_CASES)
+FEW = [("winograd_pool", "one axis"), ("winograd_pool", "two axes")]
+FEW += [("winograd_1d", "strides and dilation of the other axis")]
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case not in FEW)) for case in POOL_CASES],
+)
 def test_conv_pool_of_integers_equals_the_reference_exactly(method, name):
     pooling_cases.check(method, POOL_CASES[method, name])
 

@@ -42,11 +42,12 @@ def squares():
 
 @pytest.fixture
 def run(squares, tmp_path, monkeypatch):
-    """``run(**settings)`` trains two epochs on the squares in tmp_path/run. The report stays empty."""
+    """``run(**settings)`` trains a dense network for two epochs in tmp_path/run, without a report."""
     monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: squares)
 
     def run(stop=None, **flags):
         defaults = {"run_dir": tmp_path / "run", "epochs": 2, "batch_size": 16, "progress": False}
+        defaults["model"] = "dnn"  # it compiles quickly
         config = Config().replace(**(defaults | flags))
         result = run_module.run(config, "squares", "python squares.py", stop or Stop())
         if result and config.run.run_dir and not (config.run.run_dir / "report.html").exists():

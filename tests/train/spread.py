@@ -4,6 +4,7 @@ A case is STRATEGY:DEVICES:MICRO_BATCHES, with the devices of each process.
 """
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,16 @@ from jax import lax
 
 from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order
-from fidle_jax.nn import BatchNorm, Dropout, make_model
+from fidle_jax.nn import CNN, BatchNorm, Dropout, make_model
 from fidle_jax.train.parallel import compile_training, local_positions, make_mesh, replicate
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task, train_chunk
 from tests.train.scripts import write_outcomes
 
-SHAPE, EXAMPLES, BATCH = (28, 28, 1), 1100, 500  # two full batches and one of 100
+# The small network compiles quickly.
+SMALL = "SPREAD_SMALL" in os.environ
+SHAPE = (12, 12, 1) if SMALL else (28, 28, 1)
+EXAMPLES, BATCH = 1100, 500  # two full batches and one of 100
 STEPS = 3
 WARP = Augmentation(shift=2.0, rotation=15.0, scaling=0.15, shear=0.1, elastic=2.5)
 
@@ -53,9 +57,15 @@ class Normed(nn.Module):
         return nn.Dense(10)(nn.relu(x))
 
 
+def _model():
+    if SMALL:
+        return CNN(blocks=((4,),), hidden=32, dropout=(0.2, 0.5))
+    return make_model("cnn", 10, SHAPE)
+
+
 def _outcome(strategy, devices, micro_batches):
     how = strategy, make_mesh(int(devices)), int(micro_batches)
-    first, *_, last = states = list(_train(how, make_model("cnn", 10, SHAPE)))
+    first, *_, last = states = list(_train(how, _model()))
     outcome = {
         # Adam's first moment after one step is a tenth of the gradient.
         "gradient": jax.tree.map(lambda mu: 10 * mu, first.opt_state[0].mu),
@@ -64,14 +74,14 @@ def _outcome(strategy, devices, micro_batches):
         "examples": last.totals.examples,
     }
     with jax.enable_x64():
-        *_, last = _train(how, make_model("cnn", 10, SHAPE), jnp.float64)
+        *_, last = _train(how, _model(), jnp.float64)
         outcome["epoch"] = last.params
         if how[-1] == 1:
             *_, last = _train(how, Normed(), jnp.float64)
             outcome["epoch, normed"] = last.params, last.batch_stats
     if how[-1] == 1:
         padded = -(-BATCH // how[1].size) * how[1].size
-        *_, last = _train(how, Spy(), seen=jnp.zeros((padded, 28 * 28 + 16)))
+        *_, last = _train(how, Spy(), seen=jnp.zeros((padded, SHAPE[0] * SHAPE[1] + 16)))
         outcome["seen"] = last.batch_stats["seen"][:BATCH]
     return outcome
 

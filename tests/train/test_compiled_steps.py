@@ -1,7 +1,6 @@
 """Tests of the compiled functions of a run, with images in memory and streamed from disk."""
 
 import dataclasses
-import functools
 import threading
 
 import chex
@@ -166,7 +165,7 @@ def _losses(run_dir):
 def test_both_loaders_have_the_same_result_and_are_announced(run, tmp_path, capsys):
     results = {}
     for loader in ("memory", "stream"):
-        results[loader] = run(run_dir=tmp_path / loader, loader=loader, model="dnn")
+        results[loader] = run(run_dir=tmp_path / loader, loader=loader)
         assert f"\nloader: {loader} (0.0 MB of images, " in capsys.readouterr().out
     assert results["stream"]["test_loss"] == results["memory"]["test_loss"]
     assert _losses(tmp_path / "stream") == _losses(tmp_path / "memory")
@@ -174,7 +173,6 @@ def test_both_loaders_have_the_same_result_and_are_announced(run, tmp_path, caps
 
 def test_a_run_can_be_resumed_with_the_other_loader_within_an_epoch(run, tmp_path, monkeypatch):
     monkeypatch.setattr(loop_module, "CHUNK_SECONDS", 0)
-    run = functools.partial(run, model="dnn")
     whole = run(run_dir=tmp_path / "whole", loader="memory")
     stop = Stop()
     stop.requested = True
@@ -209,5 +207,5 @@ def test_damage_found_during_a_run_ends_it_with_the_message(
     dataset = dataclasses.replace(squares, open=open_)
     monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
     with pytest.raises(InputError) as caught:
-        run(loader="stream", model="dnn", validation_fraction=fraction)
+        run(loader="stream", validation_fraction=fraction)
     assert str(caught.value) == "squares is damaged; prepare it again"

@@ -10,15 +10,15 @@ from fidle_jax.train.parallel import batch_positions, make_mesh
 from tests.train.scripts import read, start, start_two
 
 ALONE = "jit:1:1"
-FEW = ("pmap:4:3",)  # strategy, devices, micro-batches
+FEW = ("jit:2:1", "pmap:4:3")  # strategy, devices, micro-batches
 TWO_PROCESSES = ("jit:2:1", "pmap:2:1")  # of four devices in all
 ALL = tuple(
     f"{how}:{n}:{parts}" for how in ("jit", "pmap") for n in (1, 2, 4, 8) for parts in (1, 3)
 )
 
 
-# Each program runs only three times, so compile without optimization.
-QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+# Each program runs only three times: use a small network, and compile without optimization.
+QUICK = {"SPREAD_SMALL": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
 def _spread(folder, cases, **environment):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from fidle_jax.data.dataset import WHOLE
 from fidle_jax.errors import InputError
 from fidle_jax.report import write_report
 from fidle_jax.train import run as run_module
+from fidle_jax.train.loop import NotFinite
 
 PROMISED = {
     "experiment",
@@ -40,7 +42,7 @@ PROMISED = {
 
 
 def test_a_run_directory_is_complete(run, tmp_path, capsys):
-    result = run(epochs=8, learning_rate=0.01)
+    result = run(model="cnn", epochs=8, learning_rate=0.01)
     write_report(tmp_path / "run")
     found = {path.name for path in (tmp_path / "run").iterdir()}
     assert found >= {
@@ -90,7 +92,7 @@ def test_two_runs_with_one_seed_are_bit_identical_and_another_seed_differs(run, 
 def test_micro_batches_give_the_result_of_whole_batches(run, tmp_path):
     whole, parts = run(run_dir=tmp_path / "whole"), run(run_dir=tmp_path / "parts", accumulate=3)
     assert parts["test_loss"] == pytest.approx(whole["test_loss"], abs=1e-3)
-    assert (parts["parallel"], parts["devices"]) == ("jit", 1)
+    assert (parts["parallel"], parts["devices"]) == ("jit", jax.device_count())
 
 
 def test_bfloat16_gives_nearly_the_same_result(run, tmp_path):
@@ -171,6 +173,11 @@ def test_a_fraction_of_photographs_consists_of_whole_tracks(run, squares, monkey
     assert len(part.labels) == pytest.approx(45, abs=9)
 
 
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(run):
+    with pytest.raises(NotFinite, match="not finite at step"):
+        run(learning_rate=1e20, optimizer="sgd")
+
+
 def test_zero_epochs_test_the_untrained_network(run):
     result = run(epochs=0)
     assert (result["steps"], result["best_epoch"]) == (0, 0)
@@ -217,7 +224,7 @@ def test_wrong_input_is_reported_before_the_data_is_read(run, squares, monkeypat
     monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
     with pytest.raises(InputError, match="--batch-size is 91; it must be at most 90"):
         run(batch_size=91)
-    with pytest.raises(InputError, match="expected 3 rates"):
+    with pytest.raises(InputError, match="expected 2 rates"):
         run(dropout=(0.1,))
     with pytest.raises(InputError, match=r"--flips is 0.5; it must be 0"):
         run(flips=0.5)
@@ -227,12 +234,12 @@ def test_wrong_input_is_reported_before_the_data_is_read(run, squares, monkeypat
     ("flags", "named"),
     [
         ({"batch_size": 82}, "--batch-size is 82; it must be at most 81"),
-        ({"dropout": (0.1,)}, "expected 3 rates"),
+        ({"dropout": (0.1,)}, "expected 2 rates"),
         ({"optimizer": "adm"}, "did you mean adam"),
         ({"devices": 1000}, "--devices is 1000; it must be at most"),
         (
             {"accumulate": 17},
-            "it must be at least 17, one example for each of 1 devices in each of 17",
+            f"at least {17 * jax.device_count()}, one example for each of {jax.device_count()} devices",
         ),
     ],
 )

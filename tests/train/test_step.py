@@ -19,9 +19,9 @@ from fidle_jax.train.step import Task, train_chunk, train_step, wait_for
 
 SHAPE = (12, 12, 1)
 EXAMPLES = 37
-MODEL = CNN(classes=3)
+MODEL = CNN(classes=3, blocks=((4,),), hidden=32, dropout=(0.2, 0.5))  # compiles quickly
 TASK = Task(MODEL, optax.adam(1e-2), Augmentation(shift=1.0, rotation=5.0), ema_decay=0.9)
-PLAIN = Task(CNN(classes=3, dropout=(0, 0, 0)), optax.sgd(1e-2))
+PLAIN = Task(MODEL.clone(dropout=(0, 0)), optax.sgd(1e-2))
 
 
 class Linear(nn.Module):
@@ -42,11 +42,13 @@ def data():
     return jnp.asarray(images), jnp.asarray(rng.integers(0, 3, EXAMPLES, dtype=np.int32))
 
 
+# Each program runs only a few times, so compile it without optimization.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
 @functools.cache
 def compiled(task):
-    # Each program runs only a few times, so compile without optimization.
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(functools.partial(train_chunk, task), compiler_options=options)
+    return jit(functools.partial(train_chunk, task))
 
 
 @functools.cache
@@ -59,17 +61,17 @@ def chunk(state, data, order, *bounds):
 
 
 def test_chunks_of_any_length_give_the_same_bits(data):
-    order = epoch_order(0, 0, EXAMPLES, 5)
-    whole = chunk(start(), data, order, 0, 8)
+    order = epoch_order(0, 0, EXAMPLES, 6)
+    whole = chunk(start(), data, order, 0, 7)
     parts = start()
-    for bounds in ((0, 1), (1, 2), (2, 7), (7, 8)):
+    for bounds in ((0, 1), (1, 2), (2, 6), (6, 7)):
         parts = chunk(parts, data, order, *bounds)
     chex.assert_trees_all_equal(whole, parts)
-    assert whole.step == 8
+    assert whole.step == 7
 
 
 def test_another_seed_gives_another_result(data):
-    order = epoch_order(0, 0, EXAMPLES, 5)
+    order = epoch_order(0, 0, EXAMPLES, 6)
     one = chunk(start(), data, order, 0, 1)
     other = chunk(start().replace(seed=jnp.uint32(1)), data, order, 0, 1)
     assert abs(one.totals.loss - other.totals.loss) > 1e-4
@@ -89,9 +91,9 @@ def test_padding_does_not_change_the_step(data):
 
 
 def test_micro_batches_give_the_result_of_the_whole_batch(data):
-    order = epoch_order(0, 0, EXAMPLES, 15)
+    order = epoch_order(0, 0, EXAMPLES, 6)
     whole = chunk(start(), data, order, 0, 3)
-    positions = jnp.arange(18).reshape(3, 6)
+    positions = jnp.arange(6).reshape(3, 2)
     parts = compiled(TASK)(start(), *data, order, 0, 3, positions)
     chex.assert_trees_all_close(parts.opt_state, whole.opt_state, atol=1e-4)
     chex.assert_trees_all_close(parts.totals, whole.totals, rtol=1e-4)
@@ -99,7 +101,7 @@ def test_micro_batches_give_the_result_of_the_whole_batch(data):
 
 def test_bfloat16_keeps_the_state_in_float32(data):
     half = dataclasses.replace(TASK, compute_dtype="bfloat16")
-    order = epoch_order(0, 0, EXAMPLES, 15)
+    order = epoch_order(0, 0, EXAMPLES, 6)
     single, halved = (compiled(task)(start(), *data, order, 0, 3) for task in (TASK, half))
     chex.assert_trees_all_equal_shapes_and_dtypes(single, halved)
     assert single.totals.loss != halved.totals.loss
@@ -107,7 +109,7 @@ def test_bfloat16_keeps_the_state_in_float32(data):
 
 
 def test_an_epoch_uses_each_example_once(data):
-    state = chunk(start(), data, epoch_order(3, 1, EXAMPLES, 8), 0, 5)
+    state = chunk(start(), data, epoch_order(3, 1, EXAMPLES, 6), 0, 7)
     assert state.totals.examples == EXAMPLES
     assert 0 <= state.totals.correct <= EXAMPLES
 
@@ -121,9 +123,9 @@ def test_the_step_follows_the_gradient_of_the_mean_loss(data):
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     expected = jax.tree.map(
-        lambda p, g: p - 1e-2 * g, state.params, jax.jit(jax.grad(loss))(state.params)
+        lambda p, g: p - 1e-2 * g, state.params, jit(jax.grad(loss))(state.params)
     )
-    step = jax.jit(functools.partial(train_step, PLAIN))
+    step = jit(functools.partial(train_step, PLAIN))
     after = step(
         state, images[None], labels[None], jnp.ones((1, EXAMPLES)), jnp.arange(EXAMPLES)[None]
     )
@@ -202,13 +204,13 @@ def test_a_step_compiled_for_a_cpu_does_not_copy_the_weights(data):
     state = start()
     size = "x".join(map(str, state.params["dense_1"]["kernel"].shape)).replace("x", ",")
     loop = jax.jit(functools.partial(train_chunk, TASK), donate_argnums=0)
-    program = loop.lower(state, *data, epoch_order(0, 0, EXAMPLES, 5), 0, 1).compile().as_text()
+    program = loop.lower(state, *data, epoch_order(0, 0, EXAMPLES, 6), 0, 1).compile().as_text()
     assert f"f32[{size}]" in program
     assert not [line for line in program.splitlines() if f"f32[{size}]{{1,0}} copy(" in line]
 
 
 def test_the_moving_average_follows_the_weights(data):
-    order = epoch_order(0, 0, EXAMPLES, 5)
+    order = epoch_order(0, 0, EXAMPLES, 6)
     state = chunk(start(), data, order, 0, 1)
     before = start().params
     moved = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, before, state.params)

@@ -57,7 +57,7 @@ class Flags:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the answers, draw the sheets, and exit."""
+    """Print the answers, draw the sheet, and exit."""
     exit_with(lambda stop: _predict(argv, stop), "interrupted")
 
 

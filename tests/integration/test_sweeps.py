@@ -19,17 +19,9 @@ pytestmark = pytest.mark.slow
 
 
 def _start(sweep_dir):
-    axes = ("learning-rate=1e-4,3e-4,1e-3,3e-3,1e-2", "optimizer=adam,sgd,momentum,lion")
-    flags = (
-        "--data",
-        "sample",
-        "--epochs",
-        "2",
-        "--batch-size",
-        "600",
-        "--checkpoint-seconds",
-        "0",
-    )
+    axes = ("learning-rate=1e-4,3e-4,1e-3,3e-3,1e-2", "optimizer=adam,adamw,sgd,momentum")
+    flags = ("--data", "sample", "--epochs", "2", "--batch-size", "600")
+    flags += ("--checkpoint-seconds", "0")
     where = ("--sweep-dir", sweep_dir, "--launch", "local", "--workers", "4")
     command = (SWEEP, "--experiment", "mnist_dnn", "--grid", *axes, "--seeds", "5", *where)
     return subprocess.Popen(

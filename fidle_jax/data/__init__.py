@@ -1,21 +1,11 @@
 """Data sets as uint8 arrays in host memory or on disk, their splits, batches and augmentation."""
 
 from fidle_jax.data.dataset import AnySplit, Dataset, Split, StoredSplit
-from fidle_jax.data.load import (
-    CROPS,
-    DATA_CHOICES,
-    TFDS_PREFIX,
-    Crop,
-    Variant,
-    load_dataset,
-    mnist_variant,
-)
+from fidle_jax.data.load import TFDS_PREFIX, Crop, Variant, load_dataset
 from fidle_jax.data.signs import SET_NAMES as SIGN_SETS
 from fidle_jax.data.splits import stratified_split
 
 __all__ = [
-    "CROPS",
-    "DATA_CHOICES",
     "SIGN_SETS",
     "TFDS_PREFIX",
     "AnySplit",
@@ -25,6 +15,5 @@ __all__ = [
     "StoredSplit",
     "Variant",
     "load_dataset",
-    "mnist_variant",
     "stratified_split",
 ]

@@ -89,9 +89,13 @@ def augment(
     if ranges.colour:
         x = x * jnp.stack([(1 + ranges.colour) ** each for each in tint], -1)[:, None, None]
     if ranges.shadow:
-        x = _shade(x, angle, distance, ranges.shadow * jnp.maximum(depth, 0))
+        depth = ranges.shadow * jnp.maximum(depth, 0)[:, None, None]
+        beyond = beyond_line(angle, distance, (x.shape[1], x.shape[2]))
+        x = x * (1 - jnp.where(beyond, depth, 0))[..., None]
     if ranges.brightness or ranges.contrast or ranges.colour:
-        x = _relight(x, ranges.brightness * brightness, (1 + ranges.contrast) ** contrast)
+        brightness = (ranges.brightness * brightness)[:, None, None, None]
+        contrast = ((1 + ranges.contrast) ** contrast)[:, None, None, None]
+        x = jnp.clip((x - 0.5) * contrast + (0.5 + brightness), 0, 1)
     if ranges.cutout:
         x = _cut_out(x, down, right, ranges.cutout)
     return x, labels
@@ -111,16 +115,6 @@ def _flip(images, labels, chosen, mirrored):
         chosen = chosen & (mirror_labels >= 0)
         labels = jnp.where(chosen, mirror_labels, labels)
     return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images), labels
-
-
-def _shade(x, angle, distance, depth):
-    beyond = beyond_line(angle, distance, x.shape[1:3])
-    return x * (1 - jnp.where(beyond, depth[:, None, None], 0))[..., None]
-
-
-def _relight(x, brightness, contrast):
-    brightness, contrast = (amount[:, None, None, None] for amount in (brightness, contrast))
-    return jnp.clip((x - 0.5) * contrast + (0.5 + brightness), 0, 1)
 
 
 def _cut_out(x, down, right, side):
@@ -161,16 +155,10 @@ def _affine_coordinates(amounts, size, ranges) -> Float[Array, "batch 2 height w
     zoom = (1 + ranges.scaling) ** amounts[1]
     stretch = (1 + ranges.shear) ** amounts[2]
     centre = (np.array(size) - 1) / 2
-    down = (
-        jnp.cos(angle) * zoom / stretch,
-        jnp.sin(angle) * zoom / stretch,
-        amounts[3] * ranges.shift + centre[0],
-    )
-    right = (
-        -jnp.sin(angle) * zoom * stretch,
-        jnp.cos(angle) * zoom * stretch,
-        amounts[4] * ranges.shift + centre[1],
-    )
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    shifts = [amounts[3 + axis] * ranges.shift + centre[axis] for axis in (0, 1)]
+    down = (cos * zoom / stretch, sin * zoom / stretch, shifts[0])
+    right = (-sin * zoom * stretch, cos * zoom * stretch, shifts[1])
     matrices = jnp.stack([jnp.stack(row, axis=-1) for row in (down, right)], axis=1)
     return _matmul(_rounded(matrices, _matrix_step(size)), _pixels(size)).reshape(-1, 2, *size)
 
@@ -180,10 +168,8 @@ def beyond_line(
 ) -> Bool[Array, "batch height width"]:
     """Return which pixels of each image lie beyond a line, the edge of a shadow.
 
-    Args:
-        angle: Direction of the line's normal in units of pi.
-        distance: Signed distance of the line from the centre, in halves of the longer side.
-        size: Height and width.
+    ``angle`` is the direction of the line's normal in units of pi, and ``distance`` its signed distance from
+    the centre in halves of the longer side.
     """
     away = distance * max(size) / 2
     lines = jnp.stack([jnp.sin(jnp.pi * angle), jnp.cos(jnp.pi * angle), -away], axis=-1)

@@ -61,18 +61,18 @@ def gather_batch(
     Int[Array, "*batch"] | Float[Array, "*batch"],
     Float[Array, "*batch"],
 ]:
-    """Gather the images, labels and weights of ``rows``. Padding (-1) has weight 0."""
-    weights = (rows >= 0).astype(jnp.float32)
+    """Gather the images, labels and mask of ``rows``. The mask of padding (-1) is 0."""
+    mask = (rows >= 0).astype(jnp.float32)
     rows = jnp.maximum(rows, 0)
-    return images[rows], labels[rows], weights
+    return images[rows], labels[rows], mask
 
 
 class Batch(NamedTuple):
-    """A batch, or the share of one process, cut into micro-batches. Padding has weight 0."""
+    """A batch, or the share of one process, cut into micro-batches. The mask of padding is 0."""
 
     images: UInt8[np.ndarray, "micro index height width channel"]
     labels: Int32[np.ndarray, "micro index"]
-    weights: Float32[np.ndarray, "micro index"]
+    mask: Float32[np.ndarray, "micro index"]
 
 
 class Batches:
@@ -96,12 +96,12 @@ class Batches:
     def __getitem__(self, step: int) -> Batch:
         """Read the batch of a step. It equals that of `gather_batch`."""
         rows = np.append(self._order[step], -1)[np.minimum(self._indices, self._order.shape[1])]
-        weights = (rows >= 0).astype(np.float32)
+        mask = (rows >= 0).astype(np.float32)
         rows = np.maximum(rows, 0)
         # Read in file order. All padding uses one example, which is read once.
         wanted, found = np.unique(rows, return_inverse=True)
         images = self._split.read_images(wanted)[found]
-        return Batch(images, self._split.labels[rows], weights)
+        return Batch(images, self._split.labels[rows], mask)
 
 
 def stream(

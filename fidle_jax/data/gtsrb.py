@@ -122,7 +122,7 @@ def prepare_from(
                 track = -1 if photo.track is None else photo.track
                 yield {"image": image, "label": photo.label, "track": track}
 
-        prepared.prepare(
+        prepared.write_set(
             lambda: _builder(name, data_dir, crop), f"GTSRB {name}", examples, progress=False
         )
 

@@ -12,9 +12,7 @@ from fidle_jax.data.splits import check_seed
 from fidle_jax.errors import InputError, check_name
 
 Variant = Literal["auto", "full", "sample"]
-DATA_CHOICES: tuple[str, ...] = get_args(Variant)
 Crop = Literal["full", "roi"]
-CROPS: tuple[str, ...] = get_args(Crop)
 ARCHIVES_VARIABLE = "FIDLE_JAX_ARCHIVES"
 TFDS_PREFIX = "tfds:"
 
@@ -47,7 +45,7 @@ def load_dataset(
         InputError: The set is unknown, unavailable or unreadable, or an archive is not the official one.
             Nothing has been written, unless a download or the disk failed.
     """
-    check_name("data", data, DATA_CHOICES)
+    check_name("data", data, get_args(Variant))
     check_seed(seed)
     if name == "mnist":
         return _load_mnist(data, archives_folder("mnist", archives), data_dir, seed)
@@ -110,13 +108,6 @@ def _load_mnist(data: str, archives: Path | None, data_dir: Path | None, seed: i
     return load_sample(seed)
 
 
-def mnist_variant(data: str, archives: Path | None, data_dir: Path | None) -> str:
-    """Return which variant of MNIST `load_dataset` would load, "full" or "sample"."""
-    if data == "auto" and archives_folder("mnist", archives) is None:
-        return "full" if _mnist_is_available(data_dir) else "sample"
-    return "sample" if data == "sample" else "full"
-
-
 def _mnist_is_available(data_dir: Path | None) -> bool:
     from fidle_jax.data import mnist, prepared
 
@@ -125,7 +116,7 @@ def _mnist_is_available(data_dir: Path | None) -> bool:
 
 
 def _load_gtsrb(name: str, archives: Path | None, data_dir: Path | None, crop: str) -> Dataset:
-    check_name("value of --crop", crop, CROPS)
+    check_name("value of --crop", crop, get_args(Crop))
 
     from fidle_jax.data import gtsrb, prepared
 

@@ -65,7 +65,7 @@ def read_archive(path: Path) -> UInt8[np.ndarray, "example *image"]:
 
 
 def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
-    """Return the full set in ``data_dir`` (default: TFDS's own folder), prepared at the first read.
+    """Return the full set, prepared at the first read.
 
     Reading raises InputError if the set cannot be prepared (see `prepare`) or is damaged.
     """
@@ -108,7 +108,7 @@ def prepare(data_dir: Path | None, archives: Path | None) -> None:
         for image, label in zip(images, labels, strict=True):
             yield {"image": image[..., None], "label": int(label)}
 
-    prepared.prepare(lambda: _builder(data_dir), "MNIST", examples)
+    prepared.write_set(lambda: _builder(data_dir), "MNIST", examples)
 
 
 def _builder(data_dir: Path | None) -> FidleMnist:

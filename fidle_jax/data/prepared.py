@@ -124,7 +124,7 @@ def is_prepared(builder: Builder) -> bool:
     return builder.data_path.exists() and builder.is_prepared()
 
 
-def prepare(
+def write_set(
     open_: Callable[[], RawBuilder],
     title: str,
     examples: Callable[[str], Iterator[dict[str, Any]]],
@@ -145,7 +145,7 @@ def prepare(
                 for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
                     shutil.rmtree(remains)
                 builder.examples = examples
-                write(builder, progress)
+                run_builder(builder, progress)
     except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError if the disk is full
         reason = getattr(error, "strerror", None) or first_line(error)
         raise InputError(
@@ -154,7 +154,7 @@ def prepare(
         ) from error
 
 
-def write(builder: Builder, progress: bool = True) -> None:
+def run_builder(builder: Builder, progress: bool = True) -> None:
     """Run the builder's preparation without its output on stdout, which is reserved for results."""
     tfds.display_progress_bar(progress and sys.stderr.isatty())
     with contextlib.redirect_stdout(io.StringIO()):

@@ -111,7 +111,7 @@ def _ensure_prepared(builder: tfds.core.DatasetBuilder, name: str) -> None:
             f"on a machine with a network, run: {command}"
         )
     try:
-        prepared.write(builder)
+        prepared.run_builder(builder)
     except Exception as error:  # every builder fails in its own way
         raise InputError(
             f"tfds:{name} cannot be prepared in {root}: {prepared.first_line(error)}; "

@@ -49,7 +49,7 @@ class Explanation(NamedTuple):
     cam: Float[np.ndarray, "height width"] | None
     side: int  # side length of the occluding square in pixels
     occluded: Float[np.ndarray, "row column class"]  # logits for each position of the square
-    inside: Intermediates  # kernels and feature maps
+    intermediates: Intermediates  # kernels and feature maps
 
 
 def explain(
@@ -62,8 +62,8 @@ def explain(
     """
     model, variables = unfused(trained.model), trained.variables
     x = np.asarray(scale(image))
-    inside = compute_intermediates(model, variables, x)
-    logits = inside.maps[list(inside.maps)[-1]]
+    intermediates = compute_intermediates(model, variables, x)
+    logits = intermediates.maps[list(intermediates.maps)[-1]]
     if not np.isfinite(logits).all():
         raise InputError("the logits of the network are not finite; choose a run that converged")
     target = int(logits.argmax()) if target is None else target
@@ -86,7 +86,7 @@ def explain(
         cam=cam,
         side=side,
         occluded=occlusion(model, variables, x, baseline, side, stride),
-        inside=inside,
+        intermediates=intermediates,
     )
 
 

@@ -51,8 +51,8 @@ def make_sections(
         for name, figure in draw_methods(example, one, class_names).items():
             title, caption = f"{texts[name][0]}: {subject}", f"{subject}{captions.get(name, '')}."
             pictures[name].append(picture(f"{name}_{number}", title, caption, figure))
-    if first.inside.kernels:
-        figure = learned_kernels(first.inside.kernels)
+    if first.intermediates.kernels:
+        figure = learned_kernels(first.intermediates.kernels)
         pictures["kernels"].append(picture("kernels", "The kernels", "By convolution.", figure))
     else:
         del texts["kernels"]
@@ -131,7 +131,7 @@ def draw_methods(
         axes, level = figures["grad_cam"].axes[0], one.cam.max() / 2
         axes.contour(one.cam, levels=[level], colors=VERMILLION, linewidths=2.5)
     figures["answer"] = draw_answer(image, one.logits, class_names, target, example.truth)
-    figures["layers"] = feature_maps(one.inside.maps, list(class_names))
+    figures["layers"] = feature_maps(one.intermediates.maps, list(class_names))
     return figures
 
 

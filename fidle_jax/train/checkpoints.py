@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,12 +59,8 @@ class Checkpoints:
     def restore(self, state: PyTree, best: PyTree) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
         """Return state, best and facts of the newest undamaged checkpoint, or None without any.
 
-        A damaged checkpoint is renamed, with a warning. With several processes, only the first one reads,
-        so that all agree about damage.
-
-        Args:
-            state: Example state, which defines the structure.
-            best: Example variables.
+        ``state`` and ``best`` are examples, which define the structure. A damaged checkpoint is renamed,
+        with a warning. With several processes, only the first one reads, so that all agree about damage.
 
         Raises:
             InputError: All checkpoints are damaged.
@@ -96,17 +91,15 @@ class Checkpoints:
                     )
                 else:
                     for damaged in steps[:position]:
-                        self._rename_damaged(damaged)
+                        number = sum(1 for _ in self._directory.glob(f"damaged_{damaged}_*"))
+                        path = self._directory / str(damaged)
+                        path.rename(self._directory / f"damaged_{damaged}_{number}")
                     return *restored, step
         if steps:
             raise InputError(
                 f"all checkpoints in {self._directory} are damaged; start again in another --run-dir"
             )
         return None
-
-    def _rename_damaged(self, step: int) -> None:
-        number = sum(1 for _ in self._directory.glob(f"damaged_{step}_*"))
-        os.replace(self._directory / str(step), self._directory / f"damaged_{step}_{number}")
 
     def is_saving(self) -> bool:
         """Return whether a checkpoint is still being written."""
@@ -127,30 +120,19 @@ def read_newest(
 ) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
     """Return state, best and facts of the newest checkpoint, or None. Write nothing.
 
-    Args:
-        directory: The directory of the checkpoints.
-        state: Example state, which defines the structure.
-        best: Example variables.
-
     Raises:
-        Exception: The checkpoint is damaged or has another structure.
+        Exception: The checkpoint is damaged or has another structure than ``state`` and ``best``.
     """
     if not directory.is_dir():
         return None
-    # Orbax warns three times that a read-only directory is read-only.
-    with _only_absl_errors(), _open_reader(directory.absolute()) as reader:
-        step = reader.latest_step()
-        return None if step is None else _restore_step(reader, step, state, best)
-
-
-@contextlib.contextmanager
-def _only_absl_errors() -> Iterator[None]:
-    """Hide the warnings that Orbax logs with absl."""
     absl = logging.getLogger("absl")
     level = absl.level
-    absl.setLevel(logging.ERROR)
     try:
-        yield
+        # Orbax warns three times that a read-only directory is read-only.
+        absl.setLevel(logging.ERROR)
+        with _open_reader(directory.absolute()) as reader:
+            step = reader.latest_step()
+            return None if step is None else _restore_step(reader, step, state, best)
     finally:
         absl.setLevel(level)
 

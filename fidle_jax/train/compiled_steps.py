@@ -29,40 +29,26 @@ MEMORY_SHARE = 0.5  # share of the free memory that `--loader auto` may fill wit
 
 @dataclasses.dataclass(frozen=True)
 class CompiledSteps:
-    """The compiled functions of a run.
+    """The compiled functions of a run."""
 
-    Attributes:
-        order: (epoch) -> the examples of each batch, an argument of ``train``.
-        train: (state, order, start, stop) -> state. Donates the state.
-        validate: (variables) -> (loss, accuracy), or None without validation data.
-        learning_rate: (step) -> learning rate.
-        replicate: (state) -> the state on all devices, an argument of ``train``.
-        close: Stops the threads that read ahead.
-        transfer_seconds: Time to move the data to the devices.
-        compile_seconds: Time to compile.
-    """
-
-    order: Callable[[int], Any]
+    order: Callable[[int], Any]  # (epoch) -> the examples of each batch
+    # (state, order, start, stop) -> state. Donates the state.
     train: Callable[[TrainState, Any, int, int], TrainState]
+    # (variables) -> (loss, accuracy), or None without validation data
     validate: Callable[[PyTree], tuple[float, float]] | None
-    learning_rate: Callable[[int], Any]
-    replicate: Callable[[TrainState], TrainState]
-    close: Callable[[], None] = lambda: None
-    transfer_seconds: float = 0.0
+    learning_rate: Callable[[int], Any]  # (step) -> learning rate
+    replicate: Callable[[TrainState], TrainState]  # to all devices
+    close: Callable[[], None] = lambda: None  # stops the threads that read ahead
+    transfer_seconds: float = 0.0  # time to move the data to the devices
     compile_seconds: float = 0.0
 
 
 def choose_loader(loader: str, dataset: Dataset, mesh: Mesh) -> tuple[bool, str]:
     """Decide whether to stream the images. All processes make the same decision.
 
-    Args:
-        loader: "memory", "stream", or "auto": memory if the uint8 training images fill at most
-            `MEMORY_SHARE` of the free memory of each device of every process.
-        dataset: The data set. It can be streamed if it has ``open``.
-        mesh: The devices.
-
-    Returns:
-        The decision, and a description of it for the user.
+    The loader is "memory", "stream", or "auto": memory if the uint8 training images fill at most
+    `MEMORY_SHARE` of the free memory of each device of every process. Also return a description of the
+    decision.
 
     Raises:
         SharedInputError: ``loader`` is "stream" and the data set cannot be streamed.
@@ -102,16 +88,8 @@ def compile_steps(
     """Compile the steps of the run that ``config`` describes.
 
     With a `Split`, all images move to the devices. With a `StoredSplit`, images are read from disk ahead
-    of each step; each process reads only what its devices compute. Both have the same result.
-
-    Args:
-        task: The training task.
-        schedule: The learning rate of each step.
-        mesh: The devices.
-        state: Example state.
-        train: The training data.
-        validation: The validation data, of the same type; may be empty.
-        config: The configuration.
+    of each step; each process reads only what its devices compute. Both have the same result. The
+    validation data has the same type and may be empty.
     """
     options = config.optimisation
     shuffle = jax.jit(

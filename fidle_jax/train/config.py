@@ -2,7 +2,6 @@
 
 A config is nested in code and flat everywhere else: the flag ``--batch-size``, the setting
 "batch_size" of recipes, sweeps and config.json, and ``config.optimisation.batch_size`` are the same.
-
 This module must import fast, because the command line parses flags before it imports JAX.
 """
 
@@ -58,10 +57,10 @@ class Data:
     scale: Annotated[float, Range(1e-6, 1)] = 1.0
     """Fraction of the training data to use. Tracks of frames stay whole."""
     validation_fraction: Annotated[ByRecipe[float], Range(0, 0.9), described("0.1")] = UNSET
-    """Fraction of the training data held out to select the best checkpoint; 0: use the last one."""
+    """Fraction of the training data held out to select the best epoch; 0: use the last one."""
     hold_out: Literal["groups", "examples", "test"] = "groups"
     """groups: hold out whole tracks of frames if the data set has them; examples: random examples;
-    test: select the checkpoint on the test set, as the course does."""
+    test: select the epoch on the test set, as the course does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,22 +216,13 @@ class ResolvedConfig(Config):
 
 
 class Setting(NamedTuple):
-    """One setting of a config.
-
-    Attributes:
-        group: Name of the group that contains it.
-        field: Its name in the group.
-        kind: Type of its value, or of each value if ``several``.
-        several: The value is a tuple.
-        choices: Its possible values, if only these are allowed.
-        limits: Its smallest and largest value.
-    """
+    """One setting of a config."""
 
     group: str
-    field: str
-    kind: type
-    several: bool
-    choices: tuple[str, ...]
+    field: str  # its name in the group
+    kind: type  # of its value, or of each value if it is a tuple
+    several: bool  # whether it is a tuple
+    choices: tuple[str, ...]  # empty if other values are allowed
     limits: Range | None
 
     def check(self, name: str, value: Any) -> None:

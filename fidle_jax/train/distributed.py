@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def join(
     Args:
         coordinator: HOST:PORT of the first process.
         processes: Number of processes.
-        index: Index of this process, starting at 0.
+        index: Index of this process.
         wait_seconds: Time to wait for the other processes.
         resume_command: Returns the command that resumes the run.
         debug: Also show the log of native code if it aborts.
@@ -194,17 +195,17 @@ def join(
     if coordinator and index == 0:
         _check_port(int(coordinator.rpartition(":")[2]))
     install_abort_handler(explain, debug)
-    initialize = lambda: jax.distributed.initialize(  # noqa: E731
-        coordinator,
-        processes,
-        index,
-        initialization_timeout=max(1, round(wait_seconds)),
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        shutdown_timeout_seconds=2 * HEARTBEAT_SECONDS,
-    )
     try:
         # The call ignores signals while it waits, so run it in another thread.
-        _call_in_thread(initialize)
+        _call_in_thread(
+            jax.distributed.initialize,
+            coordinator,
+            processes,
+            index,
+            initialization_timeout=max(1, round(wait_seconds)),
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=2 * HEARTBEAT_SECONDS,
+        )
     except (ValueError, RuntimeError) as error:
         if re.search("(should|must) be defined", str(error)):
             raise InputError(
@@ -226,27 +227,23 @@ def join(
     hosts.update({i: f"process {i} on {name}" for i, name in enumerate(names)})
 
 
-def _call_in_thread(function: Callable[[], None]) -> None:
-    """Call ``function`` in a thread without proxies. Re-raise its exception here."""
-    raised = []
+def _call_in_thread(function: Callable[..., None], *arguments: Any, **options: Any) -> None:
+    """Call ``function`` in a daemon thread without proxies. Re-raise its exception here."""
+    ended: Future[None] = Future()
 
     def call() -> None:
         try:
-            function()
+            ended.set_result(function(*arguments, **options))
         except Exception as error:
-            raised.append(error)
+            ended.set_exception(error)
 
     # Downloads may need a proxy, but the processes connect directly.
     proxies = {n: os.environ.pop(n) for n in list(os.environ) if n.lower().endswith("_proxy")}
     try:
-        thread = threading.Thread(target=call, daemon=True)
-        thread.start()
-        while thread.is_alive():
-            time.sleep(0.05)
+        threading.Thread(target=call, daemon=True).start()
+        ended.result()
     finally:
         os.environ.update(proxies)
-    if raised:
-        raise raised[0]
 
 
 def _explain_timeout(coordinator, processes, index, wait_seconds) -> str:
@@ -293,11 +290,8 @@ def install_abort_handler(explain: Callable[[str], str], debug: bool = False) ->
 
     JAX's distributed runtime raises no exception if a process is lost. Its C++ code logs about twenty
     lines and aborts, in any thread. This function redirects the output of native code to a temporary
-    file. Python's own output is not affected.
-
-    Args:
-        explain: Returns the line to print, given the log of native code.
-        debug: Also print that log.
+    file. Python's own output is not affected. ``explain`` maps the log of native code to the line to
+    print. With ``debug``, the log is printed too.
     """
     file = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the process ends
     sys.stdout = _redirect("stdout", 1, file)

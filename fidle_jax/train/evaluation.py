@@ -33,11 +33,7 @@ def predict(
 ) -> Float[Array, "example class"]:
     """Return the logits of every example.
 
-    Args:
-        model: The network.
-        variables: Its variables.
-        images: The images.
-        positions: Positions in each batch of `EVAL_BATCH_SIZE` that this device computes; None for all.
+    ``positions`` are those in each batch of `EVAL_BATCH_SIZE` that this device computes (default: all).
     """
     examples = images.shape[0]
     order = padded_order(jnp.arange(examples), min(EVAL_BATCH_SIZE, examples))

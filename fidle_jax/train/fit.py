@@ -7,22 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Integer, PyTree, UInt8
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.train.evaluation import evaluate
 from fidle_jax.train.state import Totals, TrainState, init_state
 from fidle_jax.train.step import Task, train_chunk
 
-# uint8 images or float features, and class indices or regression targets.
-Examples = tuple[
-    UInt8[Array | np.ndarray, "example *shape"] | Float[Array | np.ndarray, "example *shape"],
-    Integer[Array | np.ndarray, "example"] | Float[Array | np.ndarray, "example"],
-]
-Validation = tuple[
-    UInt8[Array | np.ndarray, "validation *shape"] | Float[Array | np.ndarray, "validation *shape"],
-    Integer[Array | np.ndarray, "validation"] | Float[Array | np.ndarray, "validation"],
-]
+# uint8 images or float32 features, and class indices or regression targets.
+Examples = tuple[Shaped[Array | np.ndarray, "_ *shape"], Shaped[Array | np.ndarray, "_"]]
 
 
 class Fit(NamedTuple):
@@ -47,17 +40,11 @@ def fit(
     epochs: int,
     batch_size: int,
     seed: int = 0,
-    validation: Validation | None = None,
+    validation: Examples | None = None,
 ) -> Fit:
-    """Train a network from its initial weights. If the loss diverges, the history contains NaN.
+    """Train a network from its initial weights, for at least one epoch.
 
-    Args:
-        task: The network, its optimizer and its objective.
-        train: Inputs (uint8 images or float32 features) and targets.
-        epochs: Number of epochs, at least 1.
-        batch_size: Examples per step.
-        seed: Seed for the initial weights, the shuffling and dropout.
-        validation: Examples to evaluate after each epoch.
+    ``validation`` is evaluated after each epoch. If the loss diverges, the history contains NaN.
     """
     inputs, targets = map(jnp.asarray, train)
     held_out = None if validation is None else tuple(map(jnp.asarray, validation))
@@ -103,15 +90,9 @@ def trajectory(
     seed: int = 0,
     params: PyTree = None,
 ) -> PyTree:
-    """Return the parameters before the first step and after each step, along a new first axis.
+    """Train as `fit`. Return the parameters before the first and after each step, along a new first axis.
 
-    Args:
-        task: The network, its optimizer and its objective.
-        train: Inputs and targets, as in `fit`.
-        epochs: Number of epochs.
-        batch_size: Examples per step.
-        seed: Seed, as in `fit`.
-        params: Initial parameters, instead of those that ``seed`` determines.
+    ``params`` replaces the initial parameters that ``seed`` determines.
     """
     inputs, targets = map(jnp.asarray, train)
     state = init_state(task.model, inputs.shape[1:], task.optimizer, seed)

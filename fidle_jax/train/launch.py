@@ -41,22 +41,23 @@ class Child:
 
 @dataclasses.dataclass
 class Experiment:
-    """The function of a job: it runs an experiment's file in a child process.
-
-    Attributes:
-        file: The experiment's file.
-        words: Its flags, without ``--run-dir`` and ``--resume``.
-        run_dir: The run directory. A run that exists there is resumed.
-    """
+    """The function of a job: it runs an experiment's file in a child process."""
 
     file: Path
-    words: tuple[str, ...]
-    run_dir: Path
+    words: tuple[str, ...]  # flags, without --run-dir and --resume
+    run_dir: Path  # a run that exists there is resumed
 
     def __call__(self) -> int:
         """Return the exit status. On a cluster, exit with it unless it is 0."""
         job = submitit.JobEnvironment()
-        words = [*self.words, "--run-dir", str(self.run_dir), *_distributed_flags(job)]
+        words = [*self.words, "--run-dir", str(self.run_dir)]
+        if job.num_tasks > 1:
+            words.append("--distributed")
+            if job.cluster != "slurm":  # on Slurm, JAX finds the rest
+                # below Linux's ephemeral ports
+                port = 20_000 + int(job.job_id.partition("_")[0]) % 10_000
+                words += ["--coordinator", f"127.0.0.1:{port}", "--processes", str(job.num_tasks)]
+                words += ["--process-index", str(job.global_rank)]
         if (self.run_dir / "config.json").exists():
             words.append("--resume")
         environment = dict(os.environ)
@@ -80,29 +81,13 @@ class Experiment:
         return submitit.helpers.DelayedSubmission(dataclasses.replace(self))
 
 
-def _distributed_flags(job: submitit.JobEnvironment) -> list[str]:
-    if job.num_tasks == 1:
-        return []
-    if job.cluster == "slurm":
-        return ["--distributed"]  # JAX takes the rest from Slurm
-    port = 20_000 + int(job.job_id.partition("_")[0]) % 10_000  # below Linux's ephemeral ports
-    return [
-        *("--distributed", "--coordinator", f"127.0.0.1:{port}"),
-        *("--processes", str(job.num_tasks), "--process-index", str(job.global_rank)),
-    ]
-
-
 def make_executor(
     folder: Path, cluster: str, name: str, slurm: dict[str, str] | None = None, **parameters
 ) -> submitit.AutoExecutor:
     """Return an executor whose jobs are signalled and queued again at their time limit.
 
-    Args:
-        folder: Directory of the jobs' files.
-        cluster: "local" or "slurm".
-        name: Name of the jobs.
-        slurm: Further parameters of sbatch.
-        **parameters: Parameters of `submitit.AutoExecutor`: nodes, tasks_per_node, timeout_min, ...
+    ``folder`` is for the jobs' files. ``slurm`` has further parameters of sbatch, and ``parameters`` those of
+    `submitit.AutoExecutor`, such as nodes, tasks_per_node and timeout_min.
     """
     requeues = {f"{cluster}_max_num_timeout": MAX_REQUEUES}
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **requeues)
@@ -131,8 +116,7 @@ def submit(
         words: Its flags, without ``--run-dir`` and ``--resume``.
         run_dir: The run directory, on a disk that all machines share.
         cluster: "local" or "slurm".
-        slurm: Further parameters of sbatch.
-        **parameters: Parameters of `submitit.AutoExecutor`.
+        slurm, parameters: As in `make_executor`.
 
     Raises:
         RuntimeError, OSError, FailedJobError: The cluster does not exist or refuses the job.

@@ -46,47 +46,26 @@ class NotFinite(RuntimeError):
 
 @dataclasses.dataclass
 class Record:
-    """What the host knows about a run. It is saved with each checkpoint.
+    """What the host knows about a run. It is saved with each checkpoint."""
 
-    Attributes:
-        rows: Rows of metrics.csv, one per epoch.
-        best_accuracy: Best validation accuracy so far, or None.
-        best_loss: Validation loss of that epoch, which breaks ties.
-        best_epoch: Epoch with the best variables, starting at 1; 0 means the initial ones.
-        seconds: Time of the current epoch, with validation and saving, without compilation.
-        step_seconds: Time of the training steps of the current epoch.
-        all_step_seconds: Time of the training steps of the whole run.
-    """
-
-    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    best_accuracy: float | None = None
-    best_loss: float | None = None
-    best_epoch: int = 0
-    seconds: float = 0.0
-    step_seconds: float = 0.0
-    all_step_seconds: float = 0.0
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of metrics.csv
+    best_accuracy: float | None = None  # on the validation data
+    best_loss: float | None = None  # validation loss of the best epoch
+    best_epoch: int = 0  # starting at 1; 0 means the initial variables
+    seconds: float = 0.0  # of the current epoch, with validation and saving
+    step_seconds: float = 0.0  # of the training steps of the current epoch
+    all_step_seconds: float = 0.0  # of the training steps of the whole run
 
 
 @dataclasses.dataclass
 class Loop:
-    """A run in progress.
+    """A run in progress."""
 
-    Attributes:
-        config: The config. Its run directory is set.
-        examples: Number of training examples.
-        compiled: The compiled steps.
-        state: The state on the devices.
-        best: The variables of the best epoch, in host memory.
-        record: What the host knows about the run.
-        checkpoints: The checkpoints of the run.
-        stop: Signals that ask the run to stop.
-    """
-
-    config: ResolvedConfig
-    examples: int
+    config: ResolvedConfig  # with a run directory
+    examples: int  # number of training examples
     compiled: CompiledSteps
-    state: TrainState
-    best: PyTree
+    state: TrainState  # on the devices
+    best: PyTree  # variables of the best epoch, in host memory
     record: Record
     checkpoints: Checkpoints
     stop: Stop
@@ -200,6 +179,7 @@ class Loop:
         self._save_or_stop()
 
     def _is_best(self, loss: float | None, accuracy: float | None) -> bool:
+        """Compare the validation accuracy with that of the best epoch. The lower loss breaks ties."""
         best_loss, best_accuracy = self.record.best_loss, self.record.best_accuracy
         if loss is None or accuracy is None or best_loss is None or best_accuracy is None:
             return True

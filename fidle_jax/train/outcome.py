@@ -82,11 +82,7 @@ def describe_result(
 def evaluate_test(
     model: nn.Module, variables: dict[str, Any], dataset: Dataset, run_dir: Path
 ) -> dict[str, Any]:
-    """Read and evaluate the test split. Return its loss and accuracy.
-
-    Write evaluation.npz, with the test images (uint8), labels and probabilities, and layers.npz, with
-    the kernels of the convolutions and the output of each layer for one image.
-    """
+    """Read and evaluate the test split. Write evaluation.npz and layers.npz. Return loss and accuracy."""
     split = dataset.read("test")
     logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
     losses = example_losses(logits, split.labels)
@@ -106,10 +102,9 @@ def evaluate_test(
 
 
 def write_augmented(train: AnySplit, ranges: Augmentation, seed: int, run_dir: Path) -> None:
-    """Write augmented.npz if images are augmented.
+    """Write augmented.npz if images are augmented: a training image, its label, and augmented versions.
 
-    It contains a training image (uint8), its label, and the versions (uint8) and labels that the first
-    step would train on if its batch contained only this image.
+    The first step would train on these versions if its batch contained only this image.
     """
     if ranges == NO_AUGMENTATION:
         return
@@ -136,10 +131,9 @@ def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def _clearest(train: AnySplit, mirrored: tuple[int, ...]) -> int:
-    """Return the index of a clear image: the highest contrast among bright and sharp ones.
+    """Return the index of the image with the highest contrast in its centre among bright and sharp ones.
 
-    Only the centre of `CANDIDATES` evenly spaced images counts. With ``mirrored``, prefer images whose
-    label changes if they are flipped.
+    With ``mirrored``, prefer images whose label changes if they are flipped.
     """
     rows = np.arange(len(train.labels))
     if mirrored:

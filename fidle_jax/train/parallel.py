@@ -6,6 +6,7 @@ derives the layout of everything else and inserts the sums over devices. With pm
 program on its positions, and `lax.psum` adds the gradients.
 
 To add a strategy, add a function that compiles a step and one that shards a batch to `STRATEGIES`.
+`batch_positions` pads batches that are not divisible by the number of devices.
 """
 
 import functools
@@ -61,7 +62,8 @@ def batch_positions(
 ) -> Int[np.ndarray, "micro_batch position"]:
     """Return the positions of a batch in micro-batches of one size, a multiple of ``devices``.
 
-    Positions beyond the end of the batch are padding.
+    If the batch size is not divisible by micro-batches times devices, the positions beyond the end of the
+    batch are padding. `fidle_jax.data.batches` gives padding the mask 0.
     """
     size = -(-batch_size // (micro_batches * devices)) * devices
     return np.arange(micro_batches * size, dtype=np.int32).reshape(micro_batches, size)
@@ -131,14 +133,13 @@ def _compile_pmap(mesh, task, function, replicated, sharded):
     return function.lower(*replicated, *sharded).compile()
 
 
-def _shard_jit(mesh, local):
-    """Shard the positions of [micro_batch, position, ...]."""
+def _shard_jit(mesh, local):  # [micro_batch, position, ...]
     sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
     return jax.make_array_from_process_local_data(sharding, local)
 
 
 def _shard_pmap(mesh, local):
-    """Shard the first axis of [device, micro_batch, position, ...]."""
+    # [device, micro_batch, position, ...]
     by_device = np.stack(np.split(local, len(mesh.local_devices), axis=1))
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     return jax.make_array_from_process_local_data(sharding, by_device)

@@ -47,9 +47,7 @@ def cgroup_free_bytes(
 ) -> list[int]:
     """Return the bytes left of each memory limit that a container or cluster job sets.
 
-    Args:
-        cgroup: File that lists the control groups of this process.
-        root: Directory of the settings of control groups.
+    ``cgroup`` lists the control groups of this process, and ``root`` contains their settings.
     """
     try:
         lines = cgroup.read_text().splitlines()

@@ -62,10 +62,7 @@ class Groups:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The test split, and the probabilities that the model assigns to each class.
-
-    ``groups`` is None if the data set has no groups of classes.
-    """
+    """The test split, and the probabilities that the model assigns to each class."""
 
     images: UInt8[np.ndarray, "example height width channel"]
     labels: Integer[np.ndarray, "example"]
@@ -91,28 +88,16 @@ class Augmented:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The content of a run directory.
-
-    Attributes:
-        config: Content of config.json.
-        result: Content of result.json.
-        model: Content of model.json.
-        metrics: Columns of metrics.csv by name, with NaN for empty cells.
-        evaluation: Content of evaluation.npz.
-        kernels: Kernels of the convolutions by layer, in the order of the network.
-        maps: Map from keys such as "01 conv_1" (position and name of the layer) to feature maps.
-        digit: Index of the test example of ``maps``.
-        augmented: Content of augmented.npz, or None.
-    """
+    """The content of a run directory."""
 
     config: dict
     result: dict
     model: dict
-    metrics: dict[str, Float[np.ndarray, "epoch"]]
+    metrics: dict[str, Float[np.ndarray, "epoch"]]  # columns, with NaN for empty cells
     evaluation: Evaluation
-    kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]
-    maps: dict[str, np.ndarray]
-    digit: int
+    kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]  # in the order of the network
+    maps: dict[str, np.ndarray]  # feature maps by position and name of the layer: "01 conv_1"
+    digit: int  # index of the test example of the feature maps
     augmented: Augmented | None = None
 
     @property
@@ -137,7 +122,9 @@ def default_run_dir(experiment: str) -> Path:
 def check_new(run_dir: Path) -> None:
     """Raise InputError if a new run cannot be written to ``run_dir``. Write nothing."""
     with as_input_error(run_dir, "--run-dir"):
-        if run_dir.is_dir() and not all(_is_leftover(path) for path in run_dir.iterdir()):
+        files = list(run_dir.iterdir()) if run_dir.is_dir() else []
+        # A killed run without config.json may have left these.
+        if any(path.name not in (LOCK, "model.json") and path.suffix != ".part" for path in files):
             what = "other files; expected a new or empty directory; choose another --run-dir"
             if (run_dir / "config.json").exists():
                 what = "another run; give --resume to resume it, or choose another --run-dir"
@@ -150,11 +137,6 @@ def check_new(run_dir: Path) -> None:
             )
         if not os.access(ancestor, os.W_OK):
             raise PermissionError(errno.EACCES, f"no permission in {ancestor}")
-
-
-def _is_leftover(path: Path) -> bool:
-    """Return True if ``path`` may be left over from a killed run without config.json."""
-    return path.name in (LOCK, "model.json") or path.suffix == ".part"
 
 
 @contextlib.contextmanager
@@ -217,12 +199,9 @@ def read_config(run_dir: Path, experiment: str | None = None) -> Config:
     path = run_dir / "config.json"
     with as_input_error(run_dir, "--run-dir"):
         if not path.exists():
+            advice = "give the directory of a run, or leave --resume out to start one"
             raise InputError(
-                f"there is no run to resume in {run_dir}, because it has no config.json; "
-                "check --run-dir, or leave --resume out"
-                if experiment
-                else f"there is no run in {run_dir}, because it has no config.json; give the "
-                "directory of a run"
+                f"there is no run in {run_dir}, because it has no config.json; {advice}"
             )
     with _reading(path):
         fields = json.loads(path.read_text())
@@ -252,11 +231,11 @@ def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
     path = run_dir / "result.json"
     if not path.exists():
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")
+    result = read_json(path, {name: RESULT[name] for name in names})
     with _reading(path):
-        result = _load_json(path, {name: RESULT[name] for name in names})
         accuracy = result.get("test_accuracy", 0)
         _require(0 <= accuracy <= 1, f"test_accuracy is {accuracy}, not in [0, 1]")
-        return result
+    return result
 
 
 def finished_result(run_dir: Path) -> dict[str, Any] | None:
@@ -273,11 +252,7 @@ def finished_result(run_dir: Path) -> dict[str, Any] | None:
 
 
 def read_run(run_dir: Path) -> Run:
-    """Read a run directory.
-
-    Raises:
-        InputError: A file is missing, damaged or inconsistent. The message names it.
-    """
+    """Read a run directory. If a file is missing, damaged or inconsistent, InputError names it."""
     model = read_model(run_dir)
     result = read_result(run_dir, *RESULT)
     evaluation = read_evaluation(run_dir)
@@ -299,8 +274,8 @@ def read_run(run_dir: Path) -> Run:
 def read_model(run_dir: Path) -> dict[str, Any]:
     """Return the content of model.json. Raise InputError if it is missing or invalid."""
     path = run_dir / "model.json"
+    model = read_json(path, MODEL)
     with _reading(path):
-        model = _load_json(path, MODEL)
         for row in model["layers"]:
             _check_types(row, LAYER)
         shape, names = model["image_shape"], model["class_names"]
@@ -317,15 +292,11 @@ def read_model(run_dir: Path) -> dict[str, Any]:
 
 
 def read_evaluation(run_dir: Path) -> Evaluation:
-    """Return the content of evaluation.npz, with the names of model.json.
-
-    Raises:
-        InputError: A file is missing, damaged or inconsistent. The message names it.
-    """
+    """Return the content of evaluation.npz, with the names of model.json, or raise InputError."""
     model, path = read_model(run_dir), run_dir / "evaluation.npz"
     names, groups = model["class_names"], model["class_groups"]
-    with _reading(path):
-        arrays = _load_npz(path)
+    with _reading(path), np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
         examples = np.size(arrays.get("labels", ()))
         types = {
             "images": UInt8[np.ndarray, f"{examples} height width channel"],
@@ -347,8 +318,8 @@ def read_evaluation(run_dir: Path) -> Evaluation:
 def _read_augmented(path: Path, classes: int) -> Augmented | None:
     if not path.exists():
         return None
-    with _reading(path):
-        arrays = _load_npz(path)
+    with _reading(path), np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
         shape = " ".join(map(str, np.shape(arrays.get("image", ()))))
         versions = np.size(arrays.get("labels", ()))
         types = {
@@ -365,8 +336,8 @@ def _read_augmented(path: Path, classes: int) -> Augmented | None:
 
 
 def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
-    with _reading(path):
-        arrays = _load_npz(path)
+    with _reading(path), np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
         _check_types(arrays, {"digit": Integer[np.ndarray, ""]})
         kernels = {
             k.removeprefix("kernel/"): a for k, a in arrays.items() if k.startswith("kernel/")
@@ -392,19 +363,10 @@ def _read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epoch"]]:
 def read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
     """Read a JSON object. Raise InputError if it is damaged or an entry does not have its type."""
     with _reading(path):
-        return _load_json(path, types)
-
-
-def _load_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
-    # NaN and Infinity become None.
-    content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    _check_types(content, types)
-    return content
-
-
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+        # NaN and Infinity become None.
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        _check_types(content, types)
+        return content
 
 
 def _require(condition: Any, problem: str) -> None:

@@ -20,15 +20,8 @@ from fidle_jax.files import write_atomically
 from fidle_jax.train.config import Run
 
 COLUMNS: tuple[str, ...] = (
-    "epoch",
-    "step",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "seconds",
-    "images_per_second",
+    *("epoch", "step", "learning_rate", "train_loss", "train_accuracy"),
+    *("validation_loss", "validation_accuracy", "seconds", "images_per_second"),
 )
 
 # Map tags in TensorBoard's tab HPARAMS to names in result.json.
@@ -45,12 +38,7 @@ HPARAMS_SUFFIX = ".hparams"
 class RunLogger:
     """Logs a run to its directory and to the terminal.
 
-    Args:
-        run: The group of the config with the run directory and the progress bar.
-        step: Step from which the run continues.
-        rows: Rows of metrics.csv so far.
-        total_images: Images of the whole run.
-        seen_images: Images seen so far.
+    ``step``, ``rows`` of metrics.csv and ``seen_images`` are those from which the run continues.
     """
 
     def __init__(
@@ -141,10 +129,7 @@ def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
 def write_hparams(
     directory: Path, step: int, options: dict[str, Any], result: dict[str, Any]
 ) -> None:
-    """Write the options and results that TensorBoard compares in its tab HPARAMS.
-
-    They have a separate events file, which replaces one from an earlier call.
-    """
+    """Write the options and results for TensorBoard's tab HPARAMS to a new events file."""
     for earlier in directory.glob(f"*{HPARAMS_SUFFIX}"):
         earlier.unlink()
     options = {name: _hparam(value) for name, value in options.items()}
@@ -168,13 +153,8 @@ def _hparam(value: Any) -> bool | float | str:
 
 
 def _format_epoch(row: dict[str, Any], epochs: int) -> str:
-    text = (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['train_loss']:.4f}  "
-        f"accuracy {100 * row['train_accuracy']:.2f} %"
-    )
-    if row["validation_accuracy"] is not None:
-        text += (
-            f"  validation loss {row['validation_loss']:.4f}  "
-            f"accuracy {100 * row['validation_accuracy']:.2f} %"
-        )
-    return f"{text}  {row['images_per_second']:,.0f} images/s"
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
+    for split, label in (("train", "loss"), ("validation", "validation loss")):
+        if (accuracy := row[f"{split}_accuracy"]) is not None:
+            parts += [f"{label} {row[f'{split}_loss']:.4f}", f"accuracy {100 * accuracy:.2f} %"]
+    return "  ".join([*parts, f"{row['images_per_second']:,.0f} images/s"])

@@ -13,10 +13,8 @@ REPEAT_SECONDS = 1.0
 class Stop:
     """A handler of signals that ask the process to stop.
 
-    Attributes:
-        deferred: If False, every signal raises KeyboardInterrupt. If True, the first signal only sets
-            ``requested``, and a second SIGINT or SIGTERM raises KeyboardInterrupt.
-        requested: True after a signal.
+    Every signal raises KeyboardInterrupt. While ``deferred`` is True, the first signal only sets
+    ``requested``, and a second SIGINT or SIGTERM raises KeyboardInterrupt.
     """
 
     def __init__(self) -> None:

@@ -33,35 +33,24 @@ class Totals(flax.struct.PyTreeNode):
     @classmethod
     def zeros(cls) -> "Totals":
         """Return totals of no examples."""
-        return cls(
-            loss=jnp.float32(0),
-            correct=jnp.float32(0),
-            examples=jnp.float32(0),
-            bad_step=jnp.int32(NO_STEP),
-        )
+        zero = jnp.float32(0)
+        return cls(loss=zero, correct=zero, examples=zero, bad_step=jnp.int32(NO_STEP))
 
 
 @no_type_check
 class TrainState(flax.struct.PyTreeNode):
     """Everything that is needed to continue a run.
 
-    Attributes:
-        params: Weights of the network.
-        batch_stats: Statistics of batch normalization; may be empty.
-        average: Moving average of ``params`` for evaluation, or None.
-        opt_state: State of the optimizer.
-        step: Number of steps done.
-        seed: Source of all randomness, together with the step and the index of an example.
-        totals: Sums over the current epoch.
+    All randomness is derived from the seed, the step, and the index of an example.
     """
 
     params: PyTree
-    batch_stats: PyTree
-    average: PyTree | None
+    batch_stats: PyTree  # of batch normalization; may be empty
+    average: PyTree | None  # moving average of params, for evaluation
     opt_state: Any
-    step: Int[Array, ""]
+    step: Int[Array, ""]  # number of steps done
     seed: UInt32[Array, ""]
-    totals: Totals
+    totals: Totals  # of the current epoch
 
     def variables(self) -> dict[str, PyTree]:
         """Return the variables for evaluation."""

@@ -18,35 +18,20 @@ from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Everything a training step needs besides the state and the batch.
-
-    Attributes:
-        model: The network.
-        optimizer: The optimizer.
-        ranges: Ranges of the augmentation.
-        label_smoothing: Fraction of the target probability distributed uniformly over all classes.
-        class_weights: Weight of each class in the gradient; empty for equal weights.
-        ema_decay: Decay of the moving average of the weights, if the state has one.
-        compute_dtype: Type of the network's arithmetic. The state is always float32.
-        axis_name: Name of the pmap axis that shards the batch, or None without pmap.
-        objective: Loss and score of the network's outputs.
-    """
+    """Everything a training step needs besides the state and the batch."""
 
     model: nn.Module
     optimizer: optax.GradientTransformation
     ranges: Augmentation = NO_AUGMENTATION
-    label_smoothing: float = 0.0
-    class_weights: tuple[float, ...] = ()
-    ema_decay: float = 0.0
-    compute_dtype: str = "float32"
-    axis_name: str | None = None
+    label_smoothing: float = 0.0  # fraction of the target distributed uniformly over all classes
+    class_weights: tuple[float, ...] = ()  # in the gradient; empty for equal weights
+    ema_decay: float = 0.0  # of the moving average of the weights, if the state has one
+    compute_dtype: str = "float32"  # of the network's arithmetic; the state is always float32
+    axis_name: str | None = None  # name of the pmap axis that shards the batch
     objective: Objective = CLASSES
 
     def over_axis(self, axis_name: str) -> "Task":
-        """Return a copy of the task for pmap.
-
-        Also set ``axis_name`` on the model, because batch normalization averages over the devices.
-        """
+        """Return a copy for pmap. Batch normalization averages over the axis too."""
         model = self.model
         if hasattr(model, "axis_name"):
             model = model.clone(axis_name=axis_name)
@@ -58,29 +43,23 @@ def train_step(
     state: TrainState,
     images: UInt8[Array, "micro_batch batch *shape"] | Float[Array, "micro_batch batch *shape"],
     labels: Int[Array, "micro_batch batch"] | Float[Array, "micro_batch batch"],
-    weights: Float[Array, "micro_batch batch"],
+    mask: Float[Array, "micro_batch batch"],
     example_index: Int[Array, "micro_batch batch"],
 ) -> TrainState:
     """Compute one training step with gradient accumulation over micro-batches. Return the new state.
 
-    The loss is the mean over all examples of weight 1, on all devices. Examples of weight 0 are padding.
+    The loss is the mean over all examples with mask 1, on all devices. Examples with mask 0 are padding.
     For the gradient, the loss of each example is multiplied by its class weight, after augmentation has
     set the label. The totals in the state use unweighted losses.
 
-    Args:
-        task: The training task.
-        state: The state before the step.
-        images: Images or features.
-        labels: Class indices or regression targets.
-        weights: 1 for examples, 0 for padding.
-        example_index: Position of each example in the whole batch. Augmentation and dropout depend
-            only on it, and on the seed and the step of the state.
+    ``example_index`` is the position of each example in the whole batch. Augmentation and dropout depend
+    only on it, and on the seed and the step of the state.
     """
-    count = _sum_over_devices(task, jnp.sum(weights))
+    count = _sum_over_devices(task, jnp.sum(mask))
     sums, batch_stats = _sum_over_micro_batches(
         functools.partial(_gradients, task, state, count=count),
         state.batch_stats,
-        (images, labels, weights, example_index),
+        (images, labels, mask, example_index),
     )
     grads, loss, score = _sum_over_devices(task, sums)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
@@ -126,9 +105,9 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, micro_batch, 
 
     Gradient and loss are divided by ``count``, the number of examples of the whole batch.
     """
-    images, labels, weights, example_index = micro_batch
+    images, labels, mask, example_index = micro_batch
     # Batch normalization ignores examples with index -1.
-    example_index = jnp.where(weights > 0, example_index, -1)
+    example_index = jnp.where(mask > 0, example_index, -1)
     augment_key, dropout_key = step_keys(state.seed, state.step)
     x, labels = augment(images, labels, augment_key, example_index, task.ranges)
 
@@ -142,7 +121,7 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, micro_batch, 
             mutable=["batch_stats"],
         )
         logits = _cast(logits, "float32")
-        losses = task.objective.losses(logits, labels, task.label_smoothing) * weights
+        losses = task.objective.losses(logits, labels, task.label_smoothing) * mask
         loss = objective = jnp.sum(losses) / count
         if task.class_weights:
             of_class = jnp.asarray(task.class_weights, losses.dtype)
@@ -151,7 +130,7 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, micro_batch, 
 
     gradient = jax.grad(loss_fn, has_aux=True)
     grads, (loss, logits, batch_stats) = gradient(state.params)
-    score = jnp.sum(weights * task.objective.scores(logits, labels))
+    score = jnp.sum(mask * task.objective.scores(logits, labels))
     return (grads, loss, score), batch_stats
 
 
@@ -212,17 +191,18 @@ def train_chunk(
 ) -> TrainState:
     """Return the state after the steps ``start ... stop - 1`` of an epoch, in one compiled loop.
 
+    One compilation serves all chunks of all epochs.
+
     Args:
         task: The training task.
         state: The state before the steps.
         images: All images or features.
         labels: All labels.
         order: The examples of each batch, as returned by `epoch_order`.
-        start: First step. The bounds are arrays, so that one compilation serves all chunks.
+        start: First step.
         stop: End of the steps, exclusive.
-        positions: Positions in the batch, one row per micro-batch (default: the whole batch as one
-            micro-batch).
-            Positions beyond the end of the batch are padding.
+        positions: Positions in the batch, one row per micro-batch (default: one micro-batch). Those
+            beyond the end of the batch are padding.
     """
     if positions is None:
         positions = jnp.arange(order.shape[1])[None]
@@ -231,7 +211,7 @@ def train_chunk(
         batch = gather_batch(images, labels, rows_at(order[i], positions))
         return train_step(task, state, *batch, positions)
 
-    return _check_weights(lax.fori_loop(start, stop, body, state))
+    return _check_params(lax.fori_loop(start, stop, body, state))
 
 
 def train_batch(
@@ -239,14 +219,14 @@ def train_batch(
     state: TrainState,
     images: UInt8[Array, "micro_batch position height width channel"],
     labels: Int[Array, "micro_batch position"],
-    weights: Float[Array, "micro_batch position"],
+    mask: Float[Array, "micro_batch position"],
     positions: Int[Array, "micro_batch position"],
 ) -> TrainState:
     """Return the state after one step of `train_chunk` on a given batch."""
-    return _check_weights(train_step(task, state, images, labels, weights, positions))
+    return _check_params(train_step(task, state, images, labels, mask, positions))
 
 
-def _check_weights(state: TrainState) -> TrainState:
+def _check_params(state: TrainState) -> TrainState:
     # Non-finite weights make the loss of the next step non-finite, so check them only after the last step.
     # A check in every step would take 5 % of the time.
     last_bad = jnp.where(_all_finite(state.params), NO_STEP, state.step)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fidle_jax.data import load_dataset, mnist_variant, prepared
+from fidle_jax.data import load_dataset, prepared
 from fidle_jax.errors import InputError
 
 FIRST = "train-images-idx3-ubyte.gz"
@@ -32,7 +32,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 def test_auto_without_a_network_loads_the_sample_with_one_warning(probed, tmp_path, caplog):
     digits = load_dataset("mnist", data_dir=tmp_path / "data")
-    assert digits.variant == mnist_variant("auto", None, tmp_path / "data") == "sample"
+    assert digits.variant == "sample"
     (warning,) = caplog.records
     assert (warning.name, warning.levelno) == ("fidle_jax", logging.WARNING)
     assert "sample" in warning.getMessage()
@@ -65,7 +65,6 @@ def test_mnist_is_prepared_when_it_is_read_and_found_later(mnist_archives, probe
     assert not data_dir.exists(), "prepared before anything was read"
     digits.read("test")
     assert load_dataset("mnist", data=data, data_dir=data_dir).variant == "full"
-    assert mnist_variant(data, None, data_dir) == "full"
     assert load_dataset("mnist", data="sample", data_dir=data_dir).variant == "sample"
     assert probed == []
 

@@ -35,7 +35,7 @@ def tiny_builder(data_dir):
 
 
 def prepare_tiny(data_dir, examples=examples):
-    prepared.prepare(functools.partial(tiny_builder, data_dir), "the tiny set", examples)
+    prepared.write_set(functools.partial(tiny_builder, data_dir), "the tiny set", examples)
     return tiny_builder(data_dir)
 
 

@@ -88,7 +88,7 @@ def prepare(tmp_path):
     """``prepare(builder_class)`` prepares a set and returns the data folder."""
 
     def prepare(builder_class):
-        prepared.write(builder_class(data_dir=tmp_path))
+        prepared.run_builder(builder_class(data_dir=tmp_path))
         return tmp_path
 
     return prepare

@@ -32,7 +32,7 @@ ONE = Explanation(
     cam=CAM,
     side=3,
     occluded=np.log([[[0.25, 0.75], [0.6, 0.4]]]).astype(np.float32),
-    inside=Intermediates(
+    intermediates=Intermediates(
         {}, {"00 input": IMAGE / np.float32(255), "01 dense_1": np.zeros(2, np.float32)}
     ),
 )

@@ -84,7 +84,7 @@ def _train(data_dir, loader, run_dir, examples):
 def main(data_dir, loader=None, run_dir=None):
     """Prepare the data set, or train on it."""
     if loader is None:
-        prepared.prepare(lambda: _builder(data_dir), "the large set", _examples)
+        prepared.write_set(lambda: _builder(data_dir), "the large set", _examples)
         return
     _train(data_dir, "stream", run_dir / "few", 1024)
     limit = _data_bytes() + ROOM_BYTES

@@ -33,8 +33,9 @@ class Totals(flax.struct.PyTreeNode):
     @classmethod
     def zeros(cls) -> "Totals":
         """Return totals of no examples."""
-        zero = jnp.float32(0)
-        return cls(loss=zero, correct=zero, examples=zero, bad_step=jnp.int32(NO_STEP))
+        # A donated state must not contain one buffer twice.
+        loss, correct, examples = (jnp.float32(0) for _ in range(3))
+        return cls(loss, correct, examples, bad_step=jnp.int32(NO_STEP))
 
 
 @no_type_check

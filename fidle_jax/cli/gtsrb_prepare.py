@@ -126,7 +126,8 @@ def _prepare(name: str, folder: Path, flags: Flags) -> str:
         began = time.monotonic()
         gtsrb.prepare_from(folder, name, *place, progress=flags.progress)
         done = f"prepared in {time.monotonic() - began:.1f} s"
-    size = sum(path.stat().st_size for path in gtsrb.prepared_folder(name, *place).iterdir()) / 1e6
+    files = Path(gtsrb.open_set(name, *place).data_path).iterdir()
+    size = sum(path.stat().st_size for path in files) / 1e6
     began = time.monotonic()
     signs = gtsrb.load_gtsrb(name, flags.data_dir, folder, flags.crop)
     for split in ("train", "test"):

@@ -17,36 +17,23 @@ from fidle_jax.kernels import hash_bits
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Ranges of a random augmentation. Each amount is uniform in its range.
+    """Ranges of a random augmentation. Each amount is uniform in its range."""
 
-    Attributes:
-        shift: Pixels along each axis.
-        rotation: Degrees.
-        scaling: Relative change of size (0.1: by a factor from 1 / 1.1 to 1.1).
-        shear: Relative change of the aspect ratio: one axis grows while the other shrinks.
-        elastic: Pixels of a smooth random displacement along each axis.
-        brightness: Largest value that is added or subtracted.
-        contrast: Relative change of contrast about mid-grey.
-        colour: Relative change of each channel, as in light of another colour.
-        shadow: Largest share of light that is removed on one side of a random line. Half of the images
-            have no shadow.
-        cutout: Side of a grey square, as a share of the image's side (DeVries and Taylor, 2017). It may
-            lie partly outside.
-        flips: Probability of a horizontal flip, for images whose class is in ``mirrored``.
-        mirrored: Class of the mirror image of each class, or -1 for none. If empty, labels never change.
-    """
-
-    shift: float = 0.0
-    rotation: float = 0.0
-    scaling: float = 0.0
-    shear: float = 0.0
-    elastic: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    colour: float = 0.0
+    shift: float = 0.0  # pixels along each axis
+    rotation: float = 0.0  # degrees
+    scaling: float = 0.0  # relative change of size (0.1: by a factor from 1 / 1.1 to 1.1)
+    shear: float = 0.0  # relative change of the aspect ratio: one axis grows, the other shrinks
+    elastic: float = 0.0  # pixels of a smooth random displacement along each axis
+    brightness: float = 0.0  # largest value that is added or subtracted
+    contrast: float = 0.0  # relative change of contrast about mid-grey
+    colour: float = 0.0  # relative change of each channel, as in light of another colour
+    # Largest share of light that is removed on one side of a random line. Half of the images have no shadow.
     shadow: float = 0.0
+    # Side of a grey square, as a share of the image's side (DeVries and Taylor, 2017). It may lie partly
+    # outside.
     cutout: float = 0.0
-    flips: float = 0.0
+    flips: float = 0.0  # probability of a horizontal flip, for images whose class is in mirrored
+    # Class of the mirror image of each class, or -1 for none. If empty, labels never change.
     mirrored: tuple[int, ...] = ()
 
     def warps(self) -> bool:

@@ -12,17 +12,11 @@ WHOLE = (0, 1)
 
 @dataclass(frozen=True)
 class Split:
-    """A split whose images are in memory.
-
-    Attributes:
-        images: Images with values from 0 to 255, channels last.
-        labels: Class indices.
-        groups: Group index of each example within its class, e.g. the video track of a frame. None if
-            the examples are independent.
-    """
+    """A split whose images are in memory."""
 
     images: UInt8[np.ndarray, "example height width channel"]
     labels: Int32[np.ndarray, "example"]
+    # Group of each example within its class, e.g. the track of a frame. None: examples are independent.
     groups: Int32[np.ndarray, "example"] | None = None
 
     def take(self, rows: Int[np.ndarray, "row"]) -> "Split":
@@ -74,12 +68,12 @@ class Dataset:
     Attributes:
         name: Name as given by the user, e.g. ``"mnist"`` or ``"tfds:fashion_mnist"``.
         variant: ``"full"`` or ``"sample"``.
-        read: Function ``read(split, part=(0, 1))``. It reads the split ``"train"`` or ``"test"``, or one of
-            equal parts (index, count) of it, from disk. Raises InputError if the data is missing or damaged.
+        read: ``read(split, part=(0, 1))`` reads the split ``"train"`` or ``"test"``, or one of equal parts
+            (index, count) of it. Raises InputError if the data is missing or damaged.
         open: Like ``read``, but leaves the images on disk. Labels and groups are those of the part,
             images those of the whole split. None if the set can only be read into memory.
-        check: Function ``check(split, content)``. It raises InputError if a split that was read in parts
-            differs from what was prepared. Splits that are read as a whole are checked automatically.
+        check: ``check(split, content)`` raises InputError if a split that was read in parts differs from
+            what was prepared. ``read`` and ``open`` check whole splits.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
     """

@@ -58,7 +58,7 @@ def load_gtsrb(
 
     def prepared_builder() -> FidleGtsrb:
         prepare(name, data_dir, archives, crop)
-        return _builder(name, data_dir, crop)
+        return open_set(name, data_dir, crop)
 
     return prepared.make_dataset(
         prepared_builder,
@@ -83,12 +83,7 @@ def _counts(content: AnySplit) -> Counter:
 
 def is_prepared(name: str, data_dir: Path | None, crop: str = "full") -> bool:
     """Return True if ``data_dir`` contains the complete set."""
-    return prepared.is_prepared(_builder(name, data_dir, crop))
-
-
-def prepared_folder(name: str, data_dir: Path | None, crop: str = "full") -> Path:
-    """Return the folder of the prepared set."""
-    return Path(_builder(name, data_dir, crop).data_path)
+    return prepared.is_prepared(open_set(name, data_dir, crop))
 
 
 def prepare(name: str, data_dir: Path | None, archives: Path | None, crop: str = "full") -> None:
@@ -123,11 +118,12 @@ def prepare_from(
                 yield {"image": image, "label": photo.label, "track": track}
 
         prepared.write_set(
-            lambda: _builder(name, data_dir, crop), f"GTSRB {name}", examples, progress=False
+            lambda: open_set(name, data_dir, crop), f"GTSRB {name}", examples, progress=False
         )
 
 
-def _builder(name: str, data_dir: Path | None, crop: str) -> FidleGtsrb:
+def open_set(name: str, data_dir: Path | None, crop: str = "full") -> FidleGtsrb:
+    """Return the builder of the set ``name``, whose ``data_path`` is the folder of the prepared set."""
     config = name if crop == "full" else f"{name}-roi"
     return prepared.open_builder(FidleGtsrb, f"GTSRB {name}", data_dir, config)
 

@@ -19,17 +19,12 @@ Examples = tuple[Shaped[Array | np.ndarray, "_ *shape"], Shaped[Array | np.ndarr
 
 
 class Fit(NamedTuple):
-    """A trained network.
+    """A trained network."""
 
-    Attributes:
-        state: The state after the last step.
-        best: The variables with the lowest validation loss, or the last ones without validation.
-        history: "loss" and "score" of each epoch, which are means over the training examples, and with
-            validation "validation_loss" and "validation_score".
-    """
-
-    state: TrainState
-    best: dict[str, Any]
+    state: TrainState  # after the last step
+    best: dict[str, Any]  # variables with the lowest validation loss; without validation, the last
+    # "loss" and "score" of each epoch: means over the training examples. With validation, also
+    # "validation_loss" and "validation_score".
     history: dict[str, Float[np.ndarray, " epoch"]]
 
 

@@ -33,10 +33,8 @@ def _squared_errors(outputs, targets, smoothing=0.0):
 class Objective:
     """A loss and a score.
 
-    Attributes:
-        losses: (outputs, targets, smoothing) -> loss of each example. Training minimises their mean.
-        scores: (outputs, targets) -> score of each example: whether the predicted class is correct, or
-            the absolute error of a number.
+    ``losses(outputs, targets, smoothing)`` returns the loss of each example. ``scores(outputs, targets)``
+    returns whether each predicted class is correct, or the absolute error of each number.
     """
 
     losses: Callable[[Array, Array, float], Float[Array, " batch"]]

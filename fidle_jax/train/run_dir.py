@@ -379,7 +379,7 @@ def _require_names(names: Iterable[str], found: Container[str]) -> None:
     _require(not missing, f"{', '.join(missing)} missing")
 
 
-def _check_types(content: dict[str, Any], types: dict[str, Any]) -> None:
+def _check_types(content: Any, types: dict[str, Any]) -> None:
     _require(isinstance(content, dict), "not a JSON object")
     _require_names(types, content)
     for name, kind in types.items():

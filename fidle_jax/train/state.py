@@ -15,19 +15,13 @@ NO_STEP = 2**31 - 1
 # JAX also unflattens these classes with leaves that are not arrays, so fields are not checked.
 @no_type_check
 class Totals(flax.struct.PyTreeNode):
-    """Sums over the examples of the current epoch.
+    """Sums over the examples of the current epoch."""
 
-    Attributes:
-        loss: Sum of the losses, each from the step that used the example.
-        correct: Sum of the scores: for classification, the number of correct predictions.
-        examples: Number of examples.
-        bad_step: First step with a loss that is not finite, or the last step of a chunk that ends with
-            weights that are not finite, or `NO_STEP`.
-    """
-
-    loss: Float[Array, ""]
-    correct: Float[Array, ""]
+    loss: Float[Array, ""]  # each loss is from the step that used the example
+    correct: Float[Array, ""]  # sum of the scores, such as the number of correct predictions
     examples: Float[Array, ""]
+    # First step with a loss that is not finite, or the last step of a chunk that ends with weights that are
+    # not finite, or NO_STEP.
     bad_step: Int[Array, ""]
 
     @classmethod

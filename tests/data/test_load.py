@@ -38,7 +38,7 @@ def test_auto_without_a_network_loads_the_sample_with_one_warning(probed, tmp_pa
     assert "sample" in warning.getMessage()
     assert "--archives DIR" in warning.getMessage()
     assert "\n" not in warning.getMessage()
-    assert probed == ["https://storage.googleapis.com/cvdf-datasets/mnist/" + FIRST] * 2
+    assert probed == ["https://storage.googleapis.com/cvdf-datasets/mnist/" + FIRST]
     assert not (tmp_path / "data").exists()
 
 

@@ -146,7 +146,7 @@ def test_unknown_values_of_the_config_are_an_error(copied, change, expected):
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
 def test_an_unreadable_config_is_an_error(copied, text):
     (copied / "config.json").write_text(text)
-    assert error_of(copied).startswith(f"{copied / 'config.json'}: not ")
+    assert error_of(copied).startswith(f"{copied / 'config.json'} cannot be read")
 
 
 @pytest.mark.parametrize("text", ["", "{"])

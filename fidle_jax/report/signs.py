@@ -199,7 +199,9 @@ def _mirrored(
         else:
             others.append((pictures, text))
     sheets = (
-        png(sign_figures.blocks(*map(list, zip(*each, strict=True)), across=4)) if each else None
-        for each in (known, others)
+        png(sign_figures.blocks(*map(list, zip(*each, strict=True)), across=across))
+        if each
+        else None
+        for each, across in ((known, 3), (others, 4))
     )
     return next(sheets), next(sheets)

@@ -30,9 +30,9 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
-    """State how long the slow tests take, by estimate."""
+    """State how long the slow tests take. This was estimated, not measured."""
     if config.option.markexpr == "slow":
-        return "slow tests: all of them take about 45 minutes on two cores; name files to run fewer"
+        return "slow tests: all of them take about an hour (estimated); name files to run fewer"
     return None
 
 

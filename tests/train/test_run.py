@@ -41,6 +41,15 @@ PROMISED = {
 }
 
 
+@pytest.fixture
+def quick_compilation():
+    """Compile with few optimizations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.usefixtures("quick_compilation")
 def test_a_run_directory_is_complete(run, tmp_path, capsys):
     result = run(model="cnn", epochs=8, learning_rate=0.01)
     write_report(tmp_path / "run")

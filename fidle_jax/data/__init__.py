@@ -1,7 +1,7 @@
 """Data sets as uint8 arrays in host memory or on disk, their splits, batches and augmentation."""
 
 from fidle_jax.data.dataset import AnySplit, Dataset, Split, StoredSplit
-from fidle_jax.data.load import TFDS_PREFIX, Crop, Variant, load_dataset
+from fidle_jax.data.load import TFDS_PREFIX, Crop, Variant, check_dataset, load_dataset
 from fidle_jax.data.signs import SET_NAMES as SIGN_SETS
 from fidle_jax.data.splits import stratified_split
 
@@ -14,6 +14,7 @@ __all__ = [
     "Split",
     "StoredSplit",
     "Variant",
+    "check_dataset",
     "load_dataset",
     "stratified_split",
 ]

@@ -16,6 +16,9 @@ Crop = Literal["full", "roi"]
 ARCHIVES_VARIABLE = "FIDLE_JAX_ARCHIVES"
 TFDS_PREFIX = "tfds:"
 
+# The last one stands for every set of TFDS.
+DATASETS = ("mnist", *SET_NAMES, f"{TFDS_PREFIX}NAME")
+
 _log = logging.getLogger("fidle_jax")
 # The modules of the sources are imported when they are used. They import TFDS, which takes half a second.
 
@@ -49,8 +52,7 @@ def load_dataset(
     check_seed(seed)
     if name == "mnist":
         return _load_mnist(data, archives_folder("mnist", archives), data_dir, seed)
-    if not name.startswith(TFDS_PREFIX):
-        check_name("dataset", name, ["mnist", *SET_NAMES, f"{TFDS_PREFIX}NAME"])
+    check_dataset(name)
     if data == "sample":
         raise InputError(f"{name} has no sample, only mnist has one; use --data full")
     if not name.startswith(TFDS_PREFIX):
@@ -63,6 +65,12 @@ def load_dataset(
     from fidle_jax.data.tfds_sets import load_tfds_set
 
     return load_tfds_set(name.removeprefix(TFDS_PREFIX), data_dir)
+
+
+def check_dataset(name: str) -> None:
+    """Raise InputError if there is no data set ``name``. Names of TFDS are not checked."""
+    if not name.startswith(TFDS_PREFIX):
+        check_name("dataset", name, DATASETS)
 
 
 def archives_folder(name: str, folder: Path | None) -> Path | None:

@@ -31,7 +31,8 @@ class Trained(NamedTuple):
 
     Attributes:
         predict: Compiled function from images (uint8, or float from 0 to 1) to class probabilities.
-        variables: Parameters selected on validation data, and batch statistics.
+        variables: Parameters of the best epoch (of the last one without validation data), or their moving
+            average with --ema-decay, and batch statistics.
         model: Flax module. ``model.apply(variables, images)`` returns the logits of float images.
         image_shape: Height, width and channels of an image.
         class_names: Names of the classes in the order of the probabilities.

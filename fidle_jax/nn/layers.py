@@ -67,7 +67,7 @@ class MaxPool(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask depends only on the rng "dropout", the layer and the example's index."""
+    """Dropout. The mask depends only on the rng "dropout", the layer, and the position in the batch."""
 
     rate: float
 

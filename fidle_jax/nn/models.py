@@ -23,7 +23,9 @@ from fidle_jax.nn.layers import (
 
 
 class Network(nn.Module):
-    """Base class of the networks.
+    """Base class of the networks. A subclass defines ``forward``, and ``smallest_image`` if it pools.
+
+    For the report, the output of a layer is (height, width, channel) or (feature,) for each image.
 
     Attributes:
         classes: Number of classes, or of other outputs.

@@ -131,19 +131,19 @@ def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, An
         "train": lambda state, order, start, stop: chunk(
             state, *train, order, start, stop, positions
         ),
-        "validate": _compile_validation(task.model, mesh, state.variables(), validation),
+        "validate": _compile_validation(task, mesh, state.variables(), validation),
     }
 
 
 def _compile_validation(
-    model, mesh: Mesh, variables: PyTree, data: tuple[Any, Any]
+    task: Task, mesh: Mesh, variables: PyTree, data: tuple[Any, Any]
 ) -> Callable[[PyTree], tuple[float, float]] | None:
     examples = len(data[1])
     if not examples:
         return None
 
     def evaluate_at(variables, images, labels, positions):
-        return evaluate(model, variables, images, labels, positions[0])
+        return evaluate(task.model, variables, images, labels, positions[0], task.objective)
 
     positions = parallel.local_positions(min(EVAL_BATCH_SIZE, examples), 1, mesh)
     compiled, shard = parallel.compile_evaluation(
@@ -185,7 +185,7 @@ def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any
     return {
         "order": lambda epoch: np.asarray(shuffle(epoch)),
         "train": train_steps,
-        "validate": _compile_streamed_validation(task.model, mesh, state.variables(), validation),
+        "validate": _compile_streamed_validation(task, mesh, state.variables(), validation),
         "close": reader.close,
     }
 
@@ -195,7 +195,7 @@ def _example_batch(split: StoredSplit, positions: Int[np.ndarray, "micro_batch p
 
 
 def _compile_streamed_validation(
-    model, mesh: Mesh, variables: PyTree, split: StoredSplit
+    task: Task, mesh: Mesh, variables: PyTree, split: StoredSplit
 ) -> Callable[[PyTree], tuple[float, float]] | None:
     examples = len(split.labels)
     if not examples:
@@ -204,7 +204,7 @@ def _compile_streamed_validation(
     batch_size = order.shape[1]
     positions = parallel.local_positions(batch_size, 1, mesh)
     images, labels, _ = _example_batch(split, positions)
-    function = functools.partial(evaluate_batch, model)
+    function = functools.partial(evaluate_batch, task.model, objective=task.objective)
     compiled, shard = parallel.compile_evaluation(mesh, function, (variables,), (images, labels))
 
     def validate(variables: PyTree) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from tyro.conf import arg
 
-from fidle_jax.data import SIGN_SETS, TFDS_PREFIX, Crop, Variant
+from fidle_jax.data import SIGN_SETS, Crop, Variant, check_dataset
 from fidle_jax.errors import InputError, Range, check_name, check_range
 from fidle_jax.nn import ModelName
 from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
@@ -259,8 +259,7 @@ SETTINGS = {
 def check(config: Config) -> None:
     """Raise InputError if a value is wrong for every data set, or two values exclude each other."""
     data = config.data
-    if not data.dataset.startswith(TFDS_PREFIX):
-        check_name("dataset", data.dataset, ("mnist", *SIGN_SETS, f"{TFDS_PREFIX}NAME"))
+    check_dataset(data.dataset)
     for name, value in config.settings().items():
         SETTINGS[name].check(name, value)
     check_name("recipe", config.optimisation.recipe, ("auto", *recipes_for(data.dataset)))

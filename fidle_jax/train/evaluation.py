@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from fidle_jax.data.augment import scale
 from fidle_jax.data.batches import Inputs, Targets, padded_order, rows_at
-from fidle_jax.train.objectives import CLASSES, Objective, example_losses
+from fidle_jax.train.objectives import CLASSES, Objective
 
 EVAL_BATCH_SIZE = 500
 
@@ -67,7 +67,8 @@ def evaluate_batch(
     variables: dict[str, Any],
     images: UInt8[Array, "1 position height width channel"],
     labels: Int[Array, "1 position"],
-) -> tuple[Float[Array, " position"], Bool[Array, " position"]]:
-    """Return the loss of each example of one batch, and whether its prediction is correct."""
+    objective: Objective = CLASSES,
+) -> tuple[Float[Array, " position"], Bool[Array, " position"] | Float[Array, " position"]]:
+    """Return the loss and the score of each example of one batch."""
     logits = apply_model(model, variables, images[0])
-    return example_losses(logits, labels[0]), jnp.argmax(logits, -1) == labels[0]
+    return objective.losses(logits, labels[0], 0.0), objective.scores(logits, labels[0])

@@ -179,13 +179,21 @@ class Loop:
         self._save_or_stop()
 
     def _is_best(self, loss: float | None, accuracy: float | None) -> bool:
-        """Compare the validation accuracy with that of the best epoch. The lower loss breaks ties."""
+        """Compare the validation accuracy with that of the best epoch. The lower loss breaks ties.
+
+        Without validation data, every epoch is the best so far.
+        """
         best_loss, best_accuracy = self.record.best_loss, self.record.best_accuracy
         if loss is None or accuracy is None or best_loss is None or best_accuracy is None:
             return True
         return (accuracy, -loss) > (best_accuracy, -best_loss)
 
     def _row(self, epoch: int, loss: float | None, accuracy: float | None) -> dict[str, Any]:
+        """Return a row of metrics.csv.
+
+        Training values are means over the epoch, with dropout, augmentation and label smoothing. The seconds
+        include validation and saving; images per second include only the steps.
+        """
         totals = jax.device_get(self.state.totals)
         step = int(self.state.step)
         return {

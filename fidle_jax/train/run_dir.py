@@ -1,7 +1,7 @@
 """Run directories: creating, locking, reading and writing. Imports neither JAX nor Flax.
 
 config.json      the configuration, the experiment and the command
-model.json       class names, image shape and the table of layers
+model.json       class of the network, class names, image shape and the table of layers
 metrics.csv      one row per epoch
 checkpoints/     written by `fidle_jax.train.checkpoints`
 tensorboard/     events for TensorBoard

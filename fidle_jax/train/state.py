@@ -36,7 +36,7 @@ class Totals(flax.struct.PyTreeNode):
 class TrainState(flax.struct.PyTreeNode):
     """Everything that is needed to continue a run.
 
-    All randomness is derived from the seed, the step, and the index of an example.
+    All randomness is derived from the seed, the step, and the position of an example in the whole batch.
     """
 
     params: PyTree

@@ -22,14 +22,19 @@ def test_a_snippet_runs_and_has_the_shapes_of_its_comments(index, monkeypatch):
 
 
 def test_there_are_snippets_with_shapes():
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
     assert len(re.findall(r"# .*\(\d[\d, ]*\)\n", SNIPPETS[0])) == 3
+
+
+def test_the_methods_that_auto_selects_are_those_of_the_comments(capsys):
+    exec(SNIPPETS[2], {})
+    assert capsys.readouterr().out.split() == re.findall(r"# (\w+)$", SNIPPETS[2], re.MULTILINE)
 
 
 def test_the_own_method_passes_a_test_of_its_class(monkeypatch):
     monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
     names = {"__name__": "snippet"}
-    exec(SNIPPETS[2], names)
+    exec(SNIPPETS[3], names)
     result = names["TestMine"]("test_common_case__with_jit").run()
     assert result.wasSuccessful()
 

@@ -55,7 +55,7 @@ def _evaluate(argv: list[str] | None, stop: Stop) -> None:
     flags = parse_flags(__doc__ or "", Flags(), argv)
     if not 1 <= len(flags.runs) <= 2:
         raise InputError(
-            f"got {len(flags.runs)} runs; expected the directory of one or two finished runs"
+            f"got {len(flags.runs)} runs; expected one or two; give the directories of finished runs"
         )
     run_dir = flags.run_dir or default_run_dir("evaluate")
     check_new(run_dir)

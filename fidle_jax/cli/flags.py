@@ -18,12 +18,12 @@ class Job:
     """A job on this machine or a cluster."""
 
     launch: Literal["here", "local", "slurm"] = "here"
-    """here: run now; local: in processes that submitit starts here; slurm: as a job on Slurm."""
+    """here: run in this process; local: start processes on this machine; slurm: submit a Slurm job."""
     gpus_per_node: Annotated[int, Range(0)] = 0
-    """Number of GPUs on each machine; 0: run on the CPU."""
+    """GPUs on each machine, for --launch local or slurm; 0: run on the CPU."""
     cpus_per_task: Annotated[int | None, Range(1), described("set by the cluster")] = None
     """Number of CPU cores of each process."""
-    minutes: Annotated[int | None, Range(1), described("60 on Slurm, no limit here")] = None
+    minutes: Annotated[int | None, Range(1), described("60 with slurm, no limit with local")] = None
     """Time limit of the job. A run that needs more time saves its state and queues again."""
     slurm: Annotated[tuple[str, ...] | None, described("none")] = None
     """Other options of sbatch, as NAME=VALUE: partition=gpu account=me."""
@@ -58,11 +58,11 @@ class Cluster(Job):
     nodes: Annotated[int, Range(1)] = 1
     """Number of machines of the job."""
     tasks_per_node: Annotated[int, Range(1)] = 1
-    """Number of processes on each machine; with GPUs, one for each of them."""
+    """Number of processes on each machine. If several use GPUs, it must equal --gpus-per-node."""
     distributed: bool = False
-    """This is one of several processes. Slurm, Open MPI or the next three flags say which."""
+    """Run as one of several processes. Slurm, Open MPI or the next three flags set its index."""
     coordinator: Annotated[str | None, described("none")] = None
-    """HOST:PORT at which the first process listens, as the others reach it."""
+    """Address of process 0, reachable from all processes: HOST:PORT."""
     processes: Annotated[int | None, Range(1), described("found by JAX")] = None
     """Number of processes."""
     process_index: Annotated[int | None, Range(0), described("found by JAX")] = None

@@ -209,7 +209,7 @@ def _sample(
     y: Float[Array, "batch height width"],
     x: Float[Array, "batch height width"],
 ) -> Float[Array, "batch height width"]:
-    """Interpolate bilinearly at coordinates (y, x) from -1 to the image's size."""
+    """Interpolate bilinearly at coordinates (y, x) in [-1, height] and [-1, width]. Outside, pixels are 0."""
     batch, height, width = image.shape
     top, left = jnp.floor(y), jnp.floor(x)
     indices = (top.astype(jnp.int32) + 1) * (width + 2) + left.astype(jnp.int32) + 1

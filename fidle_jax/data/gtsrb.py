@@ -123,7 +123,7 @@ def prepare_from(
 
 
 def open_set(name: str, data_dir: Path | None, crop: str = "full") -> FidleGtsrb:
-    """Return the builder of the set ``name``, whose ``data_path`` is the folder of the prepared set."""
+    """Return the builder of the set ``name``. Its ``data_path`` is the folder of the prepared set."""
     config = name if crop == "full" else f"{name}-roi"
     return prepared.open_builder(FidleGtsrb, f"GTSRB {name}", data_dir, config)
 

@@ -107,7 +107,7 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     experiment = run_dirs.read_json(path, {"experiment": str})["experiment"]
     if experiment.startswith("lesson/"):
         raise InputError(
-            f"{run_dir} belongs to a lesson, which saves no network; give the directory of a run"
+            f"{run_dir} belongs to a lesson, which saves no network; give the directory of a training run"
         )
     config = run_dirs.read_config(run_dir, experiment)
     if (result := run_dirs.finished_result(run_dir)) is None:

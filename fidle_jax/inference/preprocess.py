@@ -95,7 +95,9 @@ def find_images(folder: Path) -> list[Path]:
             if SUFFIXES.fullmatch(path.suffix) and path.name[0] != "." and path.is_file()
         )
     except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror}") from error
+        raise InputError(
+            f"cannot read {folder}: {error.strerror}; check the path and its permissions"
+        ) from error
     if not found:
         raise InputError(f"{folder} has no image files; expected names that end in .png, .jpg, ...")
     return found

@@ -64,7 +64,7 @@ class ConvCase:
 
 
 def supported(supports: Callable[..., bool], rank: int) -> list[tuple]:
-    """Return all supported (kernel size, strides, dilation) of `CHOICES`."""
+    """Return all (kernel size, strides, dilation) from ``CHOICES[rank]`` that ``supports`` accepts."""
     axes = itertools.product(itertools.product(*CHOICES[rank]), repeat=rank)
     return [kind for kind in (tuple(zip(*axis, strict=True)) for axis in axes) if supports(*kind)]
 

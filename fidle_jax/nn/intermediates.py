@@ -29,7 +29,7 @@ class Intermediates(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Positions of the cells of a feature map in the image, in pixels along both axes."""
+    """Pixel coordinates of the cells of a feature map in the input image, the same along both axes."""
 
     first: float  # centre of the receptive field of the first cell
     step: float  # distance between neighbouring cells

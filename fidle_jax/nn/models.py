@@ -121,7 +121,7 @@ class DNN(Network):
     Attributes:
         hidden: Neurons of each hidden layer.
         activation: Activation of the hidden layers.
-        dropout: Rates after the first hidden layers. The course uses none.
+        dropout: Rates of the first hidden layers, one per layer. The other layers have none.
     """
 
     hidden: tuple[int, ...] = (100, 100)

@@ -180,7 +180,7 @@ def load_defaults(file: Path) -> Config:
         spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(
-            f"{file} is no experiment: {error}; give a file such as mnist_cnn.py"
+            f"{file} is not an experiment: {error}; give a file such as mnist_cnn.py"
         ) from error
     finally:
         sys.path.remove(str(file.parent))

@@ -66,7 +66,7 @@ def _check_same(sweep_dir: Path, plan: dict[str, Any]) -> None:
     ]
     if names:
         raise InputError(
-            f"{sweep_dir} contains another sweep with a different {', '.join(dict.fromkeys(names))}; "
+            f"{sweep_dir} contains another sweep; these settings differ: {', '.join(dict.fromkeys(names))}; "
             "repeat the flags that started it, or choose another --sweep-dir"
         )
 

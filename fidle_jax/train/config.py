@@ -59,8 +59,8 @@ class Data:
     validation_fraction: Annotated[ByRecipe[float], Range(0, 0.9), described("0.1")] = UNSET
     """Fraction of the training data held out to select the best epoch; 0: use the last one."""
     hold_out: Literal["groups", "examples", "test"] = "groups"
-    """groups: hold out whole tracks of frames if the data set has them; examples: random examples;
-    test: select the epoch on the test set, as the course does."""
+    """groups: hold out whole tracks (frames of the same physical sign) if the data set has them;
+    examples: random examples; test: select the epoch on the test set, as the course does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,8 @@ class Optimisation:
     clip_norm: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
     """Largest norm of the gradient; 0: no clipping."""
     ema_decay: Annotated[ByRecipe[float], Range(0, 0.99999)] = UNSET
-    """Decay per step of the moving average of the weights that is evaluated; 0: no averaging."""
+    """Decay per step of the exponential moving average of the weights. If it is not 0, the averaged weights
+    are evaluated."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Seed for the split, the initial weights, the shuffling, the augmentation and dropout."""
 
@@ -118,23 +119,23 @@ class Augmentation:
     """Random changes of the training images. Lengths are fractions of the image's side."""
 
     preset: Annotated[ByRecipe[Literal["none", "course"]], arg(name="augmentation")] = UNSET
-    """Set all values below: none: to 0; course: to those of the course's notebook GTSRB4."""
+    """Values of the flags below that are not given. none: 0; course: those of notebook GTSRB4."""
     shift: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest shift."""
     rotation: Annotated[ByRecipe[float], Range(0, 180)] = UNSET
     """Largest rotation, in degrees."""
     scaling: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
-    """Largest scaling: 0.1 scales by 1 / 1.1 to 1.1."""
+    """Largest scaling. 0.1: a random factor from 1/1.1 to 1.1."""
     shear: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
-    """Largest change of the aspect ratio: 0.1 changes it by 1 / 1.1 to 1.1."""
+    """Largest change of the aspect ratio, not of an angle. 0.1: a random factor from 1/1.1 to 1.1."""
     elastic: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest displacement by a smooth random field."""
     brightness: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest change of brightness, as a fraction of white."""
     contrast: Annotated[ByRecipe[float], Range(0, 10)] = UNSET
-    """Largest change of contrast: 0.5 multiplies it by 1 / 1.5 to 1.5."""
+    """Largest change of contrast. 0.5: a random factor from 1/1.5 to 1.5."""
     colour: Annotated[ByRecipe[float], Range(0, 10)] = UNSET
-    """Largest change of each colour channel: 0.2 multiplies it by 1 / 1.2 to 1.2."""
+    """Largest change of each colour channel. 0.2: random factors from 1/1.2 to 1.2."""
     shadow: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest fraction of the light that a shadow removes on one side of an edge."""
     cutout: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
@@ -152,7 +153,7 @@ class Run:
     resume: bool = False
     """Continue the run in --run-dir. Flags that are not given keep the run's values."""
     checkpoint_seconds: Annotated[float, Range(0, _LARGEST)] = 5.0
-    """Shortest time between two checkpoints. It is at least ten times the time to write one.
+    """Minimum time between two checkpoints. If writing is slow, the interval is ten times the writing time.
     0: one after each chunk of steps. The last state is always saved."""
     profile: bool = False
     """Write a profiler trace of a few steps, for TensorBoard and Perfetto."""
@@ -164,7 +165,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Where images and steps are placed. These flags don't change the result."""
+    """Devices and data loading. These flags change the result at most by floating-point rounding."""
 
     count: Annotated[int | None, arg(name="devices"), described("all"), Range(1)] = None
     """Number of devices to use in this process."""

@@ -39,7 +39,7 @@ _kept_alive = []
 
 
 class SharedInputError(InputError):
-    """An input error that every process raises, so that all of them can exit in order."""
+    """An input error that every process raises, so that all processes exit cleanly."""
 
 
 def is_first() -> bool:

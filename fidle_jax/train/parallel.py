@@ -72,7 +72,7 @@ def batch_positions(
 def local_positions(
     batch_size: int, micro_batches: int, mesh: Mesh
 ) -> Int[np.ndarray, "micro_batch local_position"]:
-    """Return the positions of a batch that the devices of this process compute."""
+    """Return the positions of a batch that are assigned to the devices of this process."""
     positions = batch_positions(batch_size, micro_batches, mesh.size)
     by_device = positions.reshape(micro_batches, mesh.size, -1)
     local = [device.process_index == jax.process_index() for device in mesh.devices]

@@ -66,7 +66,7 @@ def test_several_processes_share_the_runs_and_their_table_has_a_page(call, tmp_p
 
     status, _, err = call("--seeds", 2, *words, 4)
     assert (status, len(err.splitlines())) == (2, 1)
-    assert "contains another sweep with a different epochs; repeat the flags" in err
+    assert "contains another sweep; these settings differ: epochs; repeat the flags" in err
     assert results.read_table(tmp_path / "x").equals(table)
 
     status, out, err = call(tmp_path / "x", main=sweep_report.main, experiment=())

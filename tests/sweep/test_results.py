@@ -36,7 +36,7 @@ def test_the_same_plan_resumes(sweep_dir):
 
 def test_another_plan_is_refused_with_the_differences(sweep_dir):
     axes = {"learning_rate": [0.1, 0.2], "optimizer": ["adam"]}
-    with pytest.raises(InputError, match=r"another sweep with a different optimizer, runs;"):
+    with pytest.raises(InputError, match=r"another sweep; these settings differ: optimizer, runs;"):
         results.begin(sweep_dir, PLAN | {"axes": axes, "runs": 3})
 
 

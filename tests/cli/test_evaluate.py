@@ -81,7 +81,7 @@ def test_two_runs_are_compared_on_the_same_examples(call, trained_run, tmp_path,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "got 0 runs; expected the directory of one or two finished runs"),
+        ((), "got 0 runs; expected one or two; give the directories of finished runs"),
         (("a", "b", "c"), "got 3 runs"),
         (("missing",), "there is no run in missing"),
         (("RUN", "--dataset", "mnits"), "unknown dataset 'mnits'; did you mean mnist"),

@@ -127,10 +127,10 @@ class Worker:
                 pass_fds=(lock.fileno(),),
             )
         try:
-            status = self._child.wait()
+            status = self._child.join()
         except BaseException:
             self._child.terminate()
-            self._child.wait()
+            self._child.join()
             raise
         lines = log.read_bytes()[before:].decode(errors="replace").split("\n")
         lines = [line.strip() for line in lines if line.strip()]

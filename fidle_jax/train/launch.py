@@ -17,26 +17,16 @@ A_YEAR = 365 * 24 * 60  # in minutes, as a time limit
 MAX_REQUEUES = 10_000
 
 
-class Child:
+class Child(subprocess.Popen):
     """A child process that a signal handler may wait for while the program waits for it too."""
 
-    def __init__(self, command: list[str], **options):
-        self._process = subprocess.Popen(command, **options)
-        self._statuses: list[int] = []
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        self._statuses.append(self._process.wait())
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self._process.terminate()
-
-    def wait(self) -> int:
-        """Wait without a lock until the process ends. Return its exit status."""
-        while not self._statuses:
+    def join(self) -> int:
+        """Wait until the process ends. Return its exit status."""
+        # `wait` holds a lock, so a signal handler would wait for it forever. Call it in another thread.
+        threading.Thread(target=self.wait, daemon=True).start()
+        while self.returncode is None:
             time.sleep(0.05)
-        return self._statuses[0]
+        return self.returncode
 
 
 @dataclasses.dataclass
@@ -65,10 +55,10 @@ class Experiment:
             environment["JAX_LOCAL_DEVICE_IDS"] = str(job.local_rank)  # one GPU per process
         self._child = Child([sys.executable, str(self.file), *words], env=environment)
         try:
-            status = self._child.wait()
+            status = self._child.join()
         except KeyboardInterrupt:
             self._child.terminate()
-            status = self._child.wait()
+            status = self._child.join()
         if status and job.cluster != "local":
             raise SystemExit(status)
         return status
@@ -77,7 +67,7 @@ class Experiment:
         """Save the run and submit it again. submitit calls this before the time limit."""
         if child := getattr(self, "_child", None):
             child.terminate()
-            child.wait()
+            child.join()
         return submitit.helpers.DelayedSubmission(dataclasses.replace(self))
 
 

@@ -113,7 +113,7 @@ def compile_loop(task, config, images: np.ndarray, labels: np.ndarray) -> Traine
     schedule = make_schedule(config, len(labels) // options.batch_size)
     splits = Split(images, labels), Split(images[:0], labels[:0])
     steps = compile_steps(task, schedule, make_mesh(None), state, *splits, config)
-    state, order = steps.replicate(state), steps.order(0)
+    state, order = steps.replicate(state), steps.batches(0, 0)
 
     def train(calls):
         nonlocal state

@@ -1,7 +1,9 @@
 """The compiled functions of a run, with images in device memory or streamed from disk."""
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -31,8 +33,8 @@ MEMORY_SHARE = 0.5  # share of the free memory that `--loader auto` may fill wit
 class CompiledSteps:
     """The compiled functions of a run."""
 
-    order: Callable[[int], Any]  # (epoch) -> the examples of each batch
-    # (state, order, start, stop) -> state. Donates the state.
+    batches: Callable[[int, int], Any]  # (epoch, first step) -> the batches from this step on
+    # (state, batches, start, stop) -> state. Donates the state. Call it for consecutive steps.
     train: Callable[[TrainState, Any, int, int], TrainState]
     # (variables) -> (loss, accuracy), or None without validation data
     validate: Callable[[PyTree], tuple[float, float]] | None
@@ -95,6 +97,7 @@ def compile_steps(
     shuffle = jax.jit(
         lambda epoch: epoch_order(options.seed, epoch, len(train.labels), options.batch_size)
     )
+    positions = parallel.local_positions(options.batch_size, options.accumulate, mesh)
     started = time.perf_counter()
     data, compile_ = (train, validation), _compile_streamed
     if isinstance(train, Split) and isinstance(validation, Split):
@@ -102,7 +105,9 @@ def compile_steps(
         data = jax.block_until_ready(parallel.replicate(mesh, arrays))
         compile_ = _compile_in_memory
     transferred = time.perf_counter()
-    steps = compile_(task, mesh, parallel.replicate(mesh, state), data, shuffle, config)
+    state, strategy = parallel.replicate(mesh, state), config.devices.parallel
+    shuffle = shuffle.lower(0).compile()
+    steps = compile_(task, mesh, state, data, shuffle, positions, strategy)
     return CompiledSteps(
         **steps,
         learning_rate=schedule,
@@ -112,22 +117,19 @@ def compile_steps(
     )
 
 
-def _compile_in_memory(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
+def _compile_in_memory(task, mesh, state, data, shuffle, positions, strategy) -> dict[str, Any]:
     train, validation = data
-    shuffle = shuffle.lower(0).compile()
 
-    def order(epoch: int):
+    def batches(epoch: int, start: int):
         return parallel.replicate(mesh, shuffle(epoch))
 
-    options = config.optimisation
-    positions = parallel.local_positions(options.batch_size, options.accumulate, mesh)
-    arguments = state, *train, order(0), 0, 1
+    arguments = state, *train, batches(0, 0), 0, 1
     chunk, shard = parallel.compile_training(
-        config.devices.parallel, mesh, task, train_chunk, arguments, (positions,)
+        strategy, mesh, task, train_chunk, arguments, (positions,)
     )
     positions = shard(positions)
     return {
-        "order": order,
+        "batches": batches,
         "train": lambda state, order, start, stop: chunk(
             state, *train, order, start, stop, positions
         ),
@@ -158,35 +160,29 @@ def _compile_validation(
     return validate
 
 
-def _compile_streamed(task, mesh, state, data, shuffle, config) -> dict[str, Any]:
+def _compile_streamed(task, mesh, state, data, shuffle, positions, strategy) -> dict[str, Any]:
     train, validation = data
-    options = config.optimisation
-    positions = parallel.local_positions(options.batch_size, options.accumulate, mesh)
-    step, shard = parallel.compile_training(
-        config.devices.parallel,
-        mesh,
-        task,
-        train_batch,
-        (state,),
-        (*_example_batch(train, positions), positions),
-    )
+    local = (*_example_batch(train, positions), positions)
+    step, shard = parallel.compile_training(strategy, mesh, task, train_batch, (state,), local)
     sharded = shard(positions)
-    reader = _BatchReader(
-        lambda order, start: stream(Batches(train, order, positions), shard, start)
-    )
+    opened = contextlib.ExitStack()
 
-    def train_steps(state: TrainState, order: np.ndarray, start: int, stop: int) -> TrainState:
-        for number in range(start, stop):
-            batch = reader.read(order, number)
+    def batches(epoch: int, start: int):
+        opened.close()
+        found = stream(Batches(train, np.asarray(shuffle(epoch)), positions), shard, start)
+        return opened.enter_context(contextlib.closing(found))
+
+    def train_steps(state: TrainState, batches, start: int, stop: int) -> TrainState:
+        for batch in itertools.islice(batches, stop - start):
             # Steps that are dispatched but have not started would each keep their batch in memory.
             state = step(jax.block_until_ready(state), *batch, sharded)
         return state
 
     return {
-        "order": lambda epoch: np.asarray(shuffle(epoch)),
+        "batches": batches,
         "train": train_steps,
         "validate": _compile_streamed_validation(task, mesh, state.variables(), validation),
-        "close": reader.close,
+        "close": opened.close,
     }
 
 
@@ -208,11 +204,8 @@ def _compile_streamed_validation(
     compiled, shard = parallel.compile_evaluation(mesh, function, (variables,), (images, labels))
 
     def validate(variables: PyTree) -> tuple[float, float]:
-        batches = stream(Batches(split, order, positions), shard)
-        try:
+        with contextlib.closing(stream(Batches(split, order, positions), shard)) as batches:
             found = [jax.device_get(compiled(variables, *batch[:2])) for batch in batches]
-        finally:
-            batches.close()
         losses, correct = (
             np.concatenate([array[:batch_size] for array in arrays])[:examples]
             for arrays in zip(*found, strict=True)
@@ -220,25 +213,3 @@ def _compile_streamed_validation(
         return float(jnp.mean(losses)), int(correct.sum()) / examples
 
     return validate
-
-
-class _BatchReader:
-    """Batches by step. Consecutive steps share one iterator, which reads ahead."""
-
-    def __init__(self, open_iterator: Callable[[np.ndarray, int], Any]):
-        self._open = open_iterator
-        self._order: np.ndarray | None = None
-        self._next: int | None = None
-        self._batches: Any = None
-
-    def read(self, order: Int[np.ndarray, "step batch"], step: int) -> Any:
-        if order is not self._order or step != self._next:
-            self.close()
-            self._order, self._batches = order, self._open(order, step)
-        self._next = step + 1
-        return next(self._batches)
-
-    def close(self) -> None:
-        if self._batches is not None:
-            self._batches.close()
-        self._order = self._next = self._batches = None

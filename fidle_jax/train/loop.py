@@ -4,6 +4,7 @@
 decides when a checkpoint is written. `fidle_jax.train.run_logger` writes metrics.csv.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -19,7 +20,7 @@ from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import CompiledSteps
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.distributed import gather, is_first
-from fidle_jax.train.resources import PROFILED_STEPS, peak_memory_bytes, trace
+from fidle_jax.train.resources import peak_memory_bytes
 from fidle_jax.train.run_logger import NullLogger, RunLogger
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
@@ -28,6 +29,7 @@ from fidle_jax.train.state import NO_STEP, Totals, TrainState
 CHUNK_SECONDS = 0.25
 # The time between two checkpoints is at least this multiple of the time to write one.
 CHECKPOINT_SPACING = 10
+PROFILED_STEPS = 5
 
 
 class Interrupted(Exception):
@@ -106,17 +108,18 @@ class Loop:
         if position == 0:
             zeros = self.compiled.replicate(jax.device_get(Totals.zeros()))
             self.state = self.state.replace(totals=zeros)
-        order = self.compiled.order(epoch)
+        batches = self.compiled.batches(epoch, position)
         while position < self._steps:
             self._chunks += 1
             # Profile the second chunk, because the first one includes one-time costs.
             profiled = run.profile and self._chunks == 2
             steps = PROFILED_STEPS if profiled else self._chunk_steps
             until = min(position + steps, self._steps)
-            with trace(run.run_dir if profiled and is_first() else None):
+            trace = jax.profiler.trace(f"{run.run_dir}/profile", create_perfetto_trace=True)
+            with trace if profiled and is_first() else contextlib.nullcontext():
                 self._tick()
                 train = self._train_step_by_step if profiled else self.compiled.train
-                self.state = train(self.state, order, position, until)
+                self.state = train(self.state, batches, position, until)
                 totals = jax.device_get(self.state.totals)
                 self._update_chunk_steps(until - position)
             if totals.bad_step != NO_STEP:
@@ -131,12 +134,12 @@ class Loop:
                 self._save_or_stop()
 
     def _train_step_by_step(
-        self, state: TrainState, order: jax.Array | np.ndarray, start: int, stop: int
+        self, state: TrainState, batches: Any, start: int, stop: int
     ) -> TrainState:
         """Train with one call per step, so that a trace shows separate steps."""
         for step in range(start, stop):
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                state = jax.block_until_ready(self.compiled.train(state, order, step, step + 1))
+                state = jax.block_until_ready(self.compiled.train(state, batches, step, step + 1))
         return state
 
     def _update_chunk_steps(self, steps: int) -> None:

@@ -1,24 +1,13 @@
-"""Memory of the devices and the host, and profiler traces."""
+"""Memory of the devices and the host."""
 
 import contextlib
 import resource
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import psutil
-
-PROFILED_STEPS = 5
-
-# Files of each version of Linux control groups: limit, use, and the entry of memory.stat with the part of
-# the use that is file cache, which the kernel frees on demand.
-_CGROUP_FILES = {
-    2: ("memory.max", "memory.current", "inactive_file"),
-    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
 
 
 def peak_memory_bytes() -> int:
@@ -47,39 +36,20 @@ def cgroup_free_bytes(
 ) -> list[int]:
     """Return the bytes left of each memory limit that a container or cluster job sets.
 
-    ``cgroup`` lists the control groups of this process, and ``root`` contains their settings.
+    ``cgroup`` names the control group (version 2) of this process. ``root`` contains the settings of all.
     """
     try:
-        lines = cgroup.read_text().splitlines()
+        group = root / cgroup.read_text().partition("0::/")[2].strip()
     except OSError:
         return []
-    return [free for line in lines for free in _free_in_groups(line, root)]
-
-
-def _free_in_groups(line: str, root: Path) -> Iterator[int]:
-    """Yield what is left in the group of ``line`` and in each enclosing group."""
-    _, controllers, name = line.split(":", 2)
-    if not controllers:
-        version, top = 2, root
-    elif "memory" in controllers.split(","):
-        version, top = 1, root / "memory"
-    else:
-        return
-    limit, used, cache = _CGROUP_FILES[version]
-    group = top / name.strip("/")
+    free = []
     for folder in (group, *group.parents):
-        if not folder.is_relative_to(top):
-            return
-        try:
+        # A group without a limit contains "max". A container does not see the groups outside.
+        with contextlib.suppress(OSError, ValueError):
+            limit, used = (
+                int((folder / f"memory.{name}").read_text()) for name in ("max", "current")
+            )
             stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
-            most = int((folder / limit).read_text())
-            yield max(most - int((folder / used).read_text()) + int(stat.get(cache, 0)), 0)
-        except (OSError, ValueError):
-            continue  # no limit ("max"), or a group that is not visible in the container
-
-
-def trace(run_dir: Path | None) -> AbstractContextManager[Any]:
-    """Write a profiler trace of the block to ``run_dir``/profile, unless None is given."""
-    if run_dir is None:
-        return contextlib.nullcontext()
-    return jax.profiler.trace(str(run_dir / "profile"), create_perfetto_trace=True)
+            # The system frees this part of the file cache on demand.
+            free.append(max(limit - used + int(stat.get("inactive_file", 0)), 0))
+    return free

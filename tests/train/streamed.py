@@ -61,13 +61,13 @@ def _train(train, validation, config):
     first = jax.device_get(init_state(task.model, SHAPE, task.optimizer, config.optimisation.seed))
     schedule = optax.constant_schedule(1e-3)
     compiled = compile_steps(task, schedule, make_mesh(None), first, train, validation, config)
-    state = compiled.train(compiled.replicate(first), compiled.order(0), 0, STEPS)
-    order = compiled.order(1)
-    half = jax.device_get(compiled.train(state, order, 0, STOP))
-    state = compiled.train(compiled.replicate(half), order, STOP, STEPS)
+    state = compiled.train(compiled.replicate(first), compiled.batches(0, 0), 0, STEPS)
+    batches = compiled.batches(1, 0)
+    half = jax.device_get(compiled.train(state, batches, 0, STOP))
+    state = compiled.train(compiled.replicate(half), batches, STOP, STEPS)
     loss, accuracy = compiled.validate(state.variables())
     end = jax.device_get(state)
-    again = compiled.train(compiled.replicate(half), compiled.order(1), STOP, STEPS)
+    again = compiled.train(compiled.replicate(half), compiled.batches(1, STOP), STOP, STEPS)
     compiled.close()
     validated = {"loss": np.array(loss), "accuracy": np.array(accuracy)}
     return {"end": end, "again": jax.device_get(again), **validated}

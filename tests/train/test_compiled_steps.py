@@ -49,7 +49,7 @@ def compile_for(validation):
 
 def test_the_compiled_steps_shuffle_by_seed_and_epoch_and_train_as_train_chunk():
     state, compiled = compile_for(make_split(0))
-    order = compiled.order(2)
+    order = compiled.batches(2, 0)
     chex.assert_trees_all_equal(order, epoch_order(3, 2, 10, 4))
     train = make_split(10)
     copy = jax.tree.map(jnp.copy, state)

@@ -45,7 +45,9 @@ def make(tmp_path):
     def make(train=count_steps, validate=None, epochs=4, stop=None, checkpoint_seconds=0.0):
         checkpoints = Checkpoints(tmp_path / "checkpoints")
         opened.append(checkpoints)
-        compiled = CompiledSteps(jnp.int32, train, validate, lambda step: 0.5, jax.device_put)
+        compiled = CompiledSteps(
+            lambda epoch, start: jnp.int32(epoch), train, validate, lambda step: 0.5, jax.device_put
+        )
         config = ResolvedConfig().replace(
             run_dir=tmp_path,
             epochs=epochs,
@@ -182,6 +184,7 @@ def test_profiling_writes_a_trace_and_does_not_change_the_result(make, tmp_path)
     loop.config = loop.config.replace(profile=True)
     loop.run()
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert list((tmp_path / "profile").rglob("perfetto_trace.json.gz"))
     assert loop.state.step == 4 * STEPS
     assert len(rows(tmp_path)) == 4
 

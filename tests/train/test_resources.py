@@ -1,7 +1,5 @@
-"""Tests of memory measurements and profiler traces."""
+"""Tests of memory measurements."""
 
-import gzip
-import json
 from unittest.mock import Mock
 
 import jax
@@ -9,12 +7,7 @@ import jax.numpy as jnp
 import psutil
 import pytest
 
-from fidle_jax.train.resources import (
-    cgroup_free_bytes,
-    free_memory_bytes,
-    peak_memory_bytes,
-    trace,
-)
+from fidle_jax.train.resources import cgroup_free_bytes, free_memory_bytes, peak_memory_bytes
 
 
 def test_the_peak_includes_arrays_in_use():
@@ -37,21 +30,6 @@ def test_cpu_devices_share_the_memory_of_the_host():
 def test_the_fullest_device_with_its_own_memory_decides():
     assert free_memory_bytes([_device(1000, 100), _device(1000, 300)]) == 700
     assert free_memory_bytes([_device(10**15, 0)]) <= psutil.virtual_memory().total
-
-
-def test_a_trace_has_files_for_tensorboard_and_perfetto(tmp_path):
-    with trace(tmp_path):
-        jnp.ones(3).block_until_ready()
-    (folder,) = (tmp_path / "profile" / "plugins" / "profile").iterdir()
-    assert list(folder.glob("*.xplane.pb"))
-    with gzip.open(folder / "perfetto_trace.json.gz") as file:
-        assert json.load(file)["traceEvents"]
-
-
-def test_without_a_directory_no_trace_is_written(tmp_path):
-    with trace(None):
-        jnp.ones(3).block_until_ready()
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
@@ -85,16 +63,6 @@ def test_every_limit_from_the_group_to_the_root_counts(groups):
         "slurm/job/step": _group(100, 60, 20),
     }
     assert groups("0::/slurm/job/step\n", folders) == [60, 500]
-
-
-def test_version_1_of_control_groups_has_a_folder_for_memory(groups):
-    files = {
-        "memory.limit_in_bytes": "100\n",
-        "memory.usage_in_bytes": "130\n",
-        "memory.stat": "total_inactive_file 10\n",
-    }
-    lines = "5:cpu,cpuacct:/job\n4:memory:/job\n"
-    assert groups(lines, {"memory/job": files, "cpu/job": files}) == [0]
 
 
 def test_a_container_sees_its_limit_at_the_root(groups):

@@ -118,16 +118,15 @@ def _read_runs(run_dirs: tuple[Path, ...]) -> "pd.DataFrame":
 
 def _prepare(name: str, folder: Path, flags: Flags) -> str:
     """Prepare a data set, read it, and return a line about it."""
-    from fidle_jax.data import gtsrb
+    from fidle_jax.data import gtsrb, prepared
 
     place = flags.data_dir, flags.crop
-    done = "already prepared"
-    if not gtsrb.is_prepared(name, *place):
+    done, builder = "already prepared", gtsrb.open_set(name, *place)
+    if not prepared.is_prepared(builder):
         began = time.monotonic()
         gtsrb.prepare_from(folder, name, *place, progress=flags.progress)
         done = f"prepared in {time.monotonic() - began:.1f} s"
-    files = Path(gtsrb.open_set(name, *place).data_path).iterdir()
-    size = sum(path.stat().st_size for path in files) / 1e6
+    size = sum(path.stat().st_size for path in Path(builder.data_path).iterdir()) / 1e6
     began = time.monotonic()
     signs = gtsrb.load_gtsrb(name, flags.data_dir, folder, flags.crop)
     for split in ("train", "test"):

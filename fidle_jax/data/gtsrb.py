@@ -55,13 +55,8 @@ def load_gtsrb(
     The group of a training image is its track: consecutive frames of the same sign. ``crop`` is "full" or
     "roi". Reading raises InputError if the set cannot be prepared (see `prepare`) or is damaged.
     """
-
-    def prepared_builder() -> FidleGtsrb:
-        prepare(name, data_dir, archives, crop)
-        return open_set(name, data_dir, crop)
-
     return prepared.make_dataset(
-        prepared_builder,
+        lambda: prepare(name, data_dir, archives, crop),
         f"GTSRB {name}",
         is_intact=lambda split, content: _counts(content) == gtsrb_archives.expected_counts(split),
         group="track",
@@ -81,27 +76,27 @@ def _counts(content: AnySplit) -> Counter:
     return Counter(zip(content.labels.tolist(), content.groups.tolist(), strict=True))
 
 
-def is_prepared(name: str, data_dir: Path | None, crop: str = "full") -> bool:
-    """Return True if ``data_dir`` contains the complete set."""
-    return prepared.is_prepared(open_set(name, data_dir, crop))
+def prepare(
+    name: str, data_dir: Path | None, archives: Path | None, crop: str = "full"
+) -> FidleGtsrb:
+    """Return the builder of the set ``name`` in ``data_dir``.
 
-
-def prepare(name: str, data_dir: Path | None, archives: Path | None, crop: str = "full") -> None:
-    """Write the set ``name`` to ``data_dir`` atomically, from ``archives`` or after a download.
-
-    Do nothing if it exists. ``archives`` may contain copies with the same photographs.
+    If the set is missing, write it atomically, from ``archives`` or after a download. ``archives`` may
+    contain copies with the same photographs.
 
     Raises:
         InputError: The folder cannot be written, the download failed, or the archives do not contain the
             photographs of the benchmark.
     """
-    if not is_prepared(name, data_dir, crop):
-        prepare_from(find_archives(archives, data_dir), name, data_dir, crop)
+    builder = open_set(name, data_dir, crop)
+    if prepared.is_prepared(builder):
+        return builder
+    return prepare_from(find_archives(archives, data_dir), name, data_dir, crop)
 
 
 def prepare_from(
     folder: Path, name: str, data_dir: Path | None, crop: str = "full", progress: bool = True
-) -> None:
+) -> FidleGtsrb:
     """Like `prepare`, from a folder that `find_archives` has checked."""
     size, treatment = parse_name(name)
     work = functools.partial(treat, size=size, treatment=treatment)
@@ -117,7 +112,7 @@ def prepare_from(
                 track = -1 if photo.track is None else photo.track
                 yield {"image": image, "label": photo.label, "track": track}
 
-        prepared.write_set(
+        return prepared.write_set(
             lambda: open_set(name, data_dir, crop), f"GTSRB {name}", examples, progress=False
         )
 

@@ -120,7 +120,7 @@ def _mnist_is_available(data_dir: Path | None) -> bool:
     from fidle_jax.data import mnist, prepared
 
     url = mnist.URL + next(iter(mnist.SHA256))
-    return mnist.is_prepared(data_dir) or prepared.reachable(url)
+    return prepared.is_prepared(mnist.open_set(data_dir)) or prepared.reachable(url)
 
 
 def _load_gtsrb(name: str, archives: Path | None, data_dir: Path | None, crop: str) -> Dataset:
@@ -130,7 +130,7 @@ def _load_gtsrb(name: str, archives: Path | None, data_dir: Path | None, crop: s
 
     if (
         archives is None
-        and not gtsrb.is_prepared(name, data_dir, crop)
+        and not prepared.is_prepared(gtsrb.open_set(name, data_dir, crop))
         and not prepared.reachable(gtsrb.URL)
     ):
         raise InputError(

@@ -69,13 +69,8 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
 
     Reading raises InputError if the set cannot be prepared (see `prepare`) or is damaged.
     """
-
-    def prepared_builder() -> FidleMnist:
-        prepare(data_dir, archives)
-        return _builder(data_dir)
-
     return prepared.make_dataset(
-        prepared_builder,
+        lambda: prepare(data_dir, archives),
         "MNIST",
         is_intact=lambda split, content: _digest(content) == SPLIT_SHA256[split],
         name="mnist",
@@ -86,18 +81,15 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
     )
 
 
-def is_prepared(data_dir: Path | None) -> bool:
-    """Return True if ``data_dir`` contains the complete set."""
-    return prepared.is_prepared(_builder(data_dir))
+def prepare(data_dir: Path | None, archives: Path | None) -> FidleMnist:
+    """Return the builder of the full set in ``data_dir``.
 
-
-def prepare(data_dir: Path | None, archives: Path | None) -> None:
-    """Write the full set to ``data_dir`` atomically, from ``archives`` or after a download.
-
-    Do nothing if it exists. Raise InputError if the folder cannot be written or the download failed.
+    If the set is missing, write it atomically, from ``archives`` or after a download. Raise InputError if
+    the folder cannot be written or the download failed.
     """
-    if is_prepared(data_dir):
-        return
+    builder = open_set(data_dir)
+    if prepared.is_prepared(builder):
+        return builder
     checksums = {name: f"sha256:{checksum}" for name, checksum in SHA256.items()}
     folder = archives or prepared.download("MNIST", FidleMnist.name, URL, checksums, data_dir)
 
@@ -108,10 +100,11 @@ def prepare(data_dir: Path | None, archives: Path | None) -> None:
         for image, label in zip(images, labels, strict=True):
             yield {"image": image[..., None], "label": int(label)}
 
-    prepared.write_set(lambda: _builder(data_dir), "MNIST", examples)
+    return prepared.write_set(lambda: open_set(data_dir), "MNIST", examples)
 
 
-def _builder(data_dir: Path | None) -> FidleMnist:
+def open_set(data_dir: Path | None) -> FidleMnist:
+    """Return the builder of the set, whose ``data_path`` is the folder of the prepared set."""
     return prepared.open_builder(FidleMnist, "MNIST", data_dir)
 
 

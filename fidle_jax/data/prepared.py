@@ -129,8 +129,8 @@ def write_set(
     title: str,
     examples: Callable[[str], Iterator[dict[str, Any]]],
     progress: bool = True,
-) -> None:
-    """Write ``examples(split)`` of both splits atomically: the set appears as a whole or not at all.
+) -> Any:
+    """Write ``examples(split)`` of both splits atomically, unless the set exists. Return its builder.
 
     Concurrent processes wait for the first one. ``progress`` shows TFDS's bars on a terminal.
 
@@ -146,6 +146,7 @@ def write_set(
                     shutil.rmtree(remains)
                 builder.examples = examples
                 run_builder(builder, progress)
+            return builder
     except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError if the disk is full
         reason = getattr(error, "strerror", None) or first_line(error)
         raise InputError(

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from fidle_jax.data import gtsrb, gtsrb_archives
+from fidle_jax.data import gtsrb, gtsrb_archives, prepared
 from fidle_jax.data.gtsrb_archives import open_archive
 from fidle_jax.data.signs import GROUPS, mirror_table, treat
 from fidle_jax.errors import InputError
@@ -46,7 +46,7 @@ def test_prepared_signs_are_read_back_with_classes_and_tracks(
 
 def test_the_region_of_interest_is_a_set_of_its_own(sign_archives, tmp_path):
     gtsrb.prepare(NAME, tmp_path, sign_archives, crop="roi")
-    assert not gtsrb.is_prepared(NAME, tmp_path)
+    assert not prepared.is_prepared(gtsrb.open_set(NAME, tmp_path))
     read = gtsrb.load_gtsrb(NAME, tmp_path, crop="roi").read("train").images
     cropped = small_gtsrb.image((0, 0, 0))[1:15, 2:18]
     np.testing.assert_array_equal(read[0], treat(cropped, 24, "RGB"))
@@ -137,7 +137,7 @@ def test_a_fault_of_the_archives_is_one_line_and_leaves_no_files(
         gtsrb.prepare(NAME, tmp_path / "data", sign_archives)
     assert str(sign_archives / gtsrb_archives.TRAIN_IMAGES) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not gtsrb.is_prepared(NAME, tmp_path / "data")
+    assert not prepared.is_prepared(gtsrb.open_set(NAME, tmp_path / "data"))
     files = (path.name for path in (tmp_path / "data").rglob("*") if path.is_file())
     assert set(files) <= {"metadata.json"}  # in which TFDS records where data came from
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fidle_jax.data import load_dataset, mnist
+from fidle_jax.data import load_dataset, mnist, prepared
 from fidle_jax.errors import InputError
 from tests.data import small_mnist
 
@@ -62,7 +62,7 @@ def test_an_archive_that_is_not_the_official_file_is_named_in_one_line(
 
 def test_the_set_is_prepared_in_the_order_of_the_archives(mnist_archives, tmp_path):
     mnist.prepare(tmp_path, mnist_archives)
-    assert mnist.is_prepared(tmp_path)
+    assert prepared.is_prepared(mnist.open_set(tmp_path))
     digits = mnist.load_mnist(tmp_path)
     assert (digits.train_examples, digits.test_examples) == (60, 20)
     for split in ("train", "test"):
@@ -98,7 +98,7 @@ def test_a_download_with_the_wrong_checksum_is_refused(
     (mnist_archives / LABELS).write_bytes(b"a login page")
     with pytest.raises(InputError, match=r"MNIST could not be downloaded \(.*--archives DIR"):
         load_dataset("mnist", data_dir=tmp_path / "data").read("train")
-    assert not mnist.is_prepared(tmp_path / "data")
+    assert not prepared.is_prepared(mnist.open_set(tmp_path / "data"))
 
 
 def test_the_official_set_is_prepared_and_read(official_archives, tmp_path):

@@ -18,7 +18,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained, load, map_batches
 from fidle_jax.train.config import Config, ResolvedConfig, check
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.run import hold_out, take_share
+from fidle_jax.train.run import hold_out
 from fidle_jax.train.run_dir import read_evaluation
 
 BATCH_SIZE = 100
@@ -193,10 +193,7 @@ def training_parts(config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
         InputError: The data set is not available.
     """
     dataset = _load(config)
-    whole = take_share((dataset.open or dataset.read)("train"), config.data.scale)
-    if config.data.hold_out == "test":
-        return whole, whole.take(np.arange(0))
-    return hold_out(whole, config)
+    return hold_out((dataset.open or dataset.read)("train"), config)
 
 
 def count_seen(images: Images, train: AnySplit) -> int:

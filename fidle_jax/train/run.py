@@ -43,6 +43,7 @@ class _Parts(NamedTuple):
     """What a run trains, and on which data."""
 
     config: ResolvedConfig
+    loader: str  # description
     dataset: Dataset
     model: nn.Module
     ranges: Augmentation
@@ -90,11 +91,11 @@ def run(
         if first:
             print(f"the run in {run_dir} is finished; nothing was changed")
         return result
-    parts, loader = _load(config, mesh)
+    parts = _load(config, mesh)
     config, dataset, model = parts.config, parts.dataset, parts.model
     table = layer_table(model, dataset.image_shape)
     if first:
-        announced = _announce(parts, loader, run_dir)
+        announced = _announce(parts, run_dir)
         print(announced, format_table(table), sep="\n\n", end="\n\n", flush=True)
     else:
         show_phase = contextlib.nullcontext
@@ -140,8 +141,8 @@ def _same_run(config: Config, run_dir: Path, experiment: str) -> ResolvedConfig:
     return resolved
 
 
-def _load(config: Config, mesh: Mesh) -> tuple[_Parts, str]:
-    """Load the data and make the model. Return them, and a description of the loader.
+def _load(config: Config, mesh: Mesh) -> _Parts:
+    """Load the data and make the model.
 
     Each process reads its share from disk and receives the rest from the others.
     """
@@ -173,32 +174,26 @@ def _load(config: Config, mesh: Mesh) -> tuple[_Parts, str]:
     with distributed.fail_together():
         if jax.process_count() > 1:
             dataset.check("train", whole)
-        whole = take_share(whole, config.data.scale)
+        train, validation = hold_out(whole, resolved)
         if config.data.hold_out == "test":
-            train, validation = whole, read("test")
-        else:
-            train, validation = hold_out(whole, resolved)
+            validation = read("test")
         _check_batch_size(resolved, len(train.labels), mesh.size)
-    return _Parts(resolved, dataset, model, ranges, train, validation), loader
-
-
-def take_share(split: AnySplit, share: float) -> AnySplit:
-    """Return a fraction of the examples, the same for every seed, so that runs can be compared."""
-    if share == 1:
-        return split
-    try:
-        kept, _ = stratified_split(split.labels, 1 - share, 0, split.groups)
-    except InputError:  # the share is so close to 1 that no example is left out
-        return split
-    return split.take(kept)
+    return _Parts(resolved, loader, dataset, model, ranges, train, validation)
 
 
 def hold_out(split: AnySplit, config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
     """Return the training examples and the held-out examples, which may be none.
 
+    The fraction ``scale`` of the data that both come from is the same for every seed, so that runs can be
+    compared.
+
     Raises:
         InputError: See `fidle_jax.data.stratified_split`.
     """
+    if config.data.scale < 1:
+        with contextlib.suppress(InputError):  # so close to 1 that no example is left out
+            kept, _ = stratified_split(split.labels, 1 - config.data.scale, 0, split.groups)
+            split = split.take(kept)
     groups = None if config.data.hold_out == "examples" else split.groups
     fraction, seed = config.data.validation_fraction, config.optimisation.seed
     train, validation = map(split.take, stratified_split(split.labels, fraction, seed, groups))
@@ -219,7 +214,7 @@ def _check_batch_size(config: ResolvedConfig, examples: int, devices: int) -> No
         )
 
 
-def _announce(parts: _Parts, loader: str, run_dir: Path) -> str:
+def _announce(parts: _Parts, run_dir: Path) -> str:
     """Describe the data, the loader, the recipe and the run directory in four lines."""
     config, dataset = parts.config, parts.dataset
     values = config.optimisation
@@ -232,7 +227,7 @@ def _announce(parts: _Parts, loader: str, run_dir: Path) -> str:
     return (
         f"data: {dataset.name} ({dataset.variant}{cropped}), {len(parts.train.labels):,} training, "
         f"{held_out}, {dataset.test_examples:,} test images\n"
-        f"loader: {loader}\n"
+        f"loader: {parts.loader}\n"
         f"recipe: {values.recipe} ({settings}, "
         f"{'no augmentation' if parts.ranges == NO_AUGMENTATION else 'augmentation'})\n"
         f"run directory: {run_dir}"

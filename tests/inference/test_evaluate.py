@@ -231,7 +231,7 @@ def test_a_run_is_split_as_in_its_training(monkeypatch, tracks, hold_out, fracti
     whole = Split(np.arange(120, dtype=np.uint8).reshape(120, 1, 1, 1), labels, groups)
     dataset = Dataset("x", "full", tuple("012"), (1, 1, 1), 120, 0, lambda split: whole)
     monkeypatch.setattr(evaluate, "load_dataset", lambda *_, **__: dataset)
-    expected = run_module.hold_out(run_module.take_share(whole, scale), config)
+    expected = run_module.hold_out(whole, config)
     for part, same in zip(training_parts(config), expected, strict=True):
         np.testing.assert_array_equal(part.images, same.images)
         np.testing.assert_array_equal(part.labels, same.labels)

@@ -259,13 +259,8 @@ def process_photos(
 ) -> Generator[tuple[Photo, Any], None, None]:
     """Yield each photograph of a split with the result of ``work``, computed by one process per core.
 
-    Args:
-        folder: Folder of the archives.
-        split: "train" or "test".
-        work: Picklable function of the pixels.
-        crop: Pass only the region of interest to ``work``.
-        title: Title of the progress bar.
-        progress: Show a progress bar if stderr is a terminal.
+    ``work`` is a picklable function of the pixels, with ``crop`` of only the region of interest. With
+    ``progress``, a bar with this title is shown if stderr is a terminal.
 
     Raises:
         InputError: The archives are wrong (see `read_photos` and `read_image`), or a process was killed.

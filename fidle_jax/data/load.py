@@ -8,7 +8,6 @@ from typing import Literal, get_args
 from fidle_jax.data.dataset import Dataset
 from fidle_jax.data.sample import load_sample
 from fidle_jax.data.signs import SET_NAMES
-from fidle_jax.data.splits import check_seed
 from fidle_jax.errors import InputError, check_name
 
 Variant = Literal["auto", "full", "sample"]
@@ -49,7 +48,6 @@ def load_dataset(
             Nothing has been written, unless a download or the disk failed.
     """
     check_name("data", data, get_args(Variant))
-    check_seed(seed)
     if name == "mnist":
         return _load_mnist(data, archives_folder("mnist", archives), data_dir, seed)
     check_dataset(name)

@@ -191,9 +191,7 @@ def make_dataset(
         prepared_builder: Returns the builder of the set, and prepares the set first if necessary.
         title: Name of the data set in error messages.
         is_intact: Compares a complete split with what was prepared.
-        image: Name of the image feature.
-        label: Name of the label feature.
-        group: Name of the feature with the groups of the training examples.
+        image, label, group: Names of the features. Only training examples have groups.
         test: TFDS's name of the test split.
         attributes: Remaining attributes of `Dataset`.
     """

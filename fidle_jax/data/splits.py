@@ -28,7 +28,8 @@ def stratified_split(
         InputError: The fraction is not in [0, 1) or holds out no example, or the seed is not a natural
             number.
     """
-    check_seed(seed)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed is {seed!r}; it must be an integer of at least 0")
     if not 0 <= fraction < 1:
         raise InputError(f"validation fraction {fraction} is not in [0, 1); use e.g. 0.1, or 0")
     least = 0 if groups is None else 1
@@ -48,12 +49,6 @@ def stratified_split(
             f"validation fraction {fraction} of {len(labels)} examples holds out no example; {advice}"
         )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def check_seed(seed: object) -> None:
-    """Raise InputError unless ``seed`` is an integer of at least 0."""
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed is {seed!r}; it must be an integer of at least 0")
 
 
 def class_weights(

@@ -279,12 +279,7 @@ def check(config: Config) -> None:
 
 
 def resolve(config: Config, variant: str) -> ResolvedConfig:
-    """Fill in the recipe's values.
-
-    Args:
-        config: A checked config.
-        variant: The data that is there, "full" or "sample".
-    """
+    """Fill in the recipe's values for a checked config and the data that is there, "full" or "sample"."""
     dataset, model = config.data.dataset, config.model.name
     recipe = config.optimisation.recipe
     if recipe == "auto":

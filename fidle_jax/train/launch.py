@@ -99,14 +99,10 @@ def submit(
     slurm: dict[str, str] | None = None,
     **parameters,
 ) -> submitit.Job:
-    """Start the experiment ``file`` as a job. Its output is written to ``RUN_DIR.jobs``.
+    """Start the experiment ``file`` as a job, "local" or on "slurm". Write its output to ``RUN_DIR.jobs``.
 
-    Args:
-        file: The experiment's file.
-        words: Its flags, without ``--run-dir`` and ``--resume``.
-        run_dir: The run directory, on a disk that all machines share.
-        cluster: "local" or "slurm".
-        slurm, parameters: As in `make_executor`.
+    ``words`` are its flags without ``--run-dir`` and ``--resume``. All machines must share the disk of
+    ``run_dir``. ``slurm`` and ``parameters`` are those of `make_executor`.
 
     Raises:
         RuntimeError, OSError, FailedJobError: The cluster does not exist or refuses the job.

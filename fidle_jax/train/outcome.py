@@ -26,6 +26,7 @@ from fidle_jax.train.step import step_keys
 
 AUGMENTED_VERSIONS = 32
 CANDIDATES = 1000  # images from which the augmented one is chosen
+SETTINGS = ("crop", "hold_out", "recipe", "epochs", "seed", "parallel")  # in result.json
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -46,7 +47,7 @@ def describe_result(
     experiment: str, dataset: Dataset, devices: int, loop: Loop, measured: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the content of result.json: settings, training statistics, and the entries of ``measured``."""
-    config, record, compiled = loop.config, loop.record, loop.compiled
+    settings, record, compiled = loop.config.settings(), loop.record, loop.compiled
     steps, seconds = int(loop.state.step), record.all_step_seconds
     images = loop.examples * len(record.rows)
     versions = {"python": platform.python_version(), "fidle-jax": fidle_jax.__version__}
@@ -54,13 +55,8 @@ def describe_result(
         "experiment": experiment,
         "dataset": dataset.name,
         "variant": dataset.variant,
-        "crop": config.data.crop,
-        "hold_out": config.data.hold_out,
-        "recipe": config.optimisation.recipe,
-        "epochs": config.optimisation.epochs,
-        "seed": config.optimisation.seed,
+        **{name: settings[name] for name in SETTINGS},
         "test_examples": dataset.test_examples,
-        "parallel": config.devices.parallel,
         "devices": devices,
         "processes": jax.process_count(),
         "platform": jax.default_backend(),

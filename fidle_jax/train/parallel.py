@@ -87,13 +87,11 @@ def compile_training(
     replicated: tuple[Any, ...],
     local: tuple[Any, ...],
 ) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
-    """Compile a training function for the devices of ``mesh``.
+    """Compile `train_chunk` or `train_batch` for the devices of ``mesh``.
 
     Args:
-        strategy: "jit" or "pmap".
-        mesh: The devices.
-        task: First argument of ``function``.
-        function: `train_chunk` or `train_batch`.
+        strategy, mesh: Key of `STRATEGIES`, and the devices.
+        task, function: First argument of the function, and the function.
         replicated: Example arguments that every device holds. The first one, the state, is donated.
         local: Further example arguments [micro_batch, local_position, ...].
 

@@ -66,10 +66,8 @@ def run(
 
     Args:
         config: The config. The recipe sets what is missing.
-        experiment: Name of the experiment.
-        command: Command that repeats the run.
-        stop: Signals that ask the run to stop.
-        show_phase: Shows long phases such as compilation.
+        experiment, command: Name of the experiment, and the command that repeats the run.
+        stop, show_phase: Signals that ask the run to stop, and what shows long phases to the user.
 
     Raises:
         InputError: The config, the data or the run directory is wrong. Nothing was written.

@@ -191,18 +191,9 @@ def train_chunk(
 ) -> TrainState:
     """Return the state after the steps ``start ... stop - 1`` of an epoch, in one compiled loop.
 
-    One compilation serves all chunks of all epochs.
-
-    Args:
-        task: The training task.
-        state: The state before the steps.
-        images: All images or features.
-        labels: All labels.
-        order: The examples of each batch, as returned by `epoch_order`.
-        start: First step.
-        stop: End of the steps, exclusive.
-        positions: Positions in the batch, one row per micro-batch (default: one micro-batch). Those
-            beyond the end of the batch are padding.
+    One compilation serves all chunks of all epochs. ``order`` is that of `epoch_order`. ``positions`` has
+    one row of positions in the batch per micro-batch (default: one micro-batch). Those beyond the end of
+    the batch are padding.
     """
     if positions is None:
         positions = jnp.arange(order.shape[1])[None]

@@ -91,7 +91,11 @@ def test_bad_archives_are_an_error_even_if_the_set_is_prepared(mnist_archives, p
     [
         ("minst", {}, "unknown dataset 'minst'; did you mean mnist"),
         ("mnist", {"data": "ful"}, "unknown data 'ful'; did you mean full"),
-        ("mnist", {"seed": -1}, "seed is -1; it must be an integer of at least 0"),
+        (
+            "mnist",
+            {"data": "sample", "seed": -1},
+            "seed is -1; it must be an integer of at least 0",
+        ),
         ("mnist", {"archives": Path("/no/such")}, "archives folder /no/such does not exist"),
         ("mnist", {"archives": Path(__file__)}, "does not exist or is not a folder; give the"),
         ("tfds:mnist", {"data": "sample"}, "tfds:mnist has no sample"),

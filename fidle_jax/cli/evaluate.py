@@ -62,7 +62,7 @@ def _evaluate(argv: list[str] | None, stop: Stop) -> None:
     start(stop, "fidle_jax.inference.evaluate_page")
     from fidle_jax.inference.evaluate import read_subjects
     from fidle_jax.inference.evaluate_page import make_parts
-    from fidle_jax.inference.pages import write_page
+    from fidle_jax.report.lesson import Page, write_page
 
     source = flags.dataset, flags.crop, flags.data, flags.archives, flags.data_dir
     subjects, test = read_subjects(flags.runs, *source)
@@ -88,15 +88,13 @@ def _evaluate(argv: list[str] | None, stop: Stop) -> None:
         "seed": flags.seed,
         **{part.name: part.numbers for part in parts},
     }
-    write_page(
-        run_dir,
+    page = Page(
         f"Evaluation of {' against '.join(experiments)}",
         f"Evaluated on {len(test.labels):,} test examples of {test.title()}. {runs}.",
         {name: value for part in parts for name, value in part.facts.items()},
         [part.section for part in parts],
-        command,
-        {"evaluation.json": numbers},
     )
+    write_page(run_dir, page, command, {"evaluation.json": numbers})
     print(f"page: {run_dir / 'report.html'}")
 
 

@@ -48,9 +48,9 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
     from fidle_jax.inference.explain import explain
     from fidle_jax.inference.explain_page import Example, make_sections, summarise
     from fidle_jax.inference.load import load
-    from fidle_jax.inference.pages import write_page
     from fidle_jax.inference.preprocess import prepare, read_image
     from fidle_jax.report.html import brief_percent
+    from fidle_jax.report.lesson import Page, write_page
 
     images = [read_image(path) for path in flags.images]
     trained = load(flags.run)
@@ -85,8 +85,8 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
     )
     numbers = {"run": run, "command": command, "images": summaries}
     sections = make_sections(examples, explanations, names)
-    page = "Explained predictions", summary, facts, sections, command
-    write_page(run_dir, *page, {"explanation.json": numbers})
+    page = Page("Explained predictions", summary, facts, sections)
+    write_page(run_dir, page, command, {"explanation.json": numbers})
     for each in summaries:
         print(f"{each['name']}: {each['answer']}, {100 * each['probability']:.1f} %")
     print(f"page: {run_dir / 'report.html'}")

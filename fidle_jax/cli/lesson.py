@@ -1,7 +1,6 @@
 """The command line of the lessons: run one lesson, or all of them, and write their pages."""
 
 import dataclasses
-import importlib
 import json
 import sys
 import time
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fidle_jax.cli.terminal import FAILED, command_text, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError
-from fidle_jax.files import write_atomically, write_json
+from fidle_jax.files import write_atomically
 from fidle_jax.lessons.flags import LESSONS, All, Budget, Flags
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.signals import Stop
 
 if TYPE_CHECKING:
-    from fidle_jax.lessons.page import Page
-    from fidle_jax.report.lesson import Card
+    from fidle_jax.report.lesson import Card, Page
 
 
 def main(name: str, words: list[str] | None = None) -> NoReturn:
@@ -49,29 +47,19 @@ def main(name: str, words: list[str] | None = None) -> NoReturn:
 
 def _run(name: str, flags: Flags, run_dir: Path, command: str) -> "Card":
     """Run a lesson, write its files, print its tables and return its card for the index page."""
-    from fidle_jax.lessons.page import make_page
-    from fidle_jax.report.lesson import Card, Slides, Table, render_lesson, thumbnail
+    from fidle_jax.lessons.page import teach
+    from fidle_jax.report.lesson import Card, thumbnail, write_page
 
     started = time.perf_counter()
-    lesson = importlib.import_module(f"fidle_jax.lessons.{name}").teach(flags)
-    page = make_page(name, lesson)
-    shown = [each for section in page.sections for each in section.shown]
-    pictures = {each.name: each for each in shown if not isinstance(each, Table)}
+    lesson, page = teach(name, flags)
+    seconds = time.perf_counter() - started
     config = json.loads(json.dumps(dataclasses.asdict(flags), default=str))
     config |= {"experiment": f"lesson/{name}", "command": command}
-    with run_dirs.hold(run_dir):
-        write_json(run_dir / "config.json", config)
-        (run_dir / "figures").mkdir(exist_ok=True)
-        for file, each in pictures.items():
-            suffix, data = ("gif", each.gif()) if isinstance(each, Slides) else ("png", each.png)
-            write_atomically(run_dir / "figures" / f"{file}.{suffix}", data or b"")
-        html = render_lesson(*page, command)
-        seconds = time.perf_counter() - started
-        about = {"experiment": f"lesson/{name}", "title": page.title, "summary": page.summary}
-        write_json(run_dir / "result.json", about | {"seconds": seconds} | lesson.numbers)
-        write_atomically(run_dir / "report.html", html)
+    about = {"experiment": f"lesson/{name}", "title": page.title, "summary": page.summary}
+    result = {**about, "seconds": seconds, **lesson.numbers}
+    write_page(run_dir, page, command, {"config.json": config, "result.json": result})
     _print(page)
-    link, small = f"{name}/report.html", thumbnail(pictures[lesson.cover])
+    link, small = f"{name}/report.html", thumbnail(page.pictures[lesson.cover].png)
     return Card(name, "", page.title, page.summary, seconds, link, small)
 
 

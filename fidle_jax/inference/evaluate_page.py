@@ -13,10 +13,9 @@ from tqdm import tqdm
 from fidle_jax.inference import evaluate
 from fidle_jax.inference.corruptions import CORRUPTIONS, corrupt
 from fidle_jax.inference.evaluate import ExampleSet, Subject, calibrate, is_correct
-from fidle_jax.inference.pages import read_texts
 from fidle_jax.report import style
-from fidle_jax.report.html import Picture
-from fidle_jax.report.lesson import Section, Table, picture
+from fidle_jax.report.html import read_texts
+from fidle_jax.report.lesson import Picture, Section, Table
 from fidle_jax.report.pictures import draw_gallery
 
 MAX_SHOWN = 15  # examples that only one network classifies correctly
@@ -48,7 +47,8 @@ def _part(
 def _texts() -> dict[str, tuple[str, str]]:
     device = jax.devices()[0]
     cores = os.cpu_count() if device.platform == "cpu" else None
-    return read_texts("evaluate.md.j2", bins=evaluate.BINS, device=device.device_kind, cores=cores)
+    values = {"bins": evaluate.BINS, "device": device.device_kind, "cores": cores}
+    return read_texts("evaluate.md.j2", "fidle_jax.inference", **values)
 
 
 def make_parts(
@@ -126,7 +126,8 @@ def comparison(subjects: list[Subject], test: ExampleSet) -> Part:
             lines = [[f"{who}: {test.class_names[k]}" for who, k in pair] for pair in pairs]
             title = f"Examples that only {subjects[this].name} classifies correctly"
             caption = f"{title}: {len(indices):,}. Here are {len(some)} of them with both answers."
-            shown.append(picture(name, title, caption, draw_gallery(test.images[some], lines)))
+            figure = draw_gallery(test.images[some], lines)
+            shown.append(Picture(name, title, caption, style.png(figure)))
     numbers = found._asdict() | {"interval": list(found.interval)}
     section = Section(f"{first} against {second}", text, shown)
     return Part("comparison", section, numbers, {"McNemar's test": p_text}, [note])
@@ -157,7 +158,7 @@ def calibration(subjects: list[Subject], test: ExampleSet) -> Part:
         facts[_fact("ECE", each, subjects)] = " → ".join(errors)
     shown = [
         Table(["network", "", "temperature", "ECE", "NLL"], rows, words=(0, 1)),
-        picture("reliability", *_texts()["reliability"], draw_reliability(panels)),
+        Picture("reliability", *_texts()["reliability"], style.png(draw_reliability(panels))),
     ]
     return _part("calibration", numbers, facts, shown, notes)
 
@@ -202,17 +203,17 @@ def robustness(subjects: list[Subject], test: ExampleSet, limit: int, seed: int)
     truth = test.class_names[label]
     shown = [
         Table(head, table, words=(0, 1)),
-        picture(
+        Picture(
             "robustness",
             "Accuracy by strength of corruption",
             f"On {len(labels):,} test examples, with 95 % intervals; –: clean images.",
-            draw_robustness(counts, len(labels), names, 1 / len(test.class_names)),
+            style.png(draw_robustness(counts, len(labels), names, 1 / len(test.class_names))),
         ),
-        picture(
+        Picture(
             "corruptions",
             "An example of each corruption at each strength",
             f"A test image of class {truth!r} and the answers of {names[0]}. Framed: wrong.",
-            draw_corruptions(np.array(pictures), said, label, test.class_names),
+            style.png(draw_corruptions(np.array(pictures), said, label, test.class_names)),
         ),
     ]
     means = dict(zip(names, accuracies[:, 1:].mean(axis=(0, 1)).tolist(), strict=True))

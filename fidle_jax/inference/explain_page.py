@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from fidle_jax.inference.explain import STEPS, Explanation
-from fidle_jax.inference.pages import read_texts
-from fidle_jax.report.html import brief_percent
-from fidle_jax.report.lesson import Section, picture
+from fidle_jax.report.html import brief_percent, read_texts
+from fidle_jax.report.lesson import Picture, Section
 from fidle_jax.report.network import feature_maps, learned_kernels
-from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, WIDTH, new_figure, short
+from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, WIDTH, new_figure, png, short
 
 SIGNED, UNSIGNED = "RdBu_r", "viridis"  # as in the figure of the kernels, red is positive
 MAX_BARS = 10
@@ -43,17 +42,18 @@ def make_sections(
 ) -> list[Section]:
     """Return a section for each method, with a picture of each example, and one for the kernels."""
     first = explanations[0]
-    texts = read_texts("explain.md.j2", steps=STEPS, layer=first.layer, side=first.side)
+    values = {"steps": STEPS, "layer": first.layer, "side": first.side}
+    texts = read_texts("explain.md.j2", "fidle_jax.inference", **values)
     pictures = {name: [] for name in texts}
     for number, (example, one) in enumerate(zip(examples, explanations, strict=True), start=1):
         subject = f"{example.name}, class {class_names[one.target]}"
         captions = _captions(summarise(example, one, class_names))
         for name, figure in draw_methods(example, one, class_names).items():
             title, caption = f"{texts[name][0]}: {subject}", f"{subject}{captions.get(name, '')}."
-            pictures[name].append(picture(f"{name}_{number}", title, caption, figure))
+            pictures[name].append(Picture(f"{name}_{number}", title, caption, png(figure)))
     if first.intermediates.kernels:
-        figure = learned_kernels(first.intermediates.kernels)
-        pictures["kernels"].append(picture("kernels", "The kernels", "By convolution.", figure))
+        figure = png(learned_kernels(first.intermediates.kernels))
+        pictures["kernels"].append(Picture("kernels", "The kernels", "By convolution.", figure))
     else:
         del texts["kernels"]
     return [Section(*texts[name], pictures[name]) for name in texts]

@@ -12,10 +12,9 @@ from fidle_jax.lessons.figures import STYLES, finish, number, panels
 from fidle_jax.lessons.flags import Activations
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import LINES, legend_below
+from fidle_jax.report.style import LINES, TEXT, legend_below, new_figure
 
 FLAT_COLOUR = "#ECE3D2"
-
 
 # Scalar functions and their formulas.
 ACTIVATIONS: dict[str, tuple[Callable[[Float[Array, ""]], Float[Array, ""]], str]] = {
@@ -76,16 +75,20 @@ def teach(flags: Activations) -> Lesson:
         [name, formula, f"{largest[name]:.3g}", _where(flat[name], flags.span)]
         for name, (_, formula) in ACTIVATIONS.items()
     ]
-    remaining = largest["sigmoid"] ** flags.layers
+    share = {name: largest[name] ** np.arange(flags.layers + 1) for name in ("ReLU", "sigmoid")}
     return Lesson(
-        values={"flags": flags, "flat": FLAT, "largest": largest, "remaining": remaining},
         shown={
             "activations": activations_figure(x, values, slopes, flat),
             "table": Table(
                 ["activation", "formula", "largest slope", "flat where x is"], rows, (0, 1, 3)
             ),
+            "vanishing": vanishing_figure(share),
         },
-        numbers={"largest_slope": largest, "flat": flat, "gradient_after_sigmoids": remaining},
+        numbers={
+            "largest_slope": largest,
+            "flat": flat,
+            "gradient_after_sigmoids": largest["sigmoid"] ** flags.layers,
+        },
         cover="activations",
     )
 
@@ -121,4 +124,16 @@ def activations_figure(
         axes.set(xlim=(x[0], x[-1]), ylim=(-1.4, 2.4), xticks=[x[0], 0, x[-1]])
         finish(axes, name, grid=False)
     legend_below(figure, columns=3)
+    return figure
+
+
+def vanishing_figure(share: dict[str, Float[np.ndarray, " layer"]]) -> Figure:
+    """Draw the remaining share of a gradient after each layer, by activation."""
+    figure = new_figure(height=3.6)
+    axes = figure.subplots()
+    for (name, each), style in zip(share.items(), STYLES, strict=False):
+        axes.semilogy(each, linewidth=2, label=name, **style)
+    axes.locator_params("x", integer=True)
+    axes.legend(fontsize=TEXT, frameon=False)
+    finish(axes, x="layers", y="share of the gradient")
     return figure

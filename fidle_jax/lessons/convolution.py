@@ -16,9 +16,10 @@ from fidle_jax.kernels.geometry import resolve_geometry
 from fidle_jax.lessons import convolution_figures as figures
 from fidle_jax.lessons.figures import number
 from fidle_jax.lessons.flags import Convolution
-from fidle_jax.lessons.page import Frames, Lesson
+from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import CNN, layer_table
-from fidle_jax.report.lesson import Table
+from fidle_jax.report.lesson import Slides, Table
+from fidle_jax.report.style import png
 
 # The kernel and the first three sums, 10, 11 and 12, are those of the slides.
 IMAGE = np.array(
@@ -107,13 +108,6 @@ def window_steps(
     return steps
 
 
-class Costs(NamedTuple):
-    """Parameters of a layer, and multiplications for one image."""
-
-    params: int
-    multiplications: int
-
-
 class ConvLayer(NamedTuple):
     """A convolutional layer with square kernels, stride 1, and no padding."""
 
@@ -134,27 +128,22 @@ class ConvLayer(NamedTuple):
         height, width = resolve_geometry((self.height, self.width), self.kernel_size).count
         return height, width, self.kernels
 
-    @property
-    def inputs(self) -> int:
-        """Number of input values."""
-        return math.prod(self[:3])
+    def costs(self) -> dict[str, dict[str, int]]:
+        """Return the parameters, and the multiplications for one image, of two layers.
 
-    @property
-    def outputs(self) -> int:
-        """Number of output values."""
-        return math.prod(self.output_shape)
+        "convolution" is this layer, "dense" a dense layer with the same numbers of inputs and outputs.
+        Each kernel and each neuron has one bias.
+        """
+        weights = self.planes * self.kernel_size**2
+        inputs, outputs = math.prod(self[:3]), math.prod(self.output_shape)
+        return {
+            "convolution": _costs(self.kernels * (weights + 1), outputs * weights),
+            "dense": _costs(outputs * (inputs + 1), outputs * inputs),
+        }
 
-    @property
-    def costs(self) -> Costs:
-        """Costs of the layer. A kernel has its weights and one bias."""
-        k = self.kernel_size
-        params = self.kernels * (self.planes * k * k + 1)
-        return Costs(params, self.outputs * self.planes * k * k)
 
-    @property
-    def dense_costs(self) -> Costs:
-        """Costs of a dense layer with the same numbers of inputs and outputs."""
-        return Costs(self.outputs * (self.inputs + 1), self.outputs * self.inputs)
+def _costs(params: int, multiplications: int) -> dict[str, int]:
+    return {"params": params, "multiplications": multiplications}
 
 
 # The convolutional layers of the course's CNN.
@@ -189,6 +178,7 @@ def teach(flags: Convolution) -> Lesson:
     asked = ConvLayer(flags.height, flags.width, flags.planes, flags.kernels, flags.kernel_size)
     layers = [FIRST, SECOND, asked]
     total = sum(params for _, _, params in passed)
+    costs = [each.costs() for each in layers]
     photograph = load_photograph()
     effects = {name: convolve(photograph, kernel) for name, kernel in KERNELS.items()}
     # The results of kernels with sum 0 have both signs.
@@ -198,16 +188,12 @@ def teach(flags: Convolution) -> Lesson:
         values={
             "first_row": ", ".join(number(step.total) for step in steps if step.start[0] == 0),
             "sides": ", ".join(str(shape[0]) for _, shape, _ in passed[1:] if len(shape) == 3),
-            "parameters": total,
-            "first": FIRST,
-            "gigabytes": 4 * asked.dense_costs.params / 1e9,
+            "gigabytes": 4 * costs[-1]["dense"]["params"] / 1e9,
         },
         shown={
-            "principle": _frames(IMAGE, KERNEL, steps),
-            "signal": figures.signal_figure(
-                SIGNAL, SIGNAL_KERNEL, window_steps(SIGNAL, SIGNAL_KERNEL)
-            ),
-            "cube": _frames(CUBE, CUBE_KERNEL, window_steps(CUBE, CUBE_KERNEL)),
+            "principle": _slides(IMAGE, KERNEL),
+            "signal": _slides(SIGNAL, SIGNAL_KERNEL),
+            "cube": _slides(CUBE, CUBE_KERNEL),
             "sizes": figures.layouts_figure([*layouts, (2, "pooling", 2)]),
             "pooling": figures.pooling_figure(POOLED, pool(POOLED)),
             "stages": Table(
@@ -220,12 +206,19 @@ def teach(flags: Convolution) -> Lesson:
             ),
             "kernels": figures.kernels_figure(KERNELS),
             "photograph": figures.effects_figure(effects, signed),
-            "parameters": Table(
-                ["parameters", "convolution", "dense"], list(map(_formulas, layers))
-            ),
-            "multiplications": Table(
-                ["multiplications", "convolution", "dense", "ratio"],
-                list(map(_multiplications, layers)),
+            "costs": Table(
+                ["layer", "parameters", "of a dense layer", "multiplications", "of a dense layer"],
+                [
+                    [
+                        str(layer),
+                        *(
+                            f"{k[m]:,}"
+                            for m in ("params", "multiplications")
+                            for k in each.values()
+                        ),
+                    ]
+                    for layer, each in zip(layers, costs, strict=True)
+                ],
             ),
         },
         numbers={
@@ -236,31 +229,16 @@ def teach(flags: Convolution) -> Lesson:
             ],
             "parameters": total,
             "layers": [
-                each._asdict()
-                | {"output_shape": each.output_shape, "convolution": each.costs._asdict()}
-                | {"dense": each.dense_costs._asdict()}
-                for each in layers
+                layer._asdict() | {"output_shape": layer.output_shape} | each
+                for layer, each in zip(layers, costs, strict=True)
             ],
         },
         cover="principle",
     )
 
 
-def _frames(image: np.ndarray, kernel: np.ndarray, steps: list[Step]) -> Frames:
+def _slides(image: np.ndarray, kernel: np.ndarray) -> Slides:
+    steps = window_steps(image, kernel)
     labels = [f"window {i} of {len(steps)}: {step.total:g}" for i, step in enumerate(steps, 1)]
-    return Frames(figures.window_slides(image, kernel, steps), labels, seconds=1.6)
-
-
-def _formulas(layer: ConvLayer) -> list[str]:
-    k = layer.kernel_size
-    return [
-        str(layer),
-        f"{layer.kernels:,}·({layer.planes:,}·{k}·{k} + 1) = {layer.costs.params:,}",
-        f"{layer.outputs:,}·({layer.inputs:,} + 1) = {layer.dense_costs.params:,}",
-    ]
-
-
-def _multiplications(layer: ConvLayer) -> list[str]:
-    few, many = layer.costs.multiplications, layer.dense_costs.multiplications
-    ratio = f"{many / few:,.0f}" if many >= 10 * few else f"{many / few:.2g}"
-    return [str(layer), f"{few:,}", f"{many:,}", ratio]
+    pngs = list(map(png, figures.window_slides(image, kernel, steps)))
+    return Slides(pngs, labels, seconds=1.6)

@@ -74,14 +74,17 @@ def window_slides(
     kernel: Float[np.ndarray, "*window"],
     steps: Sequence["Step"],
 ) -> list[Figure]:
-    """Draw a figure for each step in 2-D or 3-D: window, kernel, products, sum, and result so far.
+    """Draw a figure for each step: window, kernel, products, sum, and result so far.
 
-    The slices of a cube are drawn next to each other, from front to back.
+    A signal is drawn as an image with one row, a cube as its slices from front to back.
     """
+    image, kernel = np.atleast_2d(image, kernel)
     result = np.full(np.subtract(image.shape, kernel.shape) + 1, np.nan)
     slides = []
     for step in steps:
-        result[step.start] = step.total
+        start = (0,) * (image.ndim - len(step.start)) + step.start
+        step = step._replace(start=start, products=np.atleast_2d(step.products))
+        result[start] = step.total
         slides.append(_slide(image, kernel, step, result))
     return slides
 
@@ -127,27 +130,6 @@ def _slide(image, kernel, step, result):
     _frame(axes, lefts[3] + first * pitches[3] + x, middle + y, 1, 1)
     for line, text in enumerate(written_sum(step, kernel)):
         _text(axes, np.mean(axes.get_xlim()), top + rows + 1 + line, text)
-    return figure
-
-
-def signal_figure(
-    signal: Float[np.ndarray, " width"], kernel: Float[np.ndarray, " kx"], steps: Sequence["Step"]
-) -> Figure:
-    """Draw all steps of a signal below each other: the kernel under its window, and the sum."""
-    left, pitch = 2.4, 1.3
-    right = left + len(signal) + 0.7
-    figure, axes = _canvas(right + 6.4, pitch * (len(steps) + 2) + 0.8)
-    _cells(axes, left, 0.4, signal[None], PALE)
-    for row, step in enumerate(steps, start=1):
-        top, start = 0.4 + pitch * row, left + step.start[0]
-        _cells(axes, start, top, kernel[None])
-        _frame(axes, start, top, len(kernel), 1)
-        text = f"{written_sum(step, kernel)[0]} = {number(step.total)}"
-        _text(axes, right, top + 0.5, text, ha="left")
-    top = 0.4 + pitch * (len(steps) + 1)
-    _cells(axes, left + (len(kernel) - 1) / 2, top, [[step.total for step in steps]], WARM)
-    for y, name in ((0.9, "signal"), (0.9 + pitch, "kernel"), (top + 0.5, "result")):
-        _text(axes, left - 0.3, y, name, ha="right", weight="bold")
     return figure
 
 

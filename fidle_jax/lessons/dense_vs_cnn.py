@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from fidle_jax.data import Split, load_dataset, stratified_split
-from fidle_jax.lessons.figures import MARKERS, STYLES, finish, mean_and_std, panels
+from fidle_jax.lessons.figures import MARKERS, STYLES, finish, panels
 from fidle_jax.lessons.flags import DenseVsCNN
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import CNN, DNN, layer_table
-from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, new_figure
 from fidle_jax.train.evaluation import predict
 from fidle_jax.train.fit import fit
@@ -114,7 +113,6 @@ def teach(flags: DenseVsCNN) -> Lesson:
         predicted[name] = predicted_classes(name, variables, flat).reshape(shown.shape[:2])
     return Lesson(
         values={
-            "parameters": parameters,
             "size": sizes[-1],
             "of_all": {name: 100 * each[-1].mean() for name, each in by_size.items()},
             "shifted": {name: 100 * each[3].mean() for name, each in by_shift.items()},
@@ -124,12 +122,10 @@ def teach(flags: DenseVsCNN) -> Lesson:
         },
         shown={
             "by_training_size": accuracies_figure(sizes, by_size, "training digits", log=True),
-            "sizes": _spread_table("training digits", [f"{size:,}" for size in sizes], by_size),
             "by_shift": accuracies_figure(SHIFTS, by_shift, "shift, pixels", log=False),
             "shifted_digits": digits_figure(
                 shown[..., 0], test.labels[digits], predicted, SHOWN_SHIFTS
             ),
-            "shifts": _spread_table("shift, pixels", list(map(str, SHIFTS)), by_shift),
         },
         numbers={
             "training_digits": sizes,
@@ -139,15 +135,6 @@ def teach(flags: DenseVsCNN) -> Lesson:
         },
         cover="by_shift",
     )
-
-
-def _spread_table(head: str, rows: list[str], accuracies: dict[str, np.ndarray]) -> Table:
-    def cell(values):
-        percent = 100 * values
-        return f"{mean_and_std(percent) if len(values) > 1 else f'{percent[0]:.1f}'} %"
-
-    cells = [[row, *(cell(each[i]) for each in accuracies.values())] for i, row in enumerate(rows)]
-    return Table([head, *accuracies], cells)
 
 
 def accuracies_figure(

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.lessons.figures import INK, MARKERS, STYLES, finish, growing_steps, number, panels
 from fidle_jax.lessons.flags import GradientDescent
-from fidle_jax.lessons.page import Frames, Lesson
+from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
 from fidle_jax.report.html import brief_percent
-from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import GREY, WIDTH, legend_below
+from fidle_jax.report.lesson import Slides, Table
+from fidle_jax.report.style import GREY, WIDTH, legend_below, png
 from fidle_jax.train.fit import trajectory
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
@@ -184,17 +184,8 @@ def teach(flags: GradientDescent) -> Lesson:
     shown = growing_steps(epochs, 8 if flags.quick else 28)
     return Lesson(
         values={
-            "problem": problem,
             "ratio": steep / flat,
-            "flat": flat,
-            "steep": steep,
             "needed": {name: each.text() for name, each in optimizers.items()},
-            "points": POINTS,
-            "drawn_epochs": DRAWN_EPOCHS,
-            "drawn_steps": DRAWN_STEPS,
-            "momentum": 100 * MOMENTUM,
-            "rate": rate,
-            "adam_rate": ADAM_RATE,
         },
         shown={
             "surface": surface_figure(problem),
@@ -219,8 +210,8 @@ def teach(flags: GradientDescent) -> Lesson:
             "rate_table": Table(
                 ["rate", "value", "steep factor", "steps to 1 %", "final loss"], rate_rows
             ),
-            "race": Frames(
-                [race_figure(problem, optimizers, step) for step in shown],
+            "race": Slides(
+                [png(race_figure(problem, optimizers, step)) for step in shown],
                 [f"step {step}" for step in shown],
                 seconds=0.5,
             ),
@@ -257,6 +248,10 @@ def draw_contours(axes: Axes, problem: Problem) -> None:
     axes.spines[:].set_visible(True)
 
 
+def _mark_minimum(axes: Axes, problem: Problem) -> None:
+    axes.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")
+
+
 def surface_figure(problem: Problem) -> Figure:
     """Draw three lines among the points, and as points on the surface, with the negative gradient."""
     figure, (left, right) = panels(2, 2, height=4.1, extra=0)
@@ -290,7 +285,7 @@ def paths_figure(problem: Problem, paths: dict[str, Float[np.ndarray, "step 2"]]
         path = path[: inside.max(initial=0) + 2]
         axes.plot(*path.T, ".-", color=style["color"], linewidth=1, markersize=3)
         axes.plot(*path[0], marker, color=style["color"], markersize=9)
-        axes.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")
+        _mark_minimum(axes, problem)
         axes.set_title(name)
         axes.label_outer()
     return figure
@@ -300,16 +295,14 @@ def race_figure(problem: Problem, descents: dict[str, Descent], step: int) -> Fi
     """Draw the paths and the losses of several optimizers up to ``step``."""
     figure, (left, right) = panels(2, 2, height=4.3, extra=0)
     draw_contours(left, problem)
-    for each, style, marker in zip(descents.values(), STYLES, MARKERS, strict=False):
-        line: dict[str, Any] = {"color": style["color"], "marker": marker, **MARKED_LINE}
-        left.plot(*each.path[: step + 1].T, markevery=[step], **line)
-    left.plot(*problem.minimum, "*", color=INK, markersize=13, markeredgecolor="white")
     # Single precision cannot resolve smaller differences.
     floor = 1e-5 * problem.lowest
     for (name, each), style, marker in zip(descents.items(), STYLES, MARKERS, strict=False):
-        line: dict[str, Any] = {"color": style["color"], "marker": marker, **MARKED_LINE}
+        line = {"color": style["color"], "marker": marker, "markevery": [step]} | MARKED_LINE
+        left.plot(*each.path[: step + 1].T, **line)
         above = np.maximum(each.losses[: step + 1] - problem.lowest, floor)
-        right.plot(above, markevery=[step], label=name, **line)
+        right.plot(above, label=name, **line)
+    _mark_minimum(left, problem)
     right.axhline(0.01 * problem.lowest, color=GREY, linewidth=1)
     right.set_yscale("log")
     last = max(len(each.losses) for each in descents.values()) - 1

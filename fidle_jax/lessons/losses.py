@@ -16,6 +16,7 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
+from fidle_jax.lessons.activations import values_and_slopes
 from fidle_jax.lessons.figures import STYLES, finish, number, panels
 from fidle_jax.lessons.flags import Losses
 from fidle_jax.lessons.page import Lesson
@@ -102,13 +103,13 @@ class Curve(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _values_and_gradients(loss, logits, target):
-    return jax.vmap(jax.value_and_grad(loss), (0, None))(logits, target)
+def _compute(loss, logits, target):
+    return values_and_slopes(lambda logit: loss(logit, target), logits)
 
 
 def curve(loss: LogitLoss, logits: Float[np.ndarray, " point"], target: float) -> Curve:
     """Return the loss of each logit for this target, and its derivative by `jax.grad`."""
-    return Curve(*map(np.asarray, _values_and_gradients(loss, logits, jnp.float32(target))))
+    return Curve(*map(np.asarray, _compute(loss, logits, jnp.float32(target))))
 
 
 def worked_example(logits: Float[np.ndarray, " class"], label: int) -> dict[str, Any]:
@@ -143,23 +144,13 @@ def teach(flags: Losses) -> Lesson:
     }
     return Lesson(
         values={
-            "example": example,
             "verdict": "correct" if example["argmax"] == flags.label else "wrong",
             "slopes": [number(entropy.gradient[0], ".5f"), number(square.gradient[0], ".1g")],
-            "infinite": infinite,
             "vanished": number(far[naive[1].gradient == 0].max(), ".0f"),
         },
         shown={
             "losses": Table(["loss", "used for", "p comes from", "formula"], FORMULAS, range(4)),
-            "example": bars_figure(
-                {
-                    "logits": example["logits"],
-                    "softmax": example["probabilities"],
-                    "one-hot target": example["targets"],
-                },
-                flags.label,
-            ),
-            "example_table": Table(
+            "example": Table(
                 ["class", "logit", "exp(logit)", "softmax p", "target y", "−y ln p"],
                 [
                     [str(i), number(logit), f"{power:.4g}", f"{p:.4f}", f"{y:.0f}", f"{part:.4f}"]
@@ -172,7 +163,7 @@ def teach(flags: Losses) -> Lesson:
             "breakdown": breakdown_figure(
                 far, {f"target {y}": (naive[y], stable[y]) for y in naive}
             ),
-            "temperature": bars_figure(temperatures, flags.label, sharey=True),
+            "temperature": bars_figure(temperatures, flags.label),
         },
         numbers={
             "example": {name: np.asarray(value).tolist() for name, value in example.items()},
@@ -186,11 +177,9 @@ def teach(flags: Losses) -> Lesson:
     )
 
 
-def bars_figure(
-    values: dict[str, Float[np.ndarray, " class"]], marked: int, sharey: bool = False
-) -> Figure:
+def bars_figure(values: dict[str, Float[np.ndarray, " class"]], marked: int) -> Figure:
     """Draw one panel of bars per title, and highlight the class ``marked``."""
-    figure, row = panels(len(values), len(values), height=3, extra=0, sharey=sharey)
+    figure, row = panels(len(values), len(values), height=3, extra=0, sharey=True)
     for axes, (title, heights) in zip(row, values.items(), strict=True):
         colours = [BLUE if i == marked else GREY for i in range(len(heights))]
         bars = axes.bar(range(len(heights)), heights, color=colours, width=0.7)

@@ -10,15 +10,14 @@ import optax
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.polynomial import legendre
 
 from fidle_jax.lessons.figures import finish, mean_and_std, panels, training_and_validation
 from fidle_jax.lessons.flags import Overfitting
-from fidle_jax.lessons.page import Frames, Lesson
+from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
-from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import BLUE, GREEN, GREY, VERMILLION, legend_below, new_figure
+from fidle_jax.report.lesson import Slides, Table
+from fidle_jax.report.style import BLUE, GREEN, GREY, VERMILLION, legend_below, new_figure, png
 from fidle_jax.train.fit import fit
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
@@ -200,11 +199,8 @@ def teach(flags: Overfitting) -> Lesson:
     stopped = plain.validation.argmin()
     return Lesson(
         values={
-            "flags": flags,
-            "fresh": FRESH,
-            "best": best,
             "lowest": errors.validation[best],
-            "final": f"{errors.validation[-1]:,.4g}",
+            "final": errors.validation[-1],
             "remedy": remedy,
             "with_remedy": test[remedy].mean(),
             "without": test[PLAIN].mean(),
@@ -213,15 +209,13 @@ def teach(flags: Overfitting) -> Lesson:
             "stopped": plain.at[stopped],
             "stopped_error": plain.validation[stopped],
             "final_error": plain.validation[-1],
-            "dropout": DROPOUT_RATE,
-            "decay": DECAY_STRENGTH,
         },
         shown={
             "side_by_side": curves_figure(
                 few, {f"degree {k}: {name}": curves[k] for k, name in names.items()}
             ),
-            "degrees": Frames(
-                [degree_figure(few, curves[k], errors, k, flags.noise) for k in slides],
+            "degrees": Slides(
+                [png(degree_figure(few, curves[k], errors, k, flags.noise)) for k in slides],
                 [f"degree {k}" for k in slides],
             ),
             "table": Table(
@@ -254,21 +248,6 @@ def teach(flags: Overfitting) -> Lesson:
     )
 
 
-def error_limits(errors: Errors, noise: float) -> tuple[float, float]:
-    """Return axis limits for all errors. Errors far below the noise are cut off."""
-    highest = max(errors.training.max(), errors.validation.max())
-    return max(0.02 * noise, 0.8 * float(errors.training.min())), 1.5 * float(highest)
-
-
-def smoothed(errors: Errors, parts: int = 80) -> Errors:
-    """Average the squared errors over at most ``parts`` intervals, equally wide on a log axis."""
-    count = len(errors.at)
-    starts = np.unique(np.geomspace(1, count + 1, parts + 1)[:-1].astype(int)) - 1
-    sizes = np.diff([*starts, count])
-    at, *squares = (np.add.reduceat(v, starts) / sizes for v in (errors.at, *np.square(errors[1:])))
-    return Errors(at, *map(np.sqrt, squares))
-
-
 def curves_figure(points: Points, curves: dict[str, Curve]) -> Figure:
     """Draw each fitted curve in its own panel, four of them in two rows."""
     columns = 2 if len(curves) == 4 else len(curves)
@@ -284,32 +263,39 @@ def degree_figure(
     points: Points, curve: Curve, errors: Errors, degree: int, noise: float
 ) -> Figure:
     """Draw the curve of one degree, and the errors up to this degree on the axes of all degrees."""
-    # A fixed layout is faster and is the same on every slide.
-    figure = new_figure(height=4.3, layout="none")
-    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.37, top=0.93, wspace=0.27)
-    left, right = figure.subplots(1, 2)
-    _draw_curve(left, points, curve, f"degree {degree}")
-    so_far = Errors(*(each[: degree + 1] for each in errors))
-    _draw_errors(right, so_far, noise, "degree")
-    _mark_lowest(right, so_far)
+    figure = _fit_figure(
+        points, curve, Errors(*(each[: degree + 1] for each in errors)), noise, "degree"
+    )
+    left, right = figure.axes
+    left.set_title(f"degree {degree}")
     right.set_xlim(errors.at[0] - 1, errors.at[-1] + 1)
-    right.set_ylim(*error_limits(errors, noise))
-    legend_below(figure, columns=3, where="lower center")
+    # Cut off errors far below the noise.
+    right.set_ylim(0.02 * noise, 1.5 * np.max(errors[1:]))
     return figure
 
 
 def network_figure(points: Points, learned: Learned, noise: float) -> Figure:
     """Draw the curve and the errors of a network."""
-    figure, (left, right) = panels(2, 2, height=3.9, extra=0)
-    _draw_curve(left, points, learned.curve)
-    _draw_errors(right, smoothed(learned.errors), noise, "training steps")
-    _mark_lowest(right, learned.errors)
-    right.set_xscale("log")
-    right.set_ylim(*error_limits(learned.errors, noise))
-    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    right.yaxis.set_major_formatter("{x:g}")
-    right.yaxis.set_minor_formatter(NullFormatter())
-    legend_below(figure, columns=3)
+    figure = _fit_figure(points, learned.curve, learned.errors, noise, "training steps")
+    figure.axes[1].set_xscale("log")
+    return figure
+
+
+def _fit_figure(points: Points, curve: Curve, errors: Errors, noise: float, x: str) -> Figure:
+    # A fixed layout is faster and is the same on every slide.
+    figure = new_figure(height=4.3, layout="none")
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.37, top=0.93, wspace=0.27)
+    left, right = figure.subplots(1, 2)
+    _draw_curve(left, points, curve)
+    right.axhline(noise, color=GREY, linestyle=":", linewidth=2, label="noise of the points")
+    training_and_validation(right, *errors, " error")
+    lowest = errors.validation.argmin()
+    style = {"color": VERMILLION, "markeredgecolor": "black", "markersize": 8}
+    mark = errors.at[lowest], errors.validation[lowest]
+    right.plot(*mark, "D", label="lowest validation error", **style)
+    right.set_yscale("log")
+    finish(right, x=x, y="RMSE")
+    legend_below(figure, columns=3, where="lower center")
     return figure
 
 
@@ -323,16 +309,3 @@ def _draw_curve(axes: Axes, points: Points, curve: Curve, title: str = "") -> No
     margin = 0.2 * np.ptp(visible)
     axes.set(xlim=(-1, 1), ylim=(visible.min() - margin, visible.max() + margin))
     finish(axes, title, "x", grid=False)
-
-
-def _draw_errors(axes: Axes, errors: Errors, noise: float, x: str) -> None:
-    axes.axhline(noise, color=GREY, linestyle=":", linewidth=2, label="noise of the points")
-    training_and_validation(axes, *errors, " error")
-    axes.set_yscale("log")
-    finish(axes, x=x, y="RMSE")
-
-
-def _mark_lowest(axes: Axes, errors: Errors) -> None:
-    i = errors.validation.argmin()
-    style = {"color": VERMILLION, "markeredgecolor": "black", "markersize": 8}
-    axes.plot(errors.at[i], errors.validation[i], "D", label="lowest validation error", **style)

@@ -1,24 +1,16 @@
 """The page of a lesson: prose in a Markdown file next to the module, with figures and tables from it."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module, resources
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from fidle_jax.report.html import Picture
-from fidle_jax.report.lesson import Section, Slides, Table, picture
+from fidle_jax.lessons.flags import Flags
+from fidle_jax.report.lesson import Page, Picture, Section, Slides, Table
 from fidle_jax.report.style import png
-
-
-class Frames(NamedTuple):
-    """Figures that are shown one after the other, with a short label for each."""
-
-    figures: Sequence[Figure]
-    labels: Sequence[str]
-    seconds: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -26,36 +18,39 @@ class Lesson:
     """The content of a lesson, without its prose.
 
     Attributes:
-        values: Values of the placeholders in the prose, such as ``{loss:.4f}``.
         shown: Figures and tables by the name that the prose uses.
         numbers: Content of result.json.
         cover: Name of the figure that represents the lesson on the index page.
+        values: Values for the prose that are not in ``numbers``.
     """
 
-    values: Mapping[str, object]
-    shown: Mapping[str, Figure | Frames | Table]
+    shown: Mapping[str, Figure | Slides | Table]
     numbers: Mapping[str, Any]
     cover: str
+    values: Mapping[str, object] = field(default_factory=dict)
 
 
-class Page(NamedTuple):
-    """Content of a lesson's page: the arguments of `fidle_jax.report.lesson.render_lesson`."""
+def teach(name: str, flags: Flags) -> tuple[Lesson, Page]:
+    """Compute a lesson. Return its content, and its page with the prose.
 
-    title: str
-    summary: str
-    facts: dict[str, str]
-    sections: list[Section]
+    The prose can use the flags (``{flags.seed}``), constants of the module, numbers and values.
+    """
+    module = import_module(f"fidle_jax.lessons.{name}")
+    lesson = module.teach(flags)
+    text = resources.files("fidle_jax.lessons").joinpath(f"{name}.md").read_text("utf-8")
+    return lesson, make_page(text, lesson, vars(module) | {"flags": flags})
 
 
-def make_page(name: str, lesson: Lesson) -> Page:
-    """Read the prose of the lesson ``name`` and insert the values, figures and tables.
+def make_page(text: str, lesson: Lesson, others: Mapping[str, object]) -> Page:
+    """Insert the values, figures and tables into the prose.
 
     The prose starts with the title, the summary, and a list of the key numbers. "## " begins a section.
     A paragraph that begins with ``![title](name)`` is the caption of the figure ``name``. ``![](name)``
-    inserts a table.
+    inserts a table. Placeholders such as ``{loss:.4f}`` are values and numbers of the lesson, or
+    ``others``.
     """
-    text = resources.files("fidle_jax.lessons").joinpath(f"{name}.md").read_text("utf-8")
-    text = re.sub(r"(?<![\w-])-(?=\d)", "−", text.format_map(lesson.values))
+    text = text.format_map({**others, **lesson.numbers, **lesson.values})
+    text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
     head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
     title, summary, facts = head.removeprefix("# ").strip().split("\n\n")
     return Page(
@@ -72,18 +67,12 @@ def _section(text: str, lesson: Lesson) -> Section:
     for block in blocks:
         if match := re.fullmatch(r"!\[(.*?)\]\((\w+)\) ?(.*)", block):
             alternative, name, caption = match.groups()
-            shown.append(_draw(lesson.shown[name], name, alternative, caption))
+            found = lesson.shown[name]
+            if isinstance(found, Slides):
+                found = Picture(name, alternative, caption, found.pngs[-1], found)
+            elif isinstance(found, Figure):
+                found = Picture(name, alternative, caption, png(found))
+            shown.append(found)
         else:
             paragraphs.append(block)
     return Section(title, "\n\n".join(paragraphs), shown)
-
-
-def _draw(
-    shown: Figure | Frames | Table, name: str, title: str, caption: str
-) -> Picture | Slides | Table:
-    if isinstance(shown, Figure):
-        return picture(name, title, caption, shown)
-    if isinstance(shown, Frames):
-        pngs = list(map(png, shown.figures))
-        return Slides(name, title, caption, pngs, shown.labels, shown.seconds)
-    return shown

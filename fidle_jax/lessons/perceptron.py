@@ -16,10 +16,10 @@ from sklearn.datasets import make_blobs, make_circles, make_moons
 
 from fidle_jax.lessons.figures import INK, finish, growing_steps, panels
 from fidle_jax.lessons.flags import Perceptron
-from fidle_jax.lessons.page import Frames, Lesson
+from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
 from fidle_jax.report.html import brief_percent
-from fidle_jax.report.lesson import Table
+from fidle_jax.report.lesson import Slides, Table
 from fidle_jax.report.style import (
     BLUE,
     GREY,
@@ -29,6 +29,7 @@ from fidle_jax.report.style import (
     VERMILLION,
     legend_below,
     new_figure,
+    png,
 )
 from fidle_jax.train.evaluation import apply_model
 from fidle_jax.train.fit import fit, trajectory
@@ -188,19 +189,15 @@ def teach(flags: Perceptron) -> Lesson:
         rows.append([str(width), str(4 * width + 1), separated[width], *shares])
     return Lesson(
         values={
-            "points": flags.points,
             "alone": brief_percent(one_neuron[flags.points]),
             "separated": separated,
-            "steps": BORDER_STEPS,
-            "rate": BORDER_RATE,
-            "solved": 100 * SOLVED,
             "seeds": seeds,
         },
         shown={
             "neuron": neuron_figure(followed[-1], simple),
-            "border": Frames(
+            "border": Slides(
                 [
-                    border_figure(followed[step], simple, first, label)
+                    png(border_figure(followed[step], simple, first, label))
                     for step, label in zip(steps, labels, strict=True)
                 ],
                 labels,
@@ -213,11 +210,7 @@ def teach(flags: Perceptron) -> Lesson:
             ),
             "folded": folded_figure(hidden[2][-1], cloud),
         },
-        numbers={
-            "one_neuron": one_neuron,
-            "hidden": accuracies,
-            "separated_from": SOLVED,
-        },
+        numbers={"one_neuron": one_neuron, "hidden": accuracies, "separated_from": SOLVED},
         cover="hidden",
     )
 

@@ -122,11 +122,8 @@ def teach(flags: Regression) -> Lesson:
     return Lesson(
         values={
             "table": table,
-            "rows": len(table.targets),
             "columns": table.features.shape[1],
             "counts": {name: len(rows) for name, rows in first.parts._asdict().items()},
-            "network": first.trials[NETWORK],
-            "test": test,
             "test_mae": _mae(test[NETWORK]),
             "better": better,
             "within": 100 * within,

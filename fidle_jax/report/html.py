@@ -1,26 +1,14 @@
-"""Render HTML pages that need no other files: templates, number formats, and embedded figures."""
+"""Templates of HTML pages that need no other files, and their number formats."""
 
 import base64
 import math
-from dataclasses import dataclass
+import re
 from numbers import Integral
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 SPACE = "\N{NO-BREAK SPACE}"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of a page: file name without suffix, alternative text, what to see, and its PNG.
-
-    Without a PNG, the caption explains why there is none.
-    """
-
-    name: str
-    title: str
-    caption: str
-    png: bytes | None
 
 
 def load_template(name: str, package: str = "fidle_jax.report") -> Template:
@@ -43,6 +31,16 @@ def load_template(name: str, package: str = "fidle_jax.report") -> Template:
         "memory": _memory,
     }
     return environment.get_template(name)
+
+
+def read_texts(name: str, package: str, **values: Any) -> dict[str, tuple[str, str]]:
+    """Return title and text of each section of a template. A section starts with ``## key: title``."""
+    text = load_template(name, package).render(**values)
+    _, *parts = re.split(r"^## (\w+): (.*)\n", text, flags=re.MULTILINE)
+    return {
+        key: (title, content.strip())
+        for key, title, content in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    }
 
 
 def percent(share: float | None, digits: int = 2) -> str:

@@ -2,15 +2,17 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
-from fidle_jax.report.html import Picture, load_template
-from fidle_jax.report.style import png
+from fidle_jax.files import write_atomically, write_json
+from fidle_jax.report.html import load_template
+from fidle_jax.train.run_dir import hold
 
 COLOURS = 128  # of an animation
 THUMBNAIL = (580, 380)  # pixels, twice the displayed size
@@ -36,17 +38,11 @@ class Slides:
     """Images of equal size that are shown one after the other.
 
     Attributes:
-        name: Name of the animation's file, without suffix.
-        title: Alternative text of the images.
-        caption: What to see.
         pngs: PNG files of the images.
         labels: Short label of each image.
         seconds: Display time of each image.
     """
 
-    name: str
-    title: str
-    caption: str
     pngs: Sequence[bytes]
     labels: Sequence[str]
     seconds: float = 0.8
@@ -68,42 +64,85 @@ class Slides:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A figure of a page.
+
+    Attributes:
+        name: File name without suffix.
+        title: Alternative text.
+        caption: What to see.
+        png: PNG file of the figure, or of the last slide.
+        slides: The slides, if the figure is an animation.
+    """
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    slides: Slides | None = None
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of the page.
 
     Attributes:
         title: Heading.
         text: Paragraphs, separated by empty lines. Other white space has no meaning.
-        shown: Figures, slides and tables below the text.
+        shown: Figures and tables below the text.
     """
 
     title: str
     text: str = ""
-    shown: Sequence[Picture | Slides | Table] = ()
+    shown: Sequence[Picture | Table] = ()
 
 
-def picture(name: str, title: str, caption: str, figure: Figure) -> Picture:
-    """Draw a figure for the page. See `Picture`."""
-    return Picture(name, title, caption, png(figure))
+@dataclass(frozen=True)
+class Page:
+    """Content of a page.
 
-
-def render_lesson(
-    title: str, summary: str, facts: dict[str, str], sections: Sequence[Section], command: str
-) -> str:
-    """Render the page as one HTML file.
-
-    ``facts`` are the key numbers, formatted, by name. ``command`` is the command that created the page.
+    Attributes:
+        title: Heading.
+        summary: First paragraph.
+        facts: The key numbers, formatted, by name.
+        sections: Sections in order.
     """
+
+    title: str
+    summary: str
+    facts: dict[str, str]
+    sections: Sequence[Section]
+
+    @property
+    def pictures(self) -> dict[str, Picture]:
+        """All figures by name."""
+        shown = (each for section in self.sections for each in section.shown)
+        return {each.name: each for each in shown if isinstance(each, Picture)}
+
+
+def write_page(
+    run_dir: Path, page: Page, command: str, numbers: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write the figures, report.html and JSON files to the new directory ``run_dir``.
+
+    ``command`` created the page. ``numbers`` maps the name of each JSON file to its content.
+    """
+    with hold(run_dir):
+        (run_dir / "figures").mkdir(exist_ok=True)
+        for name, each in page.pictures.items():
+            file, data = f"{name}.png", each.png
+            if each.slides:
+                file, data = f"{name}.gif", each.slides.gif()
+            write_atomically(run_dir / "figures" / file, data)
+        for name, content in numbers.items():
+            write_json(run_dir / name, content)
+        write_atomically(run_dir / "report.html", render_page(page, command))
+
+
+def render_page(page: Page, command: str) -> str:
+    """Render the page as one HTML file. ``command`` is the command that created it."""
     return load_template("lesson.html.j2").render(
-        title=title,
-        summary=summary,
-        facts=facts,
-        sections=[
-            (each.title, re.split(r"\n\s*\n", each.text) if each.text else [], each.shown)
-            for each in sections
-        ],
-        kind=lambda shown: type(shown).__name__,
-        command=command,
+        page=page, paragraphs=lambda text: re.split(r"\n\s*\n", text), command=command
     )
 
 
@@ -134,11 +173,9 @@ class Card:
     thumbnail: bytes = b""
 
 
-def thumbnail(shown: Picture | Slides) -> bytes:
-    """Return a small PNG file of a figure, or of the last one of several slides."""
-    original = shown.pngs[-1] if isinstance(shown, Slides) else shown.png
-    assert original is not None
-    with Image.open(io.BytesIO(original)) as image:
+def thumbnail(png: bytes) -> bytes:
+    """Return a small version of a PNG file."""
+    with Image.open(io.BytesIO(png)) as image:
         small = image.convert("RGB")
     small.thumbnail(THUMBNAIL)
     buffer = io.BytesIO()

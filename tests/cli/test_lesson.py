@@ -12,9 +12,8 @@ import pytest
 
 from fidle_jax.cli.lesson import main
 from fidle_jax.errors import InputError
-from fidle_jax.lessons import activations
 from fidle_jax.lessons.flags import LESSONS
-from fidle_jax.lessons.page import make_page
+from fidle_jax.lessons.page import teach
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = ROOT / "experiments" / "lesson"
@@ -56,7 +55,7 @@ def test_a_lesson_prints_its_key_numbers_and_writes_its_files(call, in_tmp_path)
     result = json.loads((run_dir / "result.json").read_text())
     assert result["gradient_after_sigmoids"] == pytest.approx(0.25**8)
     figures = {path.name for path in (run_dir / "figures").iterdir()}
-    assert figures == {"activations.png"}
+    assert figures == {"activations.png", "vanishing.png"}
     page = (run_dir / "report.html").read_text()
     assert command in page
 
@@ -116,9 +115,8 @@ def test_if_a_lesson_fails_the_others_run_and_it_is_named(call, in_tmp_path, mon
 
 
 def test_the_prose_shows_all_figures_and_tables():
-    lesson = activations.teach(LESSONS["activations"]())
-    sections = make_page("activations", lesson).sections
-    assert sum(len(section.shown) for section in sections) == len(lesson.shown)
+    lesson, page = teach("activations", LESSONS["activations"]())
+    assert sum(len(section.shown) for section in page.sections) == len(lesson.shown)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from fidle_jax.inference.explain_page import (
     draw_methods,
     summarise,
 )
-from fidle_jax.inference.pages import read_texts
 from fidle_jax.nn.intermediates import Intermediates
+from fidle_jax.report.html import read_texts
 from fidle_jax.report.style import png
 
 RANDOM = np.random.default_rng(0)
@@ -133,6 +133,7 @@ def test_the_summary_has_the_numbers_of_the_captions():
 
 @pytest.mark.parametrize("layer", ["conv_1", None])
 def test_every_text_states_what_not_to_conclude(layer):
-    for name, (_, text) in read_texts("explain.md.j2", steps=8, layer=layer, side=3).items():
+    values = {"steps": 8, "layer": layer, "side": 3}
+    for name, (_, text) in read_texts("explain.md.j2", "fidle_jax.inference", **values).items():
         omitted = name == "grad_cam" and layer is None
         assert text.count("\n\nWhat not to conclude: ") == (not omitted)

@@ -16,6 +16,7 @@ from fidle_jax.lessons.activations import (
     activations_figure,
     flat_intervals,
     values_and_slopes,
+    vanishing_figure,
 )
 
 
@@ -131,3 +132,12 @@ def test_each_activation_has_a_panel_with_its_derivative_and_its_flat_intervals(
     np.testing.assert_array_equal(drawn["derivative"], np.full(5, 2))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["flat", "activation", "derivative"]
+
+
+def test_the_remaining_gradient_has_a_curve_for_each_activation_on_a_logarithmic_axis():
+    share = {"ReLU": np.ones(4), "sigmoid": 0.25 ** np.arange(4)}
+    (axes,) = vanishing_figure(share).axes
+    assert axes.get_yscale() == "log"
+    for line, (name, values) in zip(axes.lines, share.items(), strict=True):
+        assert line.get_label() == name
+        np.testing.assert_array_equal(line.get_ydata(), values)

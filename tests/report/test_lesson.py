@@ -6,17 +6,19 @@ import re
 import pytest
 from PIL import Image
 
-from fidle_jax.report.html import Picture
 from fidle_jax.report.lesson import (
     THUMBNAIL,
     Card,
+    Page,
+    Picture,
     Section,
     Slides,
     Table,
     render_index,
-    render_lesson,
+    render_page,
     text_table,
     thumbnail,
+    write_page,
 )
 
 
@@ -27,16 +29,20 @@ def png(grey, size=(8, 6)):
 
 
 TABLE = Table(["what", "how", "many"], [["a & b", "slowly", "1,000"], ["c", "fast", "2"]], (0, 1))
-SLIDES = Slides("steps", "Steps", "One after the other.", [png(0), png(90), png(250)], list("abc"))
+SLIDES = Slides([png(0), png(90), png(250)], list("abc"))
+STEPS = Picture("steps", "Steps", "One after the other.", png(250), SLIDES)
 SECTIONS = [
     Section("First", "One paragraph.\n\nAnother.", [Picture("f", "A figure", "See this.", png(9))]),
-    Section("Second", shown=[TABLE, SLIDES]),
+    Section("Second", shown=[TABLE, STEPS]),
 ]
+
+
+PAGE = Page("A < B", "In short.", {"a number": "42"}, SECTIONS)
 
 
 @pytest.fixture(scope="module")
 def page():
-    return render_lesson("A < B", "In short.", {"a number": "42"}, SECTIONS, "python lesson.py")
+    return render_page(PAGE, "python lesson.py")
 
 
 def test_a_page_shows_everything_in_order(page):
@@ -98,8 +104,14 @@ def test_the_index_links_to_each_page_and_names_failures():
     assert "It failed; the terminal shows the error." in page
 
 
-def test_a_thumbnail_is_small_and_shows_the_last_slide():
-    slides = Slides("a", "", "", [png(0, (1000, 500)), png(255, (1000, 500))], ["0", "1"])
-    with Image.open(io.BytesIO(thumbnail(slides))) as small:
+def test_a_run_directory_has_the_page_its_figures_and_its_numbers(tmp_path, page):
+    write_page(tmp_path / "run", PAGE, "python lesson.py", {"result.json": {"loss": 1.5}})
+    files = {path.name for path in (tmp_path / "run").rglob("*.*")}
+    assert files == {"report.html", "result.json", "f.png", "steps.gif"}
+    assert (tmp_path / "run" / "report.html").read_text() == page
+
+
+def test_a_thumbnail_is_small():
+    with Image.open(io.BytesIO(thumbnail(png(255, (1000, 500))))) as small:
         assert small.size == (THUMBNAIL[0], THUMBNAIL[0] // 2)
         assert small.convert("L").getpixel((9, 9)) == 255

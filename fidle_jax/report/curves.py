@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from fidle_jax.report.style import (
     BLUE,
@@ -48,21 +48,24 @@ def training_curves(
 
     errors = {split: 1 - metrics[f"{split}_accuracy"] for split in ("train", "validation")}
     every = np.array([*errors["train"], *errors["validation"], 1 - test_accuracy])
-    visible = every[every > ROUNDING]
     # A logarithmic axis has no 0, so 100 % is at half of the smallest other error.
-    perfect = visible.min() / 2 if visible.size else 0.001
-    shown = {split: np.where(x <= ROUNDING, perfect, x) for split, x in errors.items()}
-    _draw_lines(accuracy, metrics["epoch"], shown["train"], shown["validation"], names[0])
-    accuracy.axhline(
-        max(1 - test_accuracy, perfect),
-        color=GREEN,
-        linestyle=(0, (6, 2)),
-        linewidth=1.8,
-        label=f"{names[1]}: {100 * test_accuracy:.2f} %",
-    )
-    least = perfect if (every <= ROUNDING).any() else visible.min()
-    most = min(1.0, max(least, np.nanmax(every)) * 1.15)
-    _set_accuracy_ticks(accuracy, least / 1.15, most, perfect)
+    perfect = np.min(every, where=every > ROUNDING, initial=1) / 2
+    train, validation = (np.maximum(x, perfect) for x in errors.values())
+    _draw_lines(accuracy, metrics["epoch"], train, validation, names[0])
+    label = f"{names[1]}: {100 * test_accuracy:.2f} %"
+    style = {"color": GREEN, "linestyle": (0, (6, 2)), "linewidth": 1.8}
+    accuracy.axhline(max(1 - test_accuracy, perfect), label=label, **style)
+    # Show errors upside down, and label them with accuracies.
+    every = np.maximum(every, perfect)
+    low, high = np.nanmin(every) / 1.15, min(1.0, 1.15 * np.nanmax(every))
+    locator = LogLocator(subs=(1, 2, 5)) if high / low > 6 else MaxNLocator(6)
+    ticks = np.array([t for t in locator.tick_values(low, high) if 1.3 * perfect <= t <= high])
+    ticks = np.append(ticks[ticks >= low], perfect if low < perfect else [])
+    accuracy.set_yscale("log")
+    accuracy.set_ylim(high, low)
+    accuracy.set_yticks([], minor=True)
+    texts = ["100 %" if t == perfect else f"{100 - 100 * t:.4g} %" for t in ticks]
+    accuracy.set_yticks(ticks, texts)
 
     if best_epoch is not None:
         for axes in (loss, accuracy):
@@ -83,19 +86,3 @@ def _draw_lines(
     axes.set_xlim(epoch.min() - margin, epoch.max() + margin)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     tidy(axes)
-
-
-def _set_accuracy_ticks(axes: Axes, low: float, high: float, perfect: float) -> None:
-    """Show errors from ``low`` to ``high``, upside down, and label them with accuracies."""
-    if high / low > 6:
-        ticks = np.array([m * 10.0**e for e in range(-6, 1) for m in (1, 2, 5)])
-    else:
-        ticks = np.asarray(MaxNLocator(6).tick_values(low, high))
-    ticks = ticks[(ticks >= max(low, 1.3 * perfect)) & (ticks <= high)]
-    axes.set_yscale("log")
-    axes.set_ylim(high, low)
-    axes.set_yticks([], minor=True)
-    labels = [f"{100 - 100 * error:.4g} %" for error in ticks]
-    if low < perfect:
-        ticks, labels = [perfect, *ticks], ["100 %", *labels]
-    axes.set_yticks(ticks, labels)

@@ -65,14 +65,6 @@ def find_nearest(
     )
 
 
-def successive_correlations(
-    copies: Float[np.ndarray, "batch feature"], groups: Int[np.ndarray, " batch"]
-) -> Float[np.ndarray, " pairs"]:
-    """Return the correlations of successive frames of each track."""
-    same_track = groups[1:] == groups[:-1]
-    return (copies[1:] * copies[:-1]).sum(axis=1)[same_track]
-
-
 def clearest(
     copies: Float[np.ndarray, "batch feature"],
     labels: Int[np.ndarray, " batch"],

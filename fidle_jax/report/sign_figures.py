@@ -26,13 +26,12 @@ GAP = 0.3  # between blocks, in cells
 Panel = tuple[str, tuple[np.ndarray, np.ndarray], np.ndarray]
 
 
-def histograms(panels: list[Panel], mark: float | None = None) -> Figure:
+def histograms(panels: list[Panel]) -> Figure:
     """Draw histograms of training and test photographs in percent.
 
     Args:
         panels: Axis label, training and test values, and bin edges of each panel. The first and the last
             bin include all values outside of the edges.
-        mark: Threshold of near-duplicates to mark, or None.
     """
     figure = new_figure(height=3.2)
     styles = (
@@ -44,10 +43,6 @@ def histograms(panels: list[Panel], mark: float | None = None) -> Figure:
         for values, style in zip(both, styles, strict=True):
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1] - 1e-6), edges)
             axes.stairs(100 * counts / len(values), edges, **style)
-        if mark is not None:
-            axes.axvline(
-                mark, color=GREY, linestyle=":", label=f"near-duplicates: {mark:.2f} or more"
-            )
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(label, fontsize=TEXT)
         axes.set_ylabel("% of the photographs", fontsize=TEXT)

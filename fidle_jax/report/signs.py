@@ -14,14 +14,12 @@ from fidle_jax.report import likeness, sign_figures
 from fidle_jax.report.html import load_template
 from fidle_jax.report.sign_figures import evenly_spaced
 from fidle_jax.report.style import png
-from fidle_jax.report.validation_gap import gap_chart, gap_rows
+from fidle_jax.report.validation_gap import gap_rows
 
 EXAMPLES = 3  # per class
 SHOWN_TRACKS = 5
 SHOWN_PAIRS = 12
 CLEAR = 110  # mean pixel from which a photograph is clear
-# Near-duplicates are as similar as the most similar tenth of successive frames.
-NEAR_PERCENTILE = 90
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,6 @@ def render_signs(signs: Signs) -> str:
     tracks, lengths = np.unique(signs.groups, return_counts=True)
     copies, test_copies = (likeness.grey_copies(x.images) for x in (signs.train, signs.test))
     nearest = likeness.find_nearest(copies, signs.groups, test_copies)
-    successive = likeness.successive_correlations(copies, signs.groups)
-    threshold = float(np.percentile(successive, NEAR_PERCENTILE))
     return load_template("signs.html.j2").render(
         signs=signs,
         track_count=len(tracks),
@@ -91,14 +87,13 @@ def render_signs(signs: Signs) -> str:
         ),
         tracks=_tracks(signs, tracks),
         duplicates=_duplicates(signs),
-        similar=_similar(signs, nearest, threshold),
+        similar=_similar(signs, nearest),
         mirrored=_mirrored(signs, copies),
         neighbours=[
             (labels[nearest.index] == labels).mean(),
             (labels[nearest.elsewhere] == labels).mean(),
             (labels[nearest.test_index] == signs.test.labels).mean(),
         ],
-        gap=png(gap_chart(signs.runs)) if len(signs.runs) else None,
         gap_rows=gap_rows(signs.runs) if len(signs.runs) else [],
     )
 
@@ -171,14 +166,14 @@ def _duplicates(signs: Signs) -> dict[str, Any]:
     }
 
 
-def _similar(signs: Signs, nearest: likeness.Nearest, threshold: float) -> dict[str, Any]:
+def _similar(signs: Signs, nearest: likeness.Nearest) -> dict[str, Any]:
     label = "correlation with the nearest other training photograph"
     both = nearest.correlation, nearest.test_correlation
     panel = (label, both, np.arange(0.4, 1.0001, 0.0125))
     return {
-        "figure": png(sign_figures.histograms([panel], mark=threshold)),
+        "figure": png(sign_figures.histograms([panel])),
         "own": (signs.groups[nearest.index] == signs.groups).mean(),
-        "near": [(correlation >= threshold).mean() for correlation in both],
+        "median": [np.median(correlation) for correlation in both],
         "side": likeness.SIDE,
     }
 

@@ -1,4 +1,4 @@
-"""The page of a sweep: the best setting, tables, and charts of cost, curves and important flags."""
+"""The page of a sweep: the best setting, tables, and charts of cost and curves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -63,8 +64,7 @@ def render_sweep(sweep: Sweep) -> str:
         if column in settings:
             settings[f"{column} text"] = [percent(row, column) for _, row in settings.iterrows()]
     records = settings.to_dict("records")
-    shares = tables.importance(runs, axes)
-    pair = choose_pair(axes, shares)
+    pair = ["dataset", "model"] if {"dataset", "model"} <= set(axes) else axes[:2]
     facts = {
         "Runs finished": f"{len(runs):,} of {sweep.planned:,}",
         "Settings": f"{len(settings):,}",
@@ -80,39 +80,23 @@ def render_sweep(sweep: Sweep) -> str:
         on_test=tables.criterion(runs) == TEST or best["hold_out"] == "test",
         command=sweep.command(best["run"]),
         pair=pair,
-        cells=tables.best_in_cells(settings, *pair) if pair else None,
-        other_axes=[axis for axis in axes if axis not in (pair or ())],
+        cells=tables.best_in_cells(settings, *pair) if len(pair) == 2 else None,
+        other_axes=[axis for axis in axes if axis not in pair],
         settings=records,
         runs=runs.assign(**{a: runs[a].map(as_text) for a in axes}).to_dict("records"),
         split="test" if tables.criterion(runs) == TEST else "validation",
-        figures=_figures(sweep, settings, shares),
-        shares=_known_shares(shares) if len(axes) > 1 else {},
+        figures=_figures(sweep, settings),
         failures=sweep.failures,
         folder=sweep.folder,
         baseline=sweep.baseline,
     )
 
 
-def _known_shares(shares: dict[str, float]) -> dict[str, float]:
-    known = {axis: share for axis, share in shares.items() if not np.isnan(share)}
-    return known and known | {"seeds and interactions": max(0.0, 1 - sum(known.values()))}
-
-
-def choose_pair(axes: list[str], shares: dict[str, float]) -> tuple[str, str] | None:
-    """Return the rows and columns of the pair table: data set and model, or the two important axes."""
-    if {"dataset", "model"} <= set(axes):
-        return "dataset", "model"
-    pair = [axis for axis in shares if axis in axes][:2]
-    return (pair[0], pair[1]) if len(pair) == 2 else None
-
-
-def _figures(sweep: Sweep, settings: pd.DataFrame, shares: dict[str, float]) -> dict[str, bytes]:
-    # Both charts have the same colours: those of the most important flag.
-    axis = next(iter(shares))
+def _figures(sweep: Sweep, settings: pd.DataFrame) -> dict[str, bytes]:
+    # Both charts have the same colours.
+    axis = sweep.axes[0]
     colours = palette(settings[axis])
-    figures = {}
-    column = tables.criterion(sweep.runs)
-    figures["cost"] = cost_chart(settings, column, axis, colours)
+    figures = {"cost": cost_chart(settings, tables.criterion(sweep.runs), axis, colours)}
     if any(curve["validation_accuracy"].notna().any() for curve in sweep.curves.values()):
         figures["curves"] = curves_chart(sweep, axis, colours, settings["setting"].iloc[0])
     return {name: png(figure) for name, figure in figures.items()}
@@ -145,8 +129,7 @@ def cost_chart(settings: pd.DataFrame, column: str, axis: str, colours: dict[str
         axes.set_xlabel(x.replace("train_seconds", "seconds of training"), fontsize=TEXT)
         tidy(axes)
     both[0].set_ylabel("accuracy, %", fontsize=TEXT)
-    for value, colour in _ends(colours):
-        both[1].plot([], [], "o", color=colour, label=_label(axis, value))
+    _name_colours(both[1], axis, colours)
     legend_below(figure, columns=3)
     return figure
 
@@ -168,8 +151,7 @@ def curves_chart(sweep: Sweep, axis: str, colours: dict[str, Any], best_setting:
     axes.set_ylabel("validation accuracy, %", fontsize=TEXT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     tidy(axes)
-    for value, colour in _ends(colours):
-        axes.plot([], [], "o", color=colour, label=_label(axis, value))
+    _name_colours(axes, axis, colours)
     legend_below(figure, columns=3)
     return figure
 
@@ -182,11 +164,8 @@ def palette(values: pd.Series) -> dict[str, Any]:
     return dict(zip(names, colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True))
 
 
-def _ends(values: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return all items of a short legend, or the first and the last of a long one."""
-    items = list(values.items())
-    return items if len(items) <= MOST_LABELS else [items[0], items[-1]]
-
-
-def _label(axis: str, value: str) -> str:
-    return f"{axis.replace('_', ' ')} {short(value, 18)}"
+def _name_colours(axes: Axes, axis: str, colours: dict[str, Any]) -> None:
+    """Add the colours to the legend, the first and the last one if there are many."""
+    items = list(colours.items())
+    for value, colour in items if len(items) <= MOST_LABELS else [items[0], items[-1]]:
+        axes.plot([], [], "o", color=colour, label=f"{axis.replace('_', ' ')} {short(value, 18)}")

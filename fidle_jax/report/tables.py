@@ -1,12 +1,10 @@
-"""Tables of runs with pandas: averages over seeds, effects of variants, importance of flags, Markdown."""
+"""Tables of runs with pandas: averages over seeds, effects of variants, Markdown."""
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
 
 VALIDATION, TEST = "best_validation_accuracy", "test_accuracy"
-MOST_LEVELS = 6  # more values of a numeric axis are grouped into quartiles
 
 
 def criterion(runs: pd.DataFrame) -> str:
@@ -116,36 +114,3 @@ def best_in_cells(settings: pd.DataFrame, rows: str, columns: str) -> pd.DataFra
     """Return the index in ``settings`` of the best setting for each pair of values, or NaN."""
     indices = settings.assign(index=range(len(settings))).groupby([rows, columns])["index"].min()
     return indices.unstack(columns).loc[in_order(settings[rows]), in_order(settings[columns])]
-
-
-def importance(runs: pd.DataFrame, axes: Sequence[str]) -> dict[str, float]:
-    """Return the share of the variance between runs that each axis explains, the largest first.
-
-    This is Kelley's epsilon squared of an analysis of variance without interactions: the share that the
-    values of the axis explain, minus the share that as many random groups would explain, at least 0.
-    The value is NaN for an axis with a single value or with a different value in each run.
-
-    References:
-        T. L. Kelley, "An unbiased correlation ratio measure", PNAS 21(9), 1935.
-    """
-    runs = runs[runs[criterion(runs)].notna()]
-    scores = runs[criterion(runs)].astype(float)
-    total = ((scores - scores.mean()) ** 2).sum()
-    explained, freedom = {}, {}
-    for axis in axes:
-        groups = scores.groupby(_levels(runs[axis]), observed=True)
-        if 1 < groups.ngroups < len(scores) and total > 0:
-            explained[axis] = total - ((scores - groups.transform("mean")) ** 2).sum()
-            freedom[axis] = groups.ngroups - 1
-    residual_freedom = len(scores) - 1 - sum(freedom.values())
-    residual = max(0.0, total - sum(explained.values()))
-    by_chance = residual / residual_freedom if residual_freedom > 0 else 0.0
-    shares = {a: max(0.0, (explained[a] - freedom[a] * by_chance) / total) for a in explained}
-    ranked = dict(sorted(shares.items(), key=lambda item: -item[1]))
-    return ranked | {axis: np.nan for axis in axes if axis not in explained}
-
-
-def _levels(values: pd.Series) -> pd.Series:
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > MOST_LEVELS:
-        return pd.qcut(values, 4, duplicates="drop")
-    return values.map(as_text)

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from fidle_jax.errors import InputError
-from fidle_jax.report.style import GREEN, TEXT, VERMILLION, legend_below, new_figure, tidy
 from fidle_jax.report.tables import TEST, VALIDATION, average_over_seeds, percent
 from fidle_jax.train.run_dir import read_json, read_result
 
@@ -54,28 +52,3 @@ def gap_rows(runs: pd.DataFrame) -> list[dict[str, str]]:
         }
         for _, row in average_over_seeds(runs).iterrows()
     ]
-
-
-def gap_chart(runs: pd.DataFrame) -> Figure:
-    """Draw the validation and test accuracy of each run as points, and their means as bars."""
-    settings = list(runs["setting"].unique())
-    figure = new_figure(height=1.2 + 0.8 * len(settings))
-    axes = figure.subplots()
-    for column, colour, offset, label in (
-        (VALIDATION, VERMILLION, -0.15, "validation"),
-        (TEST, GREEN, 0.15, "test"),
-    ):
-        rows = runs["setting"].map(settings.index) + offset
-        axes.scatter(
-            100 * runs[column], rows, s=26, color=colour, alpha=0.6, linewidth=0, label=label
-        )
-        for row, mean in runs.assign(row=rows).groupby("row")[column].mean().items():
-            axes.vlines(100 * mean, row - 0.14, row + 0.14, color=colour, linewidth=3)
-    labels = [",\n".join(setting.rsplit(", ", 1)) for setting in settings]
-    axes.set_yticks(range(len(settings)), labels)
-    axes.set_ylim(len(settings) - 0.5, -0.5)
-    axes.set_xlabel("accuracy, %", fontsize=TEXT)
-    tidy(axes, "x")
-    axes.tick_params(axis="y", length=0)
-    legend_below(figure, columns=2)
-    return figure

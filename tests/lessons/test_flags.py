@@ -2,6 +2,7 @@
 
 import pytest
 
+from fidle_jax.cli.terminal import check_ranges
 from fidle_jax.errors import InputError
 from fidle_jax.lessons.flags import (
     LESSONS,
@@ -17,9 +18,14 @@ from fidle_jax.lessons.flags import (
 )
 
 
+def check(flags):
+    check_ranges(flags)
+    flags.check()
+
+
 @pytest.mark.parametrize("name", LESSONS)
 def test_the_defaults_of_every_lesson_are_in_range(name):
-    LESSONS[name]().check()
+    check(LESSONS[name]())
 
 
 @pytest.mark.parametrize(
@@ -62,4 +68,4 @@ def test_the_defaults_of_every_lesson_are_in_range(name):
 )
 def test_a_flag_out_of_range_is_named_with_its_range(flags, message):
     with pytest.raises(InputError, match=message):
-        flags.check()
+        check(flags)

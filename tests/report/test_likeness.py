@@ -38,13 +38,6 @@ def test_the_nearest_photographs_in_all_tracks_and_in_other_tracks_are_found():
     np.testing.assert_allclose(nearest.correlation, expected, atol=1e-5)
 
 
-def test_successive_frames_belong_to_one_track():
-    copies = likeness.grey_copies(noise(5))
-    found = likeness.successive_correlations(copies, np.array([0, 0, 1, 1, 1]))
-    pairs = [(0, 1), (2, 3), (3, 4)]
-    np.testing.assert_allclose(found, [copies[i] @ copies[j] for i, j in pairs], atol=1e-6)
-
-
 def test_the_clearest_photograph_is_nearest_to_its_class_mean_among_the_better_half():
     scenes = noise(2)
     images = np.concatenate([scenes[[0]], scenes[[0]], noise(1, 5), scenes[[1]]])

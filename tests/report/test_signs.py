@@ -116,7 +116,7 @@ def test_runs_have_their_accuracies_and_their_gap_and_names_are_escaped(signs):
     assert "tracks, held out 0, 1 94.50 ± 0.71 94.00 ± 0.00 +0.50" in words
     assert "--hold-out $way" not in page
     assert "<b>left" not in page
-    assert page.count("<img") == 10
+    assert page.count("<img") == 9
 
 
 def test_the_page_needs_no_jax():

@@ -6,7 +6,6 @@ from matplotlib.colors import to_rgb
 
 from fidle_jax.report.sweep_page import (
     Sweep,
-    choose_pair,
     cost_chart,
     curves_chart,
     palette,
@@ -103,19 +102,13 @@ def test_a_sweep_of_one_axis_and_few_runs_has_a_page(runs):
     rows = [(0.1 * k, 0, 0.9, 0.9) for k in range(1, runs + 1)]
     page = render_sweep(make(["learning_rate"], rows))
     assert "Runs finished" in page
-    assert "Most important flags" not in page
+    assert "Learning rate by" not in page
 
 
 def test_many_settings_have_a_page():
     rows = [(0.1 + k / 100, o, 0, 0.5 + k / 100, 0.5) for k in range(30) for o in ("adam", "sgd")]
-    assert "Most important flags" in text(render_sweep(make(["learning_rate", "optimizer"], rows)))
-
-
-def test_the_pair_table_is_for_data_sets_and_models_or_for_the_two_most_important_axes():
-    shares = {"b": 0.5, "model": 0.3, "dataset": 0.1}
-    assert choose_pair(["model", "b", "dataset"], shares) == ("dataset", "model")
-    assert choose_pair(["a", "b", "c"], {"b": 0.5, "a": 0.3, "c": 0.1}) == ("b", "a")
-    assert choose_pair(["a"], {"a": 1.0}) is None
+    page = render_sweep(make(["learning_rate", "optimizer"], rows))
+    assert "<h2>Learning rate by optimizer</h2>" in page
 
 
 def test_both_charts_draw_a_value_in_the_same_colour():

@@ -1,8 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fidle_jax.report.tables import (
     TEST,
@@ -10,7 +8,6 @@ from fidle_jax.report.tables import (
     average_over_seeds,
     best_in_cells,
     criterion,
-    importance,
     rank_settings,
     settings_markdown,
 )
@@ -95,46 +92,3 @@ def test_each_pair_of_values_has_its_best_setting():
     indices = best_in_cells(settings, *AXES)
     assert settings.iloc[int(indices.loc["a", "v1"])]["optimizer"] == "sgd"
     assert np.isnan(indices.loc["b", "v2"])
-
-
-def grid(effect_a, effect_b, noise, seeds=4):
-    random = np.random.default_rng(0)
-    return table(
-        [
-            (f"a{i}", f"b{j}", s, 0.5 + effect_a * i + effect_b * j + noise * random.normal(), 0.5)
-            for i in range(3)
-            for j in range(3)
-            for s in range(seeds)
-        ]
-    )
-
-
-def test_the_flag_with_the_largest_effect_is_the_most_important():
-    shares = importance(grid(0.1, 0.01, 0.001), AXES)
-    assert list(shares) == AXES
-    assert shares["dataset"] == pytest.approx(0.99, abs=0.01)
-    assert 0 < shares["model"] < 0.02
-    assert list(importance(grid(0.01, 0.1, 0.001), AXES)) == AXES[::-1]
-
-
-def test_flags_without_effect_have_almost_no_share():
-    shares = importance(grid(0, 0, 0.01, seeds=40), AXES)
-    assert all(share < 0.03 for share in shares.values())
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
-def test_shares_are_between_0_and_1(accuracies):
-    rows = [("ab"[k % 2], f"v{k % 3}", k, x, x) for k, x in enumerate(accuracies)]
-    shares = [share for share in importance(table(rows), AXES).values() if share == share]
-    assert all(0 <= share <= 1 for share in shares)
-
-
-def test_many_numbers_are_grouped_into_quartiles():
-    frame = grid(0.1, 0, 0.001).assign(learning_rate=np.linspace(0.1, 1, 36))
-    assert importance(frame, ["learning_rate"])["learning_rate"] > 0.7
-
-
-def test_the_share_of_an_axis_is_unknown_with_one_value_or_one_run_per_value():
-    one_value, own_value = grid(0.1, 0.1, 0.01).assign(dataset="a"), table(RUNS[3:])
-    assert np.isnan(importance(one_value, ["dataset"])["dataset"])
-    assert np.isnan(importance(own_value, ["dataset"])["dataset"])

@@ -280,16 +280,12 @@ def draw_reliability(panels: dict[str, evaluate.Calibration]) -> Figure:
             found.confidence[filled], middle, reach, fmt="o", color=style.BLUE, ms=5, lw=1.5
         )
         upper.set(xlim=(0, 1.01), ylim=(0, 1.03))
-        upper.set_title(title, fontsize=style.TEXT)
-        upper.set_ylabel("accuracy", fontsize=style.TEXT)
+        style.finish(upper, title, y="accuracy")
         edges = np.linspace(0, 1, len(found.counts) + 1)
         lower.stairs(found.counts, edges, fill=True, color=style.GREY)
         lower.set(yscale="log", ylim=(0.5, 2 * found.counts.max()))
         lower.yaxis.set_major_formatter("{x:,.0f}")
-        lower.set_xlabel("confidence", fontsize=style.TEXT)
-        lower.set_ylabel("examples", fontsize=style.TEXT)
-        style.tidy(upper)
-        style.tidy(lower)
+        style.finish(lower, x="confidence", y="examples")
     return figure
 
 
@@ -310,10 +306,8 @@ def draw_robustness(
             axes.errorbar(range(len(counts)), 100 * middle, 100 * reach, label=names[i], **look)
         axes.axhline(100 * chance, color=style.GREY, linestyle=":", linewidth=1.5, label="chance")
         axes.set_xticks(range(len(counts)), ["–", *corruption.texts()])
-        axes.set_xlabel(corruption.measure, fontsize=style.SMALL + 1)
-        axes.set_title(name, fontsize=style.TEXT)
+        style.finish(axes, name, corruption.measure)
         axes.set_ylim(0, 103)
-        style.tidy(axes)
         axes.tick_params(axis="x", labelsize=style.SMALL - 1)
     for axes in panels[::3]:
         axes.set_ylabel("accuracy, %", fontsize=style.TEXT)

@@ -8,11 +8,19 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from fidle_jax.lessons.figures import STYLES, finish, number, panels
 from fidle_jax.lessons.flags import Activations
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import LINES, TEXT, legend_below, new_figure
+from fidle_jax.report.style import (
+    LINES,
+    STYLES,
+    TEXT,
+    finish,
+    legend_below,
+    new_figure,
+    number,
+    panels,
+)
 
 FLAT_COLOUR = "#ECE3D2"
 
@@ -122,7 +130,7 @@ def activations_figure(
         axes.plot(x, values[name], linewidth=2, label="activation", **STYLES[0])
         axes.plot(x, slopes[name], linewidth=2, label="derivative", **STYLES[1])
         axes.set(xlim=(x[0], x[-1]), ylim=(-1.4, 2.4), xticks=[x[0], 0, x[-1]])
-        finish(axes, name, grid=False)
+        finish(axes, name, grid="")
     legend_below(figure, columns=3)
     return figure
 

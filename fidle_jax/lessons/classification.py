@@ -9,7 +9,6 @@ from scipy.special import expit, softmax
 from sklearn import metrics
 
 from fidle_jax.data.tables import DataTable, Parts, load_table, three_parts
-from fidle_jax.lessons.figures import STYLES, finish, mean_and_std, panels
 from fidle_jax.lessons.flags import Classification
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.lessons.tables import (
@@ -28,6 +27,10 @@ from fidle_jax.report.style import (
     GREEN,
     GREY,
     SMALL,
+    STYLES,
+    finish,
+    mean_and_std,
+    panels,
 )
 from fidle_jax.train.objectives import BINARY, CLASSES
 from fidle_jax.train.step import Task

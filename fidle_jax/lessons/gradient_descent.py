@@ -11,13 +11,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fidle_jax.data.batches import steps_per_epoch
-from fidle_jax.lessons.figures import INK, MARKERS, STYLES, finish, growing_steps, number, panels
 from fidle_jax.lessons.flags import GradientDescent
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
 from fidle_jax.report.html import brief_percent
 from fidle_jax.report.lesson import Slides, Table
-from fidle_jax.report.style import GREY, WIDTH, legend_below, png
+from fidle_jax.report.style import (
+    GREY,
+    INK,
+    MARKERS,
+    STYLES,
+    WIDTH,
+    finish,
+    growing_steps,
+    legend_below,
+    number,
+    panels,
+    png,
+)
 from fidle_jax.train.fit import trajectory
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
@@ -244,7 +255,7 @@ def draw_contours(axes: Axes, problem: Problem) -> None:
     levels = above.max() / 2.0 ** np.arange(10, -1, -1)
     axes.contour(SLOPES, INTERCEPTS, above, levels=levels, colors=CONTOUR_COLOUR, linewidths=1)
     axes.set(xlim=SLOPES[[0, -1]], ylim=INTERCEPTS[[0, -1]], aspect="equal")
-    finish(axes, x="slope", y="intercept", grid=False)
+    finish(axes, x="slope", y="intercept", grid="")
     axes.spines[:].set_visible(True)
 
 
@@ -267,7 +278,7 @@ def surface_figure(problem: Problem) -> Figure:
     arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 2, "shrinkA": 4, "shrinkB": 0}
     head = start + downhill / np.linalg.norm(downhill)
     right.annotate("", (head[0], head[1]), START, arrowprops=arrow)
-    finish(left, x="x", y="y", grid=False)
+    finish(left, x="x", y="y", grid="")
     legend_below(figure, columns=3)
     return figure
 

@@ -17,11 +17,20 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from fidle_jax.lessons.activations import values_and_slopes
-from fidle_jax.lessons.figures import STYLES, finish, number, panels
 from fidle_jax.lessons.flags import Losses
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import BLUE, GREY, SMALL, VERMILLION, legend_below
+from fidle_jax.report.style import (
+    BLUE,
+    GREY,
+    SMALL,
+    STYLES,
+    VERMILLION,
+    finish,
+    legend_below,
+    number,
+    panels,
+)
 
 FORMULAS = [
     ["binary cross-entropy", "yes or no", "sigmoid", "−1/n Σ [y ln p + (1 − y) ln(1 − p)]"],
@@ -188,7 +197,7 @@ def bars_figure(values: dict[str, Float[np.ndarray, " class"]], marked: int) -> 
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.margins(y=0.16)
         axes.set_xticks(range(len(heights)))
-        finish(axes, title, "class", grid=False)
+        finish(axes, title, "class", grid="")
     return figure
 
 
@@ -228,6 +237,6 @@ def breakdown_figure(
             axes.plot(logits, np.where(finite, values, np.nan), color=VERMILLION, **dashed)
             axes.set_xlim(logits[0], logits[-1])
             loss = field == "loss"
-            finish(axes, title * loss, "logit" * (not loss), field * (i == 0), grid=False)
+            finish(axes, title * loss, "logit" * (not loss), field * (i == 0), grid="")
     legend_below(figure, columns=3)
     return figure

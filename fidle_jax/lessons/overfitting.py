@@ -12,12 +12,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.polynomial import legendre
 
-from fidle_jax.lessons.figures import finish, mean_and_std, panels, training_and_validation
 from fidle_jax.lessons.flags import Overfitting
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
 from fidle_jax.report.lesson import Slides, Table
-from fidle_jax.report.style import BLUE, GREEN, GREY, VERMILLION, legend_below, new_figure, png
+from fidle_jax.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    VERMILLION,
+    finish,
+    legend_below,
+    mean_and_std,
+    new_figure,
+    panels,
+    png,
+    training_and_validation,
+)
 from fidle_jax.train.fit import fit
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
@@ -308,4 +319,4 @@ def _draw_curve(axes: Axes, points: Points, curve: Curve, title: str = "") -> No
     visible = np.concatenate([truth(X), y])
     margin = 0.2 * np.ptp(visible)
     axes.set(xlim=(-1, 1), ylim=(visible.min() - margin, visible.max() + margin))
-    finish(axes, title, "x", grid=False)
+    finish(axes, title, "x", grid="")

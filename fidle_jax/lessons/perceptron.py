@@ -14,7 +14,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from sklearn.datasets import make_blobs, make_circles, make_moons
 
-from fidle_jax.lessons.figures import INK, finish, growing_steps, panels
 from fidle_jax.lessons.flags import Perceptron
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
@@ -23,12 +22,16 @@ from fidle_jax.report.lesson import Slides, Table
 from fidle_jax.report.style import (
     BLUE,
     GREY,
+    INK,
     LINES,
     SMALL,
     TEXT,
     VERMILLION,
+    finish,
+    growing_steps,
     legend_below,
     new_figure,
+    panels,
     png,
 )
 from fidle_jax.train.evaluation import apply_model
@@ -226,7 +229,7 @@ def neuron_figure(network: Network, cloud: Cloud) -> Figure:
     right.axvline(0, color=LINES)
     right.plot(z, 1 / (1 + np.exp(-z)), color=GREY, linewidth=1.5)
     _draw_points(right, np.column_stack([sums, outputs]), cloud[1], size=6)
-    finish(right, x="weighted sum  z = w·x + b", y="output  sigmoid(z)", grid=False)
+    finish(right, x="weighted sum  z = w·x + b", y="output  sigmoid(z)", grid="")
     right.legend(fontsize=TEXT, frameon=False, loc="upper left")
     return figure
 
@@ -265,7 +268,7 @@ def folded_figure(network: Network, cloud: Cloud) -> Figure:
     _draw_line(right, neuron_lines(network.params["dense_2"])[0], color=INK, linewidth=2)
     _set_square(right, 1.2, [-1, 0, 1])
     titles = (f"output of hidden neuron {i}" for i in (1, 2))
-    finish(right, "input of the output neuron", *titles, grid=False)
+    finish(right, "input of the output neuron", *titles, grid="")
     right.spines[:].set_visible(True)
     return figure
 

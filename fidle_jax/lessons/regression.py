@@ -9,7 +9,6 @@ from matplotlib.ticker import StrMethodFormatter
 from sklearn import metrics
 
 from fidle_jax.data.tables import DataTable, Parts, load_table, three_parts
-from fidle_jax.lessons.figures import finish, mean_and_std, number, panels
 from fidle_jax.lessons.flags import Regression
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.lessons.tables import (
@@ -29,8 +28,12 @@ from fidle_jax.report.style import (
     GREY,
     LINES,
     TEXT,
+    finish,
     legend_below,
+    mean_and_std,
     new_figure,
+    number,
+    panels,
 )
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task

@@ -10,11 +10,10 @@ from fidle_jax.report.style import (
     BLUE,
     GREEN,
     GREY,
-    TEXT,
     VERMILLION,
+    finish,
     legend_below,
     new_figure,
-    tidy,
 )
 
 ROUNDING = 1e-6  # smaller errors are rounding errors of float32
@@ -39,8 +38,8 @@ def training_curves(
     """
     figure = new_figure(height=4.6)
     loss, accuracy = figure.subplots(1, 2)
-    loss.set_title("Loss", fontsize=TEXT + 1)
-    accuracy.set_title("Accuracy", fontsize=TEXT + 1)
+    finish(loss, "Loss", "epoch")
+    finish(accuracy, "Accuracy", "epoch")
     names = ("test", "test, best epoch") if selected_on_test else ("validation", "test, read once")
 
     _draw_lines(loss, metrics["epoch"], metrics["train_loss"], metrics["validation_loss"], names[0])
@@ -81,8 +80,6 @@ def _draw_lines(
     axes.plot(epoch, train, marks[0], color=BLUE, markersize=4, label="train")
     if not np.isnan(validation).all():
         axes.plot(epoch, validation, marks[1], color=VERMILLION, markersize=4, label=name)
-    axes.set_xlabel("epoch", fontsize=TEXT)
     margin = 0.5 if len(epoch) == 1 else 0.03 * np.ptp(epoch)
     axes.set_xlim(epoch.min() - margin, epoch.max() + margin)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    tidy(axes)

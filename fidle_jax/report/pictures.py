@@ -4,14 +4,27 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from fidle_jax.report.style import GREY, VERMILLION, WIDTH, longest, short, wrapped
-from fidle_jax.report.tiles import LETTER, LINE, letters_of, place, sheet, write
+from fidle_jax.report.style import (
+    GREY,
+    LINES,
+    SMALL,
+    VERMILLION,
+    WIDTH,
+    longest,
+    new_figure,
+    short,
+    wrapped,
+)
 from fidle_jax.train.run_dir import Augmented
 
 SHORT = 3  # letters; shorter class names are written next to each other
 TITLE_HEIGHT = 0.5  # inches
+LINE = 1.3 * SMALL / 72  # inches
+MARGIN, GAP = 0.05, 0.3  # around an image, and between groups of images, in images
 MOST_PREDICTIONS = 40
 MOST_LETTERS = 90  # of a title
 
@@ -19,26 +32,30 @@ Images = UInt8[np.ndarray, "batch height width channel"]
 
 
 def draw_gallery(
-    images: Images,
+    images: Images | Sequence[Images | Sequence[np.ndarray]],
     answers: Sequence[Sequence[str]],
     names: Sequence[str] = (),
     framed: Sequence[bool] | Bool[np.ndarray, " batch"] = (),
     title: str = "",
     columns: int | None = None,
 ) -> Figure:
-    """Draw images in a grid.
+    """Draw images, or groups of images, in a grid of cells.
 
     Args:
-        images: At least one image.
-        answers: Lines of text below each image. If they are short, they become one line.
-        names: Name of each image, written in grey below its answers.
-        framed: Boolean mask of the images with a coloured frame.
+        images: At least one image, or for each cell the images that are drawn next to each other.
+        answers: Lines of text below each cell. If they are short, they become one line.
+        names: Name of each cell, written in grey below its answers.
+        framed: Boolean mask of the cells with a coloured frame.
         title: Line at the top.
-        columns: Number of images in a row (default: depends on the length of the answers).
+        columns: Number of cells in a row (default: depends on the length of the answers).
     """
+    groups = [[each] if np.ndim(each) == 3 else list(each) for each in images]
+    most = max(map(len, groups))
+    pitch = most + (GAP if most > 1 else 0)
     brief = longest([line for lines in answers for line in lines]) <= SHORT + 5
     columns = columns or (8 if brief else 5)
-    cell, letters = WIDTH / columns, letters_of(columns)
+    side = WIDTH / columns / pitch
+    letters = int(WIDTH / columns / (0.68 * SMALL / 72))  # of average width that fit in a cell
     texts = ["  ".join(lines) for lines in answers]
     if not brief:
         texts = [
@@ -48,20 +65,45 @@ def draw_gallery(
     inches = [TITLE_HEIGHT if title else 0.0]
     for start in range(0, len(texts), columns):
         lines = max(text.count("\n") + 1 for text in texts[start : start + columns])
-        inches.append(cell + (lines + bool(names)) * LINE + 0.12)
-    tops = np.cumsum(inches) / cell
-    figure, axes = sheet(min(columns, len(texts)) if not title else columns, tops[-1], cell)
+        inches.append(side + (lines + bool(names)) * LINE + 0.12)
+    tops = np.cumsum(inches) / side
+    width = pitch * (columns if title else min(columns, len(texts)))
+    figure = new_figure(height=tops[-1] * side, width=width * side, layout="none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(tops[-1], 0))
+    axes.set_axis_off()
     if title:
-        axes.text(0.05, tops[0] / 2, title, va="center", fontsize=LETTER)
-    for i, (image, text) in enumerate(zip(images, texts, strict=True)):
+        axes.text(0.05, tops[0] / 2, title, va="center", fontsize=SMALL)
+    for i, (group, text) in enumerate(zip(groups, texts, strict=True)):
         row, column = divmod(i, columns)
-        has_frame = bool(len(framed)) and framed[i]
-        colour = VERMILLION if has_frame else "black"
-        place(axes, image, column, tops[row], text, colour, framed=has_frame)
+        colour = VERMILLION if len(framed) and framed[i] else "black"
+        for k, image in enumerate(group):
+            _place(axes, image, column * pitch + k, tops[row], colour)
+        style = {"ha": "center", "va": "top", "linespacing": 1.15, "fontsize": SMALL}
+        x, top = column * pitch + len(group) / 2, tops[row] + 1
+        axes.text(x, top, text, color=colour, **style)
         if names:
-            below = tops[row] + 1 + (1 + text.count("\n")) * LINE / cell
-            write(axes, column + 0.5, below, short(names[i], letters), GREY)
+            below = top + (1 + text.count("\n")) * LINE / side
+            axes.text(x, below, short(names[i], letters), color=GREY, **style)
     return figure
+
+
+def _place(axes: Axes, image, left: float, top: float, colour: str) -> None:
+    """Draw an image in a square of side 1, with a frame if the colour is not black."""
+    h, w, channels = image.shape
+    width, height = (1 - 2 * MARGIN) * np.array([w, h]) / max(w, h)
+    x, y = left + (1 - width) / 2, top + (1 - height) / 2
+    axes.imshow(
+        image.squeeze(axis=2) if channels == 1 else image,
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        extent=(x, x + width, y + height, y),
+        aspect="auto",
+        interpolation="nearest",
+    )
+    edge, line = (LINES, 0.6) if colour == "black" else (colour, 4)
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=edge, linewidth=line))
 
 
 def predictions(

@@ -1,6 +1,4 @@
-"""Charts and sheets of traffic signs."""
-
-from collections.abc import Sequence
+"""Charts of traffic signs."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,16 +10,10 @@ from fidle_jax.report.style import (
     SMALL,
     TEXT,
     VERMILLION,
-    WIDTH,
+    finish,
     legend_below,
     new_figure,
-    tidy,
-    wrapped,
 )
-from fidle_jax.report.tiles import LINE, letters_of, place, sheet, write
-
-GAP = 0.3  # between blocks, in cells
-
 
 Panel = tuple[str, tuple[np.ndarray, np.ndarray], np.ndarray]
 
@@ -44,9 +36,7 @@ def histograms(panels: list[Panel]) -> Figure:
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1] - 1e-6), edges)
             axes.stairs(100 * counts / len(values), edges, **style)
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel(label, fontsize=TEXT)
-        axes.set_ylabel("% of the photographs", fontsize=TEXT)
-        tidy(axes, "y")
+        finish(axes, x=label, y="% of the photographs", grid="y")
     legend_below(figure, columns=3)
     return figure
 
@@ -68,35 +58,9 @@ def class_counts(
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, counts[0].max() * 1.2)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    tidy(axes, "x")
+    finish(axes, grid="x")
     axes.tick_params(axis="y", length=0)
     axes.legend(loc="lower right", fontsize=TEXT, frameon=False)
-    return figure
-
-
-def blocks(
-    pictures: Sequence[Sequence[np.ndarray] | np.ndarray], texts: list[str], across: int
-) -> Figure:
-    """Draw blocks of pictures, ``across`` in a row, each above its text.
-
-    Args:
-        pictures: Pictures of each block.
-        texts: Text of each block. Text without line breaks is split into two lines if it is long.
-        across: Number of blocks in a row.
-    """
-    most = max(map(len, pictures))
-    width = most + (GAP if most > 1 else 0)
-    columns = across * width
-    cell = WIDTH / columns
-    height = 1 + (2 * LINE + 0.12) / cell
-    figure, axes = sheet(columns, -(-len(pictures) // across) * height, cell)
-    for number, (block, text) in enumerate(zip(pictures, texts, strict=True)):
-        top, left = number // across * height, number % across * width
-        for column, image in enumerate(block):
-            place(axes, image, left + column, top)
-        # Most letters are narrower than `letters_of` assumes.
-        lines = wrapped(text, 11 * letters_of(across) // 10, 2)
-        write(axes, left + len(block) / 2, top + 1, "\n".join(lines))
     return figure
 
 

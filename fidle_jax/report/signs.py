@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from fidle_jax.report import likeness, sign_figures
 from fidle_jax.report.html import load_template
+from fidle_jax.report.pictures import draw_gallery
 from fidle_jax.report.sign_figures import evenly_spaced
 from fidle_jax.report.style import png
 from fidle_jax.report.validation_gap import gap_rows
@@ -83,7 +84,9 @@ def render_signs(signs: Signs) -> str:
         classes=_classes(signs),
         examples=_examples(signs),
         treatments=png(
-            sign_figures.blocks(list(signs.treated.values()), list(signs.treated), across=1)
+            draw_gallery(
+                list(signs.treated.values()), [[name] for name in signs.treated], columns=1
+            )
         ),
         tracks=_tracks(signs, tracks),
         duplicates=_duplicates(signs),
@@ -135,20 +138,22 @@ def _examples(signs: Signs) -> bytes:
     labels = signs.train.labels
     members = [np.flatnonzero(labels == label) for label in range(len(signs.names))]
     pictures = [list(signs.train.images[evenly_spaced(each, EXAMPLES)]) for each in members]
-    texts = [f"{label} {name}" for label, name in enumerate(signs.names)]
-    return png(sign_figures.blocks(pictures, texts, across=4))
+    texts = [[f"{label} {name}"] for label, name in enumerate(signs.names)]
+    return png(draw_gallery(pictures, texts, columns=4))
 
 
 def _tracks(signs: Signs, tracks: Int[np.ndarray, " tracks"]) -> bytes:
     train = signs.train
     members = [np.flatnonzero(signs.groups == k) for k in evenly_spaced(tracks, SHOWN_TRACKS)]
     texts = [
-        f"{signs.names[train.labels[m[0]]]}: {len(m)} frames, {train.sizes[m[0], 0]} to "
-        f"{train.sizes[m[-1], 0]} pixels wide"
+        [
+            f"{signs.names[train.labels[m[0]]]}: {len(m)} frames, {train.sizes[m[0], 0]} to "
+            f"{train.sizes[m[-1], 0]} pixels wide"
+        ]
         for m in members
     ]
     pictures = [train.images[m[::2]] for m in members]
-    return png(sign_figures.blocks(pictures, texts, across=1))
+    return png(draw_gallery(pictures, texts, columns=1))
 
 
 def _duplicates(signs: Signs) -> dict[str, Any]:
@@ -157,12 +162,12 @@ def _duplicates(signs: Signs) -> dict[str, Any]:
     pairs = [(k, first[digest]) for k, digest in enumerate(test.digests) if digest in first]
     pictures = [[test.images[k], train.images[j]] for k, j in pairs[:SHOWN_PAIRS]]
     names = [(signs.names[test.labels[k]], signs.names[train.labels[j]]) for k, j in pairs]
-    texts = [a if a == b else f"{a} / {b}" for a, b in names[:SHOWN_PAIRS]]
+    texts = [[a if a == b else f"{a} / {b}"] for a, b in names[:SHOWN_PAIRS]]
     return {
         "within": [len(x.digests) - len(np.unique(x.digests)) for x in (train, test)],
         "both": len(pairs),
         "tracks": len({signs.groups[j] for _, j in pairs}),
-        "figure": png(sign_figures.blocks(pictures, texts, across=4)) if pairs else None,
+        "figure": png(draw_gallery(pictures, texts, columns=4)) if pairs else None,
     }
 
 
@@ -190,13 +195,14 @@ def _mirrored(
         text, pictures = f"{k} {signs.names[k]}", [examples[k], examples[k][:, ::-1]]
         if j >= 0:
             text += f" → {'itself' if j == k else f'{j} {signs.names[j]}'}"
-            known.append(([*pictures, examples[j]], text))
+            known.append(([*pictures, examples[j]], [text]))
         else:
-            others.append((pictures, text))
-    sheets = (
-        png(sign_figures.blocks(*map(list, zip(*each, strict=True)), across=across))
-        if each
-        else None
-        for each, across in ((known, 3), (others, 4))
-    )
-    return next(sheets), next(sheets)
+            others.append((pictures, [text]))
+    return _draw_pairs(known, 3), _draw_pairs(others, 4)
+
+
+def _draw_pairs(pairs: list[tuple[list[np.ndarray], list[str]]], columns: int) -> bytes | None:
+    if not pairs:
+        return None
+    pictures, texts = zip(*pairs, strict=True)
+    return png(draw_gallery(pictures, texts, columns=columns))

@@ -15,11 +15,11 @@ from fidle_jax.report import tables
 from fidle_jax.report.html import duration, load_template
 from fidle_jax.report.style import (
     TEXT,
+    finish,
     legend_below,
     new_figure,
     png,
     short,
-    tidy,
 )
 from fidle_jax.report.tables import TEST, VALIDATION, as_text, percent
 
@@ -126,8 +126,7 @@ def cost_chart(settings: pd.DataFrame, column: str, axis: str, colours: dict[str
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 5M, not 5,000,000
-        axes.set_xlabel(x.replace("train_seconds", "seconds of training"), fontsize=TEXT)
-        tidy(axes)
+        finish(axes, x=x.replace("train_seconds", "seconds of training"))
     both[0].set_ylabel("accuracy, %", fontsize=TEXT)
     _name_colours(both[1], axis, colours)
     legend_below(figure, columns=3)
@@ -147,10 +146,8 @@ def curves_chart(sweep: Sweep, axis: str, colours: dict[str, Any], best_setting:
             marker="o" if len(curve) == 1 else None,
             **({"lw": 2.8, "zorder": 3} if best else {"lw": 1, "alpha": 0.55}),
         )
-    axes.set_xlabel("epoch", fontsize=TEXT)
-    axes.set_ylabel("validation accuracy, %", fontsize=TEXT)
+    finish(axes, x="epoch", y="validation accuracy, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    tidy(axes)
     _name_colours(axes, axis, colours)
     legend_below(figure, columns=3)
     return figure

@@ -183,11 +183,10 @@ def test_each_class_has_a_bar_with_its_number_and_one_is_highlighted(classes):
         assert list(map(float, numbers)) == pytest.approx(sign * values)
 
 
-@pytest.mark.parametrize("sharey", [True, False])
-def test_panels_of_bars_share_their_scale_on_request(sharey):
+def test_panels_of_bars_share_their_scale():
     panels = {"low": np.array([1.0, 0.0]), "high": np.array([0.5, 0.4])}
-    low, high = losses.bars_figure(panels, 0, sharey=sharey).axes
-    assert (low.get_ylim() == high.get_ylim()) == sharey
+    low, high = losses.bars_figure(panels, 0).axes
+    assert low.get_ylim() == high.get_ylim()
 
 
 def test_each_curve_against_the_logit_is_in_the_legend_once():

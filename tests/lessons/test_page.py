@@ -2,10 +2,9 @@
 
 import pytest
 
-from fidle_jax.lessons.figures import number
 from fidle_jax.lessons.page import Lesson, make_page
 from fidle_jax.report.lesson import Picture, Slides, Table
-from fidle_jax.report.style import new_figure
+from fidle_jax.report.style import new_figure, number
 
 PROSE = """# A title with {count:,} words
 

@@ -73,3 +73,29 @@ def test_texts_overlap_neither_each_other_nor_the_images(n, answers, named):
     across = (boxes[:, None, 0] < boxes[:, 2]) & (boxes[:, 0] < boxes[:, None, 2])
     down = (boxes[:, None, 1] < boxes[:, 3]) & (boxes[:, 1] < boxes[:, None, 3])
     assert (across & down).sum() == len(boxes), "two of them overlap"
+
+
+def flat(*greys):
+    """Pictures of a single grey level."""
+    return np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in greys])
+
+
+def test_groups_of_different_lengths_begin_at_the_same_column_above_their_texts():
+    groups, answers = [flat(1), flat(2, 3, 4)], [["the first one"], ["the second one"]]
+    figure = draw_gallery(groups, answers, columns=1)
+    drawn = figure.axes[0].get_images()
+    assert [int(image.get_array()[0, 0, 0]) for image in drawn] == [1, 2, 3, 4]
+    lefts = [image.get_extent()[0] for image in drawn]
+    assert lefts[0] == lefts[1] < lefts[2]
+    assert texts_of(figure) == ["the first one", "the second one"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_texts_of_groups_stay_within_the_figure(count):
+    names = [[f"a rather long name of a sign with the number {k}"] for k in range(5)]
+    figure = draw_gallery([flat(*range(count))] * 5, names, columns=4)
+    figure.draw_without_rendering()
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width

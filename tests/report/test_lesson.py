@@ -106,7 +106,7 @@ def test_the_index_links_to_each_page_and_names_failures():
 
 def test_a_run_directory_has_the_page_its_figures_and_its_numbers(tmp_path, page):
     write_page(tmp_path / "run", PAGE, "python lesson.py", {"result.json": {"loss": 1.5}})
-    files = {path.name for path in (tmp_path / "run").rglob("*.*")}
+    files = {path.name for path in (tmp_path / "run").rglob("[!.]*.*")}
     assert files == {"report.html", "result.json", "f.png", "steps.gif"}
     assert (tmp_path / "run" / "report.html").read_text() == page
 

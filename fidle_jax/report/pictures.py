@@ -32,7 +32,7 @@ Images = UInt8[np.ndarray, "batch height width channel"]
 
 
 def draw_gallery(
-    images: Images | Sequence[Images | Sequence[np.ndarray]],
+    images: Images | Sequence[np.ndarray | Sequence[np.ndarray]],
     answers: Sequence[Sequence[str]],
     names: Sequence[str] = (),
     framed: Sequence[bool] | Bool[np.ndarray, " batch"] = (),
@@ -81,7 +81,8 @@ def draw_gallery(
             _place(axes, image, column * pitch + k, tops[row], colour)
         style = {"ha": "center", "va": "top", "linespacing": 1.15, "fontsize": SMALL}
         x, top = column * pitch + len(group) / 2, tops[row] + 1
-        axes.text(x, top, text, color=colour, **style)
+        if text:
+            axes.text(x, top, text, color=colour, **style)
         if names:
             below = top + (1 + text.count("\n")) * LINE / side
             axes.text(x, below, short(names[i], letters), color=GREY, **style)

@@ -186,7 +186,7 @@ def _treat(folder: Path, train: "Photographs") -> dict[str, np.ndarray]:
     from fidle_jax.data import gtsrb_archives
     from fidle_jax.data.gtsrb_archives import open_archive
     from fidle_jax.data.signs import treat
-    from fidle_jax.report.sign_figures import evenly_spaced
+    from fidle_jax.report.signs import evenly_spaced
 
     order = np.argsort(-train.brightness, kind="stable")
     side = train.sizes.min(axis=1)[order]

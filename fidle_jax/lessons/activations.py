@@ -8,19 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
+from fidle_jax.lessons.figures import STYLES, number, panels
 from fidle_jax.lessons.flags import Activations
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import (
-    LINES,
-    STYLES,
-    TEXT,
-    finish,
-    legend_below,
-    new_figure,
-    number,
-    panels,
-)
+from fidle_jax.report.style import LINES, TEXT, finish, legend_below, new_figure
 
 FLAT_COLOUR = "#ECE3D2"
 

@@ -9,6 +9,7 @@ from scipy.special import expit, softmax
 from sklearn import metrics
 
 from fidle_jax.data.tables import DataTable, Parts, load_table, three_parts
+from fidle_jax.lessons.figures import STYLES, mean_and_std, panels
 from fidle_jax.lessons.flags import Classification
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.lessons.tables import (
@@ -23,15 +24,7 @@ from fidle_jax.lessons.tables import (
 from fidle_jax.report.confusion import confusion_matrix
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.pictures import worst_errors
-from fidle_jax.report.style import (
-    GREEN,
-    GREY,
-    SMALL,
-    STYLES,
-    finish,
-    mean_and_std,
-    panels,
-)
+from fidle_jax.report.style import GREEN, GREY, SMALL, finish
 from fidle_jax.train.objectives import BINARY, CLASSES
 from fidle_jax.train.step import Task
 

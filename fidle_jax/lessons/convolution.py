@@ -14,11 +14,12 @@ from fidle_jax.errors import InputError
 from fidle_jax.kernels import avg_pool, conv, max_pool
 from fidle_jax.kernels.geometry import resolve_geometry
 from fidle_jax.lessons import convolution_figures as figures
+from fidle_jax.lessons.figures import number
 from fidle_jax.lessons.flags import Convolution
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import CNN, layer_table
 from fidle_jax.report.lesson import Slides, Table
-from fidle_jax.report.style import number, png
+from fidle_jax.report.style import png
 
 # The kernel and the first three sums, 10, 11 and 12, are those of the slides.
 IMAGE = np.array(

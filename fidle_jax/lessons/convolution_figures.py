@@ -13,18 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fidle_jax.kernels.geometry import resolve_geometry
-from fidle_jax.report.style import (
-    BLUE,
-    GREY,
-    LINES,
-    SMALL,
-    TEXT,
-    VERMILLION,
-    WIDTH,
-    new_figure,
-    number,
-    panels,
-)
+from fidle_jax.lessons.figures import number, panels
+from fidle_jax.report.style import BLUE, GREY, LINES, SMALL, TEXT, VERMILLION, WIDTH, new_figure
 
 if TYPE_CHECKING:
     from fidle_jax.lessons.convolution import Step

@@ -11,20 +11,11 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from fidle_jax.data import Split, load_dataset, stratified_split
+from fidle_jax.lessons.figures import MARKERS, STYLES, panels
 from fidle_jax.lessons.flags import DenseVsCNN
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import CNN, DNN, layer_table
-from fidle_jax.report.style import (
-    BLUE,
-    MARKERS,
-    SMALL,
-    STYLES,
-    TEXT,
-    VERMILLION,
-    finish,
-    new_figure,
-    panels,
-)
+from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, finish, new_figure
 from fidle_jax.train.evaluation import predict
 from fidle_jax.train.fit import fit
 from fidle_jax.train.step import Task

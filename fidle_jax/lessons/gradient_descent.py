@@ -11,24 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fidle_jax.data.batches import steps_per_epoch
+from fidle_jax.lessons.figures import INK, MARKERS, STYLES, growing_steps, number, panels
 from fidle_jax.lessons.flags import GradientDescent
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
 from fidle_jax.report.html import brief_percent
 from fidle_jax.report.lesson import Slides, Table
-from fidle_jax.report.style import (
-    GREY,
-    INK,
-    MARKERS,
-    STYLES,
-    WIDTH,
-    finish,
-    growing_steps,
-    legend_below,
-    number,
-    panels,
-    png,
-)
+from fidle_jax.report.style import GREY, WIDTH, finish, legend_below, png
 from fidle_jax.train.fit import trajectory
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task

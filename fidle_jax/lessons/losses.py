@@ -17,20 +17,11 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from fidle_jax.lessons.activations import values_and_slopes
+from fidle_jax.lessons.figures import STYLES, number, panels
 from fidle_jax.lessons.flags import Losses
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import (
-    BLUE,
-    GREY,
-    SMALL,
-    STYLES,
-    VERMILLION,
-    finish,
-    legend_below,
-    number,
-    panels,
-)
+from fidle_jax.report.style import BLUE, GREY, SMALL, VERMILLION, finish, legend_below
 
 FORMULAS = [
     ["binary cross-entropy", "yes or no", "sigmoid", "−1/n Σ [y ln p + (1 − y) ln(1 − p)]"],

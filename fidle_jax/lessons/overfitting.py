@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.polynomial import legendre
 
+from fidle_jax.lessons.figures import mean_and_std, panels, training_and_validation
 from fidle_jax.lessons.flags import Overfitting
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
@@ -23,11 +24,8 @@ from fidle_jax.report.style import (
     VERMILLION,
     finish,
     legend_below,
-    mean_and_std,
     new_figure,
-    panels,
     png,
-    training_and_validation,
 )
 from fidle_jax.train.fit import fit
 from fidle_jax.train.objectives import NUMBERS

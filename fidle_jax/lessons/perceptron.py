@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from sklearn.datasets import make_blobs, make_circles, make_moons
 
+from fidle_jax.lessons.figures import INK, growing_steps, panels
 from fidle_jax.lessons.flags import Perceptron
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
@@ -22,16 +23,13 @@ from fidle_jax.report.lesson import Slides, Table
 from fidle_jax.report.style import (
     BLUE,
     GREY,
-    INK,
     LINES,
     SMALL,
     TEXT,
     VERMILLION,
     finish,
-    growing_steps,
     legend_below,
     new_figure,
-    panels,
     png,
 )
 from fidle_jax.train.evaluation import apply_model

@@ -9,6 +9,7 @@ from matplotlib.ticker import StrMethodFormatter
 from sklearn import metrics
 
 from fidle_jax.data.tables import DataTable, Parts, load_table, three_parts
+from fidle_jax.lessons.figures import mean_and_std, number, panels
 from fidle_jax.lessons.flags import Regression
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.lessons.tables import (
@@ -22,19 +23,7 @@ from fidle_jax.lessons.tables import (
     standardise,
 )
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    LINES,
-    TEXT,
-    finish,
-    legend_below,
-    mean_and_std,
-    new_figure,
-    number,
-    panels,
-)
+from fidle_jax.report.style import BLUE, GREEN, GREY, LINES, TEXT, finish, legend_below, new_figure
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
 

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from sklearn.preprocessing import StandardScaler
 
 from fidle_jax.data.tables import Parts
+from fidle_jax.lessons.figures import panels, training_and_validation
 from fidle_jax.lessons.flags import Classification, Regression
 from fidle_jax.nn import DNN
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import GREY, finish, legend_below, panels, training_and_validation
+from fidle_jax.report.style import GREY, finish, legend_below
 from fidle_jax.train.evaluation import predict
 from fidle_jax.train.fit import fit
 from fidle_jax.train.objectives import Objective

@@ -6,15 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from fidle_jax.report.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    VERMILLION,
-    finish,
-    legend_below,
-    new_figure,
-)
+from fidle_jax.report.style import BLUE, GREEN, GREY, VERMILLION, finish, legend_below, new_figure
 
 ROUNDING = 1e-6  # smaller errors are rounding errors of float32
 

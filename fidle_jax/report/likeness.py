@@ -63,22 +63,3 @@ def find_nearest(
         test_index=test_neighbours[:, 0],
         test_correlation=1 - test_distances[:, 0] ** 2 / 2,
     )
-
-
-def clearest(
-    copies: Float[np.ndarray, "batch feature"],
-    labels: Int[np.ndarray, " batch"],
-    scores: Float[np.ndarray, " batch"],
-    classes: int,
-) -> Int[np.ndarray, " classes"]:
-    """Return the photograph of each class that is nearest to the class mean.
-
-    Only the half of each class with the higher scores counts.
-    """
-    found = []
-    for label in range(classes):
-        members = np.flatnonzero(labels == label)
-        better = members[scores[members] >= np.median(scores[members])]
-        mean = copies[members].mean(axis=0)
-        found.append(better[(copies[better] @ mean).argmax()])
-    return np.array(found)

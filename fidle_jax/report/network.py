@@ -6,13 +6,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fidle_jax.report.style import (
-    SMALL,
-    TEXT,
-    WIDTH,
-    new_figure,
-    short,
-)
+from fidle_jax.report.style import SMALL, TEXT, WIDTH, new_figure, short
 
 MOST_INPUTS, MOST_OUTPUTS = 8, 16
 BETWEEN = "#9AA0A6"  # between kernels; weights have no grey

@@ -9,18 +9,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped, UInt8
+from matplotlib.figure import Figure
 
-from fidle_jax.report import likeness, sign_figures
+from fidle_jax.report import likeness
 from fidle_jax.report.html import load_template
 from fidle_jax.report.pictures import draw_gallery
-from fidle_jax.report.sign_figures import evenly_spaced
-from fidle_jax.report.style import png
+from fidle_jax.report.style import (
+    BLUE,
+    GREY,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    finish,
+    legend_below,
+    new_figure,
+    png,
+)
 from fidle_jax.report.validation_gap import gap_rows
 
 EXAMPLES = 3  # per class
 SHOWN_TRACKS = 5
 SHOWN_PAIRS = 12
 CLEAR = 110  # mean pixel from which a photograph is clear
+
+Panel = tuple[str, tuple[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ def render_signs(signs: Signs) -> str:
         tracks=_tracks(signs, tracks),
         duplicates=_duplicates(signs),
         similar=_similar(signs, nearest),
-        mirrored=_mirrored(signs, copies),
+        mirrored=_mirrored(signs),
         neighbours=[
             (labels[nearest.index] == labels).mean(),
             (labels[nearest.elsewhere] == labels).mean(),
@@ -110,7 +122,7 @@ def _sizes(signs: Signs) -> dict[str, Any]:
         ("width / height", ratios, np.arange(0.59, 1.42, 0.02)),
     ]
     return {
-        "figure": png(sign_figures.histograms(panels)),
+        "figure": png(histograms(panels)),
         "least": min(train.min(), test.min()),
         "most": max(train.max(), test.max()),
         "median": np.median(train[:, 0]),
@@ -125,7 +137,7 @@ def _classes(signs: Signs) -> dict[str, Any]:
     counts = np.bincount(train)
     shares = counts / len(train), np.bincount(test) / len(test)
     return {
-        "figure": png(sign_figures.class_counts(train, test, signs.names)),
+        "figure": png(class_counts(train, test, signs.names)),
         "largest": (signs.names[counts.argmax()], int(counts.max())),
         "rarest": [signs.names[k] for k in np.flatnonzero(counts == counts.min())],
         "least": int(counts.min()),
@@ -176,20 +188,19 @@ def _similar(signs: Signs, nearest: likeness.Nearest) -> dict[str, Any]:
     both = nearest.correlation, nearest.test_correlation
     panel = (label, both, np.arange(0.4, 1.0001, 0.0125))
     return {
-        "figure": png(sign_figures.histograms([panel])),
+        "figure": png(histograms([panel])),
         "own": (signs.groups[nearest.index] == signs.groups).mean(),
         "median": [np.median(correlation) for correlation in both],
         "side": likeness.SIDE,
     }
 
 
-def _mirrored(
-    signs: Signs, copies: Float[np.ndarray, "train feature"]
-) -> tuple[bytes | None, bytes | None]:
+def _mirrored(signs: Signs) -> tuple[bytes | None, bytes | None]:
     """Return the figures of the signs whose mirror image is a sign, and of the others."""
     train = signs.train
-    scores = train.sizes.min(axis=1) * np.minimum(train.brightness, CLEAR)
-    examples = train.images[likeness.clearest(copies, train.labels, scores, len(signs.names))]
+    clear = train.sizes.min(axis=1) * np.minimum(train.brightness, CLEAR)
+    groups = (np.flatnonzero(train.labels == k) for k in range(len(signs.names)))
+    examples = [train.images[members[clear[members].argmax()]] for members in groups]
     known, others = [], []
     for k, j in enumerate(signs.mirrored):
         text, pictures = f"{k} {signs.names[k]}", [examples[k], examples[k][:, ::-1]]
@@ -206,3 +217,56 @@ def _draw_pairs(pairs: list[tuple[list[np.ndarray], list[str]]], columns: int) -
         return None
     pictures, texts = zip(*pairs, strict=True)
     return png(draw_gallery(pictures, texts, columns=columns))
+
+
+def histograms(panels: list[Panel]) -> Figure:
+    """Draw histograms of training and test photographs in percent.
+
+    Args:
+        panels: Axis label, training and test values, and bin edges of each panel. The first and the last
+            bin include all values outside of the edges.
+    """
+    figure = new_figure(height=3.2)
+    styles = (
+        {"color": BLUE, "label": "training", "fill": True, "alpha": 0.35, "lw": 0},
+        {"color": VERMILLION, "label": "test", "lw": 1.8},
+    )
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (label, both, edges) in zip(all_axes, panels, strict=True):
+        for values, style in zip(both, styles, strict=True):
+            counts, _ = np.histogram(np.clip(values, edges[0], edges[-1] - 1e-6), edges)
+            axes.stairs(100 * counts / len(values), edges, **style)
+        axes.set_xlim(edges[0], edges[-1])
+        finish(axes, x=label, y="% of the photographs", grid="y")
+    legend_below(figure, columns=3)
+    return figure
+
+
+def class_counts(
+    train: Int[np.ndarray, " train"], test: Int[np.ndarray, " test"], names: tuple[str, ...]
+) -> Figure:
+    """Draw the number of training and test photographs of each class, the largest class first."""
+    counts = np.stack([np.bincount(labels, minlength=len(names)) for labels in (train, test)])
+    order = np.argsort(-counts[0], kind="stable")
+    figure = new_figure(height=0.6 + 0.24 * len(names))
+    axes = figure.subplots()
+    rows = np.arange(len(names))
+    bars = axes.barh(rows - 0.2, counts[0, order], 0.4, color=BLUE, label="training")
+    axes.barh(rows + 0.2, counts[1, order], 0.4, color=VERMILLION, label="test")
+    both = [f"{a:,} / {b:,}" for a, b in counts[:, order].T]
+    axes.bar_label(bars, both, fontsize=SMALL - 1, padding=3, color=GREY)
+    axes.set_yticks(rows, [f"{names[k]}  {k}" for k in order])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, counts[0].max() * 1.2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    finish(axes, grid="x")
+    axes.tick_params(axis="y", length=0)
+    axes.legend(loc="lower right", fontsize=TEXT, frameon=False)
+    return figure
+
+
+def evenly_spaced(
+    members: Int[np.ndarray, " n"] | Float[np.ndarray, " n"], most: int
+) -> np.ndarray:
+    """Return ``most`` evenly spaced elements, the first and last not at the ends."""
+    return members[((np.arange(most) + 0.5) * len(members) / most).astype(int)]

@@ -3,25 +3,14 @@
 import io
 import textwrap
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito, "Color Universal Design" (2008): colour-blind people can distinguish them.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6368"
 LINES = "#E3E6EA"  # of grids
-INK = "#1C2126"
-# Colours and line styles of up to four curves. The markers differ too.
-STYLES: tuple[dict[str, Any], ...] = (
-    {"color": BLUE, "linestyle": "-"},
-    {"color": VERMILLION, "linestyle": "--"},
-    {"color": GREEN, "linestyle": "-."},
-    {"color": INK, "linestyle": ":"},
-)
-MARKERS = "os^D"
 
 WIDTH = 7.2  # inches: at this resolution as wide as the text of a page
 DOTS_PER_INCH = 140
@@ -46,26 +35,6 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
-
-
-def panels(
-    count: int, columns: int, height: float, extra: float = 0.5, **options: Any
-) -> tuple[Figure, list[Axes]]:
-    """Create a figure of ``count`` axes in rows of ``columns``.
-
-    Args:
-        count: Number of axes.
-        columns: Axes per row.
-        height: Height of a row, in inches.
-        extra: Height for a legend, in inches.
-        options: Options of `Figure.subplots`, such as ``sharey``.
-    """
-    rows = -(-count // columns)
-    figure = new_figure(height=height * rows + extra)
-    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
-    for unused in axes[count:]:
-        unused.remove()
-    return figure, list(axes[:count])
 
 
 def finish(
@@ -101,30 +70,6 @@ def legend_below(figure: Figure, columns: int, where: str = "outside lower cente
         fontsize=TEXT,
         frameon=False,
     )
-
-
-def number(value: float | np.number, form: str = "g") -> str:
-    """Format a number with a typographic minus; "∞" and "NaN" if it is not finite."""
-    text = format(float(value) + 0, form)  # + 0 turns -0 into 0
-    return text.replace("-", "−").replace("inf", "∞").replace("nan", "NaN")
-
-
-def mean_and_std(values: Shaped[np.ndarray, " value"], form: str = ".1f", sign: str = "") -> str:
-    """Format the mean ± the standard deviation of a sample."""
-    return f"{number(values.mean(), sign + form)} ± {values.std(ddof=1):{form}}"
-
-
-def growing_steps(last: int, count: int) -> list[int]:
-    """Return up to ``count`` steps from 0 to ``last``. Their distance grows: most happens early."""
-    return sorted({round(step) for step in np.geomspace(1, last + 1, count) - 1})
-
-
-def training_and_validation(axes: Axes, x, training, validation, what: str = "", **style) -> None:
-    """Draw a training curve and a validation curve; ``what`` follows their names in the legend."""
-    for name, values, line in zip(
-        ("training", "validation"), (training, validation), STYLES, strict=False
-    ):
-        axes.plot(x, values, linewidth=2, label=f"{name}{what}", **line, **style)
 
 
 def short(name: str, most: int) -> str:

@@ -13,14 +13,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from fidle_jax.report import tables
 from fidle_jax.report.html import duration, load_template
-from fidle_jax.report.style import (
-    TEXT,
-    finish,
-    legend_below,
-    new_figure,
-    png,
-    short,
-)
+from fidle_jax.report.style import TEXT, finish, legend_below, new_figure, png, short
 from fidle_jax.report.tables import TEST, VALIDATION, as_text, percent
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow and black

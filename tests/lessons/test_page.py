@@ -2,9 +2,10 @@
 
 import pytest
 
+from fidle_jax.lessons.figures import number
 from fidle_jax.lessons.page import Lesson, make_page
 from fidle_jax.report.lesson import Picture, Slides, Table
-from fidle_jax.report.style import new_figure, number
+from fidle_jax.report.style import new_figure
 
 PROSE = """# A title with {count:,} words
 

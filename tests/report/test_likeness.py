@@ -36,11 +36,3 @@ def test_the_nearest_photographs_in_all_tracks_and_in_other_tracks_are_found():
     np.testing.assert_allclose(nearest.test_correlation, 1, atol=1e-3)
     expected = (train * train[nearest.index]).sum(axis=1)
     np.testing.assert_allclose(nearest.correlation, expected, atol=1e-5)
-
-
-def test_the_clearest_photograph_is_nearest_to_its_class_mean_among_the_better_half():
-    scenes = noise(2)
-    images = np.concatenate([scenes[[0]], scenes[[0]], noise(1, 5), scenes[[1]]])
-    copies = likeness.grey_copies(images)
-    labels = np.array([0, 0, 0, 1])
-    assert likeness.clearest(copies, labels, np.array([1.0, 9.0, 5.0, 0.0]), 2).tolist() == [1, 3]

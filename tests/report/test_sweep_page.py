@@ -4,13 +4,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from fidle_jax.report.sweep_page import (
-    Sweep,
-    cost_chart,
-    curves_chart,
-    palette,
-    render_sweep,
-)
+from fidle_jax.report.sweep_page import Sweep, cost_chart, curves_chart, palette, render_sweep
 from fidle_jax.report.tables import TEST, VALIDATION, rank_settings
 
 

@@ -1,0 +1,64 @@
+"""Number formats and figure helpers of the lessons."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fidle_jax.report.style import BLUE, GREEN, VERMILLION, new_figure
+
+INK = "#1C2126"
+# Colours and line styles of up to four curves. The markers differ too.
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": BLUE, "linestyle": "-"},
+    {"color": VERMILLION, "linestyle": "--"},
+    {"color": GREEN, "linestyle": "-."},
+    {"color": INK, "linestyle": ":"},
+)
+MARKERS = "os^D"
+
+
+def panels(
+    count: int, columns: int, height: float, extra: float = 0.5, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Create a figure of ``count`` axes in rows of ``columns``.
+
+    Args:
+        count: Number of axes.
+        columns: Axes per row.
+        height: Height of a row, in inches.
+        extra: Height for a legend, in inches.
+        options: Options of `Figure.subplots`, such as ``sharey``.
+    """
+    rows = -(-count // columns)
+    figure = new_figure(height=height * rows + extra)
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, list(axes[:count])
+
+
+def number(value: float | np.number, form: str = "g") -> str:
+    """Format a number with a typographic minus; "∞" and "NaN" if it is not finite."""
+    text = format(float(value) + 0, form)  # + 0 turns -0 into 0
+    return text.replace("-", "−").replace("inf", "∞").replace("nan", "NaN")
+
+
+def mean_and_std(values: Shaped[np.ndarray, " value"], form: str = ".1f", sign: str = "") -> str:
+    """Format the mean ± the standard deviation of a sample."""
+    return f"{number(values.mean(), sign + form)} ± {values.std(ddof=1):{form}}"
+
+
+def growing_steps(last: int, count: int) -> list[int]:
+    """Return up to ``count`` steps from 0 to ``last``. Their distance grows: most happens early."""
+    return sorted({round(step) for step in np.geomspace(1, last + 1, count) - 1})
+
+
+def training_and_validation(axes: Axes, x, training, validation, what: str = "", **style) -> None:
+    """Draw a training curve and a validation curve; ``what`` follows their names in the legend."""
+    for name, values, line in zip(
+        ("training", "validation"), (training, validation), STYLES, strict=False
+    ):
+        axes.plot(x, values, linewidth=2, label=f"{name}{what}", **line, **style)

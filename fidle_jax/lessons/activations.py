@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from fidle_jax.lessons.figures import STYLES, number, panels
+from fidle_jax.lessons.figures import STYLES, panels
 from fidle_jax.lessons.flags import Activations
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.report.lesson import Table
@@ -71,17 +71,12 @@ def teach(flags: Activations) -> Lesson:
         values[name], slopes[name] = map(np.asarray, values_and_slopes(activation, x))
     flat = {name: flat_intervals(x, slope) for name, slope in slopes.items()}
     largest = {name: float(np.abs(slope).max()) for name, slope in slopes.items()}
-    rows = [
-        [name, formula, f"{largest[name]:.3g}", _where(flat[name], flags.span)]
-        for name, (_, formula) in ACTIVATIONS.items()
-    ]
+    rows = [[name, formula, f"{largest[name]:.3g}"] for name, (_, formula) in ACTIVATIONS.items()]
     share = {name: largest[name] ** np.arange(flags.layers + 1) for name in ("ReLU", "sigmoid")}
     return Lesson(
         shown={
             "activations": activations_figure(x, values, slopes, flat),
-            "table": Table(
-                ["activation", "formula", "largest slope", "flat where x is"], rows, (0, 1, 3)
-            ),
+            "table": Table(["activation", "formula", "largest slope"], rows, (0, 1)),
             "vanishing": vanishing_figure(share),
         },
         numbers={
@@ -91,19 +86,6 @@ def teach(flags: Activations) -> Lesson:
         },
         cover="activations",
     )
-
-
-def _where(intervals: list[tuple[float, float]], span: float) -> str:
-    words = []
-    for low, high in intervals:
-        left, right = (number(round(value, 1)) for value in (low, high))
-        if low <= -span and high >= span:
-            words.append("anything")
-        elif low <= -span:
-            words.append(f"below {right}")
-        else:
-            words.append(f"above {left}" if high >= span else f"{left} to {right}")
-    return " or ".join(words) or "nowhere"
 
 
 def activations_figure(

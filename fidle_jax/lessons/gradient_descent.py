@@ -215,10 +215,6 @@ def teach(flags: GradientDescent) -> Lesson:
                 [f"step {step}" for step in shown],
                 seconds=0.5,
             ),
-            "race_table": Table(
-                ["optimizer", "steps to 1 %", "final loss"],
-                [[k, each.text(), f"{each.losses[-1]:.4f}"] for k, each in optimizers.items()],
-            ),
         },
         numbers={
             "lowest_loss": problem.lowest,

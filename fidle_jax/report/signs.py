@@ -103,7 +103,7 @@ def render_signs(signs: Signs) -> str:
         tracks=_tracks(signs, tracks),
         duplicates=_duplicates(signs),
         similar=_similar(signs, nearest),
-        mirrored=_mirrored(signs),
+        mirrored=_mirrored(signs, copies),
         neighbours=[
             (labels[nearest.index] == labels).mean(),
             (labels[nearest.elsewhere] == labels).mean(),
@@ -195,12 +195,19 @@ def _similar(signs: Signs, nearest: likeness.Nearest) -> dict[str, Any]:
     }
 
 
-def _mirrored(signs: Signs) -> tuple[bytes | None, bytes | None]:
+def _mirrored(
+    signs: Signs, copies: Float[np.ndarray, "train feature"]
+) -> tuple[bytes | None, bytes | None]:
     """Return the figures of the signs whose mirror image is a sign, and of the others."""
     train = signs.train
     clear = train.sizes.min(axis=1) * np.minimum(train.brightness, CLEAR)
-    groups = (np.flatnonzero(train.labels == k) for k in range(len(signs.names)))
-    examples = [train.images[members[clear[members].argmax()]] for members in groups]
+    examples = []
+    for label in range(len(signs.names)):
+        members = np.flatnonzero(train.labels == label)
+        # Among the clearer half of a class, the photograph that is most similar to the class mean.
+        better = members[clear[members] >= np.median(clear[members])]
+        typical = (copies[better] @ copies[members].mean(axis=0)).argmax()
+        examples.append(train.images[better[typical]])
     known, others = [], []
     for k, j in enumerate(signs.mirrored):
         text, pictures = f"{k} {signs.names[k]}", [examples[k], examples[k][:, ::-1]]

@@ -39,7 +39,7 @@ def cgroup_free_bytes(
     ``cgroup`` names the control group (version 2) of this process. ``root`` contains the settings of all.
     """
     try:
-        group = root / cgroup.read_text().partition("0::/")[2].strip()
+        group = root / cgroup.read_text().partition("0::/")[2].partition("\n")[0]
     except OSError:
         return []
     free = []

@@ -59,8 +59,8 @@ def _run(name: str, flags: Flags, run_dir: Path, command: str) -> "Card":
     result = {**about, "seconds": seconds, **lesson.numbers}
     write_page(run_dir, page, command, {"config.json": config, "result.json": result})
     _print(page)
-    link, small = f"{name}/report.html", thumbnail(page.pictures[lesson.cover].png)
-    return Card(name, "", page.title, page.summary, seconds, link, small)
+    small = thumbnail(page.pictures[lesson.cover].png)
+    return Card(name, "", page.title, page.summary, seconds, small)
 
 
 def _print(page: "Page") -> None:

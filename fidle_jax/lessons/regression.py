@@ -44,16 +44,6 @@ class Comparison(NamedTuple):
     baseline: float
 
 
-class Scores(NamedTuple):
-    """Errors in the unit of the target, the standard error of the MAE, and R²."""
-
-    mse: float
-    rmse: float
-    mae: float
-    standard_error: float
-    r2: float
-
-
 def compare(
     table: DataTable, linear: Task, network: Task, *, seed: int, **options: int
 ) -> Comparison:
@@ -81,16 +71,18 @@ def compare(
     return Comparison(parts, table.targets[parts.test], predicted, trials, baseline)
 
 
-def scores(true: Float[np.ndarray, " example"], predicted: Float[np.ndarray, " example"]) -> Scores:
-    """Return the scores of the predictions of at least two examples."""
+def scores(
+    true: Float[np.ndarray, " example"], predicted: Float[np.ndarray, " example"]
+) -> dict[str, float]:
+    """Return MSE, RMSE, MAE with its standard error, and R², of at least two examples."""
     mse = float(metrics.mean_squared_error(true, predicted))
-    return Scores(
-        mse=mse,
-        rmse=mse**0.5,
-        mae=float(metrics.mean_absolute_error(true, predicted)),
-        standard_error=float(np.abs(predicted - true).std(ddof=1) / len(true) ** 0.5),
-        r2=float(metrics.r2_score(true, predicted)),
-    )
+    return {
+        "mse": mse,
+        "rmse": mse**0.5,
+        "mae": float(metrics.mean_absolute_error(true, predicted)),
+        "standard_error": float(np.abs(predicted - true).std(ddof=1) / len(true) ** 0.5),
+        "r2": float(metrics.r2_score(true, predicted)),
+    }
 
 
 def teach(flags: Regression) -> Lesson:
@@ -108,9 +100,9 @@ def teach(flags: Regression) -> Lesson:
         for name in first.predicted
     }
     test = {name: each[0] for name, each in all_scores.items()}
-    mae = {name: np.array([each.mae for each in found]) for name, found in all_scores.items()}
+    mae = {name: np.array([each["mae"] for each in found]) for name, found in all_scores.items()}
     better = int((mae[NETWORK] < mae[LINEAR]).sum())
-    within = (np.abs(first.predicted[NETWORK] - first.true) <= test[NETWORK].rmse).mean()
+    within = (np.abs(first.predicted[NETWORK] - first.true) <= test[NETWORK]["rmse"]).mean()
     return Lesson(
         values={
             "table": table,
@@ -144,10 +136,9 @@ def teach(flags: Regression) -> Lesson:
                 [
                     [
                         name,
-                        f"{each.mse:.2f}",
-                        f"{each.rmse:.2f}",
+                        *(f"{each[key]:.2f}" for key in ("mse", "rmse")),
                         _mae(each),
-                        number(each.r2, ".2f"),
+                        number(each["r2"], ".2f"),
                     ]
                     for name, each in test.items()
                 ],
@@ -162,7 +153,7 @@ def teach(flags: Regression) -> Lesson:
         },
         numbers={
             "rows": len(table.targets),
-            "test": {name: each._asdict() for name, each in test.items()},
+            "test": test,
             "best_epoch": first.trials[NETWORK].best_epoch,
             "mae_by_split": {name: each.tolist() for name, each in mae.items()},
         },
@@ -170,8 +161,8 @@ def teach(flags: Regression) -> Lesson:
     )
 
 
-def _mae(found: Scores) -> str:
-    return f"{found.mae:.2f} ± {found.standard_error:.2f}"
+def _mae(found: dict[str, float]) -> str:
+    return f"{found['mae']:.2f} ± {found['standard_error']:.2f}"
 
 
 def raw_features_figure(trials: dict[str, Trial], baseline: float, ylabel: str) -> Figure:

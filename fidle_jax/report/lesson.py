@@ -169,7 +169,6 @@ class Card:
     title: str = ""
     summary: str = ""
     seconds: float = 0.0
-    page: str = ""
     thumbnail: bytes = b""
 
 

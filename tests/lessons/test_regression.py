@@ -27,20 +27,20 @@ def compared():
 
 def test_scores_of_the_errors_3_and_minus_1():
     found = scores(np.array([10.0, 20.0]), np.array([13.0, 19.0]))
-    assert found.mse == pytest.approx(5)
-    assert found.rmse == pytest.approx(5**0.5)
-    assert found.mae == pytest.approx(2)
-    assert found.standard_error == pytest.approx(2**0.5 / 2**0.5)
-    assert found.r2 == pytest.approx(1 - 10 / 50)
+    assert found["mse"] == pytest.approx(5)
+    assert found["rmse"] == pytest.approx(5**0.5)
+    assert found["mae"] == pytest.approx(2)
+    assert found["standard_error"] == pytest.approx(2**0.5 / 2**0.5)
+    assert found["r2"] == pytest.approx(1 - 10 / 50)
 
 
 def test_the_mean_of_the_same_rows_explains_nothing():
-    assert scores(np.array([1.0, 2.0, 6.0]), np.full(3, 3.0)).r2 == pytest.approx(0)
+    assert scores(np.array([1.0, 2.0, 6.0]), np.full(3, 3.0))["r2"] == pytest.approx(0)
 
 
 def test_predictions_have_the_unit_of_the_target(compared):
     np.testing.assert_array_equal(compared.true, TABLE.targets[compared.parts.test])
-    assert scores(compared.true, compared.predicted[LINEAR]).mae < 0.5
+    assert scores(compared.true, compared.predicted[LINEAR])["mae"] < 0.5
 
 
 def test_the_mean_is_that_of_the_training_rows(compared):
@@ -52,7 +52,7 @@ def test_the_mean_is_that_of_the_training_rows(compared):
 
 def test_a_history_has_the_unit_of_the_target_and_its_square(compared):
     history = compared.trials[NETWORK].history
-    error = scores(compared.true, compared.predicted[NETWORK]).mae
+    error = scores(compared.true, compared.predicted[NETWORK])["mae"]
     assert history["validation_score"].min() == pytest.approx(error, rel=0.5)
     # A mean square is at least the squared mean, and not much more if the errors are similar.
     assert (history["validation_loss"] >= 0.999 * history["validation_score"] ** 2).all()

@@ -93,7 +93,7 @@ def test_the_animation_shows_every_slide_equally_long_and_repeats():
 
 def test_the_index_links_to_each_page_and_names_failures():
     cards = [
-        Card("one", title="The first", summary="In short.", seconds=3.2, page="one/report.html"),
+        Card("one", title="The first", summary="In short.", seconds=3.2),
         Card("two", failure="It failed; the terminal shows the error."),
     ]
     page = render_index(cards, quick=True, command="python all.py")

@@ -23,7 +23,11 @@ SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_
 class Flags:
     """The runs."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN ...", help_behavior_hint="(required)"),
+    ]
     """Run directories."""
     debug: bool = False
     """Show the traceback of an error."""

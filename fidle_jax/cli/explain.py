@@ -1,6 +1,6 @@
 """Explain what the network of a finished run predicts for image files or a test example, on one page.
 
-Methods: gradients, integrated gradients, Grad-CAM, occlusion, feature maps and kernels.
+Methods: gradients, integrated gradients, Grad-CAM, occlusion and feature maps.
 """
 
 import dataclasses
@@ -10,7 +10,8 @@ from typing import Annotated
 import tyro
 
 from fidle_jax.cli.terminal import command_text, exit_with, parse_flags, start
-from fidle_jax.errors import InputError, check_name
+from fidle_jax.errors import InputError, check_name, check_range
+from fidle_jax.train.config import described
 from fidle_jax.train.run_dir import check_new, default_run_dir, read_evaluation
 from fidle_jax.train.signals import Stop
 
@@ -21,14 +22,18 @@ class Flags:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of a finished run."""
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    images: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="[IMAGE ...]", help_behavior_hint=""),
+    ] = ()
     """Image files."""
     test: int | None = None
     """Index of an example of the run's test set, starting at 0."""
-    target: str | None = None
-    """Class to explain, by name or index (default: the predicted class)."""
-    run_dir: Path | None = None
-    """Output directory for the page, its figures and numbers (default: runs/explain/UTC time)."""
+    target: Annotated[str | None, described("the predicted class")] = None
+    """Class to explain, by name or index."""
+    run_dir: Annotated[Path | None, described("runs/explain/UTC time")] = None
+    """Output directory for the page, its figures and numbers."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -49,7 +54,6 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
     from fidle_jax.inference.explain_page import Example, make_sections, summarise
     from fidle_jax.inference.load import load
     from fidle_jax.inference.preprocess import prepare, read_image
-    from fidle_jax.report.html import brief_percent
     from fidle_jax.report.lesson import Page, write_page
 
     images = [read_image(path) for path in flags.images]
@@ -61,31 +65,21 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
         for path, image in zip(flags.images, images, strict=True)
     ]
     if flags.test is not None:
-        test, run = read_evaluation(flags.run), flags.run
-        if not 0 <= flags.test < (count := len(test.labels)):
-            raise InputError(
-                f"--test is {flags.test}; expected 0 to {count - 1}, an example of {run}"
-            )
+        test = read_evaluation(flags.run)
+        check_range("test", flags.test, 0, len(test.labels) - 1)
         image, label = test.images[flags.test], int(test.labels[flags.test])
         examples.append(Example(f"test example {flags.test}", image, label))
     explanations = [explain(trained, each.pixels, target) for each in examples]
-    pairs = zip(examples, explanations, strict=True)
-    summaries = [summarise(example, one, names) for example, one in pairs]
-    facts = {
-        each["name"]: f"{each['answer']}, {brief_percent(each['probability'])}"
-        for each in summaries
-    }
-    facts["network"] = trained.config.model.name
-    facts["test accuracy"] = brief_percent(trained.result["test_accuracy"])
-    command = _printable(command_text("explain", argv))
-    run = _printable(str(flags.run))
-    summary = (
-        f"The network of the run {run}. Each map answers its own question. None of them shows why the "
-        "network predicts a class."
+    summaries = [summarise(*pair, names) for pair in zip(examples, explanations, strict=True)]
+    run, command = _printable(str(flags.run)), _printable(command_text("explain", argv))
+    page = Page(
+        "Explained predictions",
+        f"The network {trained.config.model.name} of the run {run}. Each map answers its own question. None "
+        "of them shows why the network predicts a class.",
+        {},
+        make_sections(examples, explanations, names),
     )
     numbers = {"run": run, "command": command, "images": summaries}
-    sections = make_sections(examples, explanations, names)
-    page = Page("Explained predictions", summary, facts, sections)
     write_page(run_dir, page, command, {"explanation.json": numbers})
     for each in summaries:
         print(f"{each['name']}: {each['answer']}, {100 * each['probability']:.1f} %")

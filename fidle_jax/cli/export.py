@@ -4,21 +4,17 @@ Before it is written, the exported network is compared with the run on the test 
 """
 
 import dataclasses
-import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import as_input_error, write_atomically
+from fidle_jax.train.config import described
 from fidle_jax.train.run_dir import read_evaluation, read_json
 from fidle_jax.train.signals import Stop
-
-if TYPE_CHECKING:
-    from fidle_jax.inference.export import Predict
-    from fidle_jax.inference.load import Trained
 
 MODULES = {"onnx": ("onnx", "onnxruntime"), "stablehlo": (), "safetensors": ("safetensors",)}
 CARD, EXAMPLE = "MODEL_CARD.md", "example.py"
@@ -33,8 +29,8 @@ class Flags:
     format: Literal["onnx", "stablehlo", "safetensors"] = "onnx"
     """onnx: for onnxruntime and other software; stablehlo: for JAX on CPU, GPU and TPU; safetensors: the
     parameters only."""
-    output: Path | None = None
-    """Output directory (default: export/FORMAT in the directory of the run)."""
+    output: Annotated[Path | None, described("export/FORMAT in the directory of the run")] = None
+    """Output directory."""
     check: bool = True
     """Compare the exported network with the run. If they differ, nothing is written."""
     debug: bool = False
@@ -59,17 +55,16 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
             "pip install 'fidle-jax[export]', or in a clone pip install -e '.[export]'"
         ) from error
     start(stop, "fidle_jax.inference.export")
-    from fidle_jax.inference.export import compare, example_program, model_card
+    from fidle_jax.inference.export import compare, convert, example_program, model_card
     from fidle_jax.inference.load import load
 
     trained = load(flags.run_dir)
-    data, predict = _convert(trained, flags.format)
+    data, predict = convert(trained, flags.format)
     check = "The exported network was not compared with the run."
     if flags.check:
         test = read_evaluation(flags.run_dir)
-        agreement = compare(predict, trained, test.images, test.probabilities)
-        check = str(agreement)
-        if not agreement.holds():
+        agrees, check = compare(predict, trained, test.images, test.probabilities)
+        if not agrees:
             return fail(RuntimeError(check), FAILED, "; nothing was written")
     command = read_json(flags.run_dir / "config.json", {"command": str})["command"]
     files = {
@@ -89,29 +84,9 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
 def _check_folder(folder: Path, file: str) -> None:
     """Raise InputError unless ``folder`` is new or contains only the files of an earlier export."""
     with as_input_error(folder, "--output"):
-        others = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    others = sorted(name for name in others - {file, CARD, EXAMPLE} if not name.endswith(".part"))
-    if others:
-        more = ", ..." if len(others) > 3 else ""
+        files = list(folder.iterdir()) if folder.exists() else []
+    names = {path.name for path in files if path.suffix != ".part"} - {file, CARD, EXAMPLE}
+    if names:
         raise InputError(
-            f"the directory {folder} contains other files ({', '.join(others[:3])}{more}); "
-            "give a new one as --output"
+            f"the directory {folder} contains other files, such as {min(names)}; give a new one as --output"
         )
-
-
-def _convert(trained: "Trained", format_: str) -> "tuple[bytes, Predict]":
-    """Return the bytes of the exported file, and a predict function loaded from these bytes."""
-    from fidle_jax.inference import export, load
-    from fidle_jax.nn.intermediates import unfused
-
-    if format_ == "onnx":
-        from fidle_jax.inference.onnx_export import from_onnx, to_onnx
-
-        data = to_onnx(trained)
-        return data, from_onnx(data)
-    if format_ == "stablehlo":
-        data = export.to_stablehlo(trained)
-        return data, export.from_stablehlo(data)
-    data = export.to_safetensors(trained)
-    variables = export.from_safetensors(data)
-    return data, functools.partial(load.probabilities, unfused(trained.model), variables)

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fidle_jax.data.load import archives_folder
 from fidle_jax.data.signs import SET_NAMES, parse_name
 from fidle_jax.errors import InputError
 from fidle_jax.files import as_input_error, write_atomically
-from fidle_jax.train.config import format_flags
+from fidle_jax.train.config import described, format_flags
 from fidle_jax.train.run_dir import read_hyperparameters
 from fidle_jax.train.signals import Stop
 
@@ -48,11 +48,10 @@ class Flags:
     """Data sets SIZExSIZE-TREATMENT with 24, 32 or 48 pixels. If this is empty, only the page is drawn."""
     crop: Crop = "full"
     """full: whole photographs; roi: only the sign."""
-    archives: Path | None = None
-    """Folder of the three official archives, for machines without internet (default: the environment
-    variable FIDLE_JAX_ARCHIVES)."""
-    data_dir: Path | None = None
-    """Folder of prepared data (default: that of TFDS, ~/tensorflow_datasets)."""
+    archives: Annotated[Path | None, described("$FIDLE_JAX_ARCHIVES")] = None
+    """Folder of the three official archives, for machines without internet."""
+    data_dir: Annotated[Path | None, described("~/tensorflow_datasets")] = None
+    """Folder of prepared data."""
     report: Path = Path("runs/gtsrb.html")
     """File of the page."""
     runs: tuple[Path, ...] = ()

@@ -64,12 +64,11 @@ def _run(name: str, flags: Flags, run_dir: Path, command: str) -> "Card":
 
 
 def _print(page: "Page") -> None:
-    from fidle_jax.report.lesson import Table, text_table
+    from fidle_jax.report.lesson import text_section
 
     for section in page.sections:
-        for table in section.shown:
-            if isinstance(table, Table):
-                print(f"{section.title}\n\n{text_table(table)}\n")
+        if text := text_section(section):
+            print(text)
     width = max(map(len, page.facts))
     for name, value in page.facts.items():
         print(f"{name.ljust(width)}  {value}")

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from fidle_jax.cli.flags import Job
 from fidle_jax.cli.launch import rejection_as_input_error
@@ -19,7 +19,7 @@ from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import as_input_error
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import Range, Sweep, load_defaults, make_sweep
-from fidle_jax.train.config import SETTINGS, changed_settings, command_line, format_flags
+from fidle_jax.train.config import SETTINGS, changed_settings, command_line, described, format_flags
 from fidle_jax.train.signals import Stop
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -40,8 +40,8 @@ class Flags:
     [variants]."""
     seeds: int = 1
     """Runs of each setting, with the seeds 0, 1, 2, ..."""
-    sweep_dir: Path | None = None
-    """Output directory, with a run directory for each run (default: runs/sweeps/EXPERIMENT)."""
+    sweep_dir: Annotated[Path | None, described("runs/sweeps/EXPERIMENT")] = None
+    """Output directory, with a run directory for each run."""
     search: Literal["grid", "random"] = "grid"
     """grid: all combinations; random: --samples random settings."""
     samples: int = 0

@@ -11,8 +11,6 @@ import os
 import re
 import shlex
 import sys
-import threading
-import time
 import traceback
 import types
 import typing
@@ -258,25 +256,13 @@ def show_phase(name: str) -> Iterator[None]:
         print(name, file=sys.stderr, flush=True)
         yield
         return
-    started, ended = time.monotonic(), threading.Event()
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    def draw() -> None:
-        print(f"\r{name}: {time.monotonic() - started:.0f} s", end="", file=sys.stderr, flush=True)
-
-    def keep_drawing() -> None:
-        draw()
-        while not ended.wait(1):
-            draw()
-
-    thread = threading.Thread(target=keep_drawing, daemon=True)
-    thread.start()
-    try:
+    columns = TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        progress.add_task(name, total=None)
         yield
-    finally:
-        ended.set()
-        thread.join()
-        draw()
-        print(file=sys.stderr)
 
 
 def fail(error: Exception, status: int, hint: str = "") -> int:

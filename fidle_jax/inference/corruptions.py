@@ -22,7 +22,6 @@ Pixels = Float[np.ndarray, "batch height width channel"]
 class Corruption:
     """A way of making images worse."""
 
-    measure: str  # meaning of the strength
     format: str  # format string of a strength
     strengths: tuple[float, ...]  # from the weakest to the strongest
     # Function of images from 0 to 1, strength and random generator. Its result may leave that range.
@@ -83,11 +82,9 @@ def _lower_contrast(images: Pixels, factor: float, random: np.random.Generator) 
 
 
 CORRUPTIONS = {
-    "shift": Corruption("fraction of the side", "{:.0%}", (0.04, 0.08, 0.12, 0.16, 0.19), _shift),
-    "rotation": Corruption("angle", "{:g}°", (10, 20, 30, 40, 50), _rotate),
-    "noise": Corruption("deviation", "{:g}", (0.08, 0.12, 0.18, 0.26, 0.38), _add_noise),
-    "blur": Corruption("fraction of the side", "{:.0%}", (0.02, 0.04, 0.06, 0.08, 0.1), _blur),
-    "contrast": Corruption(
-        "remaining contrast", "{:.0%}", (0.4, 0.3, 0.2, 0.1, 0.05), _lower_contrast
-    ),
+    "shift": Corruption("{:.0%}", (0.04, 0.08, 0.12, 0.16, 0.19), _shift),
+    "rotation": Corruption("{:g}°", (10, 20, 30, 40, 50), _rotate),
+    "noise": Corruption("{:g}", (0.08, 0.12, 0.18, 0.26, 0.38), _add_noise),
+    "blur": Corruption("{:.0%}", (0.02, 0.04, 0.06, 0.08, 0.1), _blur),
+    "contrast": Corruption("{:.0%}", (0.4, 0.3, 0.2, 0.1, 0.05), _lower_contrast),
 }

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 from matplotlib import colormaps
 from starlette.applications import Starlette
@@ -153,19 +152,15 @@ def compile_answer(trained: Trained) -> tuple[Layers, Callable[[bytes], dict[str
     """
     model, layers = unfused(trained.model), []
 
+    def is_shown(module, method):
+        return isinstance(module, SHOWN_LAYERS) and method == "__call__"
+
     def forward(variables, images):
-        activations = []
-
-        def record(call, args, kwargs, context):
-            output = call(*args, **kwargs)
-            if isinstance(context.module, SHOWN_LAYERS) and context.method_name == "__call__":
-                layers.append((context.module.name, output.shape[1:]))
-                activations.append(output[0])
-            return output
-
-        with nn.intercept_methods(record):
-            logits = model.apply(variables, scale(images))
-        return jax.nn.softmax(logits[0]), list(map(_to_pixels, activations[:-1]))
+        logits, state = model.apply(variables, scale(images), capture_intermediates=is_shown)
+        found: dict[str, Any] = dict(state["intermediates"])
+        outputs = [each["__call__"][0][0] for each in found.values()]
+        layers.extend(zip(found, (output.shape for output in outputs), strict=True))
+        return jax.nn.softmax(logits[0]), list(map(_to_pixels, outputs[:-1]))
 
     image = jax.ShapeDtypeStruct((1, *trained.image_shape), jnp.uint8)
     compiled = jax.jit(forward).lower(trained.variables, image).compile()

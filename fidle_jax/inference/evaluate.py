@@ -4,9 +4,8 @@ import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.optimize import minimize_scalar
@@ -15,9 +14,8 @@ from scipy.stats import binomtest, norm
 
 from fidle_jax.data import SIGN_SETS, AnySplit, Dataset, load_dataset
 from fidle_jax.errors import InputError
-from fidle_jax.inference.load import Trained, load, map_batches
+from fidle_jax.inference.load import Trained, compute_logits, load, map_batches
 from fidle_jax.train.config import Config, ResolvedConfig, check
-from fidle_jax.train.evaluation import apply_model
 from fidle_jax.train.run import hold_out
 from fidle_jax.train.run_dir import read_evaluation
 
@@ -38,19 +36,17 @@ Labels = Int[np.ndarray, " n"]
 
 
 class ExampleSet(NamedTuple):
-    """Test examples, and the data set they come from."""
+    """Test examples, and a config that selects them."""
 
-    dataset: str
-    variant: str
-    crop: str
-    seed: int
+    config: Config
     images: Images
     labels: Labels
     class_names: tuple[str, ...]
 
     def title(self) -> str:
         """Return the name of the set for messages and pages."""
-        return f"{self.dataset} ({self.variant}{', cropped' if self.crop == 'roi' else ''})"
+        data = self.config.data
+        return f"{data.dataset} ({data.variant}{', cropped' if data.crop == 'roi' else ''})"
 
 
 class Subject(NamedTuple):
@@ -61,39 +57,32 @@ class Subject(NamedTuple):
     trained: Trained
     forward: Callable[[Images], Logits]
     logits: Logits  # of the test set
-    validation: tuple[Logits, Labels] | str  # of the hold-out set, or why there is none
-    chosen_on_test: bool  # the epoch was selected on this test set
-    seen: int  # test images that the run was trained on
+    temperature: float | str  # fitted on the hold-out set, or why there is none
+    seen: int  # number of test images that the run was trained on
+    warnings: list[str]  # reasons why the accuracy is too optimistic
 
 
 def read_subjects(
-    run_dirs: tuple[Path, ...],
-    dataset: str | None = None,
-    crop: str | None = None,
-    data: str | None = None,
-    archives: Path | None = None,
-    data_dir: Path | None = None,
+    run_dirs: tuple[Path, ...], settings: dict[str, Any]
 ) -> tuple[list[Subject], ExampleSet]:
     """Load the runs and compute their logits of the test set.
 
-    The other arguments select the test set (default: the one of the first run).
+    ``settings`` select another test set than that of the first run, and say where the data is: dataset,
+    crop, data, archives and data_dir.
 
     Raises:
         InputError: A run or the data is missing, they don't fit together, or one of two runs was
             trained on examples of the test set.
     """
     all_trained = [load(run_dir) for run_dir in run_dirs]
-    asked = {"dataset": dataset, "crop": crop, "data": data}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    where = {"archives": archives} | ({} if data_dir is None else {"data_dir": data_dir})
-    test = _read_test(run_dirs[0], all_trained[0], asked, where)
+    test = _read_test(run_dirs[0], all_trained[0], settings)
+    folders = {name: settings[name] for name in ("archives", "data_dir") if name in settings}
     subjects = []
-    for run_dir, trained in zip(run_dirs, all_trained, strict=True):
-        _check_fits(trained, run_dir, test.title(), test.images.shape[1:], test.class_names)
+    for run_dir, trained, letter in zip(run_dirs, all_trained, "AB", strict=False):
+        _check_fits(trained, run_dir, test)
         name = trained.config.model.name
-        if len(run_dirs) > 1:
-            name = f"{'AB'[len(subjects)]} ({name})"
-        subject = _make_subject(name, run_dir, trained, where, test)
+        name = name if len(run_dirs) == 1 else f"{letter} ({name})"
+        subject = _make_subject(name, run_dir, trained, folders, test)
         if len(run_dirs) > 1 and subject.seen:
             raise InputError(
                 f"{run_dir} was trained on {subject.seen:,} of the {len(test.labels):,} test examples of "
@@ -103,23 +92,23 @@ def read_subjects(
     return subjects, test
 
 
-def _read_test(run_dir: Path, trained: Trained, asked: dict, where: dict) -> ExampleSet:
+def _read_test(run_dir: Path, trained: Trained, settings: dict[str, Any]) -> ExampleSet:
     config = trained.config
-    if not asked:
+    if not settings.keys() & {"dataset", "crop", "data"}:
         own = read_evaluation(run_dir)
-        return ExampleSet(*_own_set(config), own.images, own.labels, trained.class_names)
-    name = asked.get("dataset", config.data.dataset)
-    usual = {"dataset": name, "data_dir": config.data.data_dir, "seed": config.optimisation.seed}
-    usual["data"] = "auto" if "dataset" in asked else config.data.variant
-    usual["crop"] = config.data.crop if name in SIGN_SETS else "full"
-    config = Config().replace(**usual | asked | where)
+        return ExampleSet(config, own.images, own.labels, trained.class_names)
+    usual = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
+    usual |= {"data": config.data.variant, "seed": config.optimisation.seed}
+    if "dataset" in settings:
+        usual |= {"data": "auto"}
+    if settings.get("dataset", config.data.dataset) in SIGN_SETS:
+        usual |= {"crop": config.data.crop}
+    config = Config().replace(**usual | settings)
     check(config)
     found = _load(config)
-    # Check before reading, which may take long.
-    _check_fits(trained, run_dir, found.name, found.image_shape, found.class_names)
-    split, (_, _, crop, seed) = found.read("test"), _own_set(config)
-    about = found.name, found.variant, crop, seed
-    return ExampleSet(*about, split.images, split.labels, found.class_names)
+    split = found.read("test")
+    config = config.replace(data=found.variant)
+    return ExampleSet(config, split.images, split.labels, found.class_names)
 
 
 def _load(config: Config) -> Dataset:
@@ -134,16 +123,18 @@ def _load(config: Config) -> Dataset:
     )
 
 
-def _own_set(config: Config) -> tuple[str, str, str, int]:
+def _identity(config: Config) -> tuple[Any, ...]:
+    """Return what the test set of a run depends on. Only the sample is divided by the seed."""
     data = config.data
-    return data.dataset, data.variant, data.crop or "full", config.optimisation.seed
+    seed = config.optimisation.seed if data.variant == "sample" else None
+    return data.dataset, data.variant, data.crop or "full", seed
 
 
-def _check_fits(trained: Trained, run_dir: Path, title: str, shape, class_names) -> None:
-    names = zip(class_names, trained.class_names, strict=False)
+def _check_fits(trained: Trained, run_dir: Path, test: ExampleSet) -> None:
+    title, names = test.title(), zip(test.class_names, trained.class_names, strict=False)
     for what, has, expected in (
-        (f"{title} has images of shape", tuple(shape), trained.image_shape),
-        (f"the number of classes of {title} is", len(class_names), len(trained.class_names)),
+        (f"{title} has images of shape", test.images.shape[1:], trained.image_shape),
+        (f"the number of classes of {title} is", len(test.class_names), len(trained.class_names)),
         *((f"class {i} of {title} is", *pair) for i, pair in enumerate(names)),
     ):
         if has != expected:
@@ -153,26 +144,30 @@ def _check_fits(trained: Trained, run_dir: Path, title: str, shape, class_names)
             )
 
 
-def _make_subject(name, run_dir, trained: Trained, where: dict, test: ExampleSet) -> Subject:
-    forward, config = make_forward(trained), trained.config.replace(**where)
-    # Only the sample is divided by the seed.
-    own, other = _own_set(config), test[:4]
-    same_set = own[:3] == other[:3] and (own == other or config.data.variant != "sample")
-    seen = 0
-    validation = "it has no hold-out set, and a temperature must not be fitted on the test set"
+def _make_subject(
+    name: str, run_dir: Path, trained: Trained, folders: dict[str, Any], test: ExampleSet
+) -> Subject:
+    forward, config = make_forward(trained), trained.config.replace(**folders)
+    same_set = _identity(config) == _identity(test.config)
+    seen, warnings = 0, []
     try:
         train, held_out = training_parts(config)
-    except InputError as error:
-        validation = f"its hold-out set is not available: {error}"
-    else:
         # Sets of other names have other images.
-        if config.data.dataset == test.dataset and not same_set:
+        if config.data.dataset == test.config.data.dataset and not same_set:
             seen = count_seen(test.images, train)
-        if rows := len(held_out.labels):
-            validation = forward(held_out.read_images(np.arange(rows))), held_out.labels
-    chosen_on_test = config.data.hold_out == "test" and same_set
+        if not (rows := len(held_out.labels)):
+            raise InputError("the run has no hold-out set")
+        held_out_logits = forward(held_out.read_images(np.arange(rows)))
+        temperature = fit_temperature(held_out_logits, held_out.labels)
+    except InputError as error:
+        temperature = str(error)
+    optimistic = f"so the accuracy of {name} is too optimistic."
+    if seen:
+        warnings.append(f"{seen:,} of these examples are training data, {optimistic}")
+    if config.data.hold_out == "test" and same_set:
+        warnings.append(f"The epoch was selected on this test set, {optimistic}")
     logits = forward(test.images)
-    return Subject(name, run_dir, trained, forward, logits, validation, chosen_on_test, seen)
+    return Subject(name, run_dir, trained, forward, logits, temperature, seen, warnings)
 
 
 def make_forward(trained: Trained) -> Callable[[Images], Logits]:
@@ -181,8 +176,7 @@ def make_forward(trained: Trained) -> Callable[[Images], Logits]:
     It uses this project's convolutions. XLA's compile faster, but a large network then takes two to
     three times as long on a CPU, which matters for thousands of images.
     """
-    compiled = jax.jit(apply_model, static_argnums=0)
-    apply = functools.partial(compiled, trained.model, trained.variables)
+    apply = functools.partial(compute_logits, trained.model, trained.variables)
     return functools.partial(map_batches, apply, size=BATCH_SIZE)
 
 
@@ -232,35 +226,27 @@ def compare(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> Co
         algorithms" (1998). Agresti and Min, "Simple improved confidence intervals for comparing
         matched proportions" (2005).
     """
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    neither, only_second, only_first, both = np.bincount(2 * first + second, minlength=4).tolist()
     discordant = only_first + only_second
-    p_value = binomtest(only_first, discordant).pvalue if discordant else 1.0
+    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
     # Agresti and Min add half an example to each of the four counts.
     total = len(first) + 2
     centre = (only_second - only_first) / total
     variance = (discordant + 1) / total - centre**2
     reach = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance / total))
-    return Comparison(
-        both=int((first & second).sum()),
-        only_first=only_first,
-        only_second=only_second,
-        neither=int((~first & ~second).sum()),
-        p_value=float(p_value),
-        difference=(only_second - only_first) / len(first),
-        interval=(max(centre - reach, -1.0), min(centre + reach, 1.0)),
-    )
+    interval = max(centre - reach, -1.0), min(centre + reach, 1.0)
+    difference = (only_second - only_first) / len(first)
+    return Comparison(both, only_first, only_second, neither, p_value, difference, interval)
 
 
 class Calibration(NamedTuple):
     """Calibration of a network. The confidence is the probability of the predicted class."""
 
-    temperature: float  # divisor of the logits
     counts: Int[np.ndarray, " bin"]  # examples by confidence, in bins of equal width
     confidence: Float[np.ndarray, " bin"]  # mean of the bin; NaN if it is empty
     accuracy: Float[np.ndarray, " bin"]  # NaN if the bin is empty
     error: float  # expected calibration error, 0 to 1
     loss: float  # mean negative log-likelihood in nats
-    standard_error: float  # of the loss
 
 
 def calibrate(
@@ -274,54 +260,39 @@ def calibrate(
         Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian
         binning" (2015). Guo et al., "On calibration of modern neural networks" (2017).
     """
-    confidence = softmax(logits.astype(np.float64) / temperature, axis=1).max(axis=1)
+    logits = logits.astype(np.float64) / temperature
+    confidence = softmax(logits, axis=1).max(axis=1)
     bin_of = np.digitize(confidence, np.arange(1, bins) / bins, right=True)
     counts = np.bincount(bin_of, minlength=bins)
     divisors = np.where(counts, counts, np.nan)
     means, accuracy = (
         np.bincount(bin_of, each, minlength=bins) / divisors
-        for each in (confidence, is_correct(logits, labels))
+        for each in (confidence, logits.argmax(axis=1) == labels)
     )
-    losses = negative_log_likelihoods(logits, labels, temperature)
-    return Calibration(
-        temperature=temperature,
-        counts=counts,
-        confidence=means,
-        accuracy=accuracy,
-        error=float(np.nansum(np.abs(accuracy - means) * counts) / len(labels)),
-        loss=float(losses.mean()),
-        standard_error=float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0,
-    )
+    error = np.nansum(np.abs(accuracy - means) * counts) / len(labels)
+    loss = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()
+    return Calibration(counts, means, accuracy, float(error), float(loss))
 
 
-def is_correct(logits: Logits, labels: Labels) -> Bool[np.ndarray, " n"]:
-    """Return which examples are classified correctly."""
-    return logits.argmax(axis=1) == labels
-
-
-def negative_log_likelihoods(
-    logits: Logits, labels: Labels, temperature: float = 1.0
-) -> Float[np.ndarray, " n"]:
-    """Return the cross-entropy of each example in nats, with the logits divided by ``temperature``."""
-    logarithms = log_softmax(logits.astype(np.float64) / temperature, axis=1)
-    return -logarithms[np.arange(len(labels)), labels]
-
-
-def fit_temperature(logits: Logits, labels: Labels) -> float | None:
+def fit_temperature(logits: Logits, labels: Labels) -> float:
     """Return the temperature with the smallest loss on examples used neither in training nor in the test.
 
-    Return None if there is none: the loss falls forever with smaller temperatures if all examples are
-    correct, and with larger ones if the network is no better than chance.
+    Raises:
+        InputError: No temperature is the best one. If all examples are correct, the loss falls forever with
+            smaller temperatures, and if the network is no better than chance, with larger ones.
     """
     own = logits[np.arange(len(labels)), labels].astype(np.float64)
-    if is_correct(logits, labels).all() or (own - logits.mean(axis=1)).mean() <= 0:
-        return None
-
+    if (logits.argmax(axis=1) == labels).all() or (own - logits.mean(axis=1)).mean() <= 0:
+        raise InputError(
+            "no temperature is the best one, because the network has no error on the hold-out set, or is no "
+            "better than chance"
+        )
     # The loss is convex in the inverse temperature, so it has one minimum in the logarithm.
-    def mean_loss(logarithm: float) -> float:
-        return negative_log_likelihoods(logits, labels, np.exp(logarithm)).mean()
-
-    found = minimize_scalar(mean_loss, bounds=LOG_TEMPERATURES, method="bounded")
+    found = minimize_scalar(
+        lambda logarithm: calibrate(logits, labels, np.exp(logarithm)).loss,
+        bounds=LOG_TEMPERATURES,
+        method="bounded",
+    )
     return float(np.exp(found.x))
 
 
@@ -330,10 +301,8 @@ def measure_latency(
 ) -> dict[str, float]:
     """Measure the time from images in host memory to probabilities in host memory.
 
-    ``predict`` is called once to compile, once to warm up, and then for `LATENCY_SECONDS`.
-
-    Returns:
-        Batch size, median and 95th percentile of the duration, number of calls, and throughput.
+    ``predict`` is called once to compile, once to warm up, and then for `LATENCY_SECONDS`. Return the
+    median and the 95th percentile of the duration, and the throughput.
     """
     shape = (batch_size, *image_shape)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -347,8 +316,7 @@ def measure_latency(
     median, slow = np.quantile(times, [0.5, 0.95])
     return {
         "batch_size": batch_size,
-        "seconds": float(median),
-        "slow_seconds": float(slow),
-        "calls": len(times),
+        "milliseconds": 1e3 * float(median),
+        "slow_milliseconds": 1e3 * float(slow),
         "images_per_second": batch_size / float(median),
     }

@@ -14,10 +14,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt8
 
 from fidle_jax.data.augment import scale
-from fidle_jax.errors import InputError
-from fidle_jax.inference.load import Trained, map_batches
+from fidle_jax.inference.load import Trained, compute_logits, map_batches
 from fidle_jax.nn.intermediates import (
-    Intermediates,
     compute_intermediates,
     feature_grid,
     last_feature_maps,
@@ -49,31 +47,25 @@ class Explanation(NamedTuple):
     cam: Float[np.ndarray, "height width"] | None
     side: int  # side length of the occluding square in pixels
     occluded: Float[np.ndarray, "row column class"]  # logits for each position of the square
-    intermediates: Intermediates  # kernels and feature maps
+    maps: dict[str, np.ndarray]  # the input and the output of each layer
 
 
 def explain(
     trained: Trained, image: UInt8[np.ndarray, "height width channel"], target: int | None = None
 ) -> Explanation:
-    """Apply all methods to the class ``target`` (default: the predicted class).
-
-    Raises:
-        InputError: The logits are not finite.
-    """
+    """Apply all methods to the class ``target`` (default: the predicted class)."""
     model, variables = unfused(trained.model), trained.variables
     x = np.asarray(scale(image))
-    intermediates = compute_intermediates(model, variables, x)
-    logits = intermediates.maps[list(intermediates.maps)[-1]]
-    if not np.isfinite(logits).all():
-        raise InputError("the logits of the network are not finite; choose a run that converged")
+    maps = compute_intermediates(model, variables, x).maps
+    logits = list(maps.values())[-1]
     target = int(logits.argmax()) if target is None else target
     baseline = border_colour(x)
     size = min(x.shape[:2])
     side, stride = size // 4 | 1, -(-size // MAX_POSITIONS)
     layer, cam = last_feature_maps(model, variables, x.shape), None
     if layer is not None:
-        maps = grad_cam(model, variables, x, target, layer)
-        cam = np.asarray(resize_map(maps, feature_grid(model, x.shape, layer), x.shape))
+        coarse = grad_cam(model, variables, x, target, layer)
+        cam = np.asarray(resize_map(coarse, feature_grid(model, x.shape, layer), x.shape))
     integrated, difference = integrated_gradients(model, variables, x, target, baseline)
     return Explanation(
         logits=logits,
@@ -86,7 +78,7 @@ def explain(
         cam=cam,
         side=side,
         occluded=occlusion(model, variables, x, baseline, side, stride),
-        intermediates=intermediates,
+        maps=maps,
     )
 
 
@@ -106,7 +98,7 @@ def saliency(model: nn.Module, variables: Variables, images: Images, target: Ind
     References:
         Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks" (2014).
     """
-    return jax.grad(lambda x: _logits(model, variables, x)[:, target].sum())(images)
+    return jax.grad(lambda x: compute_logits(model, variables, x)[:, target].sum())(images)
 
 
 def integrated_gradients(
@@ -133,7 +125,7 @@ def integrated_gradients(
     images = first + (s**3)[:, None, None, None] * (image - first)
     gradients = map_batches(lambda x: saliency(model, variables, x, target), images, BATCH_SIZE)
     mean = np.einsum("i,i...->...", 3 * s**2 / steps, gradients)
-    start, end = _logits(model, variables, np.stack([first, image]))[:, target]
+    start, end = compute_logits(model, variables, np.stack([first, image]))[:, target]
     return (image - first) * mean, float(end - start)
 
 
@@ -198,10 +190,5 @@ def occlusion(
     covered = rows[:, None, :, None] & columns[None, :, None, :]
     images = np.where(covered[..., None], np.asarray(colour, image.dtype), image)
     images = images.reshape(-1, *image.shape)
-    logits = map_batches(lambda x: _logits(model, variables, x), images, BATCH_SIZE)
+    logits = map_batches(lambda x: compute_logits(model, variables, x), images, BATCH_SIZE)
     return logits.reshape(len(rows), len(columns), -1)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(model, variables, images):
-    return model.apply(variables, images)

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from fidle_jax.inference.explain import STEPS, Explanation
 from fidle_jax.report.html import brief_percent, read_texts
 from fidle_jax.report.lesson import Picture, Section
-from fidle_jax.report.network import feature_maps, learned_kernels
+from fidle_jax.report.network import feature_maps
 from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, WIDTH, new_figure, png, short
 
 SIGNED, UNSIGNED = "RdBu_r", "viridis"  # as in the figure of the kernels, red is positive
@@ -28,43 +28,27 @@ class Example(NamedTuple):
     truth: int | None = None
 
 
-class Panel(NamedTuple):
-    """A map over the whole image, at any resolution."""
-
-    title: str
-    values: Float[np.ndarray, "row column"]
-    signed: bool = False  # centre the colours at 0 instead of starting there
-    limit: float | None = None  # upper end of the colours (default: maximum of the absolute values)
-
-
 def make_sections(
     examples: list[Example], explanations: list[Explanation], class_names: tuple[str, ...]
 ) -> list[Section]:
-    """Return a section for each method, with a picture of each example, and one for the kernels."""
+    """Return a section for each method, with a picture of each example."""
     first = explanations[0]
     values = {"steps": STEPS, "layer": first.layer, "side": first.side}
     texts = read_texts("explain.md.j2", "fidle_jax.inference", **values)
     pictures = {name: [] for name in texts}
     for number, (example, one) in enumerate(zip(examples, explanations, strict=True), start=1):
         subject = f"{example.name}, class {class_names[one.target]}"
-        captions = _captions(summarise(example, one, class_names))
+        notes = _notes(example, one, class_names)
         for name, figure in draw_methods(example, one, class_names).items():
-            title, caption = f"{texts[name][0]}: {subject}", f"{subject}{captions.get(name, '')}."
+            title, caption = f"{texts[name][0]}: {subject}", f"{subject}{notes.get(name, '')}."
             pictures[name].append(Picture(f"{name}_{number}", title, caption, png(figure)))
-    if first.intermediates.kernels:
-        figure = png(learned_kernels(first.intermediates.kernels))
-        pictures["kernels"].append(Picture("kernels", "The kernels", "By convolution.", figure))
-    else:
-        del texts["kernels"]
-    return [Section(*texts[name], pictures[name]) for name in texts]
+    return [Section(*texts[name], shown) for name, shown in pictures.items() if shown]
 
 
 def summarise(example: Example, one: Explanation, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Return the numbers of an explanation for explanation.json."""
     probabilities = softmax(one.logits)
     answer = int(one.logits.argmax())
-    fall = one.logits[one.target] - one.occluded[..., one.target]
-    total = float(one.integrated.sum())
     return {
         "name": example.name,
         "truth": None if example.truth is None else class_names[example.truth],
@@ -74,33 +58,26 @@ def summarise(example: Example, one: Explanation, class_names: tuple[str, ...]) 
         "probabilities": dict(zip(class_names, map(float, probabilities), strict=True)),
         "integrated_gradients": {
             "baseline": one.baseline.tolist(),
-            "sum": total,
+            "sum": float(one.integrated.sum()),
             "difference": one.difference,
-            "error": total - one.difference,
-        },
-        "grad_cam": {"layer": one.layer},
-        "occlusion": {
-            "side": one.side,
-            "largest_fall": float(fall.max()),
-            "answer_changes": float((one.occluded.argmax(-1) != answer).mean()),
         },
     }
 
 
-def _captions(numbers: dict[str, Any]) -> dict[str, str]:
-    answer = f"; the answer is {numbers['answer']} with {100 * numbers['probability']:.1f} %"
-    if numbers["truth"] is not None:
-        answer += f", the true class is {numbers['truth']}"
-    integrated, occlusion = numbers["integrated_gradients"], numbers["occlusion"]
-    completeness = (
-        f"; the values sum to {integrated['sum']:.4f}, the logits differ by "
-        f"{integrated['difference']:.4f}: an error of {integrated['error']:.4f}"
+def _notes(example: Example, one: Explanation, class_names: tuple[str, ...]) -> dict[str, str]:
+    """Return the ends of captions, by method."""
+    answer = int(one.logits.argmax())
+    text = f"; the answer is {class_names[answer]} with {100 * softmax(one.logits)[answer]:.1f} %"
+    if example.truth is not None:
+        text += f", the true class is {class_names[example.truth]}"
+    sums = (
+        f"; the values sum to {one.integrated.sum():.4f}, the logits differ by {one.difference:.4f}"
     )
-    changes = f"; the answer changes at {100 * occlusion['answer_changes']:.0f} % of the positions"
+    changes = (one.occluded.argmax(-1) != answer).mean()
     return {
-        "answer": answer,
-        "integrated_gradients": completeness.replace("-", "−"),
-        "occlusion": changes,
+        "answer": text,
+        "integrated_gradients": sums.replace("-", "−"),
+        "occlusion": f"; the answer changes at {100 * changes:.0f} % of the positions",
     }
 
 
@@ -110,28 +87,20 @@ def draw_methods(
     """Return the figure of each method by name, without Grad-CAM if there is none."""
     image, target = example.pixels, one.target
     fall = one.logits[target] - one.occluded[..., target]
-    remaining = softmax(one.occluded, axis=-1)[..., target]
-    panels = {
-        "saliency": [
-            Panel("gradient", one.gradient.sum(-1), signed=True),
-            Panel("absolute gradient", np.abs(one.gradient).max(-1)),
-        ],
-        "integrated_gradients": [
-            Panel("integrated gradients", one.integrated.sum(-1), signed=True)
-        ],
-        "occlusion": [
-            Panel("fall of the logit", fall, signed=True),
-            Panel("remaining probability", remaining, limit=1.0),
-        ],
+    figures = {
+        "saliency": draw_map(image, one.gradient.sum(-1), "gradient", signed=True),
+        "integrated_gradients": draw_map(
+            image, one.integrated.sum(-1), "contribution", signed=True
+        ),
+        "occlusion": draw_map(image, fall, "fall of the logit", signed=True),
     }
     if one.cam is not None:
-        panels["grad_cam"] = [Panel("Grad-CAM", one.cam)]
-    figures = {name: draw_maps(image, *each) for name, each in panels.items()}
+        figures["grad_cam"] = draw_map(image, one.cam, "Grad-CAM")
     if one.cam is not None and one.cam.max() > 2 * one.cam.min():
         axes, level = figures["grad_cam"].axes[0], one.cam.max() / 2
         axes.contour(one.cam, levels=[level], colors=VERMILLION, linewidths=2.5)
     figures["answer"] = draw_answer(image, one.logits, class_names, target, example.truth)
-    figures["layers"] = feature_maps(one.intermediates.maps, list(class_names))
+    figures["layers"] = feature_maps(one.maps, list(class_names))
     return figures
 
 
@@ -159,8 +128,6 @@ def draw_answer(
         for each in shown
     ]
     right.set_yticks(range(len(shown)), names, fontsize=SMALL)
-    for label, each in zip(right.get_yticklabels(), shown, strict=True):
-        label.set_color(VERMILLION if each == target else "black")
     right.set(xlim=(0, 1.25), xticks=[])
     right.tick_params(length=0)
     right.invert_yaxis()
@@ -168,32 +135,37 @@ def draw_answer(
     return figure
 
 
-def draw_maps(image: UInt8[np.ndarray, "height width channel"], *panels: Panel) -> Figure:
-    """Draw the image and each map next to it, with colour bars below."""
-    columns = 1 + len(panels)
-    figure = new_figure(height=WIDTH / columns + 0.75)
+def draw_map(
+    image: UInt8[np.ndarray, "height width channel"],
+    values: Float[np.ndarray, "row column"],
+    title: str,
+    signed: bool = False,
+) -> Figure:
+    """Draw the image, and next to it a map over the whole image, at any resolution.
+
+    The colours of a signed map are centred at 0. The others start at 0.
+    """
+    figure = new_figure(height=WIDTH / 2 + 0.75)
     figure.set_layout_engine("constrained", wspace=0.06)
-    above, below = figure.subplots(2, columns, height_ratios=(24, 1))
-    _draw_image(above[0], image)
-    above[0].set_title("image", fontsize=TEXT)
-    below[0].set_axis_off()
+    (left, right), (empty, bar) = figure.subplots(2, 2, height_ratios=(24, 1))
+    _draw_image(left, image)
+    left.set_title("image", fontsize=TEXT)
+    empty.set_axis_off()
     height, width, _ = image.shape
-    for axes, bar_axes, panel in zip(above[1:], below[1:], panels, strict=True):
-        limit = panel.limit or float(np.abs(panel.values).max()) or 1.0
-        drawn = axes.imshow(
-            panel.values,
-            cmap=SIGNED if panel.signed else UNSIGNED,
-            vmin=-limit if panel.signed else 0,
-            vmax=limit,
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-            interpolation="nearest",
-        )
-        axes.set_title(panel.title, fontsize=TEXT)
-        axes.set(xticks=[], yticks=[])
-        bar = figure.colorbar(drawn, cax=bar_axes, orientation="horizontal")
-        ticks = (-limit, 0, limit) if panel.signed else (0, limit)
-        labels = [f"{tick:.2g}".replace("-", "−") for tick in ticks]
-        bar.set_ticks(ticks, labels=labels, fontsize=SMALL)
+    limit = float(np.abs(values).max()) or 1.0
+    drawn = right.imshow(
+        values,
+        cmap=SIGNED if signed else UNSIGNED,
+        vmin=-limit if signed else 0,
+        vmax=limit,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="nearest",
+    )
+    right.set_title(title, fontsize=TEXT)
+    right.set(xticks=[], yticks=[])
+    ticks = (-limit, 0, limit) if signed else (0, limit)
+    look = {"orientation": "horizontal", "ticks": ticks, "format": "{x:.2g}"}
+    figure.colorbar(drawn, cax=bar, **look).ax.tick_params(labelsize=SMALL)
     return figure
 
 

@@ -7,18 +7,15 @@ import functools
 import json
 import pprint
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 from jaxtyping import Array, Float, PyTree, UInt8
-from jinja2 import UndefinedError
 
 from fidle_jax.data import SIGN_SETS
 from fidle_jax.data.signs import parse_name
-from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained, map_batches, probabilities
 from fidle_jax.inference.preprocess import image_kind
 from fidle_jax.nn import format_table, layer_table
@@ -32,15 +29,6 @@ TOLERANCE = 1e-5  # of a probability
 BATCH_SIZE = 500
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-# What `fidle_jax.data.signs` does to a photograph.
-TREATMENTS = {
-    "RGB": "in colour",
-    "RGB-HE": "in colour, with histogram equalisation of the value channel (HSV)",
-    "L": "grey (0.2125 red + 0.7154 green + 0.0721 blue)",
-    "L-HE": "grey, with histogram equalisation",
-    "L-LHE": "grey, with local histogram equalisation (disk of radius 10)",
-    "L-CLAHE": "grey, with contrast limited adaptive histogram equalisation (scikit-image's defaults)",
-}
 # The card states these in other sections.
 STATED_ELSEWHERE = ("dataset", "data", "model", "seed")
 
@@ -49,45 +37,34 @@ Predict = Callable[
 ]
 
 
-class Agreement(NamedTuple):
-    """Comparison of the probabilities of two networks."""
-
-    images: int
-    difference: float  # largest absolute difference of a probability
-    other_classes: int  # images with different predicted classes
-
-    def holds(self) -> bool:
-        """Check that all predicted classes are equal and all probabilities within `TOLERANCE`."""
-        return self.difference <= TOLERANCE and not self.other_classes
-
-    def __str__(self) -> str:
-        same = "the same class for each image"
-        if self.other_classes:
-            same = f"a different class for {self.other_classes:,} of them"
-        return (
-            f"On the run's {self.images:,} test images, the probabilities of the exported network and of "
-            f"the run differ by at most {self.difference:.1e}, and both networks predict {same}."
-        )
-
-
 def compare(
     predict: Predict,
     trained: Trained,
     images: UInt8[np.ndarray, "n height width channel"],
     expected: Float[np.ndarray, "n class"],
-) -> Agreement:
+) -> tuple[bool, str]:
     """Compare the exported network ``predict`` with the run's network on the run's test images.
 
     ``expected`` are the probabilities that the run stored. They are computed again at full precision if
     the run used an accelerator, which multiplies in reduced precision.
+
+    Returns:
+        Whether the predicted classes are equal and the probabilities within `TOLERANCE`, and a sentence
+        for the model card.
     """
     with jax.default_matmul_precision("highest"):
         if trained.result.get("platform") != "cpu":
             expected = map_batches(trained.predict, images, BATCH_SIZE)
         found = map_batches(predict, images, BATCH_SIZE)
-    difference = np.nan_to_num(np.abs(found - expected), nan=np.inf)
-    others = found.argmax(-1) != expected.argmax(-1)
-    return Agreement(len(images), float(difference.max()), int(others.sum()))
+    difference = float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max())
+    others = int((found.argmax(-1) != expected.argmax(-1)).sum())
+    same = (
+        f"a different class for {others:,} of them" if others else "the same class for each image"
+    )
+    return difference <= TOLERANCE and not others, (
+        f"On the run's {len(images):,} test images, the probabilities of the exported network and of the "
+        f"run differ by at most {difference:.1e}, and both networks predict {same}."
+    )
 
 
 def metadata(trained: Trained) -> dict[str, str]:
@@ -97,6 +74,20 @@ def metadata(trained: Trained) -> dict[str, str]:
         "classes": json.dumps(trained.class_names, ensure_ascii=False),
         "image_shape": json.dumps(trained.image_shape),
     }
+
+
+def convert(trained: Trained, format_: str) -> tuple[bytes, Predict]:
+    """Return the bytes of the exported file, and a predict function loaded from these bytes."""
+    if format_ == "onnx":
+        from fidle_jax.inference.onnx_export import from_onnx, to_onnx
+
+        data = to_onnx(trained)
+        return data, from_onnx(data)
+    if format_ == "stablehlo":
+        data = to_stablehlo(trained)
+        return data, from_stablehlo(data)
+    data = to_safetensors(trained)
+    return data, functools.partial(probabilities, unfused(trained.model), from_safetensors(data))
 
 
 def to_safetensors(trained: Trained) -> bytes:
@@ -139,40 +130,29 @@ def model_card(trained: Trained, command: str, format_: str, file: str, check: s
 
     ``command`` started the run. ``check`` is a sentence about the comparison with the run.
 
-    Raises:
-        InputError: The result of the run lacks an entry of the card.
-
     References:
         Mitchell et al., "Model cards for model reporting" (2019).
     """
     config, result = trained.config, trained.result
-    signs = {}
-    if image_kind(config.data.dataset) == "traffic sign":
-        size, treatment = parse_name(config.data.dataset)
-        signs = {"size": f"{size}x{size}", "treatment": TREATMENTS[treatment]}
-    try:
-        accuracy, examples = result["test_accuracy"], result["test_examples"]
-        return load_template("model_card.md.j2", "fidle_jax.inference").render(
-            **signs,
-            kind=image_kind(config.data.dataset),
-            config=config,
-            result=result,
-            classes=trained.class_names,
-            shape=", ".join(map(str, trained.image_shape)),
-            layers=format_table(layer_table(trained.model, trained.image_shape)),
-            settings=_settings(config),
-            wrong=round(examples * (1 - accuracy)),
-            error=np.sqrt(accuracy * (1 - accuracy) / examples),
-            command=command,
-            format=format_,
-            file=file,
-            check=check,
-            jax_version=jax.__version__,
-        )
-    except (KeyError, UndefinedError) as error:
-        raise InputError(
-            f"the run's result.json lacks an entry of the model card ({error}); run it again"
-        ) from error
+    kind = image_kind(config.data.dataset)
+    accuracy, examples = result["test_accuracy"], result["test_examples"]
+    return load_template("model_card.md.j2", "fidle_jax.inference").render(
+        kind=kind,
+        sign=parse_name(config.data.dataset) if kind == "traffic sign" else None,
+        config=config,
+        result=result,
+        classes=trained.class_names,
+        shape=", ".join(map(str, trained.image_shape)),
+        layers=format_table(layer_table(trained.model, trained.image_shape)),
+        settings=_settings(config),
+        wrong=round(examples * (1 - accuracy)),
+        error=np.sqrt(accuracy * (1 - accuracy) / examples),
+        command=command,
+        format=format_,
+        file=file,
+        check=check,
+        jax_version=jax.__version__,
+    )
 
 
 def _settings(config: Config) -> dict[str, str]:

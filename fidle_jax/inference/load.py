@@ -27,26 +27,18 @@ Images = UInt8[Array | np.ndarray, "batch *shape"] | Float[Array | np.ndarray, "
 
 
 class Trained(NamedTuple):
-    """A trained network.
+    """A trained network."""
 
-    Attributes:
-        predict: Compiled function from images (uint8, or float from 0 to 1) to class probabilities.
-        variables: Parameters of the best epoch (of the last one without validation data), or their moving
-            average with --ema-decay, and batch statistics.
-        model: Flax module. ``model.apply(variables, images)`` returns the logits of float images.
-        image_shape: Height, width and channels of an image.
-        class_names: Names of the classes in the order of the probabilities.
-        config: Config of the run.
-        result: Content of result.json.
-    """
-
+    # Compiled function from images (uint8, or float from 0 to 1) to class probabilities.
     predict: Callable[[Images], Float[Array, "batch class"]]
+    # Parameters of the best epoch (of the last one without validation data), or their moving average with
+    # --ema-decay, and batch statistics.
     variables: PyTree
-    model: nn.Module
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
+    model: nn.Module  # ``model.apply(variables, images)`` returns the logits of float images
+    image_shape: tuple[int, int, int]  # height, width and channels
+    class_names: tuple[str, ...]  # in the order of the probabilities
     config: ResolvedConfig
-    result: dict[str, Any]
+    result: dict[str, Any]  # content of result.json
 
 
 def load(run_dir: str | Path) -> Trained:
@@ -57,14 +49,17 @@ def load(run_dir: str | Path) -> Trained:
     """
     run_dir = Path(run_dir).expanduser()
     config, result = _read(run_dir)
-    described = run_dirs.read_model(run_dir)
+    described, named = run_dirs.read_model(run_dir), config.model
     class_names = tuple(described["class_names"])
     height, width, channels = described["image_shape"]
-    image_shape, named = (height, width, channels), config.model
+    image_shape = (height, width, channels)
     model = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
     variables = _read_variables(run_dir, config, model, image_shape)
     predict = functools.partial(probabilities, model, variables)
     return Trained(predict, variables, model, image_shape, class_names, config, result)
+
+
+compute_logits = jax.jit(apply_model, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -110,11 +105,12 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
             f"{run_dir} belongs to a lesson, which saves no network; give the directory of a training run"
         )
     config = run_dirs.read_config(run_dir, experiment)
-    if (result := run_dirs.finished_result(run_dir)) is None:
+    if run_dirs.finished_result(run_dir) is None:
         raise InputError(
             f"the run in {run_dir} is not finished; continue it: "
             f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
         )
+    result = run_dirs.read_result(run_dir, *run_dirs.RESULT)
     return resolve(config, config.data.variant), result
 
 

@@ -18,6 +18,8 @@ from fidle_jax.inference.load import Trained
 from fidle_jax.nn import BatchNorm, Compact, Conv, Dense, Dropout, Flatten, MaxPool
 from fidle_jax.nn.layers import CONTRAST_EPSILON, CONTRAST_WINDOW
 
+# If the total is odd, ONNX and XLA pad more at the end.
+PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
 # The versions of ONNX 1.12 (2022), which all later software reads.
 OPSET, IR_VERSION = 17, 8
 
@@ -40,16 +42,12 @@ def to_onnx(trained: Trained) -> bytes:
             logits = graph.add_layer(logits, layer)
     graph.add("Softmax", [logits], "probabilities", axis=1)
 
-    images = ("images", TensorProto.UINT8, ["batch", *trained.image_shape])
-    outputs = ("probabilities", TensorProto.FLOAT, ["batch", len(trained.class_names)])
+    describe, classes = helper.make_tensor_value_info, len(trained.class_names)
+    images = describe("images", TensorProto.UINT8, ["batch", *trained.image_shape])
+    outputs = describe("probabilities", TensorProto.FLOAT, ["batch", classes])
+    name = trained.config.model.name
     model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            trained.config.model.name,
-            [helper.make_tensor_value_info(*images)],
-            [helper.make_tensor_value_info(*outputs)],
-            graph.weights,
-        ),
+        helper.make_graph(graph.nodes, name, [images], [outputs], graph.weights),
         producer_name="fidle-jax",
         producer_version=fidle_jax.__version__,
         ir_version=IR_VERSION,
@@ -92,13 +90,13 @@ class Graph:
 
     def add_layer(self, x: str, layer: nn.Module) -> str:
         match layer:
-            case Conv(name=str(name)):
+            case Conv(name=str(name), padding=("same" | "valid") as padding):
                 kernel = self.arrays[f"params/{name}/kernel"]
-                pads = _pads(layer, kernel.shape[:2])
                 inputs = [x, self.constant(f"{name}/kernel", kernel.transpose(3, 2, 0, 1))]
                 if not layer.plain:
                     inputs.append(self.param(name, "bias"))
-                x = self.add("Conv", inputs, name, kernel_shape=kernel.shape[:2], pads=pads)
+                sides, pad = kernel.shape[:2], PADDING[padding]
+                x = self.add("Conv", inputs, name, kernel_shape=sides, auto_pad=pad)
                 return x if layer.plain else self.relu(x)
             case MaxPool(name=str(name), window=window):
                 sides = (window, window)
@@ -112,9 +110,8 @@ class Graph:
                 x = self.add("Transpose", [x], f"{name}/channels_last", perm=(0, 2, 3, 1))
                 return self.add("Flatten", [x], name, axis=1)
             case Dense(name=str(name), activation=None | jax.nn.relu):
-                x = self.add(
-                    "Gemm", [x, self.param(name, "kernel"), self.param(name, "bias")], name
-                )
+                inputs = [x, self.param(name, "kernel"), self.param(name, "bias")]
+                x = self.add("Gemm", inputs, name)
                 return x if layer.activation is None else self.relu(x)
             case Dropout():
                 return x
@@ -124,17 +121,6 @@ class Graph:
 
     def relu(self, x: str) -> str:
         return self.add("Relu", [x], f"{x}/relu")
-
-
-def _pads(layer: Conv, kernel_size: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the padding at the top, left, bottom and right."""
-    if layer.padding not in ("valid", "same"):
-        raise InputError(
-            f"{layer.name} has the padding {layer.padding!r}, which has no ONNX export; expected valid "
-            "or same; use --format stablehlo"
-        )
-    total = [side - 1 if layer.padding == "same" else 0 for side in kernel_size]
-    return *(each // 2 for each in total), *(-(-each // 2) for each in total)
 
 
 def _sequence(trained: Trained) -> list[nn.Module]:
@@ -195,9 +181,9 @@ def _add_contrast(graph: Graph, x: str) -> str:
 
     def local_mean(x, name):
         grey = graph.add("ReduceMean", [x], f"{name}/grey", axes=(1,))
-        sides, pads = (CONTRAST_WINDOW, CONTRAST_WINDOW), (CONTRAST_WINDOW // 2,) * 4
+        sides = CONTRAST_WINDOW, CONTRAST_WINDOW
         # By default, the padding does not count.
-        return graph.add("AveragePool", [grey], name, kernel_shape=sides, pads=pads)
+        return graph.add("AveragePool", [grey], name, kernel_shape=sides, auto_pad="SAME_UPPER")
 
     centred = graph.add("Sub", [x, local_mean(x, "contrast/mean")], "contrast/centred")
     squares = graph.add("Mul", [centred, centred], "contrast/squares")

@@ -117,18 +117,17 @@ def read_image(source: Path | bytes, name: str = "") -> Image.Image:
         InputError: The source is not a file, not an image, empty, truncated or too large.
     """
     name = name or (str(source) if isinstance(source, Path) else "the image")
-    size = _size(source, name) if isinstance(source, Path) else len(source)
-    if size == 0:
+    content = _read(source, name) if isinstance(source, Path) else source
+    if not content:
         raise InputError(f"{name} is empty; expected an image")
-    if size > MAX_BYTES:
-        raise InputError(f"{name} has {size:,} bytes; expected at most {MAX_BYTES:,}")
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{name} is larger than {MAX_BYTES:,} bytes; scale the image down")
     try:
         with warnings.catch_warnings():
             # Pillow also warns about details such as unusual metadata.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            file = io.BytesIO(source) if isinstance(source, bytes) else source
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 return _first_picture(image, name)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
@@ -142,14 +141,14 @@ def read_image(source: Path | bytes, name: str = "") -> Image.Image:
         raise InputError(f"{name} is damaged ({reason}); copy or save it again") from error
 
 
-def _size(path: Path, name: str) -> int:
+def _read(path: Path, name: str) -> bytes:
+    if path.exists() and not path.is_file():
+        raise InputError(f"{name} is not a regular file; to read from a pipe, pass -")
     try:
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from error
-    if not path.is_file():
-        raise InputError(f"{name} is not a regular file; to read from a pipe, pass -")
-    return size
 
 
 def _first_picture(image: Image.Image, name: str) -> Image.Image:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fidle_jax.errors import InputError, Range, check_range
+from fidle_jax.train.config import described
 
 Seed = Annotated[int, Range(0, 999_999)]
 Epochs = Annotated[int, Range(1, 1000)]
@@ -17,8 +18,8 @@ Pixels = Annotated[int, Range(1, 10_000)]
 class Flags:
     """Flags of every lesson."""
 
-    run_dir: Path | None = None
-    """Output directory of the page, its figures and numbers (default: runs/lesson/NAME/UTC time)."""
+    run_dir: Annotated[Path | None, described("runs/lesson/NAME/UTC time")] = None
+    """Output directory of the page, its figures and numbers."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -162,10 +163,10 @@ class DenseVsCNN(Budget):
 
     data: Literal["sample", "full", "auto"] = "sample"
     """sample: the embedded digits; full: all of MNIST; auto: full if available, otherwise sample."""
-    archives: Path | None = None
-    """Directory with the official archive files (also: FIDLE_JAX_ARCHIVES)."""
-    data_dir: Path | None = None
-    """Directory of prepared data (default: that of TFDS, ~/tensorflow_datasets)."""
+    archives: Annotated[Path | None, described("$FIDLE_JAX_ARCHIVES")] = None
+    """Directory with the official archive files."""
+    data_dir: Annotated[Path | None, described("~/tensorflow_datasets")] = None
+    """Directory of prepared data."""
     steps: Annotated[int, Range(1, 100_000)] = 400
     """Training steps of 128 digits for each training set size."""
     seeds: Annotated[int, Range(1, 100)] = 3

@@ -146,6 +146,12 @@ def render_page(page: Page, command: str) -> str:
     )
 
 
+def text_section(section: Section) -> str:
+    """Format the title and the tables of a section for a terminal. Return "" without tables."""
+    tables = [text_table(each) for each in section.shown if isinstance(each, Table)]
+    return "\n\n".join([section.title, *tables]) + "\n" if tables else ""
+
+
 def text_table(table: Table) -> str:
     """Format the table for a terminal."""
     rows = [list(map(str, row)) for row in (table.head, *table.rows)]

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fidle_jax.report.style import (
-    GREY,
     LINES,
     SMALL,
     VERMILLION,
@@ -34,7 +33,6 @@ Images = UInt8[np.ndarray, "batch height width channel"]
 def draw_gallery(
     images: Images | Sequence[np.ndarray | Sequence[np.ndarray]],
     answers: Sequence[Sequence[str]],
-    names: Sequence[str] = (),
     framed: Sequence[bool] | Bool[np.ndarray, " batch"] = (),
     title: str = "",
     columns: int | None = None,
@@ -44,7 +42,6 @@ def draw_gallery(
     Args:
         images: At least one image, or for each cell the images that are drawn next to each other.
         answers: Lines of text below each cell. If they are short, they become one line.
-        names: Name of each cell, written in grey below its answers.
         framed: Boolean mask of the cells with a coloured frame.
         title: Line at the top.
         columns: Number of cells in a row (default: depends on the length of the answers).
@@ -65,7 +62,7 @@ def draw_gallery(
     inches = [TITLE_HEIGHT if title else 0.0]
     for start in range(0, len(texts), columns):
         lines = max(text.count("\n") + 1 for text in texts[start : start + columns])
-        inches.append(side + (lines + bool(names)) * LINE + 0.12)
+        inches.append(side + lines * LINE + 0.12)
     tops = np.cumsum(inches) / side
     width = pitch * (columns if title else min(columns, len(texts)))
     figure = new_figure(height=tops[-1] * side, width=width * side, layout="none")
@@ -83,9 +80,6 @@ def draw_gallery(
         x, top = column * pitch + len(group) / 2, tops[row] + 1
         if text:
             axes.text(x, top, text, color=colour, **style)
-        if names:
-            below = top + (1 + text.count("\n")) * LINE / side
-            axes.text(x, below, short(names[i], letters), color=GREY, **style)
     return figure
 
 
@@ -107,6 +101,11 @@ def _place(axes: Axes, image, left: float, top: float, colour: str) -> None:
     axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=edge, linewidth=line))
 
 
+def evenly_spaced(examples: int, limit: int) -> Int[np.ndarray, " index"]:
+    """Return the indices of at most ``limit`` evenly spaced examples."""
+    return np.linspace(0, examples - 1, min(examples, limit)).astype(int)
+
+
 def predictions(
     images: Images,
     labels: Int[np.ndarray, " batch"],
@@ -114,7 +113,7 @@ def predictions(
     class_names: list[str],
 ) -> Figure:
     """Draw up to 40 evenly spaced examples with their predictions. Errors are framed."""
-    shown = np.linspace(0, len(labels) - 1, min(len(labels), MOST_PREDICTIONS)).astype(int)
+    shown = evenly_spaced(len(labels), MOST_PREDICTIONS)
     wrong = labels[shown] != predicted[shown]
     answers = [
         [class_names[predicted[i]], *([f"is {class_names[labels[i]]}"] if error else [])]

@@ -28,10 +28,10 @@ def test_the_page_has_all_figures_and_the_numbers_agree_with_the_run(
 
     page = tmp_path / "page"
     figures = {f"{method}_{number}.png" for method in METHODS for number in (1, 2)}
-    assert {path.name for path in (page / "figures").iterdir()} == figures | {"kernels.png"}
+    assert {path.name for path in (page / "figures").iterdir()} == figures
     html = (page / "report.html").read_text()
-    assert html.count("data:image/png;base64,") == len(figures) + 1
-    assert html.count("What not to conclude: ") == len(METHODS) + 1
+    assert html.count("data:image/png;base64,") == len(figures)
+    assert html.count("What not to conclude: ") == len(METHODS)
 
     drawn, example = json.loads((page / "explanation.json").read_text())["images"]
     label, probabilities = evaluation["labels"][0], evaluation["probabilities"][0]
@@ -39,9 +39,7 @@ def test_the_page_has_all_figures_and_the_numbers_agree_with_the_run(
     np.testing.assert_allclose(list(example["probabilities"].values()), probabilities, atol=1e-5)
     assert example["answer"] == str(probabilities.argmax()) != example["target"] == "8"
     sums = example["integrated_gradients"]
-    assert sums["error"] == pytest.approx(sums["sum"] - sums["difference"], abs=1e-5)
-    assert abs(sums["error"]) < 0.05 * abs(sums["difference"])
-    assert example["grad_cam"]["layer"] == "conv_2"
+    assert sums["sum"] == pytest.approx(sums["difference"], rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +49,7 @@ def test_the_page_has_all_figures_and_the_numbers_agree_with_the_run(
         (("missing.png",), "cannot read missing.png: No such file or directory"),
         (("words.png",), "words.png is not an image"),
         (("blank.png",), "blank.png: no digit found"),
-        (("--test", "1000000"), "--test is 1000000; expected 0 to 999"),
+        (("--test", "1000000"), "--test is 1000000; it must be between 0 and 999"),
         (("--test", "0", "--target", "10"), "unknown class of --target '10'; "),
         (("--test", "x"), "--test is 'x'; it must be a whole number"),
         (("--test", "0", "--run-dir", "taken"), "the run directory taken "),

@@ -25,7 +25,6 @@ RESULT = {
     "experiment": "gtsrb_cnn",
     "dataset": "32x32-RGB",
     "variant": "full",
-    "hold_out": "groups",
     "train_examples": 35_219,
     "validation_examples": 3_990,
     "test_examples": 12_630,

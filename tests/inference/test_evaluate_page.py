@@ -13,6 +13,7 @@ from fidle_jax.inference.corruptions import CORRUPTIONS
 from fidle_jax.inference.evaluate import Calibration, ExampleSet, Subject
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import VERMILLION
+from fidle_jax.train.config import Config
 
 CLASSES = tuple("012")
 LABELS = np.arange(200) % 3
@@ -29,7 +30,7 @@ def classify_brightness(images):
 
 
 IMAGES = (80 * LABELS[:, None, None, None] + 40 + np.zeros((1, 8, 8, 1))).astype(np.uint8)
-TEST = ExampleSet("mnist", "sample", "full", 0, IMAGES, LABELS, CLASSES)
+TEST = ExampleSet(Config(), IMAGES, LABELS, CLASSES)
 
 
 def subject(name="cnn", wrong=(), **changes):
@@ -39,36 +40,39 @@ def subject(name="cnn", wrong=(), **changes):
     trained = SimpleNamespace(
         class_names=CLASSES, image_shape=(8, 8, 1), predict=classify_brightness
     )
-    held_out = (logits_of(np.array([0, 1, 2, 0, 1, 2])), np.array([0, 1, 2, 0, 1, 1]))
     logits = logits_of(answers)
-    made = Subject(name, Path("x"), trained, classify_brightness, logits, held_out, False, 0)
+    made = Subject(name, Path("x"), trained, classify_brightness, logits, 1.7, 0, [])
     return made._replace(**changes)
 
 
 def rows_of(part):
-    return next(each for each in part.section.shown if isinstance(each, Table)).rows
+    return next(each for each in part.shown if isinstance(each, Table)).rows
 
 
 def pictures_of(part):
-    return [each.name for each in part.section.shown if not isinstance(each, Table)]
+    return [each.name for each in part.shown if not isinstance(each, Table)]
 
 
-def test_accuracy_has_its_count_and_interval():
-    part = page.accuracy([subject(wrong=range(10))], TEST)
-    assert rows_of(part)[0][:4] == ["cnn", "190 of 200", "95.00 %", "91.04 % to 97.26 %"]
-    assert part.facts == {"accuracy": "95.00 %"}
-    assert not part.notes
+def test_accuracy_has_its_count_interval_and_warnings():
+    part = page.accuracy([subject(wrong=range(10), warnings=["Too optimistic."])], TEST)
+    assert rows_of(part) == [["cnn", "190 of 200", "95.00 %", "91.04 % to 97.26 %"]]
+    assert part.notes == ["Too optimistic."]
 
 
-def test_optimistic_accuracies_have_a_note():
-    part = page.accuracy([subject(seen=150, chosen_on_test=True)], TEST)
-    assert part.notes[0].startswith(
-        "150 of these examples are training data, so the accuracy of cnn"
-    )
-    assert part.notes[1].startswith(
-        "The epoch was selected on this test set, so the accuracy of cnn"
-    )
-    assert all(note in part.section.text for note in part.notes)
+@pytest.mark.parametrize(
+    ("networks", "corrupted", "latency", "names"),
+    [
+        (1, 0, False, ["accuracy", "calibration"]),
+        (2, 0, True, ["accuracy", "comparison", "calibration", "speed"]),
+    ],
+)
+def test_sections_have_texts_and_notes_and_may_be_skipped(networks, corrupted, latency, names):
+    subjects = [subject(name, warnings=["Too optimistic."]) for name in "AB"[:networks]]
+    parts = list(page.make_parts(subjects, TEST, corrupted, seed=0, latency=latency))
+    assert [name for name, _, _ in parts] == names
+    assert parts[0][1].title == "Accuracy"
+    assert parts[0][1].text.endswith("Wilson's.\n\n" + "\n\n".join(networks * ["Too optimistic."]))
+    json.dumps([part.records for _, _, part in parts], allow_nan=False)
 
 
 def test_a_comparison_shows_the_examples_that_only_one_network_classifies_correctly():
@@ -77,7 +81,7 @@ def test_a_comparison_shows_the_examples_that_only_one_network_classifies_correc
     assert rows_of(part) == [["A (cnn) correct", "140", "57"], ["A (cnn) wrong", "2", "1"]]
     assert pictures_of(part) == ["only_first", "only_second"]
     assert "The difference is significant: p < 0.0001" in part.notes[0]
-    assert "is −27.50 percentage points" in part.section.text
+    assert "is −27.50 percentage points" in part.notes[1]
 
 
 def test_networks_with_equal_answers_have_no_such_examples():
@@ -89,57 +93,41 @@ def test_networks_with_equal_answers_have_no_such_examples():
 def test_calibration_is_reported_before_and_after_temperature_scaling():
     part = page.calibration([subject(wrong=range(20))], TEST)
     first, second = rows_of(part)
-    assert (first[1], first[2], second[1]) == ("as trained", "1.000", "temperature scaled")
-    # Five of six hold-out examples are correct: a probability of 5/6 if exp(4/T) : 2 is 5 : 1.
-    assert float(second[2]) == pytest.approx(4 / np.log(10), abs=2e-3)
-    note = "The temperature of cnn was fitted on the hold-out set: 5 of 6 hold-out examples are correct."
-    assert part.notes == [note]
-    json.dumps(part.numbers, allow_nan=False)
+    assert first[:3] == ["cnn", "as trained", "1.000"]
+    assert second[:3] == ["cnn", "temperature scaled", "1.700"]
+    assert part.notes == []
 
 
-@pytest.mark.parametrize(
-    ("validation", "note"),
-    [
-        ("it has none", "No temperature was fitted for cnn: it has none."),
-        (
-            (logits_of(LABELS), LABELS),
-            "No temperature is the best one for cnn: 200 of 200 hold-out examples are correct.",
-        ),
-    ],
-)
-def test_without_a_temperature_there_is_one_row_and_a_note(validation, note):
-    part = page.calibration([subject(validation=validation)], TEST)
-    assert part.notes == [note]
+def test_without_a_temperature_there_is_one_row():
+    part = page.calibration([subject(temperature="it has none")], TEST)
+    assert part.notes == ["No temperature was fitted for cnn: it has none."]
     assert [row[1] for row in rows_of(part)] == ["as trained"]
 
 
 def test_robustness_is_the_accuracy_for_each_corruption():
-    part = page.robustness([subject()], TEST, limit=50, seed=0)
-    assert part.numbers["examples"] == 50
-    found = part.numbers["corruptions"]
+    part = page.robustness([subject("A"), subject("B", wrong=range(200))], TEST, limit=50, seed=0)
+    assert all(each["examples"] == 50 for each in part.records)
+    assert [each["network"] for each in part.records] == 5 * ["A", "B"]
+    found = {each["corruption"]: each["accuracy"] for each in part.records[::2]}
     # Only noise changes an image of a single grey, and it hardly changes its mean.
     for name in ("shift", "rotation", "blur", "contrast"):
-        assert found[name]["accuracy"]["cnn"] == [1, 1, 1, 1, 1]
-    assert found["noise"]["accuracy"]["cnn"][0] == 1
-    assert [row[0] for row in rows_of(part)] == list(found)
-    mean = 100 * part.numbers["mean_accuracy"]["cnn"]
-    assert part.facts["accuracy, corrupted"] == f"{mean:.2f} %"
+        assert found[name] == [1, 1, 1, 1, 1, 1]
+    assert found["noise"][:2] == [1, 1]
+    assert [each["accuracy"][0] for each in part.records] == 5 * [1, 0]  # as in the logits
+    assert rows_of(part)[0] == ["A", "shift", "4 %, 8 %, 12 %, 16 %, 19 %", *6 * ["100.0 %"]]
+    mean = 100 * np.mean([each[1:] for each in found.values()])
+    assert part.notes[0] == f"The mean accuracy of A on corrupted images is {mean:.2f} %."
 
 
 def test_speed_has_a_row_for_each_batch_size():
     part = page.speed([subject()])
     assert [row[:2] for row in rows_of(part)] == [["cnn", size] for size in ("1", "8", "64", "512")]
-    assert [each["batch_size"] for each in part.numbers["cnn"]] == [1, 8, 64, 512]
-
-
-@pytest.mark.parametrize(("examples", "limit", "rows"), [(3, 5, [0, 1, 2]), (9, 3, [0, 4, 8])])
-def test_chosen_examples_are_evenly_spaced(examples, limit, rows):
-    assert page.evenly_spaced(examples, limit).tolist() == rows
+    assert [each["batch_size"] for each in part.records] == [1, 8, 64, 512]
 
 
 def calibration_of(counts=(0, 0, 3, 0, 200), accuracy=(np.nan, np.nan, 1 / 3, np.nan, 0.95)):
     confidence = np.where(counts, (np.arange(5) + 0.5) / 5, np.nan)
-    return Calibration(1.0, np.array(counts), confidence, np.array(accuracy), 0.01, 0.1, 0.0)
+    return Calibration(np.array(counts), confidence, np.array(accuracy), 0.01, 0.1)
 
 
 def assert_nothing_is_cut_off(figure):
@@ -156,7 +144,7 @@ def assert_nothing_is_cut_off(figure):
 
 def test_accuracy_is_drawn_at_the_confidence_of_its_bin_and_empty_bins_have_none():
     upper, lower = page.draw_reliability({"as trained": calibration_of()}).axes
-    assert upper.get_title() == "as trained"
+    assert upper.get_title() == "as trained\nECE 1.00 %"
     (points,) = upper.containers
     np.testing.assert_allclose(points.lines[0].get_xydata(), [(0.5, 1 / 3), (0.9, 0.95)])
     (steps,) = lower.patches
@@ -165,33 +153,17 @@ def test_accuracy_is_drawn_at_the_confidence_of_its_bin_and_empty_bins_have_none
 
 @pytest.mark.parametrize("panels", [1, 2, 3, 4])
 def test_each_network_has_a_panel_before_and_after_scaling(panels):
-    titles = [f"A (cnn), state {k}\nECE 1.00 %" for k in range(panels)]
+    titles = [f"A (cnn), state {k}" for k in range(panels)]
     figure = page.draw_reliability({title: calibration_of() for title in titles})
     assert len(figure.axes) == 2 * panels
     assert_nothing_is_cut_off(figure)
 
 
-@pytest.mark.parametrize("names", [["A (cnn)"], ["A (cnn)", "B (dnn)"]])
-def test_accuracy_is_drawn_by_strength_for_each_network(names):
-    correct = np.array([95, 90, 80, 50, 30, 20])[:, None] - 10 * np.arange(len(names))
-    figure = page.draw_robustness(np.stack([correct] * 5), 100, names, chance=0.1)
-    axes = figure.axes[0]
-    assert axes.get_title() == "shift"
-    ticks = [label.get_text() for label in axes.get_xticklabels()]
-    assert ticks == ["–", "4%", "8%", "12%", "16%", "19%"]
-    drawn = [bars.lines[0].get_ydata() for bars in axes.containers]
-    np.testing.assert_allclose(drawn, correct.T)
-    assert [10, 10] in [list(line.get_ydata()) for line in axes.lines]
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert sorted(legend) == sorted([*names, "chance"])
-    assert_nothing_is_cut_off(figure)
-
-
 @pytest.mark.parametrize("names", [DIGITS, SIGNS])
 def test_corrupted_images_have_strength_and_answer_and_wrong_ones_a_frame(names):
-    pictures = np.arange(30, dtype=np.uint8).reshape(5, 6, 1, 1, 1) + np.zeros((8, 8, 1), np.uint8)
-    answers = np.full((5, 6), 2)
-    answers[0, 2] = 0
+    pictures = np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1) + np.zeros((8, 8, 1), np.uint8)
+    answers = 30 * [2]
+    answers[2] = 0
     figure = page.draw_corruptions(pictures, answers, 2, names)
     (axes,) = figure.axes
     assert [int(image.get_array()[0, 0]) for image in axes.get_images()] == list(range(30))

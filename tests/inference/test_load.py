@@ -149,7 +149,7 @@ def test_an_unreadable_config_is_an_error(copied, text):
     assert error_of(copied).startswith(f"{copied / 'config.json'} cannot be read")
 
 
-@pytest.mark.parametrize("text", ["", "{"])
+@pytest.mark.parametrize("text", ["", "{", "{}"])
 def test_an_unreadable_result_is_an_error(copied, text):
     (copied / "result.json").write_text(text)
     assert str(copied / "result.json") in error_of(copied)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from fidle_jax.report.pictures import augmented, predictions, worst_errors
+from fidle_jax.report.pictures import augmented, evenly_spaced, predictions, worst_errors
 from fidle_jax.report.style import VERMILLION
 from fidle_jax.train.run_dir import Augmented
 
@@ -99,3 +99,8 @@ def test_long_names_stay_within_the_figure_and_apart():
             for text in figure.axes[0].texts
         ]
         assert all(box.width < 1 for box in boxes), "wider than its cell"
+
+
+@pytest.mark.parametrize(("examples", "limit", "rows"), [(3, 5, [0, 1, 2]), (9, 3, [0, 4, 8])])
+def test_chosen_examples_are_evenly_spaced(examples, limit, rows):
+    assert evenly_spaced(examples, limit).tolist() == rows

@@ -1,5 +1,7 @@
 """Compare finished runs: one row per setting, with mean and standard deviation over its seeds.
 
+In a folder, all finished runs are found: `compare.py runs` compares all runs of this machine.
+
 If rows look the same, a further column shows the flags in which they differ.
 """
 
@@ -26,9 +28,9 @@ class Flags:
     runs: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,
-        tyro.conf.arg(metavar="RUN ...", help_behavior_hint="(required)"),
+        tyro.conf.arg(metavar="PATH ...", help_behavior_hint="(required)"),
     ]
-    """Run directories."""
+    """Run directories, or folders of them."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -41,10 +43,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _main(argv: list[str] | None) -> None:
     flags = parse_flags(__doc__ or "", Flags(()), argv)
     if not flags.runs:
-        raise InputError("no runs are given; give one or more run directories")
+        raise InputError("no runs are given; give run directories, or folders of them")
     from fidle_jax.report.tables import TEST, average_over_seeds, percent, to_markdown
 
-    runs = _read(flags.runs)
+    runs = _read(_find(flags.runs))
     table = average_over_seeds(runs)
     others = _ambiguous(list(table["flags"]))
     rows = []
@@ -67,7 +69,17 @@ def _main(argv: list[str] | None) -> None:
     print(to_markdown((*HEAD, "other flags") if others else HEAD, rows))
 
 
-def _read(run_dirs: tuple[Path, ...]):
+def _find(paths: tuple[Path, ...]) -> list[Path]:
+    """Return the given run directories, and the finished runs in the given folders."""
+    found: list[Path] = []
+    for path in paths:
+        inside = () if (path / "config.json").exists() else path.rglob("model.json")
+        runs = sorted(each.parent for each in inside if (each.parent / "result.json").exists())
+        found += runs or [path]
+    return list(dict.fromkeys(found))
+
+
+def _read(run_dirs: list[Path]):
     """Return a table with the result, the flags and the setting of each run."""
     import pandas as pd
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -75,6 +76,20 @@ def test_recipes_are_distinguished_by_name_not_by_their_values(compare):
     assert "| fast |" in fast
     assert "| best |" in best
     assert "flips" not in fast + best
+
+
+def test_the_finished_runs_of_a_folder_are_found_once(call, trained_run, tmp_path):
+    (tmp_path / "sweep" / "runs").mkdir(parents=True)
+    for link in ("a", "sweep/runs/b"):
+        shutil.copytree(trained_run, tmp_path / link)
+    shutil.copytree(trained_run, tmp_path / "unfinished")
+    (tmp_path / "unfinished" / "result.json").unlink()
+    (tmp_path / "lesson").mkdir()
+    (tmp_path / "lesson" / "result.json").write_text("{}")
+    done = call(main, tmp_path, tmp_path / "a")
+    assert (done.status, done.err) == (0, "")
+    (row,) = done.out.splitlines()[2:]
+    assert row.split(" | ")[5] == "2"
 
 
 def test_a_directory_that_is_no_finished_run_is_named(call, tmp_path):

@@ -18,6 +18,7 @@ import tyro
 
 from fidle_jax.cli.terminal import FAILED, WRONG_INPUT, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError
+from fidle_jax.files import as_input_error, write_atomically
 from fidle_jax.train.config import described
 from fidle_jax.train.signals import Stop
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from fidle_jax.inference.load import Trained
 
 DEFAULT_TOP = 3
+IMAGES_PER_SHEET = 120
+UNSURE = 0.5  # less probable answers are framed on sheets
 STDIN = Path("-")
 
 IMAGES = tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(required)")
@@ -48,12 +51,14 @@ class Flags:
     """Number of classes printed for each image."""
     format: Literal["table", "csv", "json"] = "table"
     """Output format: a table for people, CSV or JSON for programs."""
+    sheet: Annotated[Path | None, described("none")] = None
+    """New PNG file with the inputs of the network and its predictions, for at most 120 images."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the answers, and exit."""
+    """Print the answers, draw the sheet, and exit."""
     exit_with(lambda stop: _predict(argv, stop), "interrupted")
 
 
@@ -61,6 +66,8 @@ def _predict(argv: list[str] | None, stop: Stop) -> int:
     flags = parse_flags(__doc__ or "", Flags, argv)
     if not flags.images:
         raise InputError("the images are missing; give one or more images or folders after RUN")
+    if flags.sheet is not None:
+        _check_sheet(flags.sheet)
     start(stop, "fidle_jax.inference.load", "fidle_jax.inference.preprocess")
     import numpy as np
 
@@ -84,7 +91,18 @@ def _predict(argv: list[str] | None, stop: Stop) -> int:
         for row in probabilities
     ]
     _print(FORMATS[flags.format](names, answers))
+    if flags.sheet is not None:
+        _draw_sheet(flags.sheet, flags.run_dir.resolve().name, names, images, answers)
     return FAILED if errors else 0
+
+
+def _check_sheet(sheet: Path) -> None:
+    if sheet.suffix.lower() != ".png":
+        raise InputError(f"--sheet is {sheet}; expected a name that ends in .png")
+    if not sheet.absolute().parent.is_dir():
+        raise InputError(f"the folder of --sheet {sheet} does not exist; create it first")
+    if sheet.exists():
+        raise InputError(f"--sheet: {sheet} exists; give another name")
 
 
 def _read(
@@ -158,3 +176,28 @@ def _print(text: str) -> None:
         print(text, end="", flush=True)
     except BrokenPipeError:  # the reader has finished
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _draw_sheet(
+    sheet: Path, run: str, names: list[str], images: "list[np.ndarray]", answers: list[Answers]
+) -> None:
+    import numpy as np
+
+    from fidle_jax.report.pictures import draw_gallery
+    from fidle_jax.report.style import png, short
+
+    best = [row[0] for row in answers[:IMAGES_PER_SHEET]]
+    unsure = [p < UNSURE for _, p in best]
+    title = f"{short(run, 30)}: {len(best):,} of {len(names):,} images"
+    figure = draw_gallery(
+        np.stack(images[: len(best)]),
+        [
+            [Path(name).name, f"{each}  {100 * p:.1f} %"]
+            for name, (each, p) in zip(names, best, strict=False)
+        ],
+        unsure,
+        f"{title}; framed: less than {100 * UNSURE:.0f} %" if any(unsure) else title,
+    )
+    with as_input_error(sheet, "--sheet"):
+        write_atomically(sheet, png(figure))
+    print(f"sheet: {sheet} with {len(best):,} of {len(names):,} images", file=sys.stderr)

@@ -197,6 +197,12 @@ def robustness(subjects: list[Subject], test: ExampleSet, limit: int, seed: int)
     figure = style.png(draw_corruptions(np.array(pictures), answers, label, test.class_names))
     shown = [
         _table(ROBUSTNESS, records, words=(0, 1, 2)),
+        Picture(
+            "robustness",
+            "Accuracy by strength of corruption",
+            f"On {len(labels):,} test examples, with 95 % intervals; –: clean images.",
+            style.png(draw_robustness(records)),
+        ),
         Picture("corruptions", "An example of each corruption at each strength", caption, figure),
     ]
     notes = []
@@ -228,10 +234,8 @@ def draw_reliability(panels: dict[str, evaluate.Calibration]) -> Figure:
         upper, lower = part.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         upper.plot([0, 1], [0, 1], "--", color=style.GREY, linewidth=1.5)
         filled = np.flatnonzero(found.counts)
-        middle, counts = found.accuracy[filled], found.counts[filled]
-        pairs = zip(np.rint(middle * counts).astype(int), counts, strict=True)
-        low, high = np.array([evaluate.accuracy_interval(*map(int, pair)) for pair in pairs]).T
-        reach = np.array([middle - low, high - middle]).clip(0)
+        middle = found.accuracy[filled]
+        reach = _error_bars(middle, found.counts[filled])
         look = {"fmt": "o", "color": style.BLUE, "ms": 5, "lw": 1.5}
         upper.errorbar(found.confidence[filled], middle, reach, **look)
         upper.set(xlim=(0, 1.01), ylim=(0, 1.03))
@@ -242,6 +246,37 @@ def draw_reliability(panels: dict[str, evaluate.Calibration]) -> Figure:
         lower.yaxis.set_major_formatter("{x:,.0f}")
         style.finish(lower, x="confidence", y="examples")
     return figure
+
+
+def draw_robustness(records: list[dict[str, Any]]) -> Figure:
+    """Draw the accuracy by strength, with a panel for each corruption and a line for each network."""
+    figure = style.new_figure(height=6.2)
+    panels = figure.subplots(2, 3, sharey=True).ravel()
+    looks = (style.BLUE, "o-"), (style.VERMILLION, "s--")
+    for axes, (name, corruption) in zip(panels, CORRUPTIONS.items(), strict=False):
+        own = [record for record in records if record["corruption"] == name]
+        for record, (colour, fmt) in zip(own, looks, strict=False):
+            middle = np.array(record["accuracy"])
+            reach = 100 * _error_bars(middle, np.full(len(middle), record["examples"]))
+            look = {"fmt": fmt, "color": colour, "lw": 2, "ms": 5, "capsize": 3}
+            axes.errorbar(range(len(middle)), 100 * middle, reach, label=record["network"], **look)
+        axes.set_xticks(range(1 + len(corruption.strengths)), ["–", *corruption.texts()])
+        style.finish(axes, name)
+        axes.set_ylim(0, 103)
+        axes.tick_params(axis="x", labelsize=style.SMALL - 1)
+    for axes in panels[::3]:
+        axes.set_ylabel("accuracy, %", fontsize=style.TEXT)
+    for axes in panels[len(CORRUPTIONS) :]:
+        axes.set_axis_off()
+    style.legend_below(figure, columns=3)
+    return figure
+
+
+def _error_bars(accuracy: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """Return the distances from accuracies to both ends of their confidence intervals."""
+    pairs = zip(np.rint(accuracy * examples).astype(int), examples, strict=True)
+    low, high = np.array([evaluate.accuracy_interval(*map(int, pair)) for pair in pairs]).T
+    return np.array([accuracy - low, high - accuracy]).clip(0)
 
 
 def draw_corruptions(

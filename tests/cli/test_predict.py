@@ -93,6 +93,15 @@ def test_standard_input_is_an_image(predict, digits, monkeypatch):
         (("missing.png",), "cannot read missing.png: No such file"),
         (("00.png", "--top", "11"), "--top is 11; expected 1 to 10, the number of classes"),
         (("00.png", "--format", "xml"), "--format is 'xml'; (known: table, csv, json)"),
+        (
+            ("00.png", "--sheet", "sheet.jpg"),
+            "--sheet is sheet.jpg; expected a name that ends in .png",
+        ),
+        (
+            ("00.png", "--sheet", "nowhere/sheet.png"),
+            "the folder of --sheet nowhere/sheet.png does not exist; create it first",
+        ),
+        (("00.png", "--sheet", "00.png"), "--sheet: 00.png exists; give another name"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2_and_prints_nothing(
@@ -108,6 +117,19 @@ def test_a_directory_without_a_run_is_an_error(predict, digits, tmp_path):
     done = predict(digits[0], run=tmp_path)
     assert (done.status, done.out) == (2, "")
     assert done.error().startswith("there is no run in ")
+
+
+def test_a_sheet_shows_the_first_images_and_is_never_overwritten(
+    predict, digits, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    files = [digits[0] / f"{n % 20:02d}.png" for n in range(121)]
+    done = predict(*files, "--sheet", "sheet.png", "--format", "csv")
+    assert (done.status, done.err) == (0, "sheet: sheet.png with 120 of 121 images\n")
+    assert len(done.out.splitlines()) == 122
+    with Image.open("sheet.png") as sheet:
+        assert sheet.height > sheet.width
+    assert predict(*files, "--sheet", "sheet.png").status == 2
 
 
 def test_a_file_name_may_contain_any_bytes(predict, digits, tmp_path, monkeypatch):

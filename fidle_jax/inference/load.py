@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped, UInt8
 
 from fidle_jax.errors import InputError
 from fidle_jax.nn import make_model
 from fidle_jax.nn.intermediates import unfused
 from fidle_jax.train import run_dir as run_dirs
-from fidle_jax.train.checkpoints import read_newest
+from fidle_jax.train.checkpoints import read_step
 from fidle_jax.train.config import ResolvedConfig, resolve
 from fidle_jax.train.evaluation import apply_model
 from fidle_jax.train.state import init_state
@@ -29,8 +31,8 @@ Images = UInt8[Array | np.ndarray, "batch *shape"] | Float[Array | np.ndarray, "
 class Trained(NamedTuple):
     """A trained network."""
 
-    # Compiled function from images (uint8, or float from 0 to 1) to class probabilities.
-    predict: Callable[[Images], Float[Array, "batch class"]]
+    # Compiled function from images to class probabilities. `as_batch` describes and checks the images.
+    predict: Callable[[Any], Float[Array, "batch class"]]
     # Parameters of the best epoch (of the last one without validation data), or their moving average with
     # --ema-decay, and batch statistics.
     variables: PyTree
@@ -54,9 +56,45 @@ def load(run_dir: str | Path) -> Trained:
     height, width, channels = described["image_shape"]
     image_shape = (height, width, channels)
     model = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
-    variables = _read_variables(run_dir, config, model, image_shape)
-    predict = functools.partial(probabilities, model, variables)
+    variables = _read_variables(run_dir, config, result["steps"], model, image_shape)
+
+    def predict(images: Any) -> Float[Array, "batch class"]:
+        return probabilities(model, variables, as_batch(images, image_shape))
+
     return Trained(predict, variables, model, image_shape, class_names, config, result)
+
+
+def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
+    """Return images as a batch of shape (batch, height, width, channel).
+
+    Args:
+        images: uint8 values from 0 to 255, or floats from 0 to 1. The batch axis may be left out, and so
+            may the channel axis of greyscale images.
+        image_shape: Height, width and channels that the network expects.
+
+    Raises:
+        InputError: The images have another shape, type or range, or a value is not a number.
+    """
+    images = images if isinstance(images, Array) else np.asarray(images)
+    shapes = [image_shape, image_shape[:2]] if image_shape[2] == 1 else [image_shape]
+    if not any(images.shape in (shape, (*images.shape[:1], *shape)) for shape in shapes):
+        raise InputError(
+            f"the images have shape {images.shape}; expected (batch, {', '.join(map(str, image_shape))}), "
+            "that is (batch, height, width, channel)"
+        )
+    if images.dtype != np.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(
+            f"the images have type {images.dtype}; expected uint8 from 0 to 255, or floats from 0 to 1; "
+            "convert them, for example with images.astype('uint8')"
+        )
+    if images.dtype != np.uint8 and images.size and not isinstance(images, Tracer):
+        low, high = float(images.min()), float(images.max())
+        if not 0 <= low <= high <= 1:
+            raise InputError(
+                f"the images have values from {low:g} to {high:g}; expected floats from 0 to 1; divide "
+                "values from 0 to 255 by 255"
+            )
+    return images.reshape(-1, *image_shape)
 
 
 compute_logits = jax.jit(apply_model, static_argnums=0)
@@ -114,20 +152,24 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     return resolve(config, config.data.variant), result
 
 
-def _read_variables(run_dir: Path, config: ResolvedConfig, model: nn.Module, image_shape) -> PyTree:
+def _read_variables(
+    run_dir: Path, config: ResolvedConfig, step: int, model: nn.Module, image_shape
+) -> PyTree:
     # The checkpoint stores the optimizer state, whose structure does not depend on the schedule.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     average = config.optimisation.ema_decay > 0
     state = jax.eval_shape(lambda: init_state(model, image_shape, optimizer, 0, average=average))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     try:
-        restored = read_newest(run_dir / "checkpoints", state, state.variables())
+        restored = read_step(run_dir / "checkpoints", step, state, state.variables())
     # Orbax and tensorstore raise many types of exceptions for damaged files.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the last checkpoint in {run_dir} is damaged or of another version ({reason}); run it again"
+            f"checkpoint {step} in {run_dir} is damaged or of another version ({reason}); run it again"
         ) from error
     if restored is None:
-        raise InputError(f"the run in {run_dir} has no checkpoint; run it again")
+        raise InputError(
+            f"checkpoint {step} in {run_dir} is missing, but result.json names it; restore it, or run again"
+        )
     return jax.device_put(restored[1])

@@ -159,13 +159,22 @@ def _first_picture(image: Image.Image, name: str) -> Image.Image:
     image.load()
     if min(image.size) == 0:
         raise ValueError(f"{image.width} x {image.height} pixels")
-    return _to_rgb(ImageOps.exif_transpose(image))
+    return _to_rgb(ImageOps.exif_transpose(image), name)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         pixels = np.nan_to_num(np.asarray(image, np.float32))
-        white = max(1.0, pixels.max()) if image.mode == "F" else 65535.0
+        white = max(1.0, pixels.max())
+        if image.mode.startswith("I"):
+            bits = max(
+                8, int(pixels.max()).bit_length()
+            )  # files of 16 bits often contain 8, 10 or 12
+            white = 2**bits - 1
+            if bits != 16:
+                _log.warning(
+                    "%s has values up to %d; reading it as %d bits", name, pixels.max(), bits
+                )
         return Image.fromarray(_to_bytes(pixels / white)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")

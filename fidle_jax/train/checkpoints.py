@@ -2,7 +2,7 @@
 
 A checkpoint has three items: ``state``, from which the run continues; ``best``, the variables with the best
 validation result (the last ones without validation); ``facts``, JSON with the record of the run and a digest
-of all arrays, which reveals damage when a checkpoint is restored.
+of the step, the record and all arrays, which reveals damage when a checkpoint is restored.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,20 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             best=ocp.args.StandardSave(best),
-            facts=ocp.args.JsonSave(facts | {"digest": _digest((state, best))}),
+            facts=ocp.args.JsonSave(facts | {"digest": _digest(step, facts, (state, best))}),
         )
         with _as_os_error():
             self._manager.save(step, args=items)
         self._last_step = step
 
-    def restore(self, state: PyTree, best: PyTree) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
+    def restore(
+        self, state: PyTree, best: PyTree, read_facts: Callable[..., Any] = dict
+    ) -> tuple[PyTree, PyTree, Any] | None:
         """Return state, best and facts of the newest undamaged checkpoint, or None without any.
 
-        ``state`` and ``best`` are examples, which define the structure. A damaged checkpoint is renamed,
-        with a warning. With several processes, only the first one reads, so that all agree about damage.
+        ``state`` and ``best`` are examples, which define the structure. The facts are arguments of
+        ``read_facts``, which raises an exception if they are wrong. A damaged checkpoint is renamed, with a
+        warning. With several processes, only the first one reads, so that all agree about damage.
 
         Raises:
             InputError: All checkpoints are damaged.
@@ -69,20 +72,21 @@ class Checkpoints:
         arrays = jax.tree.map(np.asarray, jax.device_get((state, best)))
         step = facts = None
         with fail_together():
-            if is_first() and (found := self._newest_undamaged(*arrays)):
+            if is_first() and (found := self._newest_undamaged(*arrays, read_facts=read_facts)):
                 *arrays, facts, step = found
         self._last_step, facts = json.loads(gather_texts(json.dumps([step, facts]))[0])
         self._manager.reload()
         if facts is None:
             return None
-        return *broadcast(tuple(arrays)), facts
+        return *broadcast(tuple(arrays)), read_facts(**facts)
 
-    def _newest_undamaged(self, state: PyTree, best: PyTree):
+    def _newest_undamaged(self, state: PyTree, best: PyTree, read_facts: Callable[..., Any]):
         with _open_reader(self._directory) as reader:
             steps = sorted(reader.all_steps(), reverse=True)
             for position, step in enumerate(steps):
                 try:
                     restored = _restore_step(reader, step, state, best)
+                    read_facts(**restored[2])
                 except Exception as error:  # Orbax and tensorstore raise many types for damage
                     logger.warning(
                         "checkpoint %s is damaged (%s); using the previous one",
@@ -115,10 +119,10 @@ class Checkpoints:
         self._manager.close()
 
 
-def read_newest(
-    directory: Path, state: PyTree, best: PyTree
+def read_step(
+    directory: Path, step: int, state: PyTree, best: PyTree
 ) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
-    """Return state, best and facts of the newest checkpoint, or None. Write nothing.
+    """Return state, best and facts of the checkpoint of ``step``, or None without it. Write nothing.
 
     Raises:
         Exception: The checkpoint is damaged or has another structure than ``state`` and ``best``.
@@ -131,8 +135,8 @@ def read_newest(
         # Orbax warns three times that a read-only directory is read-only.
         absl.setLevel(logging.ERROR)
         with _open_reader(directory.absolute()) as reader:
-            step = reader.latest_step()
-            return None if step is None else _restore_step(reader, step, state, best)
+            found = step in reader.all_steps()
+            return _restore_step(reader, step, state, best) if found else None
     finally:
         absl.setLevel(level)
 
@@ -157,7 +161,7 @@ def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best:
     )
     item = reader.restore(step, args=items)
     facts = dict(item.facts)
-    if facts.pop("digest") != _digest((item.state, item.best)):
+    if facts.pop("digest") != _digest(step, facts, (item.state, item.best)):
         raise ValueError("its digest does not match")
     return item.state, item.best, facts
 
@@ -180,8 +184,8 @@ def _reason(error: Exception) -> str:
     return known[0] if known else text[:200]
 
 
-def _digest(tree: PyTree) -> str:
-    digest = hashlib.sha256()
+def _digest(step: int, facts: dict[str, Any], tree: PyTree) -> str:
+    digest = hashlib.sha256(json.dumps([step, facts], sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())

@@ -261,9 +261,9 @@ def _train(parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: Sho
             model, dataset.image_shape, task.optimizer, options.seed, average=average
         )
         best, record = jax.device_get(state.variables()), Record()
-        restored = checkpoints.restore(state, best) if config.run.resume else None
+        restored = checkpoints.restore(state, best, Record) if config.run.resume else None
         if restored:
-            state, best, record = restored[0], restored[1], Record(**restored[2])
+            state, best, record = restored
         # Different machines may round the initial weights differently.
         state = distributed.broadcast(state)
         data = parts.train, parts.validation

@@ -38,7 +38,7 @@ _NUMBER = int | float | None  # null if the run has no validation or no epochs
 RESULT: dict[str, Any] = {
     **dict.fromkeys(("experiment", "dataset", "variant", "recipe", "platform"), str),
     **dict.fromkeys(("train_examples", "validation_examples", "test_examples"), int),
-    **dict.fromkeys(("parameters", "epochs", "seed", "devices", "processes"), int),
+    **dict.fromkeys(("parameters", "epochs", "steps", "seed", "devices", "processes"), int),
     **dict.fromkeys(("test_loss", "best_validation_accuracy", "best_epoch"), _NUMBER),
     **dict.fromkeys(("compile_seconds", "transfer_seconds", "train_seconds"), _NUMBER),
     **dict.fromkeys(("images_per_second", "step_milliseconds", "peak_memory_bytes"), _NUMBER),

@@ -41,6 +41,63 @@ def test_probabilities_are_those_of_the_test(trained, evaluation):
     np.testing.assert_allclose(trained.predict(shares), expected[:9], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (lambda images: images[:, :, :, 0], slice(3)),
+        (lambda images: images[0], slice(1)),
+        (lambda images: images[0, :, :, 0], slice(1)),
+        (lambda images: images[:0], slice(0)),
+        (lambda images: jnp.asarray(images / 255, jnp.float32), slice(3)),
+        (lambda images: (images / 255).tolist(), slice(3)),
+    ],
+)
+def test_single_images_greyscale_without_channels_and_floats_are_accepted(
+    trained, evaluation, change, same
+):
+    images = evaluation["images"][:3]
+    found = trained.predict(change(images))
+    np.testing.assert_allclose(found, evaluation["probabilities"][:3][same], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 28, 28, 1), np.int64), "the images have type int64; expected uint8"),
+        (np.zeros((2, 28, 28, 1), np.uint16), "the images have type uint16; expected uint8"),
+        (np.zeros((2, 28, 28, 1), bool), "the images have type bool; expected uint8"),
+        (np.full((2, 28, 28, 1), 255.0), "the images have values from 255 to 255; expected floats"),
+        (
+            np.full((2, 28, 28, 1), -0.1),
+            "the images have values from -0.1 to -0.1; expected floats",
+        ),
+        (
+            np.full((2, 28, 28, 1), np.nan),
+            "the images have values from nan to nan; expected floats",
+        ),
+        (
+            np.zeros((2, 1, 28, 28), np.uint8),
+            "the images have shape (2, 1, 28, 28); expected (batch, 28",
+        ),
+        (
+            np.zeros((2, 784), np.uint8),
+            "the images have shape (2, 784); expected (batch, 28, 28, 1)",
+        ),
+        (np.zeros((2, 28, 28, 3), np.uint8), "the images have shape (2, 28, 28, 3); expected"),
+        (
+            np.zeros((2, 5, 28, 28, 1), np.uint8),
+            "the images have shape (2, 5, 28, 28, 1); expected",
+        ),
+        (np.uint8(3), "the images have shape (); expected (batch, 28, 28, 1)"),
+        (["a.png"], "the images have shape (1,); expected (batch, 28, 28, 1)"),
+    ],
+)
+def test_images_of_another_shape_type_or_range_are_an_error(trained, images, message):
+    with pytest.raises(InputError) as caught:
+        trained.predict(images)
+    assert str(caught.value).startswith(message)
+
+
 def test_the_model_returns_the_logits(trained):
     images = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
     logits = trained.model.apply(trained.variables, jnp.asarray(images))
@@ -103,19 +160,24 @@ def test_a_lesson_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("field", ["arrays", "structure"])
 def test_a_damaged_checkpoint_is_an_error(copied, field):
-    newest = max((copied / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    step = json.loads((copied / "result.json").read_text())["steps"]
+    newest = copied / "checkpoints" / str(step)
     for path in newest.rglob("*"):
         if path.is_file() and (field == "structure" or path.parent.name == "d"):
             content = bytearray(path.read_bytes())
             content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
             path.write_bytes(content)
-    expected = f"the last checkpoint in {copied} is damaged or of another version"
+    expected = f"checkpoint {step} in {copied} is damaged or of another version"
     assert error_of(copied).startswith(expected)
 
 
-def test_a_run_without_checkpoints_is_an_error(copied):
-    shutil.rmtree(copied / "checkpoints")
-    assert error_of(copied) == f"the run in {copied} has no checkpoint; run it again"
+@pytest.mark.parametrize("gone", ["", "{step}"])
+def test_without_the_checkpoint_that_the_result_names_there_is_an_error(copied, gone):
+    step = json.loads((copied / "result.json").read_text())["steps"]
+    shutil.rmtree(copied / "checkpoints" / gone.format(step=step))
+    assert error_of(copied) == (
+        f"checkpoint {step} in {copied} is missing, but result.json names it; restore it, or run again"
+    )
 
 
 def test_a_missing_or_damaged_model_json_is_an_error(copied):

@@ -75,6 +75,22 @@ def test_other_depths_become_8_bit(pixels, kind, expected):
     np.testing.assert_array_equal(read(pixels, kind)[..., 0], expected)
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("PNG", np.uint16), ("TIFF", np.uint16), ("TIFF", np.int32)]
+)
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_files_with_fewer_bits_than_their_type_use_the_range_of_their_values(
+    kind, bits, dtype, caplog
+):
+    largest = 2**bits - 1
+    deep = np.rint(GREY / 255.0 * largest).astype(dtype)
+    found = read(deep, kind)[..., 0].astype(int)
+    np.testing.assert_allclose(found, GREY, atol=1)
+    assert caplog.messages == [
+        f"the image has values up to {deep.max()}; reading it as {bits} bits"
+    ]
+
+
 @pytest.mark.parametrize(("ink", "background"), [(0, 255), (255, 0)])
 def test_transparent_pixels_contrast_with_the_ink(ink, background):
     opaque = np.zeros((10, 12), np.uint8)

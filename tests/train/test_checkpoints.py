@@ -82,6 +82,49 @@ def test_a_missing_file_counts_as_damage(checkpoints, tmp_path):
     assert checkpoints.restore(state(0), BEST)[0]["step"] == 3
 
 
+def test_changed_facts_count_as_damage(checkpoints, tmp_path):
+    save(checkpoints, 3, 9)
+    path = tmp_path / "checkpoints" / "9" / "facts" / "metadata"
+    path.write_text(path.read_text().replace('"epoch": 1', '"epoch": 2'))
+    assert checkpoints.restore(state(0), BEST)[0]["step"] == 3
+
+
+@pytest.mark.parametrize("bit", [1, 32])
+def test_no_flipped_bit_of_the_facts_is_restored(checkpoints, tmp_path, bit):
+    save(checkpoints, 9)
+    path = tmp_path / "checkpoints" / "9" / "facts" / "metadata"
+    content = path.read_bytes()
+    for position in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[position] ^= bit
+        path.write_bytes(flipped)
+        try:
+            restored = checkpoints.restore(state(0), BEST)
+        except InputError:
+            continue  # recognized as damaged
+        assert restored[2] == FACTS
+        path.write_bytes(content)
+
+
+def test_swapped_checkpoints_count_as_damage(checkpoints, tmp_path):
+    save(checkpoints, 3, 6, 9)
+    third, ninth, other = (tmp_path / "checkpoints" / name for name in ("3", "9", "other"))
+    third.rename(other)
+    ninth.rename(third)
+    other.rename(ninth)
+    assert checkpoints.restore(state(0), BEST)[0]["step"] == 6
+
+
+def test_facts_that_the_reader_rejects_count_as_damage(checkpoints):
+    save(checkpoints, 3)
+
+    def read_facts(rows):
+        return rows
+
+    with pytest.raises(InputError, match=r"all checkpoints .* are damaged"):
+        checkpoints.restore(state(0), BEST, read_facts)
+
+
 def test_if_all_checkpoints_are_damaged_the_error_says_what_to_do(checkpoints, tmp_path):
     save(checkpoints, 3)
     damage(tmp_path / "checkpoints", 3)

@@ -57,8 +57,8 @@ def make(tmp_path):
         )
         state, record = first_state(), Record()
         best = jax.device_get(state.variables())
-        if restored := checkpoints.restore(state, best):
-            state, best, record = restored[0], restored[1], Record(**restored[2])
+        if restored := checkpoints.restore(state, best, Record):
+            state, best, record = restored
         return Loop(config, EXAMPLES, compiled, state, best, record, checkpoints, stop or Stop())
 
     yield make

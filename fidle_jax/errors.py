@@ -1,6 +1,7 @@
 """Errors that users can act on, and the checks that raise them."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -20,6 +21,16 @@ class Range(NamedTuple):
 
     low: float
     high: float = MANY
+
+
+def printable(text: str) -> str:
+    """Escape characters that a terminal does not show but may obey, such as those of a file name."""
+    return "".join(
+        each.encode("unicode_escape").decode()
+        if unicodedata.category(each)[0] == "C" or each in "\u2028\u2029"
+        else each
+        for each in text
+    )
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:

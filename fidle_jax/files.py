@@ -1,11 +1,11 @@
-"""Atomic file writes: readers see the complete old file or the complete new file."""
+"""Files: atomic writes, so that readers see the complete old file or the complete new file, and locks."""
 
 import contextlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fidle_jax.errors import InputError
 
@@ -27,6 +27,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` atomically as indented JSON."""
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a file for `fcntl.flock`, and create it if necessary. Raise OSError if it is a symbolic link.
+
+    The target of a link may be any file of the user, so it must neither be created nor changed.
+    """
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
 
 
 @contextlib.contextmanager

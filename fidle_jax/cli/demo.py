@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import ipaddress
 import os
 import socket
 import sys
@@ -16,7 +17,7 @@ from fidle_jax.errors import InputError, Range
 from fidle_jax.train.signals import Stop
 
 SHUTDOWN_SECONDS = 1  # for requests in progress
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Flags:
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of a finished run."""
     host: str = "127.0.0.1"
-    """Address of the page. 127.0.0.1: only this machine; 0.0.0.0: the network, for example a phone."""
+    """Name or address at which the page is served. 0.0.0.0: all addresses of this machine."""
+    public: bool = False
+    """Allow other machines to connect, for example a phone, if they reach --host."""
     port: Annotated[int, Range(0, 2**16 - 1)] = 8000
     """Port of the page; 0 selects a free one."""
     open: bool = False
@@ -44,23 +47,26 @@ def _demo(argv: list[str] | None, stop: Stop) -> None:
     flags = parse_flags(__doc__ or "", Flags, argv)
     # Preprocessing solves small linear systems, which are much slower with more threads than free cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with _listen(flags.host, flags.port) as listening:
+    served = _resolve(flags.host, flags.public)
+    with _listen(served, flags.port) as listening:
         start(stop, "uvicorn", "fidle_jax.inference.demo")
         import uvicorn
 
-        from fidle_jax.inference.demo import make_app
+        from fidle_jax.inference.demo import HeaderTimeout, make_app
         from fidle_jax.inference.load import load
 
-        app = make_app(load(flags.run_dir), command_text("demo", argv), flags.host)
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(flags.host, flags.host)
+        app = make_app(load(flags.run_dir), command_text("demo", argv), flags.host, served)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(served, served)
         host = f"[{host}]" if ":" in host else host
         address = f"http://{host}:{listening.getsockname()[1]}/"
-        print(f"page: {address} (Ctrl-C stops the server)")
+        reach = f"; other machines can connect to {served}" if flags.public else ""
+        print(f"page: {address} (Ctrl-C stops the server){reach}")
         if flags.open:
             # In a thread, because some browsers return only when they are closed.
             threading.Thread(target=_open, args=(address,), daemon=True).start()
         config = uvicorn.Config(
             app,
+            http=HeaderTimeout,
             lifespan="off",
             ws="none",
             # It also logs tracebacks of uploads that the shutdown aborts.
@@ -71,6 +77,24 @@ def _demo(argv: list[str] | None, stop: Stop) -> None:
         )
         # It handles signals itself, and raises them again after the shutdown.
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _resolve(host: str, public: bool) -> str:
+    """Return the address of ``host``. Raise InputError if other machines reach it without ``public``."""
+    wrong = f"--host {host.strip() or repr(host)} is not an address of this machine"
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host.strip() else []
+    except (OSError, UnicodeError):
+        found = []
+    if not found:
+        raise InputError(f"{wrong}; give one of its addresses, or 127.0.0.1")
+    address = str(found[0][4][0])
+    if not public and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        named = host if host == address else f"{host} ({address})"
+        raise InputError(
+            f"--host is {named}, which other machines may reach; add --public to allow it, or omit --host"
+        )
+    return address
 
 
 def _listen(host: str, port: int) -> socket.socket:

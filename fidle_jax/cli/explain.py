@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from fidle_jax.cli.terminal import command_text, exit_with, parse_flags, start
-from fidle_jax.errors import InputError, check_name, check_range
+from fidle_jax.errors import InputError, check_name, check_range, printable
 from fidle_jax.train.config import described
 from fidle_jax.train.run_dir import check_new, default_run_dir, read_evaluation
 from fidle_jax.train.signals import Stop
@@ -82,7 +82,7 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
     numbers = {"run": run, "command": command, "images": summaries}
     write_page(run_dir, page, command, {"explanation.json": numbers})
     for each in summaries:
-        print(f"{each['name']}: {each['answer']}, {100 * each['probability']:.1f} %")
+        print(printable(f"{each['name']}: {each['answer']}, {100 * each['probability']:.1f} %"))
     print(f"page: {run_dir / 'report.html'}")
 
 

@@ -137,7 +137,7 @@ def _as_table(names: list[str], answers: list[Answers]) -> str:
     head = ["image", "answer", "", *["then", ""] * (len(answers[0]) - 1)]
     rows = [
         [
-            name if name.isprintable() else repr(name),
+            name,
             *(cell for each, p in row for cell in (each, f"{100 * p:.1f} %")),
         ]
         for name, row in zip(names, answers, strict=True)
@@ -151,7 +151,14 @@ def _as_csv(names: list[str], answers: list[Answers]) -> str:
     ranks = range(1, len(answers[0]) + 1)
     writer.writerow(["file", *(f"{what}_{n}" for n in ranks for what in ("class", "probability"))])
     for name, row in zip(names, answers, strict=True):
-        writer.writerow([name, *(cell for each, p in row for cell in (each, f"{p:.6f}"))])
+        cells = [name, *(cell for each, p in row for cell in (each, f"{p:.6f}"))]
+        # A spreadsheet would compute a cell that starts like a formula.
+        writer.writerow(
+            [
+                f"'{cell}" if cell[:1] in tuple("=+-@\t\r") and cell != "-" else cell
+                for cell in cells
+            ]
+        )
     return text.getvalue()
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from fidle_jax.errors import InputError
+from fidle_jax.errors import InputError, printable
 from fidle_jax.train.config import list_settings
 from fidle_jax.train.signals import Stop, catch_stop
 
@@ -245,7 +245,7 @@ def _set_up_output() -> None:
 
 class _OneLine(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        message = " ".join(record.getMessage().split())
+        message = printable(" ".join(record.getMessage().split()))
         print(f"{record.levelname.lower()}: {message}", file=sys.stderr)
 
 
@@ -269,7 +269,7 @@ def fail(error: Exception, status: int, hint: str = "") -> int:
     """Print the error as one line, after its traceback with --debug. Return ``status``."""
     if "--debug" in sys.argv:
         traceback.print_exception(error)
-    print(f"error: {' '.join(str(error).split())}{hint}", file=sys.stderr)
+    print(f"error: {printable(' '.join(str(error).split()))}{hint}", file=sys.stderr)
     return status
 
 

@@ -22,6 +22,7 @@ SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+MAX_BYTES = 16 * 2**20  # the largest archive has 9.9 MB
 # Checksums of the images followed by the labels, one byte each, in archive order.
 SPLIT_SHA256 = {
     "train": "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b",
@@ -40,10 +41,13 @@ def check_archives(folder: Path) -> None:
     """Raise InputError unless ``folder`` contains the four official archives."""
     for name, expected in SHA256.items():
         path = folder / name
+        if not path.exists():
+            raise InputError(f"{path} is missing; download it from {URL}{name}")
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file; download it from {URL}{name}")
         try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing; download it from {URL}{name}") from None
+            with path.open("rb") as file:
+                content = file.read(MAX_BYTES)
         except OSError as error:
             raise InputError(
                 f"{path} cannot be read: {error.strerror}; expected a .gz file"
@@ -51,8 +55,8 @@ def check_archives(folder: Path) -> None:
         found = hashlib.sha256(content).hexdigest()
         if found != expected:
             raise InputError(
-                f"{path} has {len(content):,} bytes with sha256 {found}; expected the official file with "
-                f"sha256 {expected}; download it from {URL}{name}"
+                f"{path} has {path.stat().st_size:,} bytes with sha256 {found}; expected the official "
+                f"file with sha256 {expected}; download it from {URL}{name}"
             )
 
 

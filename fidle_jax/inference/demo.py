@@ -21,6 +21,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fidle_jax.data.augment import scale
 from fidle_jax.errors import InputError
@@ -37,6 +38,8 @@ SHOWN_LAYERS = (Conv, MaxPool, Dense)
 
 MAX_BYTES = 8 * 2**20  # of an image; photographs of phones have 2 to 6 MB
 MAX_SECONDS = 20  # for an upload
+MAX_UPLOADS = 64  # at the same time
+HEADER_SECONDS = 5  # for the header of a request
 TYPES = {
     "image/png": "PNG",
     "image/jpeg": "JPEG",
@@ -60,8 +63,38 @@ HEADERS = {
 Layers = list[tuple[str, tuple[int, ...]]]
 
 
-def make_app(trained: Trained, command: str, host: str = "127.0.0.1") -> Starlette:
-    """Compile the network and return the web application, which is served at ``host``.
+class HeaderTimeout(H11Protocol):
+    """HTTP protocol that closes a connection if a header is not complete after `HEADER_SECONDS`."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Accept a connection."""
+        super().connection_made(transport)
+        self._wait_for_header()
+
+    def data_received(self, data: bytes) -> None:
+        """Receive a part of a request."""
+        super().data_received(data)
+        self._wait_for_header()
+
+    def _wait_for_header(self) -> None:
+        if self._timer is None and self._lacks_header():
+            self._timer = self.loop.call_later(HEADER_SECONDS, self._close_if_late)
+
+    def _close_if_late(self) -> None:
+        self._timer = None
+        if self._lacks_header() and not self.transport.is_closing():
+            self.transport.close()
+
+    def _lacks_header(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+
+def make_app(
+    trained: Trained, command: str, host: str = "127.0.0.1", address: str = "127.0.0.1"
+) -> Starlette:
+    """Compile the network and return the web application, which is served at ``host`` (``address``).
 
     ``GET /`` returns the page. ``POST /answer`` expects an image file with its Content-Type and returns
     the JSON of `compile_answer`, or ``{"error": message}`` with a status from 400 on. Requests for other
@@ -70,7 +103,7 @@ def make_app(trained: Trained, command: str, host: str = "127.0.0.1") -> Starlet
     """
     layers, answer = compile_answer(trained)
     page = render_page(trained, layers, command)
-    one_at_a_time = asyncio.Lock()
+    one_at_a_time, uploads = asyncio.Lock(), asyncio.Semaphore(MAX_UPLOADS)
 
     async def show(request: Request) -> Response:
         return HTMLResponse(page, headers=HEADERS)
@@ -80,7 +113,10 @@ def make_app(trained: Trained, command: str, host: str = "127.0.0.1") -> Starlet
         origin = request.headers.get("origin")
         if origin is not None and URL(origin).netloc != request.headers["host"]:
             raise HTTPException(403, f"requests from {origin[:100]!r} are refused")
-        content = await _read_body(request)
+        if uploads.locked():
+            raise HTTPException(503, "too many uploads at the same time; try again")
+        async with uploads:
+            content = await _read_body(request)
         try:
             async with one_at_a_time:
                 found = await asyncio.to_thread(answer, content)
@@ -92,7 +128,7 @@ def make_app(trained: Trained, command: str, host: str = "127.0.0.1") -> Starlet
         return response
 
     # Without this check, another web site could point its own name at this machine (DNS rebinding).
-    trusted = {"allowed_hosts": allowed_hosts(host), "www_redirect": False}
+    trusted = {"allowed_hosts": allowed_hosts(host, address), "www_redirect": False}
     return Starlette(
         routes=[Route("/", show), Route("/answer", respond, methods=["POST"])],
         middleware=[Middleware(TrustedHostMiddleware, **trusted)],
@@ -100,10 +136,11 @@ def make_app(trained: Trained, command: str, host: str = "127.0.0.1") -> Starlet
     )
 
 
-def allowed_hosts(host: str) -> list[str]:
-    """Return the host names that requests may have if the page is served at ``host``."""
-    names = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
-    if host in ("0.0.0.0", "::"):
+def allowed_hosts(host: str, address: str) -> list[str]:
+    """Return the host names that requests may have if the page is served at ``host`` (``address``)."""
+    given = [f"[{name}]" if ":" in name else name for name in (host, address)]
+    names = ["localhost", "127.0.0.1", "[::1]", *given]
+    if {host, address} & {"0.0.0.0", "::"}:
         # Any IPv4 address: browsers never look up a name whose last part is a number.
         names += [f"*.{number}" for number in range(256)]
     return names

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fidle_jax.errors import printable
 from fidle_jax.files import write_atomically, write_json
 from fidle_jax.report.html import load_template
 from fidle_jax.train.run_dir import hold
@@ -154,7 +155,7 @@ def text_section(section: Section) -> str:
 
 def text_table(table: Table) -> str:
     """Format the table for a terminal."""
-    rows = [list(map(str, row)) for row in (table.head, *table.rows)]
+    rows = [[printable(str(cell)) for cell in row] for row in (table.head, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

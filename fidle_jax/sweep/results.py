@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import as_input_error, write_atomically, write_json
+from fidle_jax.files import as_input_error, open_lock, write_atomically, write_json
 from fidle_jax.train.run_dir import finished_result, read_json
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def claim(sweep_dir: Path, trial: str) -> IO[str] | None:
 
     The lock is released when all processes that inherited the file have closed it.
     """
-    lock = (sweep_dir / "locks" / trial).open("w")
+    lock = open_lock(sweep_dir / "locks" / trial)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -198,6 +198,6 @@ def write_table(sweep_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
+    with open_lock(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -81,7 +81,7 @@ def run(
     with distributed.fail_together():
         if config.run.resume:
             config = _same_run(config, run_dir, experiment)
-            result = run_dirs.finished_result(run_dir) if first else None
+            result = run_dirs.finished_result(run_dir, *run_dirs.RESULT) if first else None
         elif first:
             run_dirs.check_new(run_dir)
         mesh = make_mesh(config.devices.count)

@@ -28,10 +28,11 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import as_input_error, write_json
+from fidle_jax.files import as_input_error, open_lock, write_json
 from fidle_jax.train.config import Config, check, from_json, hyperparameters
 
 LOCK = ".lock"
+MAX_TEXT_BYTES = 64 * 2**20  # of a JSON or CSV file
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _NUMBER = int | float | None  # null if the run has no validation or no epochs
@@ -148,7 +149,7 @@ def hold(run_dir: Path) -> Iterator[None]:
     """
     with as_input_error(run_dir, "--run-dir"):
         run_dir.mkdir(parents=True, exist_ok=True)
-        lock = (run_dir / LOCK).open("w")
+        lock = open_lock(run_dir / LOCK)
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,6 +182,11 @@ def _reading(path: Path) -> Iterator[None]:
     Damaged files raise errors of JSON, csv, zipfile, its decompressors, and NumPy.
     """
     try:
+        _require(path.is_file() or not path.exists(), "it is not a regular file")
+        size = path.stat().st_size if path.suffix in (".json", ".csv") else 0
+        _require(
+            size <= MAX_TEXT_BYTES, f"it has {size:,} bytes; expected at most {MAX_TEXT_BYTES:,}"
+        )
         yield
     except Exception as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
@@ -238,8 +244,8 @@ def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
     return result
 
 
-def finished_result(run_dir: Path) -> dict[str, Any] | None:
-    """Return the content of result.json, or None if the run has no report.html and is not finished.
+def finished_result(run_dir: Path, *names: str) -> dict[str, Any] | None:
+    """Return what `read_result` returns, or None if the run has no report.html and is not finished.
 
     Raises:
         InputError: result.json is invalid.
@@ -247,8 +253,7 @@ def finished_result(run_dir: Path) -> dict[str, Any] | None:
     path = run_dir / "result.json"
     if not (run_dir / "report.html").exists() or not path.exists():
         return None
-    with _reading(path):
-        return json.loads(path.read_text())
+    return read_result(run_dir, *names)
 
 
 def read_run(run_dir: Path) -> Run:

@@ -1,5 +1,6 @@
 """The drawing page at the command line and in a browser."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from fidle_jax.cli.demo import main
+from fidle_jax.inference.demo import HEADER_SECONDS
 from tests.inference.drawn_digits import DIGITS, drawing
 from tests.inference.test_demo import png
 from tests.trained import train_sample
@@ -81,6 +83,31 @@ def test_an_upload_that_is_too_large_has_an_error_over_a_real_connection(served)
     assert post(served, png(drawing(1)))[0] == 200
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["first request", "second request"])
+def test_connections_without_a_complete_header_delay_nobody_and_are_closed(served, again):
+    whole = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        slow = []
+        for _ in range(200):
+            slow.append(stack.enter_context(socket.create_connection(("127.0.0.1", served.port))))
+            slow[-1].sendall((whole if again else b"") + whole[:20])
+        began = time.monotonic()
+        assert post(served, png(drawing(1)))[0] == 200
+        assert time.monotonic() - began < 5
+        slow[-1].settimeout(HEADER_SECONDS + 10)
+        while slow[-1].recv(2**20):
+            pass
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"Host: \r\n", b"Host: @\r\n", b"Host: 127.0.0.1:x@evil\r\n"]
+)
+def test_a_malformed_host_is_refused(served, host):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n" + host + b"Connection: close\r\n\r\n")
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 400")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_server_with_one_line(trained_run, number):
     with Served(trained_run) as page:
@@ -127,8 +154,22 @@ def test_a_port_in_use_is_an_error_that_suggests_another(call, trained_run, serv
         ((), "RUN is missing"),
         (("missing", "--port", "0"), "there is no run in missing"),
         (("missing", "--port", "70000"), "--port is 70000; it must be between 0 and 65535"),
-        (("missing", "--host", "192.0.2.1"), "--host 192.0.2.1 is not an address of this machine"),
+        (
+            ("missing", "--host", "192.0.2.1", "--public"),
+            "--host 192.0.2.1 is not an address of this",
+        ),
         (("missing", "--host", "a b"), "--host a b is not an address of this machine"),
+        (("missing", "--host", ""), "--host '' is not an address of this machine"),
+        (
+            ("missing", "--host", "192.0.2.1"),
+            "--host is 192.0.2.1, which other machines may reach; add",
+        ),
+        (
+            ("missing", "--host", "0.0.0.0"),
+            "--host is 0.0.0.0, which other machines may reach; add",
+        ),
+        (("missing", "--host", "0"), "--host is 0 (0.0.0.0), which other machines may reach; add"),
+        (("missing", "--host", "::"), "--host is ::, which other machines may reach; add --public"),
     ],
 )
 def test_wrong_input_is_one_line(call, words, expected):

@@ -132,6 +132,26 @@ def test_a_sheet_shows_the_first_images_and_is_never_overwritten(
     assert predict(*files, "--sheet", "sheet.png").status == 2
 
 
+NASTY = "\x1b]0;title\x07\u202e.png"
+
+
+def test_control_characters_of_names_reach_the_terminal_only_escaped(predict, digits, tmp_path):
+    path = tmp_path / NASTY
+    path.write_bytes((digits[0] / "00.png").read_bytes())
+    for done in (predict(path), predict(tmp_path / f"missing{NASTY}")):
+        assert r"\x1b]0;title\x07\u202e.png" in done.out + done.err
+        assert not set("\x1b\x07\u202e") & set(done.out + done.err)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+def test_cells_of_csv_do_not_start_a_formula(predict, digits, tmp_path, monkeypatch, start):
+    monkeypatch.chdir(tmp_path)
+    Path(f"{start}1+1.png").write_bytes((digits[0] / "00.png").read_bytes())
+    done = predict("." if start == "-" else f"{start}1+1.png", "--format", "csv")
+    name = done.out.splitlines()[1].split(",")[0]
+    assert name == f"'{start}1+1.png"
+
+
 def test_a_file_name_may_contain_any_bytes(predict, digits, tmp_path, monkeypatch):
     # Files are decoded as paths are.
     bytes_out = io.BytesIO()

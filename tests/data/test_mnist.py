@@ -1,5 +1,7 @@
 """MNIST's archives are checked byte for byte, prepared in their order, and downloaded if necessary."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,16 @@ def _missing(path):
     path.unlink()
 
 
+def _pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _sparse(path):
+    with path.open("wb") as file:
+        file.truncate(20_000_000_000)
+
+
 def _folder(path):
     path.unlink()
     path.mkdir()
@@ -42,7 +54,9 @@ def _one_bit(path):
     ("damage", "message"),
     [
         (_missing, r"is missing; download it from https://\S+/"),
-        (_folder, "cannot be read: Is a directory; expected a .gz file"),
+        (_folder, r"is not a regular file; download it from https://\S+/"),
+        (_pipe, r"is not a regular file; download it from https://\S+/"),
+        (_sparse, r"has 20,000,000,000 bytes with sha256 \w{64}; expected the official file with"),
         (
             _truncated,
             r"has [\d,]+ bytes with sha256 \w{64}; expected the official file with sha256",

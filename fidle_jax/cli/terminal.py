@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import errno
 import functools
 import importlib
 import io
@@ -59,6 +60,7 @@ def exit_with(
         interruption: Message after a signal.
     """
     _set_up_output()
+    os.environ["MPLBACKEND"] = "agg"  # figures are only written to files
     with catch_stop() as stop:
         try:
             status = body(stop) or 0
@@ -69,7 +71,21 @@ def exit_with(
         except KeyboardInterrupt:
             print(interruption, file=sys.stderr)
             status = INTERRUPTED
+        except Exception as error:
+            status = fail(_unexpected(error), FAILED)
+    if isinstance(sys.stdout, _Output) and (lost := sys.stdout.error):
+        status = status or fail(f"the output could not be written: {lost.strerror}", FAILED)
     sys.exit(status)
+
+
+def _unexpected(error: Exception) -> Exception:
+    """Describe an error that no one foresaw, and name the environment variables that often cause one."""
+    names = sorted(name for name in os.environ if re.match("JAX_|XLA_", name))
+    cause = f"; unset {' and '.join(names)}, if they may be the reason" if names else ""
+    text = f"{type(error).__name__} {error}".strip().splitlines()[0]
+    return RuntimeError(f"{text}{cause}; add --debug to see where").with_traceback(
+        error.__traceback__
+    )
 
 
 def start(stop: Stop, *modules: str) -> None:
@@ -225,9 +241,8 @@ def _plain_values(problems: list[str], info: PrimitiveTypeInfo) -> PrimitiveCons
 
 
 def _set_up_output() -> None:
-    """Flush stdout after each line. Show the project's warnings on stderr, one line each."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    """Write stdout and stderr with `_Output`. Show the project's warnings on stderr, one line each."""
+    sys.stdout, sys.stderr = _Output.replace(sys.stdout), _Output.replace(sys.stderr)
     logger = logging.getLogger("fidle_jax")
     logger.propagate = False
     if not any(isinstance(handler, _OneLine) for handler in logger.handlers):
@@ -241,6 +256,37 @@ def _set_up_output() -> None:
             show_others(message, category, *place, **options)
 
     warnings.showwarning = show
+
+
+class _Output(io.TextIOWrapper):
+    """A stream that is flushed after each line. If it cannot be written, the program goes on without it."""
+
+    error: OSError | None = None  # the first failure, apart from that of a reader that has finished
+
+    @classmethod
+    def replace(cls, stream: Any) -> Any:
+        """Return the replacement of a standard stream. Captured streams stay as they are."""
+        if stream is None:
+            return open(os.devnull, "w")  # closed by the caller; open until the end
+        if type(stream) is not io.TextIOWrapper or stream not in (sys.__stdout__, sys.__stderr__):
+            return stream
+        encoding = stream.encoding
+        return cls(stream.detach(), encoding, "backslashreplace", line_buffering=True)
+
+    def write(self, text: str) -> int:
+        """Write text. After a failure, drop it."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                self.error = self.error or error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, unless that fails."""
+        with contextlib.suppress(OSError):
+            super().flush()
 
 
 class _OneLine(logging.Handler):
@@ -265,9 +311,9 @@ def show_phase(name: str) -> Iterator[None]:
         yield
 
 
-def fail(error: Exception, status: int, hint: str = "") -> int:
+def fail(error: Exception | str, status: int, hint: str = "") -> int:
     """Print the error as one line, after its traceback with --debug. Return ``status``."""
-    if "--debug" in sys.argv:
+    if "--debug" in sys.argv and isinstance(error, Exception):
         traceback.print_exception(error)
     print(f"error: {printable(' '.join(str(error).split()))}{hint}", file=sys.stderr)
     return status

@@ -7,6 +7,7 @@ from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # Okabe and Ito, "Color Universal Design" (2008): colour-blind people can distinguish them.
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6368"
@@ -31,7 +32,11 @@ def new_figure(
 
 
 def png(figure: Figure) -> bytes:
-    """Return the content of a PNG file."""
+    """Return the content of a PNG file. A dollar in a name starts no formula."""
+    for text in figure.findobj(Text):
+        # The labels of logarithmic axes are formulas of Matplotlib.
+        if isinstance(text, Text) and not text.get_text().startswith(r"$\mathdefault"):
+            text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()

@@ -56,10 +56,10 @@ def gather(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "process ..."
 
 def gather_texts(text: str) -> list[str]:
     """Return the texts of all processes, by process index."""
-    data = np.frombuffer(text.encode(), np.uint8)
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     longest = int(gather(np.array(len(data), np.int32)).max())
     rows = gather(np.pad(data, (0, longest - len(data))))
-    return [row.tobytes().rstrip(b"\0").decode() for row in rows]
+    return [row.tobytes().rstrip(b"\0").decode("utf-8", "surrogatepass") for row in rows]
 
 
 def gather_rows(rows: np.ndarray) -> np.ndarray:

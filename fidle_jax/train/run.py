@@ -243,8 +243,8 @@ def _hold(
                 held.enter_context(run_dirs.hold(run_dir))
         distributed.check_shared(run_dir)
         with distributed.fail_together():
-            if distributed.is_first() and not config.run.resume:
-                run_dirs.begin(run_dir, described, model)
+            if distributed.is_first():
+                run_dirs.begin(run_dir, described, model, resumed=config.run.resume)
         yield
 
 

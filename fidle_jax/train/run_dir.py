@@ -122,6 +122,8 @@ def default_run_dir(experiment: str) -> Path:
 
 def check_new(run_dir: Path) -> None:
     """Raise InputError if a new run cannot be written to ``run_dir``. Write nothing."""
+    if str(run_dir).encode("utf-8", "replace").decode() != str(run_dir):  # Orbax cannot write there
+        raise InputError(f"--run-dir {run_dir} is not UTF-8; choose another name")
     with as_input_error(run_dir, "--run-dir"):
         files = list(run_dir.iterdir()) if run_dir.is_dir() else []
         # A killed run without config.json may have left these.
@@ -163,16 +165,20 @@ def hold(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def begin(run_dir: Path, config: dict[str, Any], model: dict[str, Any]) -> None:
-    """Write model.json and config.json of a new run. The caller must `hold` the directory.
+def begin(
+    run_dir: Path, config: dict[str, Any], model: dict[str, Any], *, resumed: bool = False
+) -> None:
+    """Write model.json, and config.json of a new run. The caller must `hold` the directory.
 
     Raises:
         InputError: The files cannot be written, or another run has started there since.
     """
-    check_new(run_dir)
+    if not resumed:
+        check_new(run_dir)
     with as_input_error(run_dir, "--run-dir"):
         write_json(run_dir / "model.json", model)
-        write_json(run_dir / "config.json", config)
+        if not resumed:
+            write_json(run_dir / "config.json", config)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C and SIGTERM: a run stops between two chunks of steps."""
+"""Handling of Ctrl-C, SIGTERM and SIGHUP: a run stops between two chunks of steps."""
 
 import contextlib
 import signal
@@ -60,7 +60,9 @@ def catch_stop() -> Iterator[Stop]:
         yield stop
         return
     # Clusters send one of these before a time limit.
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield stop

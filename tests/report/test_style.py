@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fidle_jax.report.style import longest, new_figure, png, short, wrapped
+from fidle_jax.report.style import finish, longest, new_figure, png, short, wrapped
 
 
 @given(st.text(max_size=60), st.integers(4, 30))
@@ -34,3 +34,12 @@ def test_longest_is_the_length_of_the_longest_name():
 
 def test_a_figure_becomes_a_png():
     assert png(new_figure(height=1)).startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_a_dollar_in_a_text_starts_no_formula():
+    figure = new_figure(2)
+    axes = figure.subplots()
+    finish(axes, "$x^$ costs $5", "a$b_$")
+    axes.set_yscale("log")
+    axes.set_xticks([0, 1], ["$", "$_$"])
+    assert png(figure)

@@ -8,7 +8,7 @@ import pytest
 from fidle_jax.train import signals
 from fidle_jax.train.signals import catch_stop
 
-NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", NUMBERS)

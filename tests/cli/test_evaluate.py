@@ -46,7 +46,7 @@ def test_an_evaluation_has_its_numbers_tables_and_figures(call, trained_run, tmp
 
     assert done.out.splitlines()[-1] == "page: out/report.html"
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
-    assert figures == {"reliability", "corruptions"}
+    assert figures == {"reliability", "robustness", "corruptions"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') == 2
     assert not re.search(r'(src|href)="(?!data:)', page)

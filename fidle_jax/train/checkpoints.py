@@ -1,8 +1,8 @@
 """Checkpoints written by Orbax: atomic, asynchronous, and checked for damage.
 
 A checkpoint has three items: ``state``, from which the run continues; ``best``, the variables with the best
-validation result (the last ones without validation); ``facts``, JSON with the record of the run and a digest
-of the step, the record and all arrays, which reveals damage when a checkpoint is restored.
+validation result (the last ones without validation); ``facts``, JSON with the record of the run, a digest of
+all arrays, and a checksum of the step and the other facts. Both reveal damage when a checkpoint is restored.
 """
 
 import contextlib
@@ -47,10 +47,11 @@ class Checkpoints:
         if step == self._last_step:
             return
         state, best = jax.device_get((state, best))
+        facts = facts | {"digest": _digest((state, best))}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             best=ocp.args.StandardSave(best),
-            facts=ocp.args.JsonSave(facts | {"digest": _digest(step, facts, (state, best))}),
+            facts=ocp.args.JsonSave(facts | {"checksum": _checksum(step, facts)}),
         )
         with _as_os_error():
             self._manager.save(step, args=items)
@@ -161,7 +162,9 @@ def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best:
     )
     item = reader.restore(step, args=items)
     facts = dict(item.facts)
-    if facts.pop("digest") != _digest(step, facts, (item.state, item.best)):
+    if facts.pop("checksum") != _checksum(step, facts):
+        raise ValueError("its checksum does not match")
+    if facts.pop("digest") != _digest((item.state, item.best)):
         raise ValueError("its digest does not match")
     return item.state, item.best, facts
 
@@ -184,8 +187,12 @@ def _reason(error: Exception) -> str:
     return known[0] if known else text[:200]
 
 
-def _digest(step: int, facts: dict[str, Any], tree: PyTree) -> str:
-    digest = hashlib.sha256(json.dumps([step, facts], sort_keys=True).encode())
+def _checksum(step: int, facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([step, facts], sort_keys=True).encode()).hexdigest()
+
+
+def _digest(tree: PyTree) -> str:
+    digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())

@@ -59,7 +59,7 @@ def _demo(argv: list[str] | None, stop: Stop) -> None:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(served, served)
         host = f"[{host}]" if ":" in host else host
         address = f"http://{host}:{listening.getsockname()[1]}/"
-        reach = f"; other machines can connect to {served}" if flags.public else ""
+        reach = f"; it listens on {served}, so other machines can connect" if flags.public else ""
         print(f"page: {address} (Ctrl-C stops the server){reach}")
         if flags.open:
             # In a thread, because some browsers return only when they are closed.
@@ -88,8 +88,12 @@ def _resolve(host: str, public: bool) -> str:
         found = []
     if not found:
         raise InputError(f"{wrong}; give one of its addresses, or 127.0.0.1")
-    address = str(found[0][4][0])
-    if not public and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+    # "localhost" is an IPv6 and an IPv4 address. The second one always works.
+    address = str(min(found, key=lambda each: each[0] != socket.AF_INET)[4][0])
+    is_local = ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    if public and is_local:
+        raise InputError(f"--public has no effect with --host {host}; give --host 0.0.0.0 too")
+    if not public and not is_local:
         named = host if host == address else f"{host} ({address})"
         raise InputError(
             f"--host is {named}, which other machines may reach; add --public to allow it, or omit --host"

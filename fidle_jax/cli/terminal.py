@@ -73,6 +73,7 @@ def exit_with(
             status = INTERRUPTED
         except Exception as error:
             status = fail(_unexpected(error), FAILED)
+    sys.stdout.flush()
     if isinstance(sys.stdout, _Output) and (lost := sys.stdout.error):
         status = status or fail(f"the output could not be written: {lost.strerror}", FAILED)
     sys.exit(status)
@@ -275,18 +276,23 @@ class _Output(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write text. After a failure, drop it."""
+        with self._without_failure():
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered. After a failure, drop it."""
+        with self._without_failure():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _without_failure(self) -> Iterator[None]:
         try:
-            return super().write(text)
+            yield
         except OSError as error:
             if error.errno != errno.EPIPE:
                 self.error = self.error or error
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            return len(text)
-
-    def flush(self) -> None:
-        """Flush, unless that fails."""
-        with contextlib.suppress(OSError):
-            super().flush()
 
 
 class _OneLine(logging.Handler):

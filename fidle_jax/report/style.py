@@ -34,9 +34,10 @@ def new_figure(
 def png(figure: Figure) -> bytes:
     """Return the content of a PNG file. A dollar in a name starts no formula."""
     for text in figure.findobj(Text):
-        # The labels of logarithmic axes are formulas of Matplotlib.
-        if isinstance(text, Text) and not text.get_text().startswith(r"$\mathdefault"):
-            text.set_parse_math(False)
+        # The labels of logarithmic axes are formulas of Matplotlib. Most are still empty here.
+        if isinstance(text, Text):
+            content = text.get_text()
+            text.set_parse_math("$" not in content or content.startswith(r"$\mathdefault"))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()

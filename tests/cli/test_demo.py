@@ -161,6 +161,11 @@ def test_a_port_in_use_is_an_error_that_suggests_another(call, trained_run, serv
         (("missing", "--host", "a b"), "--host a b is not an address of this machine"),
         (("missing", "--host", ""), "--host '' is not an address of this machine"),
         (
+            ("missing", "--public"),
+            "--public has no effect with --host 127.0.0.1; give --host 0.0.0.0 too",
+        ),
+        (("missing", "--host", "localhost", "--port", "0"), "there is no run in missing"),
+        (
             ("missing", "--host", "192.0.2.1"),
             "--host is 192.0.2.1, which other machines may reach; add",
         ),

@@ -43,3 +43,5 @@ def test_a_dollar_in_a_text_starts_no_formula():
     axes.set_yscale("log")
     axes.set_xticks([0, 1], ["$", "$_$"])
     assert png(figure)
+    assert all(label.get_parse_math() for label in axes.get_yticklabels())
+    assert not any(text.get_parse_math() for text in (axes.title, *axes.get_xticklabels()))

@@ -1,13 +1,20 @@
-"""Files: atomic writes, so that readers see the complete old file or the complete new file, and locks."""
+"""Files: atomic writes, so that readers see the complete old file or the complete new one; reads; locks.
+
+The readers validate what they read, and name the file in one line if it is damaged.
+"""
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from fidle_jax.errors import InputError
+
+MAX_TEXT_BYTES = 64 * 2**20  # of a JSON or CSV file
+MAX_REASON = 300  # characters of a message; damaged values may be long
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -27,6 +34,73 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` atomically as indented JSON."""
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object with an entry ``checksum`` of the others, which `read_json` verifies."""
+    text = json.dumps(content, sort_keys=True)
+    return content | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
+    """Read a JSON object, without its ``checksum`` if it is `sealed`. NaN and Infinity become None.
+
+    Raises:
+        InputError: The file is damaged, or an entry of ``types`` does not have its type.
+    """
+    with reading(path):
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        check_types(content, types)
+        if (checksum := content.pop("checksum", None)) is not None:
+            changed = (
+                "its content does not match its checksum, so it was changed after it was written"
+            )
+            require(checksum == sealed(content)["checksum"], changed)
+        return content
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Convert every error in the block to an InputError that names ``path``.
+
+    Damaged files raise errors of JSON, csv, zipfile, its decompressors, and NumPy.
+    """
+    try:
+        require(path.is_file() or not path.exists(), "it is not a regular file")
+        size = path.stat().st_size if path.suffix in (".json", ".csv") else 0
+        require(
+            size <= MAX_TEXT_BYTES, f"it has {size:,} bytes; expected at most {MAX_TEXT_BYTES:,}"
+        )
+        yield
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
+        raise InputError(
+            f"{path} cannot be read ({' '.join(reason.split())[:MAX_REASON]}); restore the file that the run "
+            "wrote, or run again"
+        ) from error
+
+
+def require(condition: Any, problem: str) -> None:
+    """Raise ValueError with the text ``problem`` unless the condition is true."""
+    if not condition:
+        raise ValueError(problem)
+
+
+def require_names(names: Iterable[str], found: Container[str]) -> None:
+    """Raise ValueError if one of ``names`` is not in ``found``."""
+    missing = [name for name in names if name not in found]
+    require(not missing, f"{', '.join(missing)} missing")
+
+
+def check_types(content: Any, types: dict[str, Any]) -> None:
+    """Raise ValueError unless ``content`` is a dictionary whose entries have these types."""
+    require(isinstance(content, dict), "not a JSON object")
+    require_names(types, content)
+    for name, kind in types.items():
+        value = content[name]
+        if not isinstance(value, kind):
+            shown = f"{value.dtype}{value.shape}" if hasattr(value, "dtype") else repr(value)
+            raise ValueError(f"{name} is {shown}; expected {getattr(kind, '__name__', kind)}")
 
 
 def open_lock(path: Path) -> IO[str]:

@@ -11,9 +11,9 @@ import tyro
 
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, start
 from fidle_jax.errors import InputError
-from fidle_jax.files import as_input_error, write_atomically
+from fidle_jax.files import as_input_error, read_json, write_atomically
 from fidle_jax.train.config import described
-from fidle_jax.train.run_dir import read_evaluation, read_json
+from fidle_jax.train.run_dir import read_evaluation
 from fidle_jax.train.signals import Stop
 
 MODULES = {"onnx": ("onnx", "onnxruntime"), "stablehlo": (), "safetensors": ("safetensors",)}

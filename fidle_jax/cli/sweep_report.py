@@ -10,9 +10,8 @@ import tyro
 
 from fidle_jax.cli.terminal import exit_with, parse_flags, start
 from fidle_jax.errors import InputError
-from fidle_jax.files import write_atomically
+from fidle_jax.files import read_json, write_atomically
 from fidle_jax.sweep import results
-from fidle_jax.train.run_dir import read_json
 from fidle_jax.train.signals import Stop
 
 

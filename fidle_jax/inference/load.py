@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped, UInt8
 
 from fidle_jax.errors import InputError
+from fidle_jax.files import read_json
 from fidle_jax.nn import make_model
 from fidle_jax.nn.intermediates import unfused
 from fidle_jax.train import run_dir as run_dirs
@@ -137,7 +138,7 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     path = run_dir / "config.json"
     if not path.exists():
         raise InputError(f"there is no run in {run_dir}; give the directory of a finished run")
-    experiment = run_dirs.read_json(path, {"experiment": str})["experiment"]
+    experiment = read_json(path, {"experiment": str})["experiment"]
     if experiment.startswith("lesson/"):
         raise InputError(
             f"{run_dir} belongs to a lesson, which saves no network; give the directory of a training run"

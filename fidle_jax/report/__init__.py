@@ -6,14 +6,14 @@ from fidle_jax.files import write_atomically
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write figures/*.png and report.html of a run atomically. Return the path of the page.
+    """Write figures/*.png, report.html and SHA256SUMS of a run atomically. Return the path of the page.
 
     Raises:
         InputError: A file of the run is missing or malformed. Nothing is written.
     """
     # Matplotlib and scikit-learn take seconds to import.
     from fidle_jax.report.run_page import draw_figures, render_run
-    from fidle_jax.train.run_dir import read_run
+    from fidle_jax.train.run_dir import read_run, write_digests
 
     run = read_run(run_dir)
     figures = draw_figures(run)
@@ -23,4 +23,5 @@ def write_report(run_dir: Path) -> Path:
         if png is not None:
             write_atomically(run_dir / "figures" / f"{name}.png", png)
     write_atomically(run_dir / "report.html", page)
+    write_digests(run_dir)
     return run_dir / "report.html"

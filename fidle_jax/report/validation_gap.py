@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from fidle_jax.errors import InputError
+from fidle_jax.files import read_json
 from fidle_jax.report.tables import TEST, VALIDATION, average_over_seeds, percent
-from fidle_jax.train.run_dir import read_json, read_result
+from fidle_jax.train.run_dir import read_result
 
 HOLD_OUT = {"examples": "random examples", "groups": "whole tracks"}
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import as_input_error, open_lock, write_atomically, write_json
-from fidle_jax.train.run_dir import finished_result, read_json
+from fidle_jax.files import as_input_error, open_lock, read_json, write_atomically, write_json
+from fidle_jax.train.run_dir import finished_result
 
 if TYPE_CHECKING:
     import pandas as pd

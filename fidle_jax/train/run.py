@@ -1,6 +1,7 @@
 """One run: config, data, training, test, result."""
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from fidle_jax.data import AnySplit, Dataset, load_dataset, stratified_split
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
-from fidle_jax.files import write_json
+from fidle_jax.files import sealed, write_json
 from fidle_jax.nn import format_table, layer_table, make_model
 from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
@@ -34,6 +35,8 @@ from fidle_jax.train.run_logger import write_hparams
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import init_state
 from fidle_jax.train.task import make_augmentation, make_schedule, make_task
+
+logger = logging.getLogger("fidle_jax")
 
 # Called with the name of a long phase, it returns a context manager that shows the phase to the user.
 ShowPhase = Callable[[str], AbstractContextManager[Any]]
@@ -81,7 +84,7 @@ def run(
     with distributed.fail_together():
         if config.run.resume:
             config = _same_run(config, run_dir, experiment)
-            result = run_dirs.finished_result(run_dir, *run_dirs.RESULT) if first else None
+            result = _finished_result(run_dir) if first else None
         elif first:
             run_dirs.check_new(run_dir)
         mesh = make_mesh(config.devices.count)
@@ -113,11 +116,26 @@ def run(
                 "parameters": sum(row.parameters for row in table),
             }
             result = describe_result(experiment, dataset, mesh.size, loop, measured)
-            write_json(run_dir / "result.json", result)
+            # The report marks a run as finished, and may be there if the run was damaged.
+            (run_dir / "report.html").unlink(missing_ok=True)
+            write_json(run_dir / "result.json", sealed(result))
             settings = hyperparameters(config)
             write_hparams(run_dir / "tensorboard", result["steps"], settings, result)
         distributed.barrier("the result is written")
     return result
+
+
+def _finished_result(run_dir: Path) -> dict[str, Any] | None:
+    """Return the result of a finished run, or None if it is unfinished or files have changed since."""
+    if not (changed := run_dirs.changed_files(run_dir)):
+        return run_dirs.finished_result(run_dir, *run_dirs.RESULT)
+    logger.warning(
+        "the run in %s is finished, but %s changed since; writing the results again from the last "
+        "checkpoint",
+        run_dir,
+        " and ".join(changed),
+    )
+    return None
 
 
 def _same_run(config: Config, run_dir: Path, experiment: str) -> ResolvedConfig:
@@ -156,11 +174,11 @@ def _load(config: Config, mesh: Mesh) -> _Parts:
             seed=config.optimisation.seed,
         )
         resolved = resolve(config, dataset.variant)
-        # Report a wrong model, batch size or flip before the data is read.
+        # Report a wrong model or flip, or a small batch size, before the data is read.
         values = resolved.model
         classes, shape = len(dataset.class_names), dataset.image_shape
         model = make_model(values.name, classes, shape, values.dropout, values.width)
-        _check_batch_size(resolved, dataset.train_examples, mesh.size)
+        _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
     streamed, loader = choose_loader(config.devices.loader, dataset, mesh)
     with distributed.fail_together():
@@ -175,7 +193,11 @@ def _load(config: Config, mesh: Mesh) -> _Parts:
         train, validation = hold_out(whole, resolved)
         if config.data.hold_out == "test":
             validation = read("test")
-        _check_batch_size(resolved, len(train.labels), mesh.size)
+        if (size := resolved.optimisation.batch_size) > len(train.labels):
+            raise InputError(
+                f"--batch-size is {size}; it must be at most {len(train.labels)}, the number of training "
+                "examples that are not held out"
+            )
     return _Parts(resolved, loader, dataset, model, ranges, train, validation)
 
 
@@ -198,12 +220,8 @@ def hold_out(split: AnySplit, config: ResolvedConfig) -> tuple[AnySplit, AnySpli
     return train, validation
 
 
-def _check_batch_size(config: ResolvedConfig, examples: int, devices: int) -> None:
+def _check_batch_size(config: ResolvedConfig, devices: int) -> None:
     size, parts = config.optimisation.batch_size, config.optimisation.accumulate
-    if size > examples:
-        raise InputError(
-            f"--batch-size is {size}; it must be at most {examples}, the number of training examples"
-        )
     if size < devices * parts:
         micro_batches = f" in each of {parts} micro-batches (--accumulate)" if parts > 1 else ""
         raise InputError(
@@ -264,6 +282,11 @@ def _train(parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: Sho
         restored = checkpoints.restore(state, best, Record) if config.run.resume else None
         if restored:
             state, best, record = restored
+        elif (run_dir / "result.json").exists():
+            raise InputError(
+                f"the run in {run_dir} is damaged and has no checkpoint to repair it; start again in "
+                "another --run-dir"
+            )
         # Different machines may round the initial weights differently.
         state = distributed.broadcast(state)
         data = parts.train, parts.validation

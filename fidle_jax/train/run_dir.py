@@ -10,6 +10,7 @@ layers.npz       kernels of the convolutions, and feature maps of one test image
 augmented.npz    an augmented training image, if the run augments
 result.json      the results
 figures/ report.html   written last; they mark a run as finished
+SHA256SUMS       digests of the files of a finished run; ``sha256sum -c`` checks them
 """
 
 import contextlib
@@ -18,9 +19,9 @@ import dataclasses
 import datetime
 import errno
 import fcntl
-import json
+import hashlib
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,22 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import as_input_error, open_lock, write_json
+from fidle_jax.files import (
+    as_input_error,
+    check_types,
+    open_lock,
+    read_json,
+    reading,
+    require,
+    require_names,
+    sealed,
+    write_atomically,
+    write_json,
+)
 from fidle_jax.train.config import Config, check, from_json, hyperparameters
 
 LOCK = ".lock"
-MAX_TEXT_BYTES = 64 * 2**20  # of a JSON or CSV file
+DIGESTS = "SHA256SUMS"
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _NUMBER = int | float | None  # null if the run has no validation or no epochs
@@ -178,28 +190,7 @@ def begin(
     with as_input_error(run_dir, "--run-dir"):
         write_json(run_dir / "model.json", model)
         if not resumed:
-            write_json(run_dir / "config.json", config)
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Convert every error in the block to an InputError that names ``path``.
-
-    Damaged files raise errors of JSON, csv, zipfile, its decompressors, and NumPy.
-    """
-    try:
-        _require(path.is_file() or not path.exists(), "it is not a regular file")
-        size = path.stat().st_size if path.suffix in (".json", ".csv") else 0
-        _require(
-            size <= MAX_TEXT_BYTES, f"it has {size:,} bytes; expected at most {MAX_TEXT_BYTES:,}"
-        )
-        yield
-    except Exception as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
-        raise InputError(
-            f"{path} cannot be read ({' '.join(reason.split())}); restore the file that the run "
-            "wrote, or run again"
-        ) from error
+            write_json(run_dir / "config.json", sealed(config))
 
 
 def read_config(run_dir: Path, experiment: str | None = None) -> Config:
@@ -215,8 +206,8 @@ def read_config(run_dir: Path, experiment: str | None = None) -> Config:
             raise InputError(
                 f"there is no run in {run_dir}, because it has no config.json; {advice}"
             )
-    with _reading(path):
-        fields = json.loads(path.read_text())
+    fields = read_json(path, {})
+    with reading(path):
         config = from_json(fields).replace(archives=None)
         check(config)
         started_by = fields.get("experiment")
@@ -244,10 +235,39 @@ def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")
     result = read_json(path, {name: RESULT[name] for name in names})
-    with _reading(path):
+    with reading(path):
         accuracy = result.get("test_accuracy", 0)
-        _require(0 <= accuracy <= 1, f"test_accuracy is {accuracy}, not in [0, 1]")
+        require(0 <= accuracy <= 1, f"test_accuracy is {accuracy}, not in [0, 1]")
     return result
+
+
+def write_digests(run_dir: Path) -> None:
+    """Write SHA256SUMS of a finished run: the digests of its files apart from checkpoints and logs."""
+    patterns = ("*.json", "*.csv", "*.npz", "report.html", "figures/*.png")
+    paths = sorted(path for pattern in patterns for path in run_dir.glob(pattern))
+    lines = [f"{_digest(path)}  {path.relative_to(run_dir)}\n" for path in paths]
+    write_atomically(run_dir / DIGESTS, "".join(lines))
+
+
+def changed_files(run_dir: Path) -> list[str]:
+    """Return the files of a finished run that differ from SHA256SUMS, if it exists."""
+    path = run_dir / DIGESTS
+    if not path.exists():
+        return []
+    try:
+        with reading(path):
+            lines = [line.split("  ", 1) for line in path.read_text("utf-8").splitlines()]
+            return [name for digest, name in lines if _digest(run_dir / name) != digest]
+    except InputError:
+        return [DIGESTS]
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 digest of a file, or "" if it is missing or cannot be read."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def finished_result(run_dir: Path, *names: str) -> dict[str, Any] | None:
@@ -286,16 +306,16 @@ def read_model(run_dir: Path) -> dict[str, Any]:
     """Return the content of model.json. Raise InputError if it is missing or invalid."""
     path = run_dir / "model.json"
     model = read_json(path, MODEL)
-    with _reading(path):
+    with reading(path):
         for row in model["layers"]:
-            _check_types(row, LAYER)
+            check_types(row, LAYER)
         shape, names = model["image_shape"], model["class_names"]
-        _require(names and all(isinstance(name, str) for name in names), "class_names are not text")
+        require(names and all(isinstance(name, str) for name in names), "class_names are not text")
         whole = len(shape) == 3 and all(isinstance(size, int) for size in shape)
-        _require(whole, "image_shape is not (h, w, c)")
+        require(whole, "image_shape is not (h, w, c)")
         groups = model["class_groups"] or {}
         members = sorted(index for group in groups.values() for index in group)
-        _require(
+        require(
             not groups or members == list(range(len(names))),
             "class_groups do not contain every class once",
         )
@@ -306,7 +326,7 @@ def read_evaluation(run_dir: Path) -> Evaluation:
     """Return the content of evaluation.npz, with the names of model.json, or raise InputError."""
     model, path = read_model(run_dir), run_dir / "evaluation.npz"
     names, groups = model["class_names"], model["class_groups"]
-    with _reading(path), np.load(path, allow_pickle=False) as file:
+    with reading(path), np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
         examples = np.size(arrays.get("labels", ()))
         types = {
@@ -314,10 +334,10 @@ def read_evaluation(run_dir: Path) -> Evaluation:
             "labels": Integer[np.ndarray, f"{examples}"],
             "probabilities": Float[np.ndarray, f"{examples} {len(names)}"],
         }
-        _check_types(arrays, types)
+        check_types(arrays, types)
         _check_images(arrays["images"])
         _check_range("labels", arrays["labels"], len(names))
-        _require(np.isfinite(arrays["probabilities"]).all(), "probabilities are not finite")
+        require(np.isfinite(arrays["probabilities"]).all(), "probabilities are not finite")
     if groups is not None:
         of_class = np.empty(len(names), int)
         for index, members in enumerate(groups.values()):
@@ -329,7 +349,7 @@ def read_evaluation(run_dir: Path) -> Evaluation:
 def _read_augmented(path: Path, classes: int) -> Augmented | None:
     if not path.exists():
         return None
-    with _reading(path), np.load(path, allow_pickle=False) as file:
+    with reading(path), np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
         shape = " ".join(map(str, np.shape(arrays.get("image", ()))))
         versions = np.size(arrays.get("labels", ()))
@@ -339,7 +359,7 @@ def _read_augmented(path: Path, classes: int) -> Augmented | None:
             "versions": UInt8[np.ndarray, f"{versions} {shape}"],
             "labels": Integer[np.ndarray, f"{versions}"],
         }
-        _check_types(arrays, types)
+        check_types(arrays, types)
         _check_images(arrays["versions"])
         _check_range("labels", np.append(arrays["labels"], arrays["label"]), classes)
         label = int(arrays.pop("label"))
@@ -347,64 +367,35 @@ def _read_augmented(path: Path, classes: int) -> Augmented | None:
 
 
 def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
-    with _reading(path), np.load(path, allow_pickle=False) as file:
+    with reading(path), np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
-        _check_types(arrays, {"digit": Integer[np.ndarray, ""]})
+        check_types(arrays, {"digit": Integer[np.ndarray, ""]})
         kernels = {
             k.removeprefix("kernel/"): a for k, a in arrays.items() if k.startswith("kernel/")
         }
         maps = {k.removeprefix("map/"): arrays[k] for k in sorted(arrays) if k.startswith("map/")}
         for name, kernel in kernels.items():
-            _require(kernel.ndim == 4, f"the kernel of {name} is not (k, k, c_in, c_out)")
+            require(kernel.ndim == 4, f"the kernel of {name} is not (k, k, c_in, c_out)")
         for name, values in maps.items():
-            _require(values.ndim in (1, 3), f"the map of {name} is not (h, w, c) or (n,)")
-        _require(maps, "the feature maps are missing")
+            require(values.ndim in (1, 3), f"the map of {name} is not (h, w, c) or (n,)")
+        require(maps, "the feature maps are missing")
         _check_range("digit", arrays["digit"], examples)
         return kernels, maps, int(arrays["digit"])
 
 
 def _read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epoch"]]:
-    with _reading(path), path.open(newline="", encoding="utf-8") as file:
+    with reading(path), path.open(newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
         rows = list(table)
-        _require_names(METRICS, table.fieldnames or ())
+        require_names(METRICS, table.fieldnames or ())
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in METRICS}
-
-
-def read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
-    """Read a JSON object. Raise InputError if it is damaged or an entry does not have its type."""
-    with _reading(path):
-        # NaN and Infinity become None.
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-        _check_types(content, types)
-        return content
-
-
-def _require(condition: Any, problem: str) -> None:
-    if not condition:
-        raise ValueError(problem)
-
-
-def _require_names(names: Iterable[str], found: Container[str]) -> None:
-    missing = [name for name in names if name not in found]
-    _require(not missing, f"{', '.join(missing)} missing")
-
-
-def _check_types(content: Any, types: dict[str, Any]) -> None:
-    _require(isinstance(content, dict), "not a JSON object")
-    _require_names(types, content)
-    for name, kind in types.items():
-        value = content[name]
-        if not isinstance(value, kind):
-            shown = f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else repr(value)
-            raise ValueError(f"{name} is {shown}; expected {getattr(kind, '__name__', kind)}")
 
 
 def _check_images(images: np.ndarray) -> None:
     valid = images.size > 0 and images.shape[-1] in (1, 3)
-    _require(valid, f"images have shape {images.shape}; expected at least one with 1 or 3 channels")
+    require(valid, f"images have shape {images.shape}; expected at least one with 1 or 3 channels")
 
 
 def _check_range(name: str, values: np.ndarray, end: int) -> None:
     valid = values.min() >= 0 and values.max() < end
-    _require(valid, f"{name} must be between 0 and {end - 1}")
+    require(valid, f"{name} must be between 0 and {end - 1}")

@@ -48,7 +48,7 @@ def test_an_evaluation_has_its_numbers_tables_and_figures(call, trained_run, tmp
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"reliability", "robustness", "corruptions"}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 2
+    assert page.count('src="data:image/png;base64,') == len(figures)
     assert not re.search(r'(src|href)="(?!data:)', page)
 
     before = files_of(tmp_path / "out")

@@ -10,6 +10,7 @@ from sklearn.metrics import log_loss
 
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.errors import InputError
+from fidle_jax.files import read_json, sealed, write_json
 from fidle_jax.inference import evaluate
 from fidle_jax.inference.evaluate import (
     BATCH_SIZE,
@@ -259,8 +260,8 @@ def altered(trained_run, tmp_path):
 
     def alter(**changes):
         copy = shutil.copytree(trained_run, tmp_path / "altered")
-        config = json.loads((copy / "config.json").read_text())
-        (copy / "config.json").write_text(json.dumps(config | changes))
+        config = read_json(copy / "config.json", {})
+        write_json(copy / "config.json", sealed(config | changes))
         return copy
 
     return alter

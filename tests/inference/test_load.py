@@ -10,6 +10,7 @@ import pytest
 
 import fidle_jax
 from fidle_jax.errors import InputError
+from fidle_jax.files import read_json, sealed, write_json
 from fidle_jax.inference.load import classify, load, map_batches
 
 
@@ -109,7 +110,7 @@ def test_shape_class_names_config_and_result_are_loaded(trained_run):
     assert trained.image_shape == (28, 28, 1)
     assert trained.class_names == tuple("0123456789")
     assert trained.config.data.dataset == "mnist"
-    assert trained.result == json.loads((trained_run / "result.json").read_text())
+    assert trained.result == read_json(trained_run / "result.json", {})
 
 
 def test_the_directory_is_not_changed(trained_run):
@@ -201,7 +202,7 @@ def test_a_missing_or_damaged_model_json_is_an_error(copied):
 )
 def test_unknown_values_of_the_config_are_an_error(copied, change, expected):
     path = copied / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    write_json(path, sealed(read_json(path, {}) | change))
     assert expected in error_of(copied)
 
 

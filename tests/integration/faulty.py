@@ -14,6 +14,7 @@ from fidle_jax.data import load_dataset
 from fidle_jax.errors import InputError
 from fidle_jax.train import checkpoints, run
 from fidle_jax.train.config import Config
+from fidle_jax.train.run_dir import write_digests
 
 
 def data_is_damaged(*args, **kwargs):
@@ -45,6 +46,7 @@ def newest_is_damaged(reader, step, *like):
 def write_empty_report(run_dir):
     """Replace `write_report`."""
     (run_dir / "report.html").write_text("")
+    write_digests(run_dir)
 
 
 PLACES = {

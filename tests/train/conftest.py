@@ -7,6 +7,7 @@ from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.data.dataset import WHOLE
 from fidle_jax.train import run as run_module
 from fidle_jax.train.config import Config
+from fidle_jax.train.run_dir import write_digests
 from fidle_jax.train.signals import Stop
 
 
@@ -52,6 +53,7 @@ def run(squares, tmp_path, monkeypatch):
         result = run_module.run(config, "squares", "python squares.py", stop or Stop())
         if result and config.run.run_dir and not (config.run.run_dir / "report.html").exists():
             (config.run.run_dir / "report.html").write_text("")
+            write_digests(config.run.run_dir)
         return result
 
     return run

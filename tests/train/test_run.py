@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from fidle_jax.data.dataset import WHOLE
 from fidle_jax.errors import InputError
+from fidle_jax.files import read_json
 from fidle_jax.report import write_report
 from fidle_jax.train import run as run_module
 from fidle_jax.train.config import ResolvedConfig
@@ -64,7 +66,7 @@ def test_a_run_directory_is_complete(run, tmp_path, capsys):
         "figures",
         "report.html",
     }
-    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    assert read_json(tmp_path / "run" / "result.json", {}) == result
     assert set(result) >= PROMISED
     assert (result["train_examples"], result["validation_examples"]) == (81, 9)
     assert (result["test_examples"], result["steps"]) == (31, 8 * 6)
@@ -206,6 +208,34 @@ def test_resuming_a_finished_run_changes_nothing(run, tmp_path, capsys):
     assert "is finished; nothing was changed" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("damage", ["flip", "empty", "delete"])
+@pytest.mark.parametrize("name", ["result.json", "metrics.csv", "model.json", "layers.npz"])
+def test_resuming_a_finished_run_with_a_damaged_file_writes_it_again(
+    run, tmp_path, capsys, caplog, damage, name
+):
+    result, path = run(), tmp_path / "run" / name
+    content = path.read_bytes()
+    if damage == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(content.replace(b"0", b"1") if damage == "flip" else b"")
+    again = run(resume=True)
+    assert (again["test_loss"], again["best_epoch"]) == (result["test_loss"], result["best_epoch"])
+    if name != "result.json":  # it contains times
+        assert path.read_bytes() == content
+    assert f"{name} changed since" in caplog.text
+    run(resume=True)
+    assert "is finished; nothing was changed" in capsys.readouterr().out
+
+
+def test_a_damaged_run_without_checkpoints_is_not_trained_again(run, tmp_path):
+    run()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "metrics.csv").write_text("")
+    with pytest.raises(InputError, match="has no checkpoint to repair it; start again in another"):
+        run(resume=True)
+
+
 def test_a_run_killed_before_its_report_is_finished_by_resuming(run, tmp_path):
     result = run()
     for name in ("report.html", "result.json"):
@@ -237,8 +267,8 @@ def test_wrong_input_is_reported_before_the_data_is_read(run, squares, monkeypat
 
     dataset = dataclasses.replace(squares, read=read)
     monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
-    with pytest.raises(InputError, match="--batch-size is 91; it must be at most 90"):
-        run(batch_size=91)
+    with pytest.raises(InputError, match=r"--batch-size is 1; it must be at least 2"):
+        run(batch_size=1)
     with pytest.raises(InputError, match="expected 2 rates"):
         run(dropout=(0.1,))
     with pytest.raises(InputError, match=r"--flips is 0.5; it must be 0"):
@@ -249,6 +279,7 @@ def test_wrong_input_is_reported_before_the_data_is_read(run, squares, monkeypat
     ("flags", "named"),
     [
         ({"batch_size": 82}, "--batch-size is 82; it must be at most 81"),
+        ({"batch_size": 10**6}, "--batch-size is 1000000; it must be at most 81"),
         ({"dropout": (0.1,)}, "expected 2 rates"),
         ({"optimizer": "adm"}, "did you mean adam"),
         ({"devices": 1000}, "--devices is 1000; it must be at most"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fidle_jax.errors import InputError
+from fidle_jax.files import read_json
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.config import Config, to_json
 from fidle_jax.train.run_dir import read_evaluation, read_run
@@ -41,7 +42,7 @@ def test_a_run_that_was_started_in_the_meantime_is_not_overwritten(tmp_path):
         run_dirs.begin(tmp_path, {"seed": 1}, {})
     with run_dirs.hold(tmp_path), pytest.raises(InputError, match="holds another run"):
         run_dirs.begin(tmp_path, {"seed": 2}, {})
-    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 1}
+    assert read_json(tmp_path / "config.json", {}) == {"seed": 1}
 
 
 def test_files_of_a_run_that_was_killed_at_its_start_do_not_block_a_new_run(tmp_path):

@@ -35,9 +35,10 @@ def printable(text: str) -> str:
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:
     """Raise InputError, with the closest names, if ``name`` is not in ``known``."""
-    known = sorted(known)
+    known = list(known)
     if name in known:
         return
+    known.sort()
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise InputError(f"unknown {kind} {name!r}; {hint}(known: {', '.join(known)})")

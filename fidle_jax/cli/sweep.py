@@ -6,6 +6,7 @@ never repeated. experiments/sweep_report.py draws a page, also while the sweep i
 
 import contextlib
 import dataclasses
+import math
 import sys
 import tomllib
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from fidle_jax.cli.flags import Job
 from fidle_jax.cli.launch import rejection_as_input_error
-from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, start
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, show_phase, start
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import as_input_error
 from fidle_jax.sweep import results
@@ -23,6 +24,7 @@ from fidle_jax.train.config import SETTINGS, changed_settings, command_line, des
 from fidle_jax.train.signals import Stop
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+MANY_RUNS = 1000  # from which on planning takes noticeable time
 MOST_LINES = 40  # number of settings that `_show_plan` prints
 
 
@@ -50,6 +52,8 @@ class Flags:
     """Number of parallel runs, each with its share of the cores, or a GPU. With --launch slurm, number of
     jobs in the array."""
     job: Job = dataclasses.field(default_factory=Job)
+    max_runs: int = 1000
+    """Largest number of runs that is accepted. It protects against mistakes in --grid."""
     retry_failed: bool = False
     """Run failed runs again."""
     dry_run: bool = False
@@ -86,14 +90,17 @@ def _main(stop: Stop, argv: list[str]) -> int:
     defaults = load_defaults(path)
     given = changed_settings(parse_flags("", defaults, fixed), defaults)
     start(stop, "fidle_jax.nn.models", "fidle_jax.sweep.runner")
-    sweep = make_sweep(
-        flags.sweep_dir or Path("runs/sweeps") / path.stem,
-        path,
-        file.axes | parse_axes(flags.grid),
-        file.fixed | given,
-        file.variants,
-        **{name: getattr(flags, name) for name in ("seeds", "search", "samples")},
-    )
+    axes = file.axes | parse_axes(flags.grid)
+    runs = _count_runs(flags, axes, file.variants)
+    with show_phase(f"planning {runs:,} runs") if runs > MANY_RUNS else contextlib.nullcontext():
+        sweep = make_sweep(
+            flags.sweep_dir or Path("runs/sweeps") / path.stem,
+            path,
+            axes,
+            file.fixed | given,
+            file.variants,
+            **{name: getattr(flags, name) for name in ("seeds", "search", "samples")},
+        )
     results.check_free(sweep.folder, sweep.description())
     _show_plan(sweep, flags.retry_failed)
     if flags.dry_run:
@@ -115,6 +122,19 @@ def _check(flags: Flags, words: list[str]) -> None:
     if flags.workers > 1 and flags.job.launch == "here":
         raise InputError(f"--workers {flags.workers} needs --launch local or slurm")
     flags.job.check("slurm")
+
+
+def _count_runs(flags: Flags, axes: dict[str, Any], variants: dict[str, Any]) -> int:
+    """Return the number of runs. Raise InputError if there are too many."""
+    sizes = [1 if isinstance(values, Range) else len(values) for values in axes.values()]
+    settings = flags.samples if flags.search == "random" else math.prod(sizes)
+    runs = settings * max(1, len(variants)) * flags.seeds
+    if runs > flags.max_runs:
+        raise InputError(
+            f"the sweep has {runs:,} runs, more than --max-runs {flags.max_runs:,}; give fewer values or "
+            f"seeds, or --max-runs {runs}"
+        )
+    return runs
 
 
 def parse_axes(texts: Iterable[str]) -> dict[str, Any]:
@@ -195,7 +215,7 @@ def _show_plan(sweep: Sweep, retry_failed: bool) -> None:
     """Print the settings and, if some runs are finished, the estimated time of the others."""
     from fidle_jax.report.html import duration
 
-    trials = sweep.trials()
+    trials = sweep.trials
     print(f"sweep of {sweep.file.name} in {sweep.folder}")
     settings = trials[:: sweep.seeds]
     for trial in settings[:MOST_LINES]:
@@ -218,7 +238,7 @@ def _run(sweep: Sweep, flags: Flags) -> int:
     """Run all trials that have not ended, and print the results. Return the exit status."""
     from fidle_jax.sweep.runner import run_here, run_local, submit_to_slurm
 
-    names = [trial.name for trial in sweep.trials()]
+    names = [trial.name for trial in sweep.trials]
     if None not in [results.outcome(sweep.folder, name) for name in names]:
         pass
     elif flags.job.launch == "slurm":

@@ -1,10 +1,12 @@
 """Draw the page of a sweep and print its table in Markdown. The sweep may still be running."""
 
 import dataclasses
+import logging
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
@@ -12,7 +14,10 @@ from fidle_jax.cli.terminal import exit_with, parse_flags, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import read_json, write_atomically
 from fidle_jax.sweep import results
+from fidle_jax.train.run_dir import read_metrics
 from fidle_jax.train.signals import Stop
+
+logger = logging.getLogger("fidle_jax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +38,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _main(stop: Stop, argv: list[str] | None) -> int:
     flags = parse_flags(__doc__ or "", Flags(), argv)
     start(stop, "fidle_jax.report.sweep_page")
-    import pandas as pd
-
     from fidle_jax.report.sweep_page import Sweep, render_sweep
     from fidle_jax.report.tables import rank_settings, settings_markdown
 
@@ -53,7 +56,7 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
             title=plan["experiment"].removesuffix(".py"),
             axes=axes,
             runs=table,
-            curves={run: pd.read_csv(runs / run / "metrics.csv") for run in table["run"]},
+            curves=_read_curves(runs, table["run"]),
             planned=plan["runs"],
             failures=failures,
             command=lambda run: _command(runs / run),
@@ -65,6 +68,17 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
     print(settings_markdown(rank_settings(table, axes, baseline), axes))
     print(f"\n{sweep_dir / 'report.html'}", file=sys.stderr)
     return 0
+
+
+def _read_curves(runs: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return the columns of each metrics.csv. Name the damaged ones in a warning and leave them out."""
+    curves = {}
+    for name in names:
+        try:
+            curves[name] = read_metrics(runs / name / "metrics.csv")
+        except InputError as error:
+            logger.warning("a curve is left out: %s", error)
+    return curves
 
 
 def _command(run_dir: Path) -> str:

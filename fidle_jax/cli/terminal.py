@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import errno
 import functools
+import glob
 import importlib
 import io
 import logging
@@ -72,14 +73,14 @@ def exit_with(
             print(interruption, file=sys.stderr)
             status = INTERRUPTED
         except Exception as error:
-            status = fail(_unexpected(error), FAILED)
+            status = fail(unexpected(error), FAILED)
     sys.stdout.flush()
     if isinstance(sys.stdout, _Output) and (lost := sys.stdout.error):
         status = status or fail(f"the output could not be written: {lost.strerror}", FAILED)
     sys.exit(status)
 
 
-def _unexpected(error: Exception) -> Exception:
+def unexpected(error: Exception) -> Exception:
     """Describe an error that no one foresaw, and name the environment variables that often cause one."""
     names = sorted(name for name in os.environ if re.match("JAX_|XLA_", name))
     cause = f"; unset {' and '.join(names)}, if they may be the reason" if names else ""
@@ -248,15 +249,38 @@ def _set_up_output() -> None:
     logger.propagate = False
     if not any(isinstance(handler, _OneLine) for handler in logger.handlers):
         logger.addHandler(_OneLine())
-    show_others = warnings.showwarning
+    show_others, seen = warnings.showwarning, set[str]()
 
     def show(message, category, *place, **options):
         if category.__module__.startswith("fidle_jax."):
             logger.warning(message)
+        elif found := re.match(_CACHE_WARNING, str(message), re.DOTALL):
+            text = _describe_cache_error(*found.groups())
+            if found[1] not in seen:  # JAX warns about each program
+                logger.warning(text)
+            seen.add(found[1])
         else:
             show_others(message, category, *place, **options)
 
     warnings.showwarning = show
+
+
+_CACHE_WARNING = r"Error (reading|writing) persistent compilation cache entry for '(.*?)': (.*)"
+
+
+def _describe_cache_error(verb: str, program: str, reason: str) -> str:
+    """Describe that JAX cannot read or write its cache. Delete unreadable entries, because JAX does not."""
+    import jax
+
+    cache = Path(jax.config.jax_compilation_cache_dir or "")
+    if verb == "reading":
+        for path in cache.glob(f"{glob.escape(program)}-*"):
+            path.unlink(missing_ok=True)
+        return f"the compilation cache {cache} has damaged entries; they are deleted and compiled again"
+    return (
+        f"the compilation cache {cache} cannot be written ({reason.splitlines()[0]}); programs are not "
+        "cached; set JAX_COMPILATION_CACHE_DIR to another directory"
+    )
 
 
 class _Output(io.TextIOWrapper):

@@ -5,7 +5,6 @@ import logging
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +20,7 @@ from fidle_jax.cli.terminal import (
     parse_flags,
     show_phase,
     start,
+    unexpected,
 )
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import Config
@@ -62,9 +62,8 @@ def main(
         except KeyboardInterrupt:
             print(INTERRUPTION, file=sys.stderr)
             return _leave(INTERRUPTED)
-        except Exception:
-            traceback.print_exc()
-            return _leave(FAILED)
+        except Exception as error:
+            return _leave(fail(unexpected(error), FAILED))
 
     exit_with(body, INTERRUPTION)
 
@@ -98,20 +97,25 @@ def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
     except Interrupted:
         return _interrupted(run_dir) if distributed.is_first() else INTERRUPTED
     except OSError as error:
-        status = fail(error, FAILED, f"; solve this, then resume: {_resume_command(run_dir)}")
+        hint = f", then resume: {_resume_command(run_dir)}" if _has_begun(run_dir) else ""
+        status = fail(error, FAILED, f"; solve this{hint}")
         return _leave(status) if flags.cluster.distributed else status
     except jax.errors.JaxRuntimeError:
         if flags.cluster.distributed:
             distributed.wait_for_abort()
         raise
     except KeyboardInterrupt:
-        if not (run_dir / "config.json").exists():
+        if not _has_begun(run_dir):
             raise
         status = _interrupted(run_dir)
         return _leave(status) if flags.cluster.distributed else status
     if result:
         print(_sum_up(result, run_dir))
     return 0
+
+
+def _has_begun(run_dir: Path) -> bool:
+    return (run_dir / "config.json").exists()
 
 
 def _interrupted(run_dir: Path) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,7 +31,7 @@ class Sweep:
         title: Name of the experiment.
         axes: Columns of ``runs`` that distinguish settings.
         runs: One row per finished run, see `fidle_jax.sweep.results.read_table`.
-        curves: Maps each finished run to its metrics.csv.
+        curves: Maps finished runs to the columns of metrics.csv.
         planned: Number of planned runs.
         failures: Maps the runs that failed to their reasons.
         command: Function that returns the command of a run.
@@ -41,7 +42,7 @@ class Sweep:
     title: str
     axes: list[str]
     runs: pd.DataFrame
-    curves: dict[str, pd.DataFrame]
+    curves: dict[str, dict[str, Float[np.ndarray, "_"]]]
     planned: int
     failures: dict[str, str]
     command: Callable[[str], str]
@@ -90,7 +91,7 @@ def _figures(sweep: Sweep, settings: pd.DataFrame) -> dict[str, bytes]:
     axis = sweep.axes[0]
     colours = palette(settings[axis])
     figures = {"cost": cost_chart(settings, tables.criterion(sweep.runs), axis, colours)}
-    if any(curve["validation_accuracy"].notna().any() for curve in sweep.curves.values()):
+    if any(np.isfinite(curve["validation_accuracy"]).any() for curve in sweep.curves.values()):
         figures["curves"] = curves_chart(sweep, axis, colours, settings["setting"].iloc[0])
     return {name: png(figure) for name, figure in figures.items()}
 
@@ -130,13 +131,13 @@ def curves_chart(sweep: Sweep, axis: str, colours: dict[str, Any], best_setting:
     """Draw the validation accuracy of every run by epoch, that of the best setting thick."""
     figure = new_figure(height=4.2)
     axes = figure.subplots()
-    for _, row in sweep.runs.iterrows():
+    for _, row in sweep.runs[sweep.runs["run"].isin(sweep.curves)].iterrows():
         curve, best = sweep.curves[row["run"]], row["setting"] == best_setting
         axes.plot(
             curve["epoch"],
             100 * curve["validation_accuracy"],
             color=colours[as_text(row[axis])],
-            marker="o" if len(curve) == 1 else None,
+            marker="o" if len(curve["epoch"]) == 1 else None,
             **({"lw": 2.8, "zorder": 3} if best else {"lw": 1, "alpha": 0.55}),
         )
     finish(axes, x="epoch", y="validation accuracy, %")

@@ -1,6 +1,7 @@
 """Plan a sweep: the runs that its axes, variants and seeds span. Light to import."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import itertools
@@ -86,8 +87,9 @@ class Sweep:
     search: str = "grid"
     samples: int = 0
 
+    @functools.cached_property
     def trials(self) -> list[Trial]:
-        """Return all runs, always under the same names."""
+        """All runs, always under the same names."""
         return [
             self._trial(variant, settings, seed)
             for variant in self.variants or ("",)
@@ -118,10 +120,10 @@ class Sweep:
             "experiment": self.file.name,
             "axes": axes,
             "defaults": {name: v for name, v in config.items() if name not in _NO_AXES},
-            "variants": {trial.setting: trial.variant for trial in self.trials() if trial.variant},
+            "variants": {trial.setting: trial.variant for trial in self.trials if trial.variant},
             "baseline": next(iter(self.variants), ""),
             "columns": [*(["variant"] if self.variants else []), *axes],
-            "runs": len(self.trials()),
+            "runs": len(self.trials),
             **{name: getattr(self, name) for name in ("seeds", "search", "samples")},
         }
 
@@ -130,11 +132,11 @@ class Sweep:
         axes = dict(sorted(self.axes.items()))
         if self.search == "grid":
             return [dict(zip(axes, row, strict=True)) for row in itertools.product(*axes.values())]
-        drawn = [
-            {name: _draw(values, sample, k) for k, (name, values) in enumerate(axes.items())}
+        drawn = (
+            tuple(_draw(values, sample, k) for k, values in enumerate(axes.values()))
             for sample in range(self.samples)
-        ]
-        return [settings for k, settings in enumerate(drawn) if settings not in drawn[:k]]
+        )
+        return [dict(zip(axes, row, strict=True)) for row in dict.fromkeys(drawn)]
 
     def _trial(self, variant: str, settings: dict[str, Any], seed: int) -> Trial:
         flags = self.fixed | self.variants.get(variant, {}) | settings
@@ -276,9 +278,11 @@ def _check(sweep: Sweep) -> None:
                 raise InputError(
                     f"the variant {variant!r} sets the axis {name}; remove one of them"
                 )
-    for trial in sweep.trials():
+    for trial in sweep.trials:
         check(trial.config)
-        _check_network(trial.config)
+    networks = {(each.config.data.dataset, each.config.model): each.config for each in sweep.trials}
+    for config in networks.values():
+        _check_network(config)
 
 
 def _check_network(config: Config) -> None:

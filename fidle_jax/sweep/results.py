@@ -8,6 +8,7 @@ results.sqlite is computed from the run directories and may be deleted.
 import contextlib
 import fcntl
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,7 +22,15 @@ from fidle_jax.train.run_dir import finished_result
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger("fidle_jax")
+
 VERSION = 2
+PLAN: dict[str, Any] = {
+    **dict.fromkeys(("axes", "defaults", "variants"), dict),
+    **dict.fromkeys(("experiment", "baseline"), str),
+    **{"columns": list, "runs": int},
+}
+NEEDED = ("test_accuracy", "best_validation_accuracy", "train_seconds", "parameters")
 FOLDERS = ("runs", "logs", "failures", "locks")
 
 
@@ -89,30 +98,41 @@ def read_plan(sweep_dir: Path) -> dict[str, Any]:
             f"{path} has version {plan['version']}, expected {VERSION}; "
             "start the sweep in a new directory"
         )
-    return plan
+    return read_json(path, PLAN)
 
 
 def mean_seconds(sweep_dir: Path) -> float | None:
     """Return the mean training time of the finished runs, or None if there are none."""
-    results = [finished_result(run_dir) for run_dir in (sweep_dir / "runs").glob("*")]
+    results = map(_result, (sweep_dir / "runs").glob("*"))
     seconds = [result["train_seconds"] for result in results if result]
     return sum(seconds) / len(seconds) if seconds else None
 
 
 def outcome(sweep_dir: Path, trial: str) -> str | None:
-    """Describe how a trial ended: "test accuracy 98.70 %", "failed: ...", or None if it has not."""
-    if (result := finished_result(sweep_dir / "runs" / trial)) is not None:
+    """Describe how a trial ended: "test accuracy 98.70 %", "failed: ...", or None if it has not.
+
+    A damaged run has not ended: resuming repairs it, or fails with the reason.
+    """
+    if (result := _result(sweep_dir / "runs" / trial)) is not None:
         return f"test accuracy {100 * result['test_accuracy']:.2f} %"
     reason = failures(sweep_dir, trial).get(trial)
     return None if reason is None else f"failed: {reason}"
+
+
+def _result(run_dir: Path) -> dict[str, Any] | None:
+    """Return the result of a run, or None if it is unfinished or damaged."""
+    try:
+        return finished_result(run_dir, *NEEDED)
+    except InputError:
+        return None
 
 
 def failures(sweep_dir: Path, pattern: str = "*") -> dict[str, str]:
     """Map the trials that failed to their reasons."""
     found = {}
     for path in sorted((sweep_dir / "failures").glob(f"{pattern}.json")):
-        with contextlib.suppress(FileNotFoundError):
-            found[path.stem] = json.loads(path.read_text())["reason"]
+        with contextlib.suppress(InputError):  # deleted meanwhile, or damaged: the trial runs again
+            found[path.stem] = read_json(path, {"reason": str})["reason"]
     return found
 
 
@@ -167,18 +187,28 @@ def wait_for_runs(sweep_dir: Path, seconds: float) -> None:
 
 
 def read_table(sweep_dir: Path) -> "pd.DataFrame":
-    """Return one row per finished run: its name, setting, variant, config.json and result.json."""
+    """Return one row per finished run: its name, setting, variant, config.json and result.json.
+
+    A damaged run is left out, with a warning that names it.
+    """
     import pandas as pd
 
-    variants = read_plan(sweep_dir)["variants"]
+    plan = read_plan(sweep_dir)
+    variants, axes = plan["variants"], dict.fromkeys(plan["axes"], object)
     rows = []
     for run_dir in sorted((sweep_dir / "runs").iterdir()):
-        if result := finished_result(run_dir):
-            setting = run_dir.name.rpartition("-seed")[0]
-            row = {"run": run_dir.name, "setting": setting}
-            if variants:
-                row["variant"] = variants[setting]
-            rows.append(row | read_json(run_dir / "config.json", {}) | result)
+        try:
+            if not (result := finished_result(run_dir, *NEEDED)):
+                continue
+            config = read_json(run_dir / "config.json", {"seed": int} | axes)
+        except InputError as error:
+            logger.warning("a damaged run is left out: %s", error)
+            continue
+        setting = run_dir.name.rpartition("-seed")[0]
+        row = {"run": run_dir.name, "setting": setting}
+        if variants:
+            row["variant"] = variants.get(setting, "")
+        rows.append(row | config | result)
     return pd.json_normalize(rows)
 
 

@@ -88,7 +88,7 @@ class Worker:
         """
         environment = take_share(self.index, self.count)
         deaths: Counter[str] = Counter()
-        trials = self.sweep.trials()
+        trials = self.sweep.trials
         while left := [trial for trial in trials if not self._has_ended(trial)]:
             for trial in left:
                 if (lock := results.claim(self.sweep.folder, trial.name)) is None:
@@ -209,7 +209,7 @@ def run_local(sweep: Sweep, workers: int, report: Callable[[str], None]) -> list
     Raises:
         KeyboardInterrupt: The sweep was interrupted. The runs have saved.
     """
-    names = [trial.name for trial in sweep.trials()]
+    names = [trial.name for trial in sweep.trials]
     reported = {name for name in names if results.outcome(sweep.folder, name)}
 
     def report_new() -> None:

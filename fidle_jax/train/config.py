@@ -6,7 +6,6 @@ This module must import fast, because the command line parses flags before it im
 """
 
 import dataclasses
-import sys
 import types
 import typing
 from collections.abc import Iterable
@@ -21,7 +20,8 @@ from fidle_jax.nn import ModelName
 from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
 
 VALIDATION_FRACTION = 0.1
-_LARGEST = sys.float_info.max
+_LARGEST = 3.4e38  # of float32
+_SMALLEST = 1.2e-38  # smaller numbers become 0 in float32
 
 
 def described(text: str) -> object:
@@ -232,6 +232,11 @@ class Setting(NamedTuple):
             check_name(name.replace("_", " "), value, self.choices)
         elif self.limits and value is not None:
             check_range(name, value, *self.limits)
+            if 0 < value < _SMALLEST:
+                raise InputError(
+                    f"--{name.replace('_', '-')} is {value}, which is 0 in float32; it must be 0 or at least "
+                    f"{_SMALLEST}"
+                )
 
 
 def list_settings(group: str, kind: type) -> dict[str, Setting]:

@@ -127,7 +127,8 @@ def run(
 
 def _finished_result(run_dir: Path) -> dict[str, Any] | None:
     """Return the result of a finished run, or None if it is unfinished or files have changed since."""
-    if not (changed := run_dirs.changed_files(run_dir)):
+    changed = run_dirs.changed_files(run_dir)
+    if not changed or not (run_dir / "report.html").exists():
         return run_dirs.finished_result(run_dir, *run_dirs.RESULT)
     logger.warning(
         "the run in %s is finished, but %s changed since; writing the results again from the last "

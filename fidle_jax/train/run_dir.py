@@ -45,6 +45,7 @@ from fidle_jax.train.config import Config, check, from_json, hyperparameters
 
 LOCK = ".lock"
 DIGESTS = "SHA256SUMS"
+MAX_NAME = 80  # characters of a class name; matplotlib takes minutes for very long ones
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 _NUMBER = int | float | None  # null if the run has no validation or no epochs
@@ -293,7 +294,7 @@ def read_run(run_dir: Path) -> Run:
         config=read_json(run_dir / "config.json", {"command": str}),
         result=result,
         model=model,
-        metrics=_read_metrics(run_dir / "metrics.csv"),
+        metrics=read_metrics(run_dir / "metrics.csv"),
         evaluation=evaluation,
         kernels={name: kernels[name] for name in order if name in kernels},
         maps=maps,
@@ -323,9 +324,12 @@ def read_model(run_dir: Path) -> dict[str, Any]:
 
 
 def read_evaluation(run_dir: Path) -> Evaluation:
-    """Return the content of evaluation.npz, with the names of model.json, or raise InputError."""
+    """Return the content of evaluation.npz, with the names of model.json, or raise InputError.
+
+    Names are for figures and pages, so long ones are shortened.
+    """
     model, path = read_model(run_dir), run_dir / "evaluation.npz"
-    names, groups = model["class_names"], model["class_groups"]
+    names, groups = [_shorten(name) for name in model["class_names"]], model["class_groups"]
     with reading(path), np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
         examples = np.size(arrays.get("labels", ()))
@@ -342,8 +346,12 @@ def read_evaluation(run_dir: Path) -> Evaluation:
         of_class = np.empty(len(names), int)
         for index, members in enumerate(groups.values()):
             of_class[members] = index
-        groups = Groups(list(groups), of_class)
+        groups = Groups([_shorten(name) for name in groups], of_class)
     return Evaluation(**arrays, class_names=names, groups=groups)
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
 
 def _read_augmented(path: Path, classes: int) -> Augmented | None:
@@ -383,7 +391,8 @@ def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
         return kernels, maps, int(arrays["digit"])
 
 
-def _read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epoch"]]:
+def read_metrics(path: Path) -> dict[str, Float[np.ndarray, "epoch"]]:
+    """Return the columns `METRICS` of metrics.csv, with NaN for empty cells, or raise InputError."""
     with reading(path), path.open(newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
         rows = list(table)

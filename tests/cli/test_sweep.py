@@ -76,6 +76,24 @@ def test_several_processes_share_the_runs_and_their_table_has_a_page(call, tmp_p
     assert "python tests/sweep/made_up_experiment.py --dataset tfds:fashion_mnist" in page
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[[[[", '{"test_accuracy": 7}'])
+def test_a_damaged_run_is_named_in_the_report_and_repeated_by_the_sweep(call, tmp_path, content):
+    words = ("--grid", "learning-rate=0.1,0.3", "--sweep-dir", tmp_path / "x", "--", *DATA)
+    assert call(*words)[0] == 0
+    table, (damaged, _) = (
+        results.read_table(tmp_path / "x"),
+        sorted((tmp_path / "x" / "runs").iterdir()),
+    )
+    (damaged / "result.json").write_text(content)
+    (damaged / "metrics.csv").write_text(content)
+    status, out, err = call(tmp_path / "x", main=sweep_report.main, experiment=())
+    assert (status, len(out.splitlines())) == (0, 3)  # two lines of the head
+    assert f"warning: a damaged run is left out: {damaged / 'result.json'} cannot be read" in err
+
+    assert call(*words)[0] == 0
+    assert results.read_table(tmp_path / "x").equals(table)
+
+
 FILE = """
 seeds = 2
 [grid]
@@ -170,6 +188,11 @@ def test_a_random_search_runs(call, tmp_path):
         (("--grid", "model=cnn", "--experiment", "mnist"), "there is no experiment"),
         (("--grid", "model=cnn", "--experiment", "compare"), "does not train: it has no DEFAULTS"),
         (("--file", "no/such.toml"), "no/such.toml cannot be used: No such file"),
+        (("--grid", "model=cnn,dnn", "--seeds", "501"), "1,002 runs, more than --max-runs 1,000;"),
+        (
+            ("--search", "random", "--samples", "10000000000", "--grid", "shift=0..1"),
+            "give fewer values or seeds, or --max-runs 10000000000",
+        ),
     ],
 )
 def test_an_error_is_one_line_before_anything_starts(call, tmp_path, words, message):

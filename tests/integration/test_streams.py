@@ -1,5 +1,6 @@
 """Training continues if an output stream fails, and wrong environments give one line."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,6 +9,13 @@ from pathlib import Path
 import pytest
 
 TRAIN = Path(__file__).parents[2] / "experiments" / "mnist_dnn.py"
+
+DAMAGES = (
+    lambda data: b"",
+    lambda data: b"x",
+    lambda data: data[: len(data) // 2],
+    lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
+)
 
 
 def train(run_dir, ending="", **environment):
@@ -61,3 +69,19 @@ def test_an_environment_that_jax_rejects_gives_one_line_that_names_the_variable(
     assert status == 1
     assert errors[-1].startswith("error: ")
     assert name in errors[-1]
+
+
+@pytest.mark.slow
+def test_damaged_entries_of_the_compilation_cache_are_replaced_after_one_warning(tmp_path):
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    assert train(tmp_path / "first", **cache)[0] == 0
+    entries = sorted((tmp_path / "cache").glob("*-cache"))
+    for path, damage in zip(entries, itertools.cycle(DAMAGES), strict=False):
+        path.write_bytes(damage(path.read_bytes()))
+    status, _, errors = train(tmp_path / "second", **cache)
+    assert status == 0
+    assert sum("has damaged entries; they are deleted" in line for line in errors) == 1
+    assert not any("UserWarning" in line for line in errors)
+    status, _, errors = train(tmp_path / "third", **cache)
+    assert status == 0
+    assert not any("warning" in line.lower() for line in errors)

@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
@@ -14,7 +15,7 @@ def make(axes, rows, **fields):
     runs["setting"] = runs[axes].astype(str).agg("-".join, axis=1)
     runs["run"] = runs["setting"] + "-seed" + runs["seed"].astype(str)
     runs = runs.assign(hold_out="groups", train_seconds=30.0, parameters=4321)
-    curve = pd.DataFrame({"epoch": [1, 2], "validation_accuracy": [0.5, 0.6]})
+    curve = {"epoch": np.array([1.0, 2.0]), "validation_accuracy": np.array([0.5, 0.6])}
     usual = {
         "title": "<gtsrb>",
         "axes": axes,

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from fidle_jax.train.config import Config, resolve, to_json
+from fidle_jax.train.run_dir import METRICS
 
 DEFAULTS = Config().replace(model="dnn")
 
@@ -58,8 +59,8 @@ def _main():
     accuracy = 1 / (2 + rate) + 0.001 * config.optimisation.seed
     with (run_dir / "metrics.csv").open("w") as file:
         table = csv.writer(file)
-        table.writerow(("epoch", "validation_accuracy"))
-        table.writerows((epoch + 1, accuracy) for epoch in range(config.optimisation.epochs))
+        table.writerow(METRICS)
+        table.writerows((k + 1, 1, 0.5, 1, accuracy) for k in range(config.optimisation.epochs))
     result = {
         "epochs": config.optimisation.epochs,
         "seed": config.optimisation.seed,

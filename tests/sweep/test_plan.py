@@ -23,14 +23,14 @@ def test_a_grid_contains_all_combinations_with_all_seeds():
     sweep = plan({"learning_rate": RATES, **ADAM_OR_SGD}, seeds=3)
     found = [
         tuple(map(t.config.settings().get, ("learning_rate", "optimizer", "seed")))
-        for t in sweep.trials()
+        for t in sweep.trials
     ]
     assert found == [(r, o, s) for r in RATES for o in ("adam", "sgd") for s in range(3)]
 
 
 def test_each_variant_runs_with_each_setting_and_changes_several_flags():
     variants = {"whole": {}, "no warp": {"shift": 0.0, "rotation": 0.0}}
-    trials = plan(ADAM_OR_SGD, Config().replace(shift=0.1), variants=variants).trials()
+    trials = plan(ADAM_OR_SGD, Config().replace(shift=0.1), variants=variants).trials
     found = [
         (t.variant, *map(t.config.settings().get, ("optimizer", "shift", "rotation")))
         for t in trials
@@ -56,7 +56,7 @@ def test_each_variant_runs_with_each_setting_and_changes_several_flags():
 )
 def test_trials_have_unique_names_that_are_file_names(rates, dropout, parallel, seeds):
     axes = {"learning_rate": tuple(rates), "dropout": tuple(dropout), "parallel": parallel}
-    trials = plan({k: v for k, v in axes.items() if v}, seeds=seeds).trials()
+    trials = plan({k: v for k, v in axes.items() if v}, seeds=seeds).trials
     names = [trial.name for trial in trials]
     assert len(set(names)) == len(rates) * max(1, len(dropout)) * max(1, len(parallel)) * seeds
     assert all(len(name) < 120 and not set(name) & set("/ \\\0") for name in names)
@@ -67,7 +67,7 @@ def test_names_do_not_depend_on_the_order_of_the_flags():
     axes = {**ADAM_OR_SGD, "learning_rate": RATES, "shift": (0.0, 0.1)}
     for how in ({}, {"search": "random", "samples": 9}):
         one, other = (
-            [t.name for t in plan(each, **how).trials()]
+            [t.name for t in plan(each, **how).trials]
             for each in (axes, dict(reversed(axes.items())))
         )
         assert one == other
@@ -75,21 +75,21 @@ def test_names_do_not_depend_on_the_order_of_the_flags():
 
 def test_names_depend_on_the_flags_of_every_run():
     one, other = (plan({"learning_rate": RATES}, fixed={"epochs": n}) for n in (1, 2))
-    assert not {t.name for t in one.trials()} & {t.name for t in other.trials()}
+    assert not {t.name for t in one.trials} & {t.name for t in other.trials}
 
 
 @given(low=st.floats(1e-6, 1), factor=st.floats(1.01, 1e4), log=st.booleans())
 def test_random_numbers_are_within_their_range(low, factor, log):
     axes = {"learning_rate": Range(low, low * factor, log), "batch_size": Range(8, 64)}
     sweep = plan(axes, search="random", samples=20)
-    configs = [trial.config.optimisation for trial in sweep.trials()]
+    configs = [trial.config.optimisation for trial in sweep.trials]
     assert all(low * 0.999 <= c.learning_rate <= low * factor * 1.001 for c in configs)
     assert all(8 <= c.batch_size <= 64 and isinstance(c.batch_size, int) for c in configs)
-    assert configs == [trial.config.optimisation for trial in sweep.trials()]
+    assert configs == [trial.config.optimisation for trial in sweep.trials]
 
 
 def _random(axes, samples):
-    return plan(axes, search="random", samples=samples).trials()
+    return plan(axes, search="random", samples=samples).trials
 
 
 def test_a_logarithmic_range_is_log_uniform():

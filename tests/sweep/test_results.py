@@ -9,7 +9,16 @@ import pytest
 from fidle_jax.errors import InputError
 from fidle_jax.sweep import results
 
-PLAN = {"axes": {"learning_rate": [0.1, 0.2]}, "variants": {}, "search": "grid", "runs": 2}
+PLAN = {
+    "experiment": "mnist_dnn.py",
+    "axes": {"learning_rate": [0.1, 0.2]},
+    "defaults": {},
+    "variants": {},
+    "baseline": "",
+    "columns": ["learning_rate"],
+    "search": "grid",
+    "runs": 2,
+}
 
 
 def finish(sweep_dir, name, seed=0, **result):
@@ -18,7 +27,8 @@ def finish(sweep_dir, name, seed=0, **result):
     run_dir.mkdir(parents=True)
     config = {"learning_rate": 0.1, "dropout": [0.1, 0.2], "seed": seed}
     (run_dir / "config.json").write_text(json.dumps(config))
-    usual = {"seed": seed, "test_accuracy": 0.5, "versions": {"jax": "1"}}
+    usual = {"seed": seed, "test_accuracy": 0.5, "best_validation_accuracy": 0.6}
+    usual |= {"train_seconds": 1.5, "parameters": 7, "versions": {"jax": "1"}}
     (run_dir / "result.json").write_text(json.dumps(usual | result))
     (run_dir / "report.html").write_text("")
 
@@ -153,6 +163,24 @@ def test_a_trial_is_claimed_once_until_it_is_released(sweep_dir):
             pass
     with results.claim(sweep_dir, "a"):
         pass
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"reason": 3}'])
+def test_a_trial_whose_record_of_failure_is_damaged_runs_again(sweep_dir, content):
+    results.write_failure(sweep_dir, "b", 1, "no")
+    (sweep_dir / "failures" / "b.json").write_text(content)
+    assert results.outcome(sweep_dir, "b") is None
+    assert results.failures(sweep_dir) == {}
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+def test_a_damaged_run_is_left_out_of_the_table_with_a_warning(sweep_dir, caplog, name):
+    finish(sweep_dir, "a-1234-seed0")
+    finish(sweep_dir, "b-1234-seed0")
+    (sweep_dir / "runs" / "a-1234-seed0" / name).write_text("{}")
+    results.write_table(sweep_dir)
+    assert list(results.read_table(sweep_dir)["run"]) == ["b-1234-seed0"]
+    assert f"a-1234-seed0/{name} cannot be read" in caplog.text
 
 
 def test_outcomes_are_described_and_failures_kept_until_they_are_forgotten(sweep_dir):

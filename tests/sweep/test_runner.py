@@ -54,7 +54,7 @@ def rates(sweep_dir):
 
 def test_every_trial_runs_once(begin, work):
     sweep = begin({"learning_rate": (0.1, 0.2, 0.3, 0.4)})
-    names = [trial.name for trial in sweep.trials()]
+    names = [trial.name for trial in sweep.trials]
     lines = work(sweep)
     assert all("made up: test accuracy" in line for line in lines)
     assert [line.partition(":")[0] for line in lines] == names
@@ -101,7 +101,7 @@ def test_a_result_counts_however_its_run_ended_and_a_run_without_one_failed(begi
 
 def test_an_impatient_worker_leaves_the_trials_of_others(begin, work):
     sweep = begin({"learning_rate": (0.1, 0.2)})
-    with results.claim(sweep.folder, sweep.trials()[0].name):
+    with results.claim(sweep.folder, sweep.trials[0].name):
         work(sweep, patient=False)
     assert rates(sweep.folder) == [0.2]
 

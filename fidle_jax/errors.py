@@ -17,7 +17,7 @@ class InputError(ValueError):
 
 
 class Range(NamedTuple):
-    """Smallest and largest value of a flag, both allowed."""
+    """Smallest and largest allowed value of a flag (inclusive)."""
 
     low: float
     high: float = MANY

@@ -1,7 +1,7 @@
 """Time training steps of the compact network with augmentation.
 
-All train on 32x32 colour images in one process, in turns: without augmentation, with the warp alone, and
-with all of the recipe "fast".
+All train on 32x32 colour images in one process, alternately: without augmentation, with the warp alone,
+and with all of the recipe "fast".
 """
 
 import dataclasses

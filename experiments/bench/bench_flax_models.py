@@ -124,7 +124,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Measure loss and gradients of each network, print a line for each, and write the numbers."""
+    """Time the loss and gradients of each network, print one line per network, and write a JSON file."""
     check_positive(config, "rounds", "seconds")
     calls = "in a compiled loop" if config.loop else "call by call"
     where = f"{machine(jax.devices()[0].device_kind)}, {calls}"

@@ -1,7 +1,7 @@
 """Time the MNIST CNN's training step on several devices, by jit and by pmap.
 
 On a CPU the devices are simulated and share its cores, so more of them show the overhead and no
-speed-up. Each variant runs in its own process, in turns.
+speed-up. Each variant runs in its own process. The processes run alternately.
 """
 
 import dataclasses

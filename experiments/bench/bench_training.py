@@ -1,7 +1,7 @@
 """Time whole training steps of the course's networks: ours, Flax, Keras and PyTorch.
 
 All train the same network with the same batch size, dropout, Adam and images. Each framework runs in
-its fastest configuration, in its own process, in turns. The competitors need the extra "bench". A
+its fastest configuration, in its own process, alternately. The competitors need the extra "bench". A
 competitor that is not installed or fails is left out.
 """
 

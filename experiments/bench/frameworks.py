@@ -46,7 +46,7 @@ class Case:
         return images, rng.integers(0, self.classes, examples, dtype=np.int32)
 
     def batches(self, examples: int) -> Iterator[np.ndarray]:
-        """Yield the row indices of batches without end, in a new order for each epoch."""
+        """Yield the row indices of each batch, endlessly. Shuffle before each epoch."""
         rng = np.random.default_rng(0)
         while True:
             order = rng.permutation(examples).astype(np.int32)
@@ -73,7 +73,7 @@ class Trainer:
 
 
 def pick_fastest(trainers: list[Trainer]) -> Trainer:
-    """Time the trainers in turns and return the one with the fastest turn."""
+    """Time the trainers alternately and return the one with the shortest time."""
     for trainer in trainers:
         trainer.train(1)  # compile
     runs = {trainer.setting: trainer.train for trainer in trainers}

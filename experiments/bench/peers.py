@@ -1,4 +1,4 @@
-"""Frameworks in processes of their own, timed in turns.
+"""Frameworks in processes of their own, timed alternately.
 
 In one shared process, the thread pools of one framework would keep spinning while another one is timed.
 """
@@ -119,7 +119,10 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
                 raise
     sizes = {worker.peer.title: each["parameters"] for worker, each in trainers.items()}
     if len(set(sizes.values())) > 1:
-        raise RuntimeError(f"the numbers of parameters differ: {sizes}")
+        raise RuntimeError(
+            f"the networks have different numbers of parameters: {sizes}; expected the same number in "
+            "all frameworks; correct the networks"
+        )
     turns = time_in_turns({each.peer.title: each.train for each in trainers}, rounds, seconds)
     if workers[0].failure:
         raise RunFailed(workers[0].failure)

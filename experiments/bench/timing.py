@@ -1,4 +1,4 @@
-"""Time functions in turns, so that other load on the machine affects all of them alike."""
+"""Time functions alternately, so that other load on the machine affects all of them alike."""
 
 # JAX is imported inside functions: the processes of `peers` set its environment variables first.
 import functools
@@ -74,7 +74,7 @@ def time_functions(
     seconds: float,
     loop: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Compile functions of the same arrays and time them in turns; see `time_in_turns`.
+    """Compile functions of the same arrays and time them alternately; see `time_in_turns`.
 
     With ``loop``, each function is called in a compiled loop, as in training, and not from Python. For each
     function the result has the milliseconds (median), all turns, and the seconds to compile.

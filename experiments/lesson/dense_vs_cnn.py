@@ -1,4 +1,4 @@
-"""Compare a dense and a convolutional network with equally many parameters.
+"""Compare a dense and a convolutional network with nearly the same number of parameters.
 
 python experiments/lesson/dense_vs_cnn.py --data full
 """

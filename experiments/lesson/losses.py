@@ -1,4 +1,4 @@
-"""Show cross-entropy and squared error step by step, and why losses take logits.
+"""Show cross-entropy and squared error step by step, and why losses accept logits.
 
 python experiments/lesson/losses.py --logits 3 1 -2
 """

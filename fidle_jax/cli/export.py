@@ -38,7 +38,7 @@ class Flags:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the three files, print the result of the comparison, and exit."""
+    """Write the model, the model card and the example program; print the result of the comparison; exit."""
     exit_with(lambda stop: _export(argv, stop))
 
 

@@ -24,7 +24,7 @@ class Job:
     cpus_per_task: Annotated[int | None, Range(1), described("set by the cluster")] = None
     """Number of CPU cores of each process."""
     minutes: Annotated[int | None, Range(1), described("60 with slurm, no limit with local")] = None
-    """Time limit of the job. A run that needs more time saves its state and queues again."""
+    """Time limit of the job. A run that needs more time saves a checkpoint and is requeued."""
     slurm: Annotated[tuple[str, ...] | None, described("none")] = None
     """Other options of sbatch, as NAME=VALUE: partition=gpu account=me."""
 
@@ -60,7 +60,8 @@ class Cluster(Job):
     tasks_per_node: Annotated[int, Range(1)] = 1
     """Number of processes on each machine. If several use GPUs, it must equal --gpus-per-node."""
     distributed: bool = False
-    """Run as one of several processes. Slurm, Open MPI or the next three flags set its index."""
+    """Run as one of several processes. Slurm, Open MPI or the next three flags set the index
+    of this process."""
     coordinator: Annotated[str | None, described("none")] = None
     """Address of process 0, reachable from all processes: HOST:PORT."""
     processes: Annotated[int | None, Range(1), described("found by JAX")] = None

@@ -45,7 +45,7 @@ class Flags:
     sweep_dir: Annotated[Path | None, described("runs/sweeps/EXPERIMENT")] = None
     """Output directory, with a run directory for each run."""
     search: Literal["grid", "random"] = "grid"
-    """grid: all combinations; random: --samples random settings."""
+    """grid: all combinations; random: random settings; --samples sets their number."""
     samples: int = 0
     """Number of settings of a random search."""
     workers: int = 1
@@ -182,7 +182,7 @@ def read_file(path: Path) -> SweepFile:
         with as_input_error(path, "--file"):
             content = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"--file {path} is not TOML: {error}") from error
+        raise InputError(f"--file {path} is not valid TOML: {error}; correct the file") from error
     tables = {name: content.pop(name, {}) for name in ("grid", "flags", "variants")}
     every = list(tables.items())
     if isinstance(tables["variants"], dict):

@@ -41,6 +41,7 @@ ALIASES = {
     "gpus": ("devices", "gpus-per-node"),
     "grad-clip": ("clip-norm",),
     "lr": ("learning-rate",),
+    "momentum": ("optimizer",),
     "opt": ("optimizer",),
     "out": ("run-dir", "output"),
     "outdir": ("run-dir", "output"),

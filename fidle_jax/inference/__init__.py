@@ -1,1 +1,1 @@
-"""What a run has learned, put to use: everything here starts from a finished run's directory."""
+"""Use of trained networks. Everything here starts from the directory of a finished run."""

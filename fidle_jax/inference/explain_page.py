@@ -84,7 +84,10 @@ def _notes(example: Example, one: Explanation, class_names: tuple[str, ...]) -> 
 def draw_methods(
     example: Example, one: Explanation, class_names: tuple[str, ...]
 ) -> dict[str, Figure]:
-    """Return the figure of each method by name, without Grad-CAM if there is none."""
+    """Map the name of each method to its figure, and add the figures "answer" and "layers".
+
+    If there is no Grad-CAM, omit it.
+    """
     image, target = example.pixels, one.target
     fall = one.logits[target] - one.occluded[..., target]
     figures = {

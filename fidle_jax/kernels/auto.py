@@ -64,7 +64,10 @@ def problem_of(
     groups: int = 1,
     pool: ConvGeometry | None = None,
 ) -> Problem:
-    """Return the problem for images of shape ``x_shape``, also with a symbolic batch size."""
+    """Return the `Problem` for images of shape ``x_shape``.
+
+    Replace a symbolic batch size by `UNKNOWN_BATCH`.
+    """
     batch, *spatial, channels = x_shape
     batch = batch if isinstance(batch, int) else UNKNOWN_BATCH
     return Problem(kind, batch, tuple(spatial), channels, features, geometry, groups, pool)

@@ -77,7 +77,8 @@ def in_slabs(
 ) -> Array:
     """Compute the convolution ``function(x, geometry)`` in slabs along the first spatial axis.
 
-    One slab is enough unless ``bytes_of_one``, the intermediate arrays of one example, are many.
+    ``bytes_of_one`` is the size of the intermediate arrays of one example. If it is at most `SLAB_BYTES`,
+    use one slab.
     """
     rows = geometry.count[0]
     slabs = min(rows, math.ceil(bytes_of_one / CHUNK_BYTES))

@@ -148,7 +148,10 @@ def take_in_windows(x: AnyImages, argmax: Argmax, geometry: ConvGeometry) -> Any
 
 
 def max_and_argmax_of(arrays: list[Array]) -> tuple[Array, Array]:
-    """Return the elementwise maximum of a few arrays and the index of the first largest one."""
+    """Return the elementwise maximum and the index of the array that contains it.
+
+    If several arrays are equal, use the first.
+    """
     largest = functools.reduce(jnp.maximum, arrays)
     # Floats as wide as the values, so that comparison and selection are vectorized alike.
     argmax = jnp.full(largest.shape, len(arrays) - 1, largest.dtype)

@@ -140,7 +140,7 @@ class Overfitting(Budget):
 
 @dataclasses.dataclass(frozen=True)
 class Convolution(Flags):
-    """What a convolution computes, how it changes image sizes, and why it is not a dense layer."""
+    """Computation of a convolution, its image sizes, and its difference from a dense layer."""
 
     height: Pixels = 200
     """Height of the image of the layer that is compared with a dense layer."""
@@ -159,7 +159,7 @@ class Convolution(Flags):
 
 @dataclasses.dataclass(frozen=True)
 class DenseVsCNN(Budget):
-    """Compare a dense and a convolutional network with equally many parameters on digits."""
+    """Compare a dense and a convolutional network with nearly the same number of parameters on digits."""
 
     data: Literal["sample", "full", "auto"] = "sample"
     """sample: the embedded digits; full: all of MNIST; auto: full if available, otherwise sample."""

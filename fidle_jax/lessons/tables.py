@@ -1,4 +1,4 @@
-"""What the lessons on tables share: standardised columns, training on a split, figures and tables."""
+"""Functions for the lessons on tables: standardisation, training on a split, figures and tables."""
 
 from typing import NamedTuple
 

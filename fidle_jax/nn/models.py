@@ -65,7 +65,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def smallest_image(self) -> int:
-        """Return the smallest height and width of images that the poolings allow."""
+        """Return the smallest height and width that the pooling layers accept."""
         return 1
 
     def _conv_pool(self, conv, number, x):

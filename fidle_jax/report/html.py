@@ -12,7 +12,7 @@ SPACE = "\N{NO-BREAK SPACE}"
 
 
 def load_template(name: str, package: str = "fidle_jax.report") -> Template:
-    """Load a template of a package. A template of HTML escapes all values."""
+    """Load a template of a package. HTML templates escape all values."""
     environment = Environment(
         loader=PackageLoader(package, "."),
         autoescape=name.endswith(".html.j2"),

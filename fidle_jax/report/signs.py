@@ -275,5 +275,5 @@ def class_counts(
 def evenly_spaced(
     members: Int[np.ndarray, " n"] | Float[np.ndarray, " n"], most: int
 ) -> np.ndarray:
-    """Return ``most`` evenly spaced elements, the first and last not at the ends."""
+    """Divide ``members`` into ``most`` equal intervals and return the middle element of each."""
     return members[((np.arange(most) + 0.5) * len(members) / most).astype(int)]

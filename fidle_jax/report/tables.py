@@ -111,6 +111,6 @@ def settings_markdown(settings: pd.DataFrame, axes: Sequence[str]) -> str:
 
 
 def best_in_cells(settings: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
-    """Return the index in ``settings`` of the best setting for each pair of values, or NaN."""
+    """Return the row number of the best setting for each pair of values. Pairs without a setting are NaN."""
     indices = settings.assign(index=range(len(settings))).groupby([rows, columns])["index"].min()
     return indices.unstack(columns).loc[in_order(settings[rows]), in_order(settings[columns])]

@@ -1,4 +1,4 @@
-"""Sweeps: many runs of an experiment with other flags, and a table with one row per run."""
+"""Sweeps: many runs of an experiment with different flags, and a table with one row per run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -45,7 +45,7 @@ class Data:
     """The data set and its splits."""
 
     dataset: str = "mnist"
-    """mnist; traffic signs as 24x24-L, 48x48-RGB-HE, ...; or tfds:NAME for a set of TFDS."""
+    """mnist; traffic signs as 24x24-L, 48x48-RGB-HE, ...; or tfds:NAME for a data set of TFDS."""
     variant: Annotated[Variant, arg(name="data")] = "auto"
     """auto: the full set if it is prepared or can be downloaded, otherwise the embedded sample."""
     crop: ByRecipe[Crop] = UNSET
@@ -55,12 +55,12 @@ class Data:
     data_dir: Annotated[Path | None, described("~/tensorflow_datasets")] = None
     """Folder of the prepared data."""
     scale: Annotated[float, Range(1e-6, 1)] = 1.0
-    """Fraction of the training data to use. Tracks of frames stay whole."""
+    """Fraction of the training data to use. Tracks (frames of the same physical sign) are not split."""
     validation_fraction: Annotated[ByRecipe[float], Range(0, 0.9), described("0.1")] = UNSET
     """Fraction of the training data held out to select the best epoch; 0: use the last one."""
     hold_out: Literal["groups", "examples", "test"] = "groups"
-    """groups: hold out whole tracks (frames of the same physical sign) if the data set has them;
-    examples: random examples; test: select the epoch on the test set, as the course does."""
+    """groups: hold out whole tracks if the data set has them; examples: random examples; test: select the
+    epoch on the test set, as the course does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,14 +74,14 @@ class Model:
     ] = None
     """One rate for each dropout layer."""
     width: Annotated[ByRecipe[float], Range(0.05, 100)] = UNSET
-    """Multiplier for the numbers of kernels and neurons of compact."""
+    """Multiplier for the numbers of channels and neurons. Only for the model compact."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the network's arithmetic. Weights and sums stay float32."""
+    """Data type (dtype) of the computations. Weights and sums stay float32."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimisation:
-    """How the network is trained."""
+    """Training of the network."""
 
     recipe: str = "auto"
     """A set of defaults, listed above. auto: the usual one for the data and the network."""
@@ -100,7 +100,8 @@ class Optimisation:
     warmup_epochs: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
     """Epochs of linear warm-up from 0 to the peak."""
     weight_decay: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
-    """Weight decay of the kernels; decoupled in adamw, an L2 term of the gradient otherwise."""
+    """Weight decay of the kernels. With adamw, it is decoupled. With other optimizers, it is an L2
+    penalty."""
     label_smoothing: Annotated[ByRecipe[float], Range(0, 0.99999)] = UNSET
     """Fraction of each target that is spread over all classes."""
     class_weights: Literal["none", "inverse", "effective"] = "none"
@@ -119,7 +120,7 @@ class Augmentation:
     """Random changes of the training images. Lengths are fractions of the image's side."""
 
     preset: Annotated[ByRecipe[Literal["none", "course"]], arg(name="augmentation")] = UNSET
-    """Values of the flags below that are not given. none: 0; course: those of notebook GTSRB4."""
+    """Preset for the flags below that are not given. none: all are 0; course: values of notebook GTSRB4."""
     shift: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest shift."""
     rotation: Annotated[ByRecipe[float], Range(0, 180)] = UNSET
@@ -137,7 +138,8 @@ class Augmentation:
     colour: Annotated[ByRecipe[float], Range(0, 10)] = UNSET
     """Largest change of each colour channel. 0.2: random factors from 1/1.2 to 1.2."""
     shadow: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
-    """Largest fraction of the light that a shadow removes on one side of an edge."""
+    """Largest darkening by a shadow, as a fraction of the brightness. A shadow covers one side of a random
+    line."""
     cutout: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Side of a grey square that covers a part of the image."""
     flips: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
@@ -170,7 +172,7 @@ class Devices:
     count: Annotated[int | None, arg(name="devices"), described("all"), Range(1)] = None
     """Number of devices to use in this process."""
     parallel: Literal["jit", "pmap"] = "jit"
-    """How a step is compiled for several devices."""
+    """Strategy for several devices."""
     loader: Literal["auto", "memory", "stream"] = "auto"
     """memory: all images on the devices; stream: read from disk ahead of each step; auto: memory if
     the images need at most half of the free memory."""
@@ -263,7 +265,7 @@ SETTINGS = {
 
 
 def check(config: Config) -> None:
-    """Raise InputError if a value is wrong for every data set, or two values exclude each other."""
+    """Raise InputError if a value is invalid for all data sets, or if two values are incompatible."""
     data = config.data
     check_dataset(data.dataset)
     for name, value in config.settings().items():

@@ -48,7 +48,7 @@ class NotFinite(RuntimeError):
 
 @dataclasses.dataclass
 class Record:
-    """What the host knows about a run. It is saved with each checkpoint."""
+    """Progress of a run in host memory. It is saved with each checkpoint."""
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of metrics.csv
     best_accuracy: float | None = None  # on the validation data

@@ -43,7 +43,7 @@ ShowPhase = Callable[[str], AbstractContextManager[Any]]
 
 
 class _Parts(NamedTuple):
-    """What a run trains, and on which data."""
+    """The network and the data of a run."""
 
     config: ResolvedConfig
     loader: str  # description

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.csv, TensorBoard events, and lines on the terminal.
+"""Output during training: metrics.csv, TensorBoard events, and lines on the terminal.
 
 `fidle_jax.train.loop` computes the rows of metrics.csv.
 """

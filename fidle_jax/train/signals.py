@@ -44,7 +44,7 @@ class Stop:
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[None]:
-        """Make the first signal in the block only set ``requested``."""
+        """Defer signals in the block: the first one only sets ``requested``."""
         self.deferred = True
         try:
             yield

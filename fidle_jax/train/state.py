@@ -26,7 +26,7 @@ class Totals(flax.struct.PyTreeNode):
 
     @classmethod
     def zeros(cls) -> "Totals":
-        """Return totals of no examples."""
+        """Return totals in which all sums are zero."""
         # A donated state must not contain one buffer twice.
         loss, correct, examples = (jnp.float32(0) for _ in range(3))
         return cls(loss, correct, examples, bad_step=jnp.int32(NO_STEP))

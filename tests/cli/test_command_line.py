@@ -130,7 +130,7 @@ def test_a_local_job_shows_the_output_of_its_run_and_has_its_status(tmp_path):
 
 
 def _catches(pid, number):
-    """Whether the process has a handler for the signal, according to Linux."""
+    """Return true if the process handles the signal, according to Linux."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)[1], 16)
     return caught >> (number - 1) & 1

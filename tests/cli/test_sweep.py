@@ -296,7 +296,7 @@ def test_a_file_has_all_parts_of_a_sweep(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grid = [", "is not TOML"),
+        ("grid = [", "is not valid TOML"),
         ("grid = ['model=v1']", r"expected a table \[grid\]"),
         ("[variants]\nwhole = 3", r"expected a table \[variants.'whole'\]"),
         ("variants = 3", r"expected a table \[variants\]"),

@@ -55,7 +55,7 @@ class Flags:
     max_runs: int = 1000
     """Largest number of runs that is accepted. It protects against mistakes in --grid."""
     retry_failed: bool = False
-    """Run failed runs again."""
+    """Repeat failed runs."""
     dry_run: bool = False
     """Print the plan and its estimated time without running it."""
     debug: bool = False

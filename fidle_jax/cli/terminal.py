@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructTypeInfo,
+)
 
 from fidle_jax.errors import InputError, printable
 from fidle_jax.train.config import list_settings
@@ -128,6 +134,7 @@ def parse_flags(
     problems: list[str] = []
     rules = ConstructorRegistry()
     rules.primitive_rule(functools.partial(_plain_values, problems))
+    rules.struct_rule(_one_line_helps)
     kind = defaults if isinstance(defaults, type) else type(defaults)
     settings: dict[str, Any] = {"description": description, "registry": rules}
     settings["config"] = [tyro.conf.OmitArgPrefixes]
@@ -241,6 +248,28 @@ def _plain_values(problems: list[str], info: PrimitiveTypeInfo) -> PrimitiveCons
         is_instance=lambda value: True,
         str_from_instance=show,
     )
+
+
+def _one_line_helps(info: StructTypeInfo) -> Any:
+    """Apply tyro's rules for dataclasses, and join the lines of each help text.
+
+    tyro would print the line breaks of the source.
+    """
+    if _one_line_helps in info.markers:
+        return None  # tyro then applies its own rule
+    info = dataclasses.replace(info, markers=(*info.markers, _one_line_helps))
+    spec = ConstructorRegistry.get_struct_spec(info)
+    if not isinstance(spec, StructConstructorSpec):
+        return spec
+    fields = [dataclasses.replace(f, helptext=_one_line(f.helptext)) for f in spec.fields]
+    return dataclasses.replace(spec, fields=tuple(fields))
+
+
+def _one_line(text: Any) -> Any:
+    """Join the lines of a text, or of the text that a function returns."""
+    if callable(text):
+        return lambda: _one_line(text())
+    return text and " ".join(text.split())
 
 
 def _set_up_output() -> None:

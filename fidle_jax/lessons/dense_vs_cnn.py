@@ -1,4 +1,4 @@
-"""Lesson: a dense and a convolutional network with equally many parameters on handwritten digits."""
+"""Lesson: a dense and a convolutional network with nearly the same number of parameters on digits."""
 
 from collections.abc import Sequence
 
@@ -47,8 +47,8 @@ def shift_images(
 def train_network(name: str, train: Split, size: int, steps: int, seed: int) -> PyTree:
     """Train a network of `NETWORKS` on a stratified subset of ``size`` digits. Return its variables.
 
-    The subset is repeated to the size of the whole set. Every size then needs equally many steps and the
-    same compiled function. Training ends after the epoch in which ``steps`` is reached.
+    The subset is repeated to the size of the whole set. All sizes then need the same number of steps and
+    the same compiled function. Training ends after the epoch in which ``steps`` is reached.
     """
     examples = len(train.labels)
     rows = np.arange(examples)
@@ -74,8 +74,8 @@ def predicted_classes(
 
 def mean_accuracy(name: str, variables: PyTree, splits: list[Split]) -> float:
     """Return the mean accuracy over several splits."""
-    right = [predicted_classes(name, variables, each.images) == each.labels for each in splits]
-    return float(np.mean([each.mean() for each in right]))
+    is_correct = [predicted_classes(name, variables, each.images) == each.labels for each in splits]
+    return float(np.mean([each.mean() for each in is_correct]))
 
 
 def teach(flags: DenseVsCNN) -> Lesson:
@@ -140,7 +140,7 @@ def teach(flags: DenseVsCNN) -> Lesson:
 def accuracies_figure(
     x: Sequence[int], accuracies: dict[str, Float[np.ndarray, "x seed"]], label: str, log: bool
 ) -> Figure:
-    """Draw the mean test accuracy over the seeds, with bars from the lowest to the highest seed."""
+    """Draw the mean test accuracy, with bars from the lowest to the highest accuracy over the seeds."""
     figure = new_figure(height=4.0)
     axes = figure.subplots()
     for (name, each), style, marker in zip(accuracies.items(), STYLES, MARKERS, strict=False):
@@ -172,9 +172,9 @@ def digits_figure(
         if row == 0:
             axes.set_title(f"{shifts[column]} px", fontsize=TEXT)
         for x, (name, classes) in zip((0.27, 0.73), predicted.items(), strict=True):
-            right = classes[row, column] == labels[row]
+            is_correct = classes[row, column] == labels[row]
             text = f"{name}: {classes[row, column]}"
-            style = {"color": BLUE} if right else {"color": VERMILLION, "weight": "bold"}
+            style = {"color": BLUE} if is_correct else {"color": VERMILLION, "weight": "bold"}
             below = {"transform": axes.transAxes, "ha": "center", "va": "top"}
             axes.text(x, -0.06, text, fontsize=SMALL, **style, **below)
     return figure

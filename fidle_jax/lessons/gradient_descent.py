@@ -26,16 +26,19 @@ SLOPE, INTERCEPT, NOISE, POINTS = 1.0, 0.5, 0.7, 100
 # x is not centred, so slope and intercept can compensate each other: the surface is a long valley.
 LARGEST_X = 4.0
 START = (-1.5, 4.2)  # slope and intercept
-SLOPES, INTERCEPTS = np.linspace(-3, 4, 201), np.linspace(-1.2, 5.8, 201)  # that are drawn
+SLOPES, INTERCEPTS = (
+    np.linspace(-3, 4, 201),
+    np.linspace(-1.2, 5.8, 201),
+)  # grid of the contour plot
 DRAWN_EPOCHS, DRAWN_STEPS = 10, 40
 MOMENTUM, ADAM_RATE = 0.9, 0.3
-SHARES = (0.02, 0.5, 0.97, 1.03)  # learning rates, as shares of the largest that converges
+SHARES = (0.02, 0.5, 0.97, 1.03)  # learning rates, as fractions of the largest one that converges
 CONTOUR_COLOUR = "#B4BAC1"
 MARKED_LINE: dict[str, Any] = {"linewidth": 1.5, "markersize": 9, "markeredgecolor": "white"}
 
 
 class Problem(NamedTuple):
-    """Points on a noisy line, and what is known in closed form about their loss.
+    """Points on a noisy line, and closed-form properties of their loss.
 
     Attributes:
         x: First coordinate of the points.
@@ -122,11 +125,14 @@ def descend(
 
     Args:
         problem: The points.
-        optimizer: Converts gradients to steps.
+        optimizer: Optax optimizer.
         start: Slope and intercept.
         epochs: Training epochs.
         batch_size: Points per step (default: all).
         seed: Seed of the shuffling.
+
+    Returns:
+        The path and its losses.
     """
     slope, intercept = np.asarray(start, np.float32)
     first = {"kernel": jnp.full((1, 1), slope), "bias": jnp.full((1,), intercept)}
@@ -229,7 +235,10 @@ def teach(flags: GradientDescent) -> Lesson:
 
 
 def _excess(descent: Descent, problem: Problem) -> str:
-    """Return the mean loss of the second half of training, relative to the lowest loss."""
+    """Return the mean excess over the lowest loss in the second half of training.
+
+    It is in percent of the lowest loss.
+    """
     later = descent.losses[len(descent.losses) // 2 :]
     return brief_percent(later.mean() / problem.lowest - 1)
 
@@ -249,7 +258,10 @@ def _mark_minimum(axes: Axes, problem: Problem) -> None:
 
 
 def surface_figure(problem: Problem) -> Figure:
-    """Draw three lines among the points, and as points on the surface, with the negative gradient."""
+    """Draw three lines with the data points.
+
+    Draw the same lines as points on the loss surface, with the negative gradient.
+    """
     figure, (left, right) = panels(2, 2, height=4.1, extra=0)
     left.plot(problem.x, problem.y, "o", color=CONTOUR_COLOUR, markersize=4)
     draw_contours(right, problem)
@@ -269,7 +281,7 @@ def surface_figure(problem: Problem) -> Figure:
 
 
 def paths_figure(problem: Problem, paths: dict[str, Float[np.ndarray, "step 2"]]) -> Figure:
-    """Draw each path in its own panel. A path that leaves the panel for good is cut off there."""
+    """Draw each path in its own panel. If a path leaves the panel and does not return, cut it off."""
     columns = 2 if len(paths) == 4 else len(paths)
     figure, grid = panels(len(paths), columns, WIDTH / columns, 0.4, sharex=True, sharey=True)
     for axes, (name, path), style, marker in zip(

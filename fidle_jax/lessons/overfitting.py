@@ -59,7 +59,10 @@ _apply = jax.jit(_NETWORK.apply)
 
 
 class Draw(NamedTuple):
-    """Points of one draw: the few are the first of the many; the others are independent."""
+    """Points of one draw.
+
+    ``many`` contains the points of ``few``. ``validation`` and ``fresh`` are independent.
+    """
 
     few: Points
     many: Points
@@ -75,15 +78,15 @@ def truth(x: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
 def draw_points(rng: np.random.Generator, count: int, noise: float) -> Points:
     """Draw ``count`` points in [-1, 1], in ascending order, with normal noise around `truth`.
 
-    Each of ``count`` equal parts of [-1, 1] contains one uniform x. If the x were independent, two could be
-    so close that no polynomial in double precision passes through both points.
+    Divide [-1, 1] into ``count`` equal intervals and draw one uniform x in each. If the x were independent,
+    two could be so close that no polynomial in double precision passes through both points.
     """
     x = 2 * (np.arange(count) + rng.uniform(0, 1, count)) / count - 1
     return x, truth(x) + rng.normal(0, noise, count)
 
 
 def draw(seed: int, number: int, count: int, noise: float) -> Draw:
-    """Return the draw with the given number. Different numbers give different points."""
+    """Return the draw with the given number. Each number has different points."""
     rng = np.random.default_rng([seed, number])
     few, *more, validation = (draw_points(rng, count, noise) for _ in range(MANY + 1))
     x, y = map(np.concatenate, zip(few, *more, strict=True))
@@ -93,7 +96,8 @@ def draw(seed: int, number: int, count: int, noise: float) -> Draw:
 def basis(x: Float[np.ndarray, " point"], degree: int) -> Float[np.ndarray, "point coefficient"]:
     """Return the orthonormal Legendre polynomials up to ``degree`` at each x.
 
-    Powers of x are nearly parallel, so that rounding destroys a fit from about degree 20 on.
+    Powers of x are nearly linearly dependent. From about degree 20 on, rounding errors would dominate the
+    fit.
     """
     return legendre.legvander(x, degree) * np.sqrt(2 * np.arange(degree + 1) + 1)
 
@@ -179,7 +183,8 @@ def _evaluate(draw: Draw, variables, points: Points, errors: Errors) -> Learned:
 
 def teach(flags: Overfitting) -> Lesson:
     """Create the lesson."""
-    # The fresh points of the last draw select the degree. Those of the others test the networks.
+    # Use the fresh points of the last draw to select the degree, and those of the other draws to test
+    # the networks.
     draws = [draw(flags.seed, i, flags.points, flags.noise) for i in range(DRAWS + 1)]
     steps, used = (1000, 3) if flags.quick else (2000, DRAWS)
     learned = [learn(each, steps, seed) for seed, each in enumerate(draws[:used], flags.seed)]
@@ -258,7 +263,7 @@ def teach(flags: Overfitting) -> Lesson:
 
 
 def curves_figure(points: Points, curves: dict[str, Curve]) -> Figure:
-    """Draw each fitted curve in its own panel, four of them in two rows."""
+    """Draw each fitted curve in its own panel. If there are four, use two rows."""
     columns = 2 if len(curves) == 4 else len(curves)
     figure, grid = panels(len(curves), columns, height=2.9, sharex=True, sharey=True)
     for axes, (name, curve) in zip(grid, curves.items(), strict=True):
@@ -271,7 +276,7 @@ def curves_figure(points: Points, curves: dict[str, Curve]) -> Figure:
 def degree_figure(
     points: Points, curve: Curve, errors: Errors, degree: int, noise: float
 ) -> Figure:
-    """Draw the curve of one degree, and the errors up to this degree on the axes of all degrees."""
+    """Draw the curve of one degree, and the errors up to this degree. The x-axis covers all degrees."""
     figure = _fit_figure(
         points, curve, Errors(*(each[: degree + 1] for each in errors)), noise, "degree"
     )

@@ -26,10 +26,8 @@ SLOPE, INTERCEPT, NOISE, POINTS = 1.0, 0.5, 0.7, 100
 # x is not centred, so slope and intercept can compensate each other: the surface is a long valley.
 LARGEST_X = 4.0
 START = (-1.5, 4.2)  # slope and intercept
-SLOPES, INTERCEPTS = (
-    np.linspace(-3, 4, 201),
-    np.linspace(-1.2, 5.8, 201),
-)  # grid of the contour plot
+# Grid of the contour plot.
+SLOPES, INTERCEPTS = np.linspace(-3, 4, 201), np.linspace(-1.2, 5.8, 201)
 DRAWN_EPOCHS, DRAWN_STEPS = 10, 40
 MOMENTUM, ADAM_RATE = 0.9, 0.3
 SHARES = (0.02, 0.5, 0.97, 1.03)  # learning rates, as fractions of the largest one that converges

@@ -1,4 +1,9 @@
-"""Read image files and convert them to the images that a network was trained on."""
+"""Read image files and convert them to the images that a network was trained on.
+
+`read_image` reads a file. `prepare` converts the image, a digit with `normalise_digit`, which calls
+`_ink_strength`, `_remove_dirt` and `_centre`. The result is uint8. `classify` in `load.py` passes it to the
+network. There, `scale` in `fidle_jax/data/augment.py` divides it by 255.
+"""
 
 import io
 import logging

@@ -21,7 +21,7 @@ from fidle_jax.lessons.tables import (
     spread_table,
     standardise,
 )
-from fidle_jax.report.confusion import confusion_matrix
+from fidle_jax.report.confusion import draw_confusion_matrix
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.pictures import worst_errors
 from fidle_jax.report.style import GREEN, GREY, SMALL, finish
@@ -149,7 +149,7 @@ def teach(flags: Classification) -> Lesson:
                 tumour.trials[NETWORK], "binary cross-entropy", "accuracy"
             ),
             "roc": roc_figure(tumour),
-            "decisions": confusion_matrix(thresholds[0.5][0], list(cancer.class_names)),
+            "decisions": draw_confusion_matrix(thresholds[0.5][0], list(cancer.class_names)),
             "costs": _cost_table(thresholds),
             "digits": worst_errors(
                 pixels.astype(np.uint8).reshape(-1, 8, 8, 1),
@@ -157,7 +157,9 @@ def teach(flags: Classification) -> Lesson:
                 probabilities[shown],
                 list(digits.class_names),
             ),
-            "confusion": confusion_matrix(np.sum(confusions, axis=0), list(digits.class_names)),
+            "confusion": draw_confusion_matrix(
+                np.sum(confusions, axis=0), list(digits.class_names)
+            ),
             "splits": spread_table(
                 "accuracy, %",
                 {

@@ -75,7 +75,9 @@ def worst_errors_of(
     return wrong[np.argsort(-confidence, kind="stable")[:most]]
 
 
-def confusion_matrix(counts: Int[np.ndarray, "classes classes"], class_names: list[str]) -> Figure:
+def draw_confusion_matrix(
+    counts: Int[np.ndarray, "classes classes"], class_names: list[str]
+) -> Figure:
     """Draw counts of test examples. Rows are true classes, columns are predicted classes.
 
     The colour scale is that of the errors, because thousands of correct examples would hide them. The

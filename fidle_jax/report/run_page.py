@@ -50,7 +50,7 @@ def _worst_errors(run: Run) -> Figure | None:
 # A figure is None if the run has nothing to draw.
 FIGURES: dict[str, Callable[[Run], Figure | None]] = {
     "training_curves": _training_curves,
-    "confusion_matrix": lambda run: confusion.confusion_matrix(
+    "confusion_matrix": lambda run: confusion.draw_confusion_matrix(
         _counts(run), run.evaluation.class_names
     ),
     "predictions": _predictions,

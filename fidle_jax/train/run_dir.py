@@ -1,15 +1,15 @@
 """Run directories: creating, locking, reading and writing. Imports neither JAX nor Flax.
 
-config.json      the configuration, the experiment and the command
-model.json       class of the network, class names, image shape and the table of layers
-metrics.csv      one row per epoch
-checkpoints/     written by `fidle_jax.train.checkpoints`
-tensorboard/     events for TensorBoard
-evaluation.npz   test images, labels and probabilities
-layers.npz       kernels of the convolutions, and feature maps of one test image
-augmented.npz    an augmented training image, if the run augments
-result.json      the results
-figures/ report.html   written last; they mark a run as finished
+config.json      the configuration, the experiment and the command (`begin`)
+model.json       class of the network, class names, image shape and the table of layers (`begin`)
+metrics.csv      one row per epoch (`run_logger.py`)
+checkpoints/     weights and state (`checkpoints.py`)
+tensorboard/     events for TensorBoard (`run_logger.py`)
+evaluation.npz   test images, labels and probabilities (`outcome.py`)
+layers.npz       kernels of the convolutions, and feature maps of one test image (`outcome.py`)
+augmented.npz    an augmented training image, if the run augments (`outcome.py`)
+result.json      the results (`run.py`)
+figures/ report.html   written last by `fidle_jax.report`; they mark a run as finished
 SHA256SUMS       digests of the files of a finished run; ``sha256sum -c`` checks them
 """
 

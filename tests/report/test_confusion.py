@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from fidle_jax.report.confusion import (
     class_scores,
     commonest_confusions,
-    confusion_matrix,
+    draw_confusion_matrix,
     group_scores,
     worst_errors_of,
 )
@@ -69,7 +69,7 @@ def written(axes):
 
 
 def test_cells_have_their_counts_and_the_colour_scale_is_that_of_the_errors():
-    axes = confusion_matrix(counts_of(3), names_of(3)).axes[0]
+    axes = draw_confusion_matrix(counts_of(3), names_of(3)).axes[0]
     assert written(axes) == {(0, 0): "1000", (1, 1): "1000", (2, 2): "1000", (1, 0): "7"}
     assert axes.get_images()[1].get_clim() == (0, 7)
 
@@ -77,19 +77,19 @@ def test_cells_have_their_counts_and_the_colour_scale_is_that_of_the_errors():
 def test_a_single_error_among_many_is_visible():
     counts = counts_of(3)
     counts[2, 0] = 10_000
-    shades = confusion_matrix(counts, names_of(3)).axes[0].get_images()[1]
+    shades = draw_confusion_matrix(counts, names_of(3)).axes[0].get_images()[1]
     assert np.abs(np.array(shades.to_rgba(7)[:3]) - 1).max() > 0.2
 
 
 @pytest.mark.parametrize("classes", [1, 4])
 def test_without_errors_there_is_no_colour_bar(classes):
-    assert len(confusion_matrix(np.eye(classes, dtype=int), names_of(classes)).axes) == 1
+    assert len(draw_confusion_matrix(np.eye(classes, dtype=int), names_of(classes)).axes) == 1
 
 
 @pytest.mark.parametrize(("classes", "step"), [(43, 1), (100, 2)])
 def test_many_classes_have_colours_without_counts_and_some_names(classes, step):
     names = names_of(classes, "{} no overtaking by trucks")
-    axes = confusion_matrix(counts_of(classes), names).axes[0]
+    axes = draw_confusion_matrix(counts_of(classes), names).axes[0]
     assert not axes.texts
     assert [label.get_text() for label in axes.get_yticklabels()] == names[::step]
 
@@ -97,7 +97,7 @@ def test_many_classes_have_colours_without_counts_and_some_names(classes, step):
 @pytest.mark.parametrize("classes", [2, 10, 100])
 @pytest.mark.parametrize("name", ["{}", "{} end of the limit of speed for vehicles over 3.5 tons"])
 def test_nothing_is_cut_off(classes, name):
-    figure = confusion_matrix(counts_of(classes), names_of(classes, name))
+    figure = draw_confusion_matrix(counts_of(classes), names_of(classes, name))
     figure.draw_without_rendering()
     axes = figure.axes[0]
     for label in (axes.yaxis.label, axes.xaxis.label, *axes.get_yticklabels()):

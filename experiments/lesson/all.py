@@ -1,4 +1,4 @@
-"""Run every lesson on a small budget and write a page with links to theirs.
+"""Run every lesson on a small budget and write a page with links to their pages.
 
 python experiments/lesson/all.py
 """

@@ -1,4 +1,4 @@
-"""Show what a convolution computes, and why it is not a dense layer.
+"""Show the computation of a convolution, and its difference from a dense layer.
 
 python experiments/lesson/convolution.py --height 64 --width 64
 """

@@ -1,4 +1,4 @@
-"""Show the border that one neuron learns, and what a hidden layer adds.
+"""Show the decision boundary of one neuron, and the effect of a hidden layer.
 
 python experiments/lesson/perceptron.py --points moons
 """

@@ -165,9 +165,9 @@ def calibration(subjects: list[Subject], test: ExampleSet) -> Part:
         Picture(
             "reliability",
             "Accuracy by confidence",
-            "Points: accuracy of the examples in each bin, at their mean confidence, with 95 % intervals. "
-            "On the dashed line a network is calibrated, below it overconfident. Grey: number of "
-            "examples, on a logarithmic axis.",
+            "On the dashed line, a network is calibrated. Below it, it is overconfident. Points: accuracy "
+            "of the examples in each bin, at their mean confidence, with 95 % confidence intervals. "
+            "Grey: number of examples, on a logarithmic axis.",
             style.png(draw_reliability(panels)),
         ),
     ]
@@ -193,14 +193,18 @@ def robustness(subjects: list[Subject], test: ExampleSet, limit: int, seed: int)
             if each is subjects[0]:
                 answers += predicted[:, clearest].tolist()
     label, first = int(labels[clearest]), subjects[0].name
-    caption = f"A test image of class {test.class_names[label]!r} and the answers of {first}. Framed: wrong."
+    caption = (
+        f"The figure shows a test image of class {test.class_names[label]!r} and the answers of {first}. "
+        "Errors are framed."
+    )
     figure = style.png(draw_corruptions(np.array(pictures), answers, label, test.class_names))
     shown = [
         _table(ROBUSTNESS, records, words=(0, 1, 2)),
         Picture(
             "robustness",
             "Accuracy by strength of corruption",
-            f"On {len(labels):,} test examples, with 95 % intervals; –: clean images.",
+            f"The figure shows the accuracy on {len(labels):,} test examples, with 95 % confidence "
+            "intervals. The first point of each line (–) is the accuracy on clean images.",
             style.png(draw_robustness(records)),
         ),
         Picture("corruptions", "An example of each corruption at each strength", caption, figure),

@@ -1,1 +1,1 @@
-"""The computations of the course's smaller lessons: pure functions, which their figures and pages show."""
+"""Lessons: a module with the computation and the figures, and the text in a file of the same name."""

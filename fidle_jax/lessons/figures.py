@@ -52,7 +52,7 @@ def mean_and_std(values: Shaped[np.ndarray, " value"], form: str = ".1f", sign: 
 
 
 def growing_steps(last: int, count: int) -> list[int]:
-    """Return up to ``count`` steps from 0 to ``last``. Their distance grows: most happens early."""
+    """Return up to ``count`` steps from 0 to ``last``. The steps become larger: most changes are early."""
     return sorted({round(step) for step in np.geomspace(1, last + 1, count) - 1})
 
 

@@ -24,7 +24,7 @@ class Flags:
     """Show the traceback of an error."""
 
     def check(self) -> None:
-        """Raise InputError if flags do not fit each other. The parser checks the range of each flag."""
+        """Raise InputError if flags are incompatible. The parser checks the range of each flag."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Budget(Flags):
 
 @dataclasses.dataclass(frozen=True)
 class Perceptron(Budget):
-    """One neuron, the border it learns, and what a hidden layer of a few neurons adds."""
+    """One neuron, its decision boundary, and the effect of a hidden layer."""
 
     points: Literal["xor", "moons", "rings"] = "xor"
     """Points that the hidden layers separate."""
@@ -96,7 +96,7 @@ class Losses(Flags):
 
 @dataclasses.dataclass(frozen=True)
 class Regression(Budget):
-    """Predict a number from a table row: the fuel use of cars, or the course of an illness."""
+    """Predict a number from a table row: the fuel economy of cars, or the progression of an illness."""
 
     table: Literal["autompg", "diabetes"] = "autompg"
     """autompg: fuel economy of cars; diabetes: progression of the illness within a year."""
@@ -175,7 +175,7 @@ class DenseVsCNN(Budget):
 
 @dataclasses.dataclass(frozen=True)
 class All(Flags):
-    """Run every lesson, one after the other, and write a page with links to theirs."""
+    """Run every lesson, one after the other, and write a page with links to their pages."""
 
     quick: bool = True
     """Use the smaller budget of the lessons that have one."""

@@ -1,4 +1,4 @@
-"""The page of a lesson: prose in a Markdown file next to the module, with figures and tables from it."""
+"""The page of a lesson: text from a Markdown file next to the module, with its figures and tables."""
 
 import re
 from collections.abc import Mapping

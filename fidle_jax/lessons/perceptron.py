@@ -217,7 +217,7 @@ def teach(flags: Perceptron) -> Lesson:
 
 
 def neuron_figure(network: Network, cloud: Cloud) -> Figure:
-    """Draw the border of one neuron, and its outputs on the sigmoid."""
+    """Draw the decision boundary of one neuron, and its outputs on the sigmoid."""
     figure, (left, right) = panels(2, 2, height=3.9, extra=0)
     sums = weighted_sums(neuron_lines(network.params["dense_1"]), cloud[0])[:, 0]
     outputs = np.asarray(network.probabilities(cloud[0]))
@@ -233,7 +233,7 @@ def neuron_figure(network: Network, cloud: Cloud) -> Figure:
 
 
 def border_figure(network: Network, cloud: Cloud, start: Line, title: str = "") -> Figure:
-    """Draw the border of a neuron during training. Its line at the start is dotted."""
+    """Draw the decision boundary of a neuron during training. The boundary at the start is dotted."""
     figure = new_figure(height=4.7, width=4.6)
     axes = figure.subplots()
     _draw_plane(axes, network, cloud)
@@ -251,7 +251,7 @@ def planes_figure(shown: list[tuple[str, Network, Cloud]]) -> Figure:
         axes.set_title(title, fontsize=TEXT)
     # Larger markers for the legend, in which the last axes take precedence.
     _draw_points(grid[-1], np.zeros((0, 2)), np.zeros(0), size=6)
-    grid[-1].plot([], [], color=INK, linewidth=2, label="border")
+    grid[-1].plot([], [], color=INK, linewidth=2, label="decision boundary")
     legend_below(figure, columns=4)
     return figure
 
@@ -272,7 +272,7 @@ def folded_figure(network: Network, cloud: Cloud) -> Figure:
 
 
 def _draw_plane(axes: Axes, network: Network, cloud: Cloud, size: float = 5) -> None:
-    """Draw the points, the probability of class 1, the border, and the lines of hidden neurons."""
+    """Draw the points, the probability of class 1, the decision boundary, and the lines of hidden neurons."""
     along = np.linspace(-SPAN, SPAN, 121, dtype=np.float32)
     probability = np.asarray(network.probabilities(np.stack(np.meshgrid(along, along), axis=-1)))
     extent = (-SPAN, SPAN, -SPAN, SPAN)

@@ -158,7 +158,7 @@ def test_each_network_has_a_panel_with_its_title_and_lines_of_hidden_neurons_are
     figure = lesson.planes_figure([("one", VERTICAL, CLOUD), ("two", hidden, CLOUD)])
     titles = [axes.get_title().replace("\N{NO-BREAK SPACE}", " ") for axes in figure.axes]
     assert titles == ["one: 100.0 %", "two: 75.0 %"]
-    assert set(legend(figure)) == {"class 0", "class 1", "border", "a hidden neuron"}
+    assert set(legend(figure)) == {"class 0", "class 1", "decision boundary", "a hidden neuron"}
     assert "a hidden neuron" not in legend(lesson.planes_figure([("one", VERTICAL, CLOUD)]))
 
 

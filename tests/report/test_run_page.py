@@ -103,7 +103,7 @@ def test_the_page_reports_the_run_in_words(run):
             {},
             {},
             [
-                "A training image (class class 1) and 32 augmented versions of it",
+                "a training image (class class 1) and 32 augmented versions of it",
                 "Framed versions were flipped and belong to another class.",
             ],
         ),

@@ -15,13 +15,13 @@ from fidle_jax.report.style import png
 
 @dataclass(frozen=True)
 class Lesson:
-    """The content of a lesson, without its prose.
+    """The content of a lesson, without its text.
 
     Attributes:
-        shown: Figures and tables by the name that the prose uses.
+        shown: Figures and tables by the name that the text uses.
         numbers: Content of result.json.
         cover: Name of the figure that represents the lesson on the index page.
-        values: Values for the prose that are not in ``numbers``.
+        values: Values for the text that are not in ``numbers``.
     """
 
     shown: Mapping[str, Figure | Slides | Table]
@@ -31,9 +31,9 @@ class Lesson:
 
 
 def teach(name: str, flags: Flags) -> tuple[Lesson, Page]:
-    """Compute a lesson. Return its content, and its page with the prose.
+    """Compute a lesson. Return its content, and its page with the text.
 
-    The prose can use the flags (``{flags.seed}``), constants of the module, numbers and values.
+    The text can use the flags (``{flags.seed}``), constants of the module, numbers and values.
     """
     module = import_module(f"fidle_jax.lessons.{name}")
     lesson = module.teach(flags)
@@ -42,9 +42,9 @@ def teach(name: str, flags: Flags) -> tuple[Lesson, Page]:
 
 
 def make_page(text: str, lesson: Lesson, others: Mapping[str, object]) -> Page:
-    """Insert the values, figures and tables into the prose.
+    """Insert the values, figures and tables into the text.
 
-    The prose starts with the title, the summary, and a list of the key numbers. "## " begins a section.
+    The text starts with the title, the summary, and a list of the key numbers. "## " begins a section.
     A paragraph that begins with ``![title](name)`` is the caption of the figure ``name``. ``![](name)``
     inserts a table. Placeholders such as ``{loss:.4f}`` are values and numbers of the lesson, or
     ``others``.

@@ -42,9 +42,9 @@ Line = Float[np.ndarray, "3"]  # weights w and bias c of a neuron; its line is w
 
 POINTS, BATCH_SIZE = 240, 20
 SPAN = 2.4  # The figures show the plane from minus this to this.
-START = (-0.6, 1.0, 1.2)  # weights and bias of a neuron that is wrong at first
+START = (-0.6, 1.0, 1.2)  # initial weights and bias of a neuron that is wrong
 BORDER_STEPS, BORDER_RATE = 100, 0.5
-SOLVED = 0.95  # accuracy from which on a network is said to separate the classes
+SOLVED = 0.95  # minimum accuracy of a network that separates the classes
 CORNERS = np.array([[-1, -1], [1, 1], [-1, 1], [1, -1]], np.float32)
 CORNER_LABELS = np.array([0, 0, 1, 1], np.int32)
 # From class 0 to class 1; white where the network is undecided.

@@ -61,7 +61,7 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
     names = trained.class_names
     target = None if flags.target is None else _class_index(flags.target, names)
     examples = [
-        Example(_printable(path.name), prepare(image, trained, path))
+        Example(printable(path.name), prepare(image, trained, path))
         for path, image in zip(flags.images, images, strict=True)
     ]
     if flags.test is not None:
@@ -71,7 +71,7 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
         examples.append(Example(f"test example {flags.test}", image, label))
     explanations = [explain(trained, each.pixels, target) for each in examples]
     summaries = [summarise(*pair, names) for pair in zip(examples, explanations, strict=True)]
-    run, command = _printable(str(flags.run)), _printable(command_text("explain", argv))
+    run, command = printable(str(flags.run)), printable(command_text("explain", argv))
     page = Page(
         "Explained predictions",
         f"The network {trained.config.model.name} of the run {run}. Each map answers its own question. None "
@@ -92,8 +92,3 @@ def _class_index(target: str, names: tuple[str, ...]) -> int:
         return int(target)
     check_name("class of --target", target, names)
     return names.index(target)
-
-
-def _printable(text: str) -> str:
-    """Escape a file name that contains bytes outside of UTF-8 or control characters."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

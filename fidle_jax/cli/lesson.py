@@ -56,7 +56,9 @@ def _run(name: str, flags: Flags, run_dir: Path, command: str) -> "Card":
     config = json.loads(json.dumps(dataclasses.asdict(flags), default=str))
     config |= {"experiment": f"lesson/{name}", "command": command}
     about = {"experiment": f"lesson/{name}", "title": page.title, "summary": page.summary}
-    result = {**about, "seconds": seconds, **lesson.numbers}
+    # The numbers of a lesson may contain arrays.
+    numbers = json.loads(json.dumps(lesson.numbers, default=lambda each: each.tolist()))
+    result = {**about, "seconds": seconds, **numbers}
     write_page(run_dir, page, command, {"config.json": config, "result.json": result})
     _print(page)
     small = thumbnail(page.pictures[lesson.cover].png)

@@ -136,10 +136,7 @@ def _as_table(names: list[str], answers: list[Answers]) -> str:
 
     head = ["image", "answer", "", *["then", ""] * (len(answers[0]) - 1)]
     rows = [
-        [
-            name,
-            *(cell for each, p in row for cell in (each, f"{100 * p:.1f} %")),
-        ]
+        [name, *(cell for each, p in row for cell in (each, f"{100 * p:.1f} %"))]
         for name, row in zip(names, answers, strict=True)
     ]
     return text_table(Table(head, rows, words=range(0, len(head), 2))) + "\n"
@@ -153,23 +150,17 @@ def _as_csv(names: list[str], answers: list[Answers]) -> str:
     for name, row in zip(names, answers, strict=True):
         cells = [name, *(cell for each, p in row for cell in (each, f"{p:.6f}"))]
         # A spreadsheet would compute a cell that starts like a formula.
-        writer.writerow(
-            [
-                f"'{cell}" if cell[:1] in tuple("=+-@\t\r") and cell != "-" else cell
-                for cell in cells
-            ]
-        )
+        formula = [cell[:1] in tuple("=+-@\t\r") and cell != "-" for cell in cells]
+        writer.writerow(["'" * marked + cell for marked, cell in zip(formula, cells, strict=True)])
     return text.getvalue()
 
 
 def _as_json(names: list[str], answers: list[Answers]) -> str:
-    lines = [
-        json.dumps(
-            {"file": name, "classes": [{"class": c, "probability": round(p, 6)} for c, p in row]}
-        )
+    rows = [
+        {"file": name, "classes": [{"class": c, "probability": round(p, 6)} for c, p in row]}
         for name, row in zip(names, answers, strict=True)
     ]
-    return "[\n{}\n]\n".format(",\n".join(lines))
+    return "[\n{}\n]\n".format(",\n".join(map(json.dumps, rows)))
 
 
 FORMATS = {"table": _as_table, "csv": _as_csv, "json": _as_json}

@@ -216,10 +216,6 @@ POLICIES = [
 ]
 
 
-def _with_checkpoint(policy, conv, *arrays):
-    return value_and_gradients(jax.checkpoint(conv, policy=policy), *arrays)
-
-
 def without_effect() -> dict[str, Callable[..., Any]]:
     """Return functions (conv, x, w, weights) with the result of `value_and_gradients`, by name."""
     sharded, whole = PartitionSpec("batch"), PartitionSpec()
@@ -227,19 +223,21 @@ def without_effect() -> dict[str, Callable[..., Any]]:
     shard_map = functools.partial(jax.shard_map, mesh=mesh)
     outside = {"in_specs": (sharded, whole), "out_specs": sharded}
     inside = {"in_specs": (sharded, whole, sharded), "out_specs": (sharded, (sharded, whole))}
-    return {
-        f"jax.checkpoint with the policy {policy.__qualname__.partition('.')[0]}": functools.partial(
-            _with_checkpoint, policy
-        )
-        for policy in POLICIES
-    } | {
-        "grad of shard_map": lambda conv, *arrays: value_and_gradients(
-            shard_map(conv, **outside), *arrays
-        ),
-        "shard_map of grad": lambda conv, *arrays: shard_map(
-            functools.partial(value_and_gradients, conv), **inside
-        )(*arrays),
-    }
+
+    def with_checkpoint(policy, conv, *arrays):
+        return value_and_gradients(jax.checkpoint(conv, policy=policy), *arrays)
+
+    def grad_of_shard_map(conv, *arrays):
+        return value_and_gradients(shard_map(conv, **outside), *arrays)
+
+    def shard_map_of_grad(conv, *arrays):
+        return shard_map(functools.partial(value_and_gradients, conv), **inside)(*arrays)
+
+    found = {"grad of shard_map": grad_of_shard_map, "shard_map of grad": shard_map_of_grad}
+    for policy in POLICIES:
+        name = f"jax.checkpoint with the policy {policy.__qualname__.partition('.')[0]}"
+        found[name] = functools.partial(with_checkpoint, policy)
+    return found
 
 
 def check_transformations(
@@ -253,28 +251,21 @@ def check_transformations(
 ) -> None:
     """Compare transformed convolutions. All transformations are compiled as one program.
 
-    Args:
-        transformations: Transformations by name, as in `REVERSE_MODE`.
-        ours: Convolution to check.
-        theirs: Convolution to compare with.
-        arrays: The arrays x, w and weights.
-        tolerance: As in `assert_close`.
-        name: Name of the method for error messages.
-        plain: Transformation of ``theirs``, if it differs from those of ``ours``.
+    ``transformations`` are those of ``ours`` by name, as in `REVERSE_MODE`, and of ``theirs`` if ``plain``
+    is None. ``name`` is that of the method, for error messages.
     """
 
-    def transform_all(conv, transformations):
-        functions = transformations.values()
-        compute = jit_once(lambda *arrays: [function(conv, *arrays) for function in functions])
-        return compute(*arrays)
+    def transform_all(conv, functions):
+        return jit_once(lambda *arrays: [each(conv, *arrays) for each in functions])(*arrays)
 
-    expected = transform_all(theirs, {"no transformation": plain} if plain else transformations)
+    functions = transformations.values()
+    expected = transform_all(theirs, [plain] if plain else functions)
     try:
-        results = transform_all(ours, transformations)
+        results = transform_all(ours, functions)
     except Exception:
         for label, function in transformations.items():
             with reported_as(f"{name} fails under {label}:"):
-                transform_all(ours, {label: function})
+                transform_all(ours, [function])
         raise
     for index, label in enumerate(transformations):
         with reported_as(f"{name} fails under {label}:"):
@@ -301,8 +292,7 @@ def check_odd_numbers(
         ours: Convolution to check.
         reference: Its definition.
         x_shape: Shape of the images. The batch size is replaced: each image has one odd number.
-        w_shape: Shape of the kernel. Its values are below 1, so that products with the largest number
-            stay finite.
+        w_shape: Shape of the kernel. Its values are below 1, so that products stay finite.
         local: Check also that rounding errors are relative to the values in the window.
         bound: Bilinear function that bounds the absolute output, if the reference is not bilinear.
     """

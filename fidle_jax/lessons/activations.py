@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from fidle_jax.lessons.figures import STYLES, panels
+from fidle_jax.lessons.figures import draw_curves, panels
 from fidle_jax.lessons.flags import Activations
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import LINES, TEXT, finish, legend_below, new_figure
 
+Points = Float[Array | np.ndarray, " point"]
 FLAT_COLOUR = "#ECE3D2"
 
 # Scalar functions and their formulas.
@@ -33,28 +34,17 @@ ACTIVATIONS: dict[str, tuple[Callable[[Float[Array, ""]], Float[Array, ""]], str
 FLAT = 0.05
 
 
-def values_and_slopes(
-    activation: Callable, x: Float[Array | np.ndarray, "point"]
-) -> tuple[Float[Array, " point"], Float[Array, " point"]]:
+def values_and_slopes(activation: Callable, x: Points) -> tuple[Points, Points]:
     """Return the activation at each point and its derivative, computed by `jax.grad`."""
     return jax.vmap(jax.value_and_grad(activation))(x)
 
 
-def flat_intervals(
-    x: Float[np.ndarray, "point"],
-    slopes: Float[Array | np.ndarray, "point"],
-    threshold: float = FLAT,
-) -> list[tuple[float, float]]:
-    """Return the intervals in which the absolute slope is below a threshold.
+def flat_intervals(x: Points, slopes: Points, threshold: float = FLAT) -> list[tuple[float, float]]:
+    """Return the intervals in which the absolute slope is below a threshold, for ascending ``x``.
 
     A single point is not an interval: the slope changes its sign there.
-
-    Args:
-        x: Points in ascending order.
-        slopes: Derivative at each point.
-        threshold: Upper limit of the absolute slope.
     """
-    flat = np.abs(np.asarray(slopes)) < threshold
+    flat = np.abs(slopes) < threshold
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]])))
     return [
         (float(x[first]), float(x[last - 1]))
@@ -89,9 +79,9 @@ def teach(flags: Activations) -> Lesson:
 
 
 def activations_figure(
-    x: Float[np.ndarray, " point"],
-    values: dict[str, Float[np.ndarray, " point"]],
-    slopes: dict[str, Float[np.ndarray, " point"]],
+    x: Points,
+    values: dict[str, Points],
+    slopes: dict[str, Points],
     flat: dict[str, list[tuple[float, float]]],
 ) -> Figure:
     """Draw each activation with its derivative, and shade the intervals ``flat``."""
@@ -101,8 +91,7 @@ def activations_figure(
             axes.axvspan(low, high, color=FLAT_COLOUR, linewidth=0, label="flat")
         axes.axhline(0, color=LINES)
         axes.axvline(0, color=LINES)
-        axes.plot(x, values[name], linewidth=2, label="activation", **STYLES[0])
-        axes.plot(x, slopes[name], linewidth=2, label="derivative", **STYLES[1])
+        draw_curves(axes, x, {"activation": values[name], "derivative": slopes[name]})
         axes.set(xlim=(x[0], x[-1]), ylim=(-1.4, 2.4), xticks=[x[0], 0, x[-1]])
         finish(axes, name, grid="")
     legend_below(figure, columns=3)
@@ -113,8 +102,8 @@ def vanishing_figure(share: dict[str, Float[np.ndarray, " layer"]]) -> Figure:
     """Draw the remaining share of a gradient after each layer, by activation."""
     figure = new_figure(height=3.6)
     axes = figure.subplots()
-    for (name, each), style in zip(share.items(), STYLES, strict=False):
-        axes.semilogy(each, linewidth=2, label=name, **style)
+    draw_curves(axes, range(max(map(len, share.values()))), share)
+    axes.set_yscale("log")
     axes.locator_params("x", integer=True)
     axes.legend(fontsize=TEXT, frameon=False)
     finish(axes, x="layers", y="share of the gradient")

@@ -1,6 +1,6 @@
 """Lesson: classify table rows, tumours with a sigmoid and digits with a softmax (Fidle, LOGR1)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -53,27 +53,27 @@ class Comparison(NamedTuple):
         logits = self.logits(name)
         return (logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(axis=1)
 
+    def areas(self) -> list[dict[str, float]]:
+        """Return the area under the ROC curve of each model, and the average precision of each."""
+        scores = metrics.roc_auc_score, metrics.average_precision_score
+        outputs = {name: each.outputs[:, 0] for name, each in self.trials.items()}
+        return [{k: score(self.labels, x) for k, x in outputs.items()} for score in scores]
+
 
 def compare(
-    table: DataTable,
-    tasks: dict[str, Task],
-    *,
-    seed: int,
-    divisor: float | None = None,
-    **options: int,
+    table: DataTable, tasks: dict[str, Task], divisor: float | None = None, **options: int
 ) -> Comparison:
     """Train a network for each task, on the split of ``seed``.
 
-    Features are divided by ``divisor``, or standardised by default. ``options`` are ``epochs`` and
-    ``batch_size`` of `run_trial`.
+    Features are divided by ``divisor``, or standardised by default. ``options`` are those of `run_trial`.
     """
-    parts = three_parts(table, seed)
+    parts = three_parts(table, options["seed"])
     if divisor is None:
         features, _ = standardise(table.features, parts.train)
     else:
         features = table.features / np.float32(divisor)
     trials = {
-        name: run_trial(task, features, table.targets, parts, seed=seed, **options)
+        name: run_trial(task, features, table.targets, parts, **options)
         for name, task in tasks.items()
     }
     most_frequent = int(np.bincount(table.targets[parts.train]).argmax())
@@ -101,35 +101,30 @@ def teach(flags: Classification) -> Lesson:
     def compare_all(table, objective, outputs, divisor=None):
         pair = network_and_linear((64,), outputs, flags.learning_rate, objective)
         tasks: dict[str, Task] = dict(zip((NETWORK, LINEAR), pair, strict=True))
-        options = {"epochs": epochs, "batch_size": flags.batch_size, "divisor": divisor}
-        return [compare(table, tasks, seed=seed, **options) for seed in seeds_of(flags)]
+        options = {"epochs": epochs, "batch_size": flags.batch_size}
+        return [compare(table, tasks, divisor, seed=seed, **options) for seed in seeds_of(flags)]
 
     cancer, digits = load_table("cancer"), load_table("digits")
     tumours, images = compare_all(cancer, BINARY, 1), compare_all(digits, CLASSES, 10, 16)
     tumour, image = tumours[0], images[0]
     accuracy = {"tumours": accuracies(tumours), "digits": accuracies(images)}
     thresholds = {each: [counts_at(one, each) for one in tumours] for each in (0.5, THRESHOLD)}
-    (_, false_alarms), (missed, found) = thresholds[0.5][0]
-    auc, average_precision = (
-        {
-            name: float(score(tumour.labels, each.outputs[:, 0]))
-            for name, each in tumour.trials.items()
-        }
-        for score in (metrics.roc_auc_score, metrics.average_precision_score)
-    )
+    (passed, false_alarms), (missed, found) = thresholds[0.5][0]
+    auc, average_precision = tumour.areas()
     probabilities = softmax(image.logits(), axis=1)
     of_label = np.take_along_axis(probabilities, image.labels[:, None], axis=1)[:, 0]
     shown = np.argsort(of_label, kind="stable")[:SHOWN_DIGITS]
     pixels = 255 / 16 * digits.features[image.parts.test][shown]
     confusions = [metrics.confusion_matrix(each.labels, each.predicted()) for each in images]
+    percentages = {f"{k}: {n}": 100 * v for k, each in accuracy.items() for n, v in each.items()}
     gains = [
         mean_and_std(100 * (each[NETWORK] - each[LINEAR]), sign="+") for each in accuracy.values()
     ]
     return Lesson(
         values={
             "accuracy": [
-                _percent(accuracy["tumours"][NETWORK][0], len(tumour.labels)),
-                _percent(accuracy["digits"][NETWORK][0], len(image.labels)),
+                _percent(accuracy[name][NETWORK][0], len(each.labels))
+                for name, each in (("tumours", tumour), ("digits", image))
             ],
             "positives": missed + found,
             "recall": found / (missed + found),
@@ -160,27 +155,17 @@ def teach(flags: Classification) -> Lesson:
             "confusion": draw_confusion_matrix(
                 np.sum(confusions, axis=0), list(digits.class_names)
             ),
-            "splits": spread_table(
-                "accuracy, %",
-                {
-                    f"{k}: {name}": 100 * v
-                    for k, each in accuracy.items()
-                    for name, v in each.items()
-                },
-                digits=1,
-            ),
+            "splits": spread_table("accuracy, %", percentages, digits=1),
         },
         numbers={
-            "accuracy_by_split": {
-                k: {name: v.tolist() for name, v in each.items()} for k, each in accuracy.items()
-            },
+            "accuracy_by_split": accuracy,
             "auc": auc,
             "average_precision": average_precision,
             "decisions": {
-                "true_positives": int(found),
-                "false_positives": int(false_alarms),
-                "false_negatives": int(missed),
-                "true_negatives": int(thresholds[0.5][0][0, 0]),
+                "true_positives": found,
+                "false_positives": false_alarms,
+                "false_negatives": missed,
+                "true_negatives": passed,
             },
         },
         cover="roc",
@@ -206,6 +191,7 @@ def _cost_table(thresholds: dict[float, list[Int[np.ndarray, "2 2"]]]) -> Table:
 def roc_figure(compared: Comparison) -> Figure:
     """Draw the ROC curves and the precision-recall curves, and mark the network's threshold of 0.5."""
     figure, row = panels(2, 2, height=3.8, extra=0)
+    auc, average_precision = compared.areas()
     (_, false_alarms), (missed, found) = counts = counts_at(compared, 0.5)
     recall = found / (missed + found)
     marks = (false_alarms / counts[0].sum(), recall), (recall, found / (found + false_alarms))
@@ -213,11 +199,11 @@ def roc_figure(compared: Comparison) -> Figure:
     row[0].text(0.47, 0.4, "by chance", fontsize=SMALL, color=GREY)
     for (name, trial), style in zip(compared.trials.items(), STYLES, strict=False):
         data = compared.labels, trial.outputs[:, 0]
-        auc, ap = metrics.roc_auc_score(*data), metrics.average_precision_score(*data)
+        line: dict[str, Any] = {"linewidth": 2} | style
         x, y, _ = metrics.roc_curve(*data)
-        row[0].plot(x, y, linewidth=2, label=f"{name}, AUC {auc:.3f}", **style)
+        row[0].plot(x, y, label=f"{name}, AUC {auc[name]:.3f}", **line)
         precision, recalls, _ = metrics.precision_recall_curve(*data)
-        row[1].plot(recalls, precision, linewidth=2, label=f"{name}, AP {ap:.3f}", **style)
+        row[1].plot(recalls, precision, label=f"{name}, AP {average_precision[name]:.3f}", **line)
     labels = ("false positive rate", "true positive rate (recall)"), ("recall", "precision")
     for axes, mark, (x, y) in zip(row, marks, labels, strict=True):
         axes.plot(*mark, "o", color=GREEN, markersize=9)

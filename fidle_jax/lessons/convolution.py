@@ -11,9 +11,10 @@ from jaxtyping import Float
 from PIL import Image
 
 from fidle_jax.errors import InputError
-from fidle_jax.kernels import avg_pool, conv, max_pool
+from fidle_jax.kernels import conv
 from fidle_jax.kernels.geometry import resolve_geometry
 from fidle_jax.lessons import convolution_figures as figures
+from fidle_jax.lessons.convolution_figures import Grid, Step, Window
 from fidle_jax.lessons.figures import number
 from fidle_jax.lessons.flags import Convolution
 from fidle_jax.lessons.page import Lesson
@@ -54,25 +55,7 @@ KERNELS = {
 Stage = tuple[str, tuple[int, ...], int]
 
 
-class Step(NamedTuple):
-    """One position of the window.
-
-    Attributes:
-        start: Index of the window's first value in the image, and of the sum in the result.
-        values: Values of the image in the window.
-        products: Values times kernel.
-        total: Sum of the products.
-    """
-
-    start: tuple[int, ...]
-    values: Float[np.ndarray, "*window"]
-    products: Float[np.ndarray, "*window"]
-    total: float
-
-
-def convolve(
-    image: Float[np.ndarray, "*spatial"], kernel: Float[np.ndarray, "*window"], method: str = "auto"
-) -> Float[np.ndarray, "*count"]:
+def convolve(image: Grid, kernel: Window, method: str = "auto") -> Float[np.ndarray, "*count"]:
     """Convolve one channel with one kernel, with stride 1 and without padding.
 
     Raises:
@@ -82,24 +65,8 @@ def convolve(
     return np.asarray(conv(x, w, method=method))[0, ..., 0]
 
 
-def pool(image: Float[np.ndarray, "*spatial"]) -> Float[np.ndarray, "*count"]:
-    """Max-pool one channel, with size and stride 2."""
-    return np.asarray(max_pool(jnp.asarray(image)[None, ..., None]))[0, ..., 0]
-
-
-def halve(image: Float[np.ndarray, "*spatial"]) -> Float[np.ndarray, "*count"]:
-    """Reduce an image to half its size with 2x2 means."""
-    return np.asarray(avg_pool(jnp.asarray(image)[None, ..., None]))[0, ..., 0]
-
-
-def window_steps(
-    image: Float[np.ndarray, "*spatial"], kernel: Float[np.ndarray, "*window"]
-) -> list[Step]:
-    """Return each step of `convolve`. The last index changes fastest.
-
-    Raises:
-        ValueError: As in `convolve`.
-    """
+def window_steps(image: Grid, kernel: Window) -> list[Step]:
+    """Return each step of `convolve`. The last index changes fastest."""
     totals = convolve(image, kernel, method="reference")
     steps = []
     for start in np.ndindex(totals.shape):
@@ -137,13 +104,12 @@ class ConvLayer(NamedTuple):
         weights = self.planes * self.kernel_size**2
         inputs, outputs = math.prod(self[:3]), math.prod(self.output_shape)
         return {
-            "convolution": _costs(self.kernels * (weights + 1), outputs * weights),
-            "dense": _costs(outputs * (inputs + 1), outputs * inputs),
+            "convolution": {
+                "params": self.kernels * (weights + 1),
+                "multiplications": outputs * weights,
+            },
+            "dense": {"params": outputs * (inputs + 1), "multiplications": outputs * inputs},
         }
-
-
-def _costs(params: int, multiplications: int) -> dict[str, int]:
-    return {"params": params, "multiplications": multiplications}
 
 
 # The convolutional layers of the course's CNN.
@@ -168,7 +134,7 @@ def load_photograph() -> Float[np.ndarray, "height width"]:
             values = np.asarray(photograph.convert("L"), np.float32) / 255
     except OSError as error:
         raise InputError(f"cannot read {path} ({error}); reinstall scikit-image") from None
-    return halve(values[50:306, 130:386])
+    return values[50:306, 130:386].reshape(128, 2, 128, 2).mean(axis=(1, 3))
 
 
 def teach(flags: Convolution) -> Lesson:
@@ -181,8 +147,6 @@ def teach(flags: Convolution) -> Lesson:
     costs = [each.costs() for each in layers]
     photograph = load_photograph()
     effects = {name: convolve(photograph, kernel) for name, kernel in KERNELS.items()}
-    # The results of kernels with sum 0 have both signs.
-    signed = [name for name, kernel in KERNELS.items() if abs(kernel.sum()) < 1e-6]
     layouts = [(3, "valid", 1), (3, "valid", 2), (3, "same", 1), (3, "same", 2), (5, "valid", 1)]
     return Lesson(
         values={
@@ -195,7 +159,7 @@ def teach(flags: Convolution) -> Lesson:
             "signal": _slides(SIGNAL, SIGNAL_KERNEL),
             "cube": _slides(CUBE, CUBE_KERNEL),
             "sizes": figures.layouts_figure([*layouts, (2, "pooling", 2)]),
-            "pooling": figures.pooling_figure(POOLED, pool(POOLED)),
+            "pooling": figures.pooling_figure(POOLED),
             "stages": Table(
                 ["layer", "output shape", "parameters"],
                 [
@@ -204,8 +168,7 @@ def teach(flags: Convolution) -> Lesson:
                 ]
                 + [["total", "", f"{total:,}"]],
             ),
-            "kernels": figures.kernels_figure(KERNELS),
-            "photograph": figures.effects_figure(effects, signed),
+            "photograph": figures.effects_figure(KERNELS, effects),
             "costs": Table(
                 ["layer", "parameters", "of a dense layer", "multiplications", "of a dense layer"],
                 [
@@ -237,7 +200,7 @@ def teach(flags: Convolution) -> Lesson:
     )
 
 
-def _slides(image: np.ndarray, kernel: np.ndarray) -> Slides:
+def _slides(image: Grid, kernel: Window) -> Slides:
     steps = window_steps(image, kernel)
     labels = [f"window {i} of {len(steps)}: {step.total:g}" for i, step in enumerate(steps, 1)]
     pngs = list(map(png, figures.window_slides(image, kernel, steps)))

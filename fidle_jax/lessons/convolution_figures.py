@@ -1,8 +1,8 @@
 """Figures of the lesson on convolution. Most are drawn in cells, on axes with one unit per cell."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -12,17 +12,27 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from fidle_jax.kernels import max_pool
 from fidle_jax.kernels.geometry import resolve_geometry
 from fidle_jax.lessons.figures import number, panels
 from fidle_jax.report.style import BLUE, GREY, LINES, SMALL, TEXT, VERMILLION, WIDTH, new_figure
-
-if TYPE_CHECKING:
-    from fidle_jax.lessons.convolution import Step
 
 PALE, WARM, PAPER = "#DCEBF5", "#FBE3D2", "white"
 TILES = np.array([[PALE, WARM], ["#D9EFE4", "#F3E3EE"]])
 SIGNED = "PuOr"  # a colour map with white at zero, also for colour-blind readers
 ARROW = {"arrowstyle": "-|>", "color": "black"}
+
+Grid = Float[np.ndarray, "*spatial"]  # values of one channel
+Window = Float[np.ndarray, "*window"]
+
+
+class Step(NamedTuple):
+    """One position of the window."""
+
+    start: tuple[int, ...]  # index of the window in the image, and of the sum in the result
+    values: Window
+    products: Window  # values times kernel
+    total: float
 
 
 def _canvas(columns: float, rows: float) -> tuple[Figure, Axes]:
@@ -44,8 +54,11 @@ def _cells(
         style = {"facecolor": fill[row, column], "edgecolor": GREY, "linewidth": 0.8}
         axes.add_patch(Rectangle((x, y), 1, 1, **style))
         if not np.isnan(value):
-            text = str(Fraction(float(value)).limit_denominator(9)).replace("-", "−")
-            _text(axes, x + 0.5, y + 0.53, text, size=size, color=ink[row, column])
+            _text(axes, x + 0.5, y + 0.53, _number(value), size=size, color=ink[row, column])
+
+
+def _number(value: float | np.floating) -> str:
+    return str(Fraction(float(value)).limit_denominator(9)).replace("-", "−")
 
 
 def _text(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
@@ -57,7 +70,7 @@ def _frame(axes: Axes, left: float, top: float, width: float, height: float, **s
     axes.add_patch(Rectangle((left, top), width, height, **options))
 
 
-def written_sum(step: "Step", kernel: Float[np.ndarray, "*window"]) -> tuple[str, str]:
+def written_sum(step: Step, kernel: Window) -> tuple[str, str]:
     """Write the sum of a window with the factors of each product, and with the products."""
 
     def bracketed(value):
@@ -69,11 +82,7 @@ def written_sum(step: "Step", kernel: Float[np.ndarray, "*window"]) -> tuple[str
     return " + ".join(factors), f"= {' + '.join(products)} = {number(step.total)}"
 
 
-def window_slides(
-    image: Float[np.ndarray, "*spatial"],
-    kernel: Float[np.ndarray, "*window"],
-    steps: Sequence["Step"],
-) -> list[Figure]:
+def window_slides(image: Grid, kernel: Window, steps: Sequence[Step]) -> list[Figure]:
     """Draw a figure for each step: window, kernel, products, sum, and result so far.
 
     A signal is drawn as an image with one row, a cube as its slices from front to back.
@@ -134,11 +143,9 @@ def _slide(image, kernel, step, result):
 
 
 def layouts_figure(layouts: Sequence[tuple[int, str, int]], side: int = 7) -> Figure:
-    """Draw how windows change the size of an image, two per row.
+    """Draw how windows change the size of an image with this side, two per row.
 
-    Args:
-        layouts: Size, padding ("valid", "same", or "pooling" without padding) and stride of each window.
-        side: Side of the image.
+    ``layouts`` are size, padding ("valid", "same", or "pooling" without padding) and stride of each window.
     """
     wide, high = 20.0, 13.2
     figure, axes = _canvas(2 * wide, high * -(-len(layouts) // 2))
@@ -180,10 +187,9 @@ def _draw_layout(axes: Axes, left: float, top: float, side: int, size: int, kind
         _frame(axes, left_of_result + 1, middle - count / 2, 1, 1, **style)
 
 
-def pooling_figure(
-    image: Float[np.ndarray, "height width"], pooled: Float[np.ndarray, "rows columns"]
-) -> Figure:
+def pooling_figure(image: Float[np.ndarray, "height width"]) -> Figure:
     """Draw the 2x2 tiles of an image, and the maximum of each."""
+    pooled = np.asarray(max_pool(image[None, ..., None]))[0, ..., 0]
     (rows, columns), (height, width) = image.shape, pooled.shape
     left, gap = 4.5, 2.4
     figure, axes = _canvas(left + columns + gap + width + 4.5, rows + 0.8)
@@ -198,34 +204,23 @@ def pooling_figure(
     return figure
 
 
-def kernels_figure(kernels: Mapping[str, Float[np.ndarray, "kx ky"]]) -> Figure:
-    """Draw the values of several kernels: blue if positive, orange if negative."""
-    gap, side = 1.0, max(len(kernel) for kernel in kernels.values())
-    figure, axes = _canvas(0.8 + len(kernels) * (side + gap) - gap, side + 1.8)
-    for i, (name, kernel) in enumerate(kernels.items()):
-        left = 0.4 + i * (side + gap)
-        fill = np.select([kernel > 0, kernel < 0], [PALE, WARM], PAPER)
-        _cells(axes, left, 1.4, kernel, fill, size=SMALL)
-        _text(axes, left + side / 2, 0.75, name)
-    return figure
-
-
 def effects_figure(
-    results: Mapping[str, Float[np.ndarray, "height width"]], signed: Collection[str]
+    kernels: Mapping[str, Float[np.ndarray, "kx ky"]],
+    results: Mapping[str, Float[np.ndarray, "height width"]],
 ) -> Figure:
     """Draw the results of several kernels on an image with values from 0 to 1.
 
-    Args:
-        results: Results by the name of the kernel.
-        signed: Names of the results with both signs. Their colours have zero in the middle and end at the
-            99th percentile of the absolute values. The others are grey, from 0 to 1.
+    The results of kernels with sum 0 have both signs. Their colours have zero in the middle and end at the
+    99th percentile of the absolute values.
     """
-    figure, grid = panels(len(results), 3, 2.55, 0.7)
+    figure, grid = panels(len(results), 3, 3.2, 0.7)
     for axes, (name, result) in zip(grid, results.items(), strict=True):
         limit = float(np.quantile(np.abs(result), 0.99)) or 1.0
-        cmap, low, high = (SIGNED, -limit, limit) if name in signed else ("gray", 0, 1)
+        signed = abs(kernels[name].sum()) < 1e-6
+        cmap, low, high = (SIGNED, -limit, limit) if signed else ("gray", 0, 1)
         axes.imshow(result, cmap=cmap, vmin=low, vmax=high)
-        axes.set_title(name, fontsize=TEXT)
+        rows = [" ".join(_number(value).rjust(3) for value in row) for row in kernels[name]]
+        axes.set_title("\n".join([name, *rows]), fontsize=SMALL, family="monospace")
         axes.set(xticks=[], yticks=[])
     scale = ScalarMappable(Normalize(-1, 1), SIGNED)
     size = {"fraction": 0.04, "aspect": 40, "shrink": 0.85, "pad": 0.03}

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from fidle_jax.data import Split, load_dataset, stratified_split
-from fidle_jax.lessons.figures import MARKERS, STYLES, panels
+from fidle_jax.lessons.figures import MARKERS, STYLES
 from fidle_jax.lessons.flags import DenseVsCNN
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import CNN, DNN, layer_table
-from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, finish, new_figure
+from fidle_jax.report.pictures import draw_gallery
+from fidle_jax.report.style import TEXT, finish, new_figure
 from fidle_jax.train.evaluation import predict
 from fidle_jax.train.fit import fit
 from fidle_jax.train.step import Task
@@ -123,15 +124,13 @@ def teach(flags: DenseVsCNN) -> Lesson:
         shown={
             "by_training_size": accuracies_figure(sizes, by_size, "training digits", log=True),
             "by_shift": accuracies_figure(SHIFTS, by_shift, "shift, pixels", log=False),
-            "shifted_digits": digits_figure(
-                shown[..., 0], test.labels[digits], predicted, SHOWN_SHIFTS
-            ),
+            "shifted_digits": digits_figure(shown, test.labels[digits], predicted),
         },
         numbers={
             "training_digits": sizes,
             "parameters": parameters,
-            "test_accuracy": {name: each.tolist() for name, each in by_size.items()},
-            "test_accuracy_by_shift": {name: each.tolist() for name, each in by_shift.items()},
+            "test_accuracy": by_size,
+            "test_accuracy_by_shift": by_shift,
         },
         cover="by_shift",
     )
@@ -157,24 +156,16 @@ def accuracies_figure(
 
 
 def digits_figure(
-    images: UInt8[np.ndarray, "digit shift height width"],
+    images: UInt8[np.ndarray, "digit shift height width channel"],
     labels: Int[np.ndarray, " digit"],
     predicted: dict[str, Int[np.ndarray, "digit shift"]],
-    shifts: tuple[int, ...],
 ) -> Figure:
-    """Draw digits at several shifts, with the predictions below: errors are orange and bold."""
+    """Draw a row of shifted images of each digit, with the predictions. Errors are framed."""
     digits, columns = images.shape[:2]
-    figure, grid = panels(digits * columns, columns, 1.55, 0.4)
-    for i, axes in enumerate(grid):
-        row, column = divmod(i, columns)
-        axes.imshow(images[row, column], cmap="gray_r", vmin=0, vmax=255)
-        axes.set(xticks=[], yticks=[])
-        if row == 0:
-            axes.set_title(f"{shifts[column]} px", fontsize=TEXT)
-        for x, (name, classes) in zip((0.27, 0.73), predicted.items(), strict=True):
-            is_correct = classes[row, column] == labels[row]
-            text = f"{name}: {classes[row, column]}"
-            style = {"color": BLUE} if is_correct else {"color": VERMILLION, "weight": "bold"}
-            below = {"transform": axes.transAxes, "ha": "center", "va": "top"}
-            axes.text(x, -0.06, text, fontsize=SMALL, **style, **below)
-    return figure
+    wrong = {name: classes != labels[:, None] for name, classes in predicted.items()}
+    answers = [
+        [f"{name}: {predicted[name][at]}{' ✗' if wrong[name][at] else ''}" for name in predicted]
+        for at in np.ndindex(digits, columns)
+    ]
+    framed = np.any(list(wrong.values()), axis=0).ravel()
+    return draw_gallery(images.reshape(-1, *images.shape[2:]), answers, framed, columns=columns)

@@ -1,5 +1,6 @@
 """Number formats and figure helpers of the lessons."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,8 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """Create a figure of ``count`` axes in rows of ``columns``.
 
-    Args:
-        count: Number of axes.
-        columns: Axes per row.
-        height: Height of a row, in inches.
-        extra: Height for a legend, in inches.
-        options: Options of `Figure.subplots`, such as ``sharey``.
+    ``height`` is that of a row, and ``extra`` that of a legend, in inches. ``options`` are those of
+    `Figure.subplots`.
     """
     rows = -(-count // columns)
     figure = new_figure(height=height * rows + extra)
@@ -56,9 +53,7 @@ def growing_steps(last: int, count: int) -> list[int]:
     return sorted({round(step) for step in np.geomspace(1, last + 1, count) - 1})
 
 
-def training_and_validation(axes: Axes, x, training, validation, what: str = "", **style) -> None:
-    """Draw a training curve and a validation curve; ``what`` follows their names in the legend."""
-    for name, values, line in zip(
-        ("training", "validation"), (training, validation), STYLES, strict=False
-    ):
-        axes.plot(x, values, linewidth=2, label=f"{name}{what}", **line, **style)
+def draw_curves(axes: Axes, x, curves: Mapping[str, Any], **style) -> None:
+    """Draw up to four curves, each in its own style, with their names in the legend."""
+    for (name, values), own in zip(curves.items(), STYLES, strict=False):
+        axes.plot(x, values, **{"linewidth": 2, "label": name} | own | style)

@@ -7,10 +7,6 @@ from typing import Annotated, Literal
 from fidle_jax.errors import InputError, Range, check_range
 from fidle_jax.train.config import described
 
-Seed = Annotated[int, Range(0, 999_999)]
-Epochs = Annotated[int, Range(1, 1000)]
-LearningRate = Annotated[float, Range(1e-5, 0.1)]
-BatchSize = Annotated[int, Range(1, 128)]
 Pixels = Annotated[int, Range(1, 10_000)]
 
 
@@ -95,33 +91,32 @@ class Losses(Flags):
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression(Budget):
+class OfTables(Budget):
+    """Flags of the lessons that train on the rows of a table."""
+
+    epochs: Annotated[int, Range(1, 1000)] = 40
+    """Training epochs."""
+    learning_rate: Annotated[float, Range(1e-5, 0.1)] = 0.002
+    """Learning rate of Adam; ten times as high without a hidden layer."""
+    batch_size: Annotated[int, Range(1, 128)] = 16
+    """Rows per step."""
+    seed: Annotated[int, Range(0, 999_999)] = 0
+    """Seed for the splits, the initial weights and the shuffling."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression(OfTables):
     """Predict a number from a table row: the fuel economy of cars, or the progression of an illness."""
 
     table: Literal["autompg", "diabetes"] = "autompg"
     """autompg: fuel economy of cars; diabetes: progression of the illness within a year."""
-    epochs: Epochs = 150
-    """Training epochs."""
-    learning_rate: LearningRate = 0.001
-    """Learning rate of Adam; ten times as high for the linear model."""
-    batch_size: BatchSize = 16
-    """Rows per step."""
-    seed: Seed = 0
-    """Seed for the split, the initial weights and the shuffling."""
+    epochs: Annotated[int, Range(1, 1000)] = 150
+    learning_rate: Annotated[float, Range(1e-5, 0.1)] = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification(Budget):
+class Classification(OfTables):
     """Classify table rows: tumours as benign or malignant with a sigmoid, digits with a softmax."""
-
-    epochs: Epochs = 40
-    """Training epochs."""
-    learning_rate: LearningRate = 0.002
-    """Learning rate of Adam; ten times as high without a hidden layer."""
-    batch_size: BatchSize = 16
-    """Rows per step."""
-    seed: Seed = 0
-    """Seed for the splits, the initial weights and the shuffling."""
 
 
 @dataclasses.dataclass(frozen=True)

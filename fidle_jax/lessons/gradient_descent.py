@@ -36,21 +36,17 @@ MARKED_LINE: dict[str, Any] = {"linewidth": 1.5, "markersize": 9, "markeredgecol
 
 
 class Problem(NamedTuple):
-    """Points on a noisy line, and closed-form properties of their loss.
-
-    Attributes:
-        x: First coordinate of the points.
-        y: Second coordinate of the points.
-        hessian: Second derivatives of the loss. They are constant, because the loss is quadratic.
-        minimum: Slope and intercept with the lowest loss.
-        lowest: The loss at the minimum.
-    """
+    """Points on a noisy line, and closed-form properties of their loss."""
 
     x: Float[np.ndarray, " point"]
     y: Float[np.ndarray, " point"]
-    hessian: Float[np.ndarray, "2 2"]
-    minimum: Float[np.ndarray, "2"]
-    lowest: float
+    hessian: Float[np.ndarray, "2 2"]  # of the loss; constant, because the loss is quadratic
+    minimum: Float[np.ndarray, "2"]  # slope and intercept with the lowest loss
+
+    @property
+    def lowest(self) -> float:
+        """Loss at the minimum."""
+        return float(self.losses(self.minimum))
 
     @property
     def curvatures(self) -> Float[np.ndarray, "2"]:
@@ -66,15 +62,10 @@ class Problem(NamedTuple):
         """
         return float(2 / self.curvatures[-1])
 
-    def losses(self, lines: Float[np.ndarray, "*shape 2"]) -> Float[np.ndarray, "*shape"]:
-        """Return the mean squared error of each line (slope, intercept)."""
-        return np.asarray(mean_squared_error(self.x, self.y, lines))
-
-
-def mean_squared_error(x, y, lines):
-    """Return the mean squared error of each line (slope, intercept) on the points."""
-    errors = lines[..., :1] * x + lines[..., 1:] - y
-    return (errors**2).mean(axis=-1)
+    def losses(self, lines):
+        """Return the mean squared error of each line, an array (..., 2) of slopes and intercepts."""
+        errors = lines[..., :1] * self.x + lines[..., 1:] - self.y
+        return (errors**2).mean(axis=-1)
 
 
 def make_problem(count: int, seed: int) -> Problem:
@@ -87,21 +78,15 @@ def make_problem(count: int, seed: int) -> Problem:
     minimum = np.linalg.lstsq(columns, y.astype(np.float64))[0]
     wide = x.astype(np.float64)
     hessian = 2 * np.array([[(wide * wide).mean(), wide.mean()], [wide.mean(), 1.0]])
-    return Problem(x, y, hessian, minimum, float(mean_squared_error(x, y, minimum)))
+    return Problem(x, y, hessian, minimum)
 
 
 class Descent(NamedTuple):
-    """A path on the loss surface.
+    """A path on the loss surface: the start, and the point after each step."""
 
-    Attributes:
-        path: Slope and intercept at the start and after each step.
-        losses: Loss over all points at the start and after each step.
-        needed: Steps until the loss is within 1 % of the lowest, or None if it never is.
-    """
-
-    path: Float[np.ndarray, "step 2"]
-    losses: Float[np.ndarray, " step"]
-    needed: int | None
+    path: Float[np.ndarray, "step 2"]  # slope and intercept
+    losses: Float[np.ndarray, " step"]  # over all points
+    needed: int | None  # steps until the loss is within 1 % of the lowest, if it ever is
 
     def text(self, steps_per_epoch: int = 1) -> str:
         """Return the number of epochs that are needed, as text."""
@@ -114,33 +99,21 @@ def descend(
     problem: Problem,
     optimizer: optax.GradientTransformation,
     start: tuple[float, float],
-    *,
-    epochs: int,
-    batch_size: int | None = None,
-    seed: int = 0,
+    batch_size: int = POINTS,
+    **options: int,
 ) -> Descent:
-    """Train a network with one input, one output and no hidden layer.
+    """Train a network with one input, one output and no hidden layer, from a slope and an intercept.
 
-    Args:
-        problem: The points.
-        optimizer: Optax optimizer.
-        start: Slope and intercept.
-        epochs: Training epochs.
-        batch_size: Points per step (default: all).
-        seed: Seed of the shuffling.
-
-    Returns:
-        The path and its losses.
+    ``options`` are ``epochs`` and ``seed`` of `trajectory`.
     """
     slope, intercept = np.asarray(start, np.float32)
     first = {"kernel": jnp.full((1, 1), slope), "bias": jnp.full((1,), intercept)}
     params = trajectory(
         Task(DNN(classes=1, hidden=()), optimizer, objective=NUMBERS),
         (problem.x[:, None], problem.y),
-        epochs=epochs,
-        batch_size=batch_size or len(problem.x),
-        seed=seed,
+        batch_size=batch_size,
         params={"dense_1": first},
+        **options,
     )
     layer = {name: np.asarray(values, np.float64) for name, values in params["dense_1"].items()}
     path = np.concatenate([layer["kernel"][..., 0], layer["bias"]], axis=-1)
@@ -170,8 +143,13 @@ def teach(flags: GradientDescent) -> Lesson:
     }
     flat, steep = problem.curvatures
     steps = {size: steps_per_epoch(POINTS, size) for size in sizes}
+    # The mean loss of the second half of training, relative to the lowest loss.
+    excess = {
+        size: brief_percent(each.losses[len(each.losses) // 2 :].mean() / problem.lowest - 1)
+        for size, each in batches.items()
+    }
     batch_rows = [
-        [str(size), str(steps[size]), each.text(), each.text(steps[size]), _excess(each, problem)]
+        [str(size), str(steps[size]), each.text(), each.text(steps[size]), excess[size]]
         for size, each in batches.items()
     ]
     names = {share: f"{100 * share:.0f} % of the limit" for share in SHARES}
@@ -222,7 +200,7 @@ def teach(flags: GradientDescent) -> Lesson:
         },
         numbers={
             "lowest_loss": problem.lowest,
-            "curvatures": problem.curvatures.tolist(),
+            "curvatures": problem.curvatures,
             "largest_learning_rate": problem.limit,
             "steps_by_batch_size": {size: each.needed for size, each in batches.items()},
             "steps_by_share_of_largest": {share: each.needed for share, each in rates.items()},
@@ -230,15 +208,6 @@ def teach(flags: GradientDescent) -> Lesson:
         },
         cover="race",
     )
-
-
-def _excess(descent: Descent, problem: Problem) -> str:
-    """Return the mean excess over the lowest loss in the second half of training.
-
-    It is in percent of the lowest loss.
-    """
-    later = descent.losses[len(descent.losses) // 2 :]
-    return brief_percent(later.mean() / problem.lowest - 1)
 
 
 def draw_contours(axes: Axes, problem: Problem) -> None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.polynomial import legendre
 
-from fidle_jax.lessons.figures import mean_and_std, panels, training_and_validation
+from fidle_jax.lessons.figures import draw_curves, mean_and_std, panels
 from fidle_jax.lessons.flags import Overfitting
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import DNN
@@ -39,7 +39,7 @@ MANY = 10  # points of the larger training set, per point of the smaller one
 FRESH = 1000  # points to measure errors on
 X = np.linspace(-1, 1, 801)  # where curves are drawn
 DROPOUT_RATE, DECAY_STRENGTH = 0.2, 3.0  # chosen on draws of another seed
-PLAIN, EARLY, DROPOUT = "no remedy", "early stopping", "dropout"
+PLAIN, EARLY, DROPOUT = "no regularisation", "early stopping", "dropout"
 DECAY, MORE = "weight decay", "ten times the points"
 
 _NETWORK = DNN(classes=1, hidden=(64, 64, 64), activation=jnp.tanh)
@@ -139,7 +139,7 @@ class Errors(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """A trained network: its values at `X`, its RMSE on training and fresh points, and its history."""
+    """A trained network: its values at `X`, its RMSE on training and fresh points, and its errors."""
 
     curve: Curve
     train: float
@@ -148,7 +148,7 @@ class Learned(NamedTuple):
 
 
 def learn(draw: Draw, steps: int, seed: int) -> dict[str, Learned]:
-    """Train the network without remedy and with each remedy for ``steps`` steps."""
+    """Train the network without and with each regularisation for ``steps`` steps."""
     found = {}
     for name, task in TASKS.items():
         points, per_epoch = (draw.many, MANY) if name == MORE else (draw.few, 1)
@@ -201,22 +201,24 @@ def teach(flags: Overfitting) -> Lesson:
     shown = sorted({1, best, min(3 * flags.points // 4, flags.degree_max)})
     names = {k: ("under-fitting", "the best", "over-fitting")[np.sign(k - best) + 1] for k in shown}
     every = 0 if flags.quick else flags.points + 1
-    slides = [k for k in range(len(degrees)) if k <= every or k % 5 == 0]
+    slides = {k: f"degree {k}" for k in range(len(degrees)) if k <= every or k % 5 == 0}
 
     networks = learned[middle]
     train, test = (
         {name: np.array([getattr(each[name], field) for each in learned]) for name in networks}
         for field in ("train", "test")
     )
-    remedy = min(set(networks) - {PLAIN}, key=lambda name: test[name].mean())
+    best_name = min(set(networks) - {PLAIN}, key=lambda name: test[name].mean())
     plain = networks[PLAIN].errors
     stopped = plain.validation.argmin()
+    without = fit_figure(few, networks[PLAIN].curve, plain, flags.noise, "training steps")
+    without.axes[1].set_xscale("log")
     return Lesson(
         values={
             "lowest": errors.validation[best],
             "final": errors.validation[-1],
-            "remedy": remedy,
-            "with_remedy": test[remedy].mean(),
+            "best_name": best_name,
+            "with_best": test[best_name].mean(),
             "without": test[PLAIN].mean(),
             "steps": steps,
             "draws": used,
@@ -229,8 +231,11 @@ def teach(flags: Overfitting) -> Lesson:
                 few, {f"degree {k}: {name}": curves[k] for k, name in names.items()}
             ),
             "degrees": Slides(
-                [png(degree_figure(few, curves[k], errors, k, flags.noise)) for k in slides],
-                [f"degree {k}" for k in slides],
+                [
+                    png(fit_figure(few, curves[k], errors, flags.noise, "degree", label, k + 1))
+                    for k, label in slides.items()
+                ],
+                list(slides.values()),
             ),
             "table": Table(
                 ["network", "training RMSE", "test RMSE", "better than without"],
@@ -243,20 +248,18 @@ def teach(flags: Overfitting) -> Lesson:
                     for name in networks
                 ],
             ),
-            "no_remedy": network_figure(few, networks[PLAIN], flags.noise),
-            "remedies": curves_figure(
+            "without": without,
+            "regularised": curves_figure(
                 few, {name: each.curve for name, each in networks.items() if name != PLAIN}
             ),
         },
         numbers={
             "polynomials": {
                 "best": best,
-                "train": errors.training.tolist(),
-                "validation": errors.validation.tolist(),
+                "train": errors.training,
+                "validation": errors.validation,
             },
-            "networks": {
-                k: {"train": train[k].tolist(), "test": test[k].tolist()} for k in networks
-            },
+            "networks": {k: {"train": train[k], "test": test[k]} for k in networks},
         },
         cover="side_by_side",
     )
@@ -273,41 +276,31 @@ def curves_figure(points: Points, curves: dict[str, Curve]) -> Figure:
     return figure
 
 
-def degree_figure(
-    points: Points, curve: Curve, errors: Errors, degree: int, noise: float
+def fit_figure(
+    points: Points,
+    curve: Curve,
+    errors: Errors,
+    noise: float,
+    x: str,
+    title: str = "",
+    count: int | None = None,
 ) -> Figure:
-    """Draw the curve of one degree, and the errors up to this degree. The x-axis covers all degrees."""
-    figure = _fit_figure(
-        points, curve, Errors(*(each[: degree + 1] for each in errors)), noise, "degree"
-    )
-    left, right = figure.axes
-    left.set_title(f"degree {degree}")
-    right.set_xlim(errors.at[0] - 1, errors.at[-1] + 1)
-    # Cut off errors far below the noise.
-    right.set_ylim(0.02 * noise, 1.5 * np.max(errors[1:]))
-    return figure
-
-
-def network_figure(points: Points, learned: Learned, noise: float) -> Figure:
-    """Draw the curve and the errors of a network."""
-    figure = _fit_figure(points, learned.curve, learned.errors, noise, "training steps")
-    figure.axes[1].set_xscale("log")
-    return figure
-
-
-def _fit_figure(points: Points, curve: Curve, errors: Errors, noise: float, x: str) -> Figure:
+    """Draw a fitted curve and the first ``count`` errors, on axes that fit all errors."""
     # A fixed layout is faster and is the same on every slide.
     figure = new_figure(height=4.3, layout="none")
     figure.subplots_adjust(left=0.075, right=0.985, bottom=0.37, top=0.93, wspace=0.27)
     left, right = figure.subplots(1, 2)
-    _draw_curve(left, points, curve)
+    _draw_curve(left, points, curve, title)
     right.axhline(noise, color=GREY, linestyle=":", linewidth=2, label="noise of the points")
-    training_and_validation(right, *errors, " error")
-    lowest = errors.validation.argmin()
+    at, training, validation = (each[:count] for each in errors)
+    draw_curves(right, at, {"training error": training, "validation error": validation})
+    lowest = validation.argmin()
     style = {"color": VERMILLION, "markeredgecolor": "black", "markersize": 8}
-    mark = errors.at[lowest], errors.validation[lowest]
-    right.plot(*mark, "D", label="lowest validation error", **style)
+    right.plot(at[lowest], validation[lowest], "D", label="lowest validation error", **style)
     right.set_yscale("log")
+    right.set_xlim(errors.at[0] - 0.5, errors.at[-1] + 0.5)
+    # Cut off errors far below the noise.
+    right.set_ylim(0.02 * noise, 1.5 * np.max(errors[1:]))
     finish(right, x=x, y="RMSE")
     legend_below(figure, columns=3, where="lower center")
     return figure

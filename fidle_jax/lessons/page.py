@@ -15,19 +15,12 @@ from fidle_jax.report.style import png
 
 @dataclass(frozen=True)
 class Lesson:
-    """The content of a lesson, without its text.
+    """The content of a lesson, without its text."""
 
-    Attributes:
-        shown: Figures and tables by the name that the text uses.
-        numbers: Content of result.json.
-        cover: Name of the figure that represents the lesson on the index page.
-        values: Values for the text that are not in ``numbers``.
-    """
-
-    shown: Mapping[str, Figure | Slides | Table]
-    numbers: Mapping[str, Any]
-    cover: str
-    values: Mapping[str, object] = field(default_factory=dict)
+    shown: Mapping[str, Figure | Slides | Table]  # by the name that the text uses
+    numbers: Mapping[str, Any]  # content of result.json
+    cover: str  # name of the figure that represents the lesson on the index page
+    values: Mapping[str, object] = field(default_factory=dict)  # for the text only
 
 
 def teach(name: str, flags: Flags) -> tuple[Lesson, Page]:

@@ -1,7 +1,7 @@
 """Lesson: one neuron, and a few neurons in a hidden layer, on points of the plane (Fidle, PER57)."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,6 @@ from fidle_jax.report.style import (
     VERMILLION,
     finish,
     legend_below,
-    new_figure,
     png,
 )
 from fidle_jax.train.evaluation import apply_model
@@ -52,33 +51,29 @@ SHADES = LinearSegmentedColormap.from_list("two classes", ["#F2B38C", "white", "
 CLASSES = ((VERMILLION, "o"), (BLUE, "^"))
 
 
-def blobs(count: int, seed: int) -> Cloud:
-    """Draw two round clusters that a line separates."""
-    centers = [[-1.1, -0.7], [1.1, 0.7]]
-    points, labels = make_blobs(count, centers=centers, cluster_std=0.4, random_state=seed)
+Kind = Literal["blobs", "xor", "moons", "rings"]
+
+
+def make_cloud(kind: Kind, seed: int, count: int = POINTS) -> Cloud:
+    """Draw points of two classes.
+
+    blobs: two round clusters that a line separates. xor: a cluster at each corner of a square; opposite
+    corners have the same class. moons: two interleaved half circles. rings: a ring around another.
+    """
+    if kind == "blobs":
+        centers = [[-1.1, -0.7], [1.1, 0.7]]
+        points, labels = make_blobs(count, centers=centers, cluster_std=0.4, random_state=seed)
+    elif kind == "xor":
+        corner = np.arange(count) % len(CORNERS)
+        noise = np.random.default_rng(seed).normal(scale=0.3, size=(count, 2))
+        points, labels = CORNERS[corner] + noise, CORNER_LABELS[corner]
+    elif kind == "moons":
+        points, labels = make_moons(count, noise=0.12, random_state=seed)
+        points = 1.2 * (points - [0.5, 0.25])
+    else:
+        points, labels = make_circles(count, noise=0.08, factor=0.4, random_state=seed)
+        points = 1.6 * points
     return points.astype(np.float32), labels.astype(np.int32)
-
-
-def xor(count: int, seed: int) -> Cloud:
-    """Draw a cluster at each corner of a square. Opposite corners have the same class."""
-    corner = np.arange(count) % len(CORNERS)
-    noise = np.random.default_rng(seed).normal(scale=0.3, size=(count, 2))
-    return (CORNERS[corner] + noise).astype(np.float32), CORNER_LABELS[corner]
-
-
-def moons(count: int, seed: int) -> Cloud:
-    """Draw two interleaved half circles."""
-    points, labels = make_moons(count, noise=0.12, random_state=seed)
-    return (1.2 * (points - [0.5, 0.25])).astype(np.float32), labels.astype(np.int32)
-
-
-def rings(count: int, seed: int) -> Cloud:
-    """Draw a ring of class 0 around a ring of class 1."""
-    points, labels = make_circles(count, noise=0.08, factor=0.4, random_state=seed)
-    return (1.6 * points).astype(np.float32), labels.astype(np.int32)
-
-
-CLOUDS = {"blobs": blobs, "xor": xor, "moons": moons, "rings": rings}
 
 
 class Network(NamedTuple):
@@ -91,9 +86,7 @@ class Network(NamedTuple):
         """Return the fraction of points that are classified correctly."""
         return float(np.mean((np.asarray(self.probabilities(cloud[0])) > 0.5) == (cloud[1] > 0)))
 
-    def probabilities(
-        self, points: Float[Array | np.ndarray, "*shape 2"]
-    ) -> Float[Array, "*shape"]:
+    def probabilities(self, points: Float[np.ndarray, "*shape 2"]) -> Float[Array, "*shape"]:
         """Return the probability of class 1 at each point."""
         return _probabilities(self.model, self.params, points)
 
@@ -105,20 +98,16 @@ def _probabilities(model, params, points):
 
 
 def train_network(
-    cloud: Cloud,
-    hidden: tuple[int, ...],
-    optimizer: optax.GradientTransformation,
-    *,
-    epochs: int,
-    seed: int = 0,
+    cloud: Cloud, hidden: tuple[int, ...], optimizer: optax.GradientTransformation, **options: Any
 ) -> Network:
     """Train a network with hidden layers of tanh neurons, or a single neuron without hidden layers.
 
-    Pass the same optimizer object for equal networks: then training is compiled once.
+    Pass the same optimizer object for equal networks: then training is compiled once. ``options`` are
+    ``epochs`` and ``seed`` of `fit`.
     """
     model = DNN(classes=1, hidden=hidden, activation=jnp.tanh)
     task = Task(model, optimizer, objective=BINARY)
-    fitted = fit(task, cloud, epochs=epochs, batch_size=BATCH_SIZE, seed=seed)
+    fitted = fit(task, cloud, batch_size=BATCH_SIZE, **options)
     return Network(model, fitted.state.params)
 
 
@@ -136,16 +125,11 @@ def follow_neuron(
         batch_size=len(cloud[1]),
         params={"dense_1": layer},
     )
-    followed = jax.tree.map(np.asarray, followed)
-    return [
-        Network(model, jax.tree.map(lambda values, i=i: values[i], followed))
-        for i in range(steps + 1)
-    ]
+    leaves, tree = jax.tree.flatten(jax.tree.map(np.asarray, followed))
+    return [Network(model, tree.unflatten(step)) for step in zip(*leaves, strict=True)]
 
 
-def neuron_lines(
-    layer: dict[str, Float[Array | np.ndarray, "..."]],
-) -> Float[np.ndarray, "neuron 3"]:
+def neuron_lines(layer: dict[str, Any]) -> Float[np.ndarray, "neuron 3"]:
     """Return the line (w, c) of each neuron of a layer with two inputs."""
     return np.column_stack([np.transpose(layer["kernel"]), layer["bias"]])
 
@@ -160,8 +144,9 @@ def weighted_sums(
 def teach(flags: Perceptron) -> Lesson:
     """Create the lesson."""
     widths, seeds = ((2, 4), 3) if flags.quick else ((2, 3, 4, 8), 8)
-    clouds = {name: CLOUDS[name](POINTS, flags.seed) for name in ("xor", "moons", "rings")}
-    cloud, simple = clouds[flags.points], blobs(POINTS, flags.seed)
+    kinds: tuple[Kind, ...] = ("xor", "moons", "rings")
+    clouds = {kind: make_cloud(kind, flags.seed) for kind in kinds}
+    cloud, simple = clouds[flags.points], make_cloud("blobs", flags.seed)
     learn = functools.partial(
         train_network, optimizer=optax.sgd(flags.learning_rate), epochs=flags.epochs
     )
@@ -177,7 +162,8 @@ def teach(flags: Perceptron) -> Lesson:
         for width, found in accuracies.items()
     }
     followed = follow_neuron(simple, START, BORDER_STEPS, BORDER_RATE)
-    (first,) = neuron_lines(followed[0].params["dense_1"])
+    (first,), last = (neuron_lines(followed[i].params["dense_1"]) for i in (0, -1))
+    reach = 1.1 * float(np.abs(weighted_sums(last, simple[0])).max())
     steps = growing_steps(BORDER_STEPS, 8 if flags.quick else 20)
     labels = [
         f"step {step}: {brief_percent(followed[step].accuracy(simple))} correct" for step in steps
@@ -195,10 +181,9 @@ def teach(flags: Perceptron) -> Lesson:
             "seeds": seeds,
         },
         shown={
-            "neuron": neuron_figure(followed[-1], simple),
-            "border": Slides(
+            "neuron": Slides(
                 [
-                    png(border_figure(followed[step], simple, first, label))
+                    png(neuron_figure(followed[step], simple, first, reach, label))
                     for step, label in zip(steps, labels, strict=True)
                 ],
                 labels,
@@ -216,29 +201,27 @@ def teach(flags: Perceptron) -> Lesson:
     )
 
 
-def neuron_figure(network: Network, cloud: Cloud) -> Figure:
-    """Draw the decision boundary of one neuron, and its outputs on the sigmoid."""
+def neuron_figure(
+    network: Network, cloud: Cloud, start: Line, reach: float, title: str = ""
+) -> Figure:
+    """Draw the decision boundary of a neuron, dotted at the start, and its outputs on the sigmoid.
+
+    The weighted sums are drawn from -reach to reach.
+    """
     figure, (left, right) = panels(2, 2, height=3.9, extra=0)
-    sums = weighted_sums(neuron_lines(network.params["dense_1"]), cloud[0])[:, 0]
-    outputs = np.asarray(network.probabilities(cloud[0]))
     _draw_plane(left, network, cloud)
-    z = np.linspace(-1, 1, 300) * 1.1 * np.abs(sums).max()
+    _draw_line(left, start, color=GREY, linestyle=":", linewidth=2)
+    left.set_title(title, fontsize=TEXT)
+    sums = weighted_sums(neuron_lines(network.params["dense_1"]), cloud[0])[:, 0]
+    z = np.linspace(-reach, reach, 300)
     right.axhline(0.5, color=LINES)
     right.axvline(0, color=LINES)
     right.plot(z, 1 / (1 + np.exp(-z)), color=GREY, linewidth=1.5)
+    outputs = np.asarray(network.probabilities(cloud[0]))
     _draw_points(right, np.column_stack([sums, outputs]), cloud[1], size=6)
+    right.set_xlim(-reach, reach)
     finish(right, x="weighted sum  z = w·x + b", y="output  sigmoid(z)", grid="")
     right.legend(fontsize=TEXT, frameon=False, loc="upper left")
-    return figure
-
-
-def border_figure(network: Network, cloud: Cloud, start: Line, title: str = "") -> Figure:
-    """Draw the decision boundary of a neuron during training. The boundary at the start is dotted."""
-    figure = new_figure(height=4.7, width=4.6)
-    axes = figure.subplots()
-    _draw_plane(axes, network, cloud)
-    _draw_line(axes, start, color=GREY, linestyle=":", linewidth=2)
-    axes.set_title(title, fontsize=TEXT)
     return figure
 
 

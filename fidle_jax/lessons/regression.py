@@ -9,13 +9,12 @@ from matplotlib.ticker import StrMethodFormatter
 from sklearn import metrics
 
 from fidle_jax.data.tables import DataTable, Parts, load_table, three_parts
-from fidle_jax.lessons.figures import mean_and_std, number, panels
+from fidle_jax.lessons.figures import draw_curves, mean_and_std, number
 from fidle_jax.lessons.flags import Regression
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.lessons.tables import (
     Trial,
     curves_figure,
-    draw_history,
     network_and_linear,
     run_trial,
     seeds_of,
@@ -23,7 +22,7 @@ from fidle_jax.lessons.tables import (
     standardise,
 )
 from fidle_jax.report.lesson import Table
-from fidle_jax.report.style import BLUE, GREEN, GREY, LINES, TEXT, finish, legend_below, new_figure
+from fidle_jax.report.style import BLUE, GREEN, GREY, LINES, TEXT, finish, new_figure
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
 
@@ -32,27 +31,22 @@ QUICK_EPOCHS = 60
 
 
 class Comparison(NamedTuple):
-    """Results of all models on one split, in the unit of the target.
-
-    ``baseline`` is the mean absolute error on the validation rows if the mean is predicted.
-    """
+    """Results of all models on one split, in the unit of the target."""
 
     parts: Parts
     true: Float[np.ndarray, " test"]
     predicted: dict[str, Float[np.ndarray, " test"]]
     trials: dict[str, Trial]
-    baseline: float
+    baseline: float  # MAE on the validation rows if the mean is predicted
 
 
-def compare(
-    table: DataTable, linear: Task, network: Task, *, seed: int, **options: int
-) -> Comparison:
+def compare(table: DataTable, linear: Task, network: Task, **options: int) -> Comparison:
     """Compare the mean, a linear model, a network, and the same network on raw features.
 
     All targets are standardised, so that the last two models differ only in their features. The split
-    depends on ``seed``. ``options`` are ``epochs`` and ``batch_size`` of `run_trial`.
+    depends on ``seed``. ``options`` are those of `run_trial`.
     """
-    parts = three_parts(table, seed)
+    parts = three_parts(table, options["seed"])
     scaled, _ = standardise(table.features, parts.train)
     targets, scaler = standardise(table.targets[:, None], parts.train)
     mean, deviation = scaler.mean_[0], float(scaler.scale_[0])
@@ -60,7 +54,7 @@ def compare(
     trials = {}
     models = {LINEAR: (linear, scaled), NETWORK: (network, scaled), RAW: (network, table.features)}
     for name, (task, features) in models.items():
-        trial = run_trial(task, features, targets[:, 0], parts, seed=seed, **options)
+        trial = run_trial(task, features, targets[:, 0], parts, **options)
         predicted[name] = scaler.inverse_transform(trial.outputs.astype(np.float64))[:, 0]
         history = {
             key: values * deviation ** (2 if key.endswith("loss") else 1)
@@ -100,6 +94,7 @@ def teach(flags: Regression) -> Lesson:
         for name in first.predicted
     }
     test = {name: each[0] for name, each in all_scores.items()}
+    mae_with_error = {k: f"{x['mae']:.2f} ± {x['standard_error']:.2f}" for k, x in test.items()}
     mae = {name: np.array([each["mae"] for each in found]) for name, found in all_scores.items()}
     better = int((mae[NETWORK] < mae[LINEAR]).sum())
     within = (np.abs(first.predicted[NETWORK] - first.true) <= test[NETWORK]["rmse"]).mean()
@@ -108,7 +103,7 @@ def teach(flags: Regression) -> Lesson:
             "table": table,
             "columns": table.features.shape[1],
             "counts": {name: len(rows) for name, rows in first.parts._asdict().items()},
-            "test_mae": _mae(test[NETWORK]),
+            "test_mae": mae_with_error[NETWORK],
             "better": better,
             "within": 100 * within,
             "first_epoch": {k: each.history["score"][0] for k, each in first.trials.items()},
@@ -137,7 +132,7 @@ def teach(flags: Regression) -> Lesson:
                     [
                         name,
                         *(f"{each[key]:.2f}" for key in ("mse", "rmse")),
-                        _mae(each),
+                        mae_with_error[name],
                         number(each["r2"], ".2f"),
                     ]
                     for name, each in test.items()
@@ -145,9 +140,12 @@ def teach(flags: Regression) -> Lesson:
             ),
             "predicted": predictions_figure(first.true, first.predicted[NETWORK], unit),
             "raw": raw_features_figure(
-                {"standardised features": first.trials[NETWORK], "raw features": first.trials[RAW]},
+                {
+                    "standardised features": first.trials[NETWORK].history["validation_score"],
+                    "raw features": first.trials[RAW].history["validation_score"],
+                },
                 first.baseline,
-                f"mean absolute error ({unit})",
+                f"validation MAE ({unit})",
             ),
             "splits": spread_table(f"MAE ({unit})", mae, digits=2),
         },
@@ -155,26 +153,24 @@ def teach(flags: Regression) -> Lesson:
             "rows": len(table.targets),
             "test": test,
             "best_epoch": first.trials[NETWORK].best_epoch,
-            "mae_by_split": {name: each.tolist() for name, each in mae.items()},
+            "mae_by_split": mae,
         },
         cover="predicted",
     )
 
 
-def _mae(found: dict[str, float]) -> str:
-    return f"{found['mae']:.2f} ± {found['standard_error']:.2f}"
-
-
-def raw_features_figure(trials: dict[str, Trial], baseline: float, ylabel: str) -> Figure:
-    """Draw the scores of several trials on a shared logarithmic axis, with the mean's score."""
-    figure, row = panels(len(trials), len(trials), height=3.9, extra=0, sharey=True)
-    for axes, (title, trial) in zip(row, trials.items(), strict=True):
-        draw_history(axes, trial, "score", title)
-        axes.axhline(baseline, color=GREEN, linestyle="-.", linewidth=1.8, label="predict the mean")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    row[0].set_ylabel(ylabel, fontsize=TEXT)
-    legend_below(figure, columns=3)
+def raw_features_figure(
+    errors: dict[str, Float[np.ndarray, " epoch"]], baseline: float, ylabel: str
+) -> Figure:
+    """Draw the errors of each epoch on a logarithmic axis, with the error of predicting the mean."""
+    figure = new_figure(height=3.6)
+    axes = figure.subplots()
+    draw_curves(axes, range(1, 1 + max(map(len, errors.values()))), errors, marker=".")
+    axes.axhline(baseline, color=GREEN, linestyle="-.", linewidth=1.8, label="predict the mean")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.legend(fontsize=TEXT, frameon=False)
+    finish(axes, x="epoch", y=ylabel)
     return figure
 
 

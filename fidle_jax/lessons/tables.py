@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from sklearn.preprocessing import StandardScaler
 
 from fidle_jax.data.tables import Parts
-from fidle_jax.lessons.figures import panels, training_and_validation
-from fidle_jax.lessons.flags import Classification, Regression
+from fidle_jax.lessons.figures import draw_curves, panels
+from fidle_jax.lessons.flags import OfTables
 from fidle_jax.nn import DNN
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import GREY, finish, legend_below
@@ -30,29 +30,22 @@ _predict = jax.jit(predict, static_argnames="model")
 def standardise(
     columns: Float[np.ndarray, "example column"], train: Int[np.ndarray, " train"]
 ) -> tuple[Float[np.ndarray, "example column"], StandardScaler]:
-    """Standardise columns with the mean and the standard deviation of the rows ``train``.
+    """Standardise columns with the mean and the standard deviation of the rows ``train`` only.
 
-    The other rows must not contribute: their mean is information about the test set.
-
-    Returns:
-        The float32 columns, and the scaler, which works in double precision.
+    Return the float32 columns, and the scaler, which works in double precision.
     """
     scaler = StandardScaler().fit(columns[train].astype(np.float64))
     return scaler.transform(columns.astype(np.float64)).astype(np.float32), scaler
 
 
 class Trial(NamedTuple):
-    """A network trained on one split.
+    """A network trained on one split."""
 
-    Attributes:
-        outputs: Outputs for the test rows, with the weights of the best epoch.
-        history: As in `fidle_jax.train.fit.Fit`.
-        best_epoch: Epoch with the lowest validation loss, starting at 1.
-    """
-
-    outputs: Float[np.ndarray, "test output"]
-    history: dict[str, Float[np.ndarray, " epoch"]]
-    best_epoch: int
+    outputs: Float[
+        np.ndarray, "test output"
+    ]  # for the test rows, with the weights of the best epoch
+    history: dict[str, Float[np.ndarray, " epoch"]]  # as in `fidle_jax.train.fit.Fit`
+    best_epoch: int  # with the lowest validation loss, starting at 1
 
 
 def run_trial(
@@ -64,12 +57,7 @@ def run_trial(
 ) -> Trial:
     """Train a network and select its best epoch on validation data. Use the test rows once, at the end.
 
-    Args:
-        task: Network, optimizer and objective.
-        features: Features of all rows.
-        targets: Targets of all rows.
-        parts: The split.
-        options: ``epochs``, ``batch_size`` and ``seed`` of `fit`.
+    ``options`` are ``epochs``, ``batch_size`` and ``seed`` of `fit`.
     """
     train, validation = (
         (features[rows], targets[rows]) for rows in (parts.train, parts.validation)
@@ -91,7 +79,7 @@ def network_and_linear(
     return network, linear
 
 
-def seeds_of(flags: Regression | Classification) -> range:
+def seeds_of(flags: OfTables) -> range:
     """Return the seeds of the splits, beginning with that of the flags."""
     return range(flags.seed, flags.seed + (QUICK_SPLITS if flags.quick else SPLITS))
 
@@ -100,20 +88,15 @@ def curves_figure(trial: Trial, loss: str, score: str) -> Figure:
     """Draw the loss and the score of each epoch, with the given titles, and mark the best epoch."""
     figure, row = panels(2, 2, height=3.9, extra=0)
     for axes, title, key in zip(row, (loss, score), ("loss", "score"), strict=True):
-        draw_history(axes, trial, key, title)
+        curves = {"training": trial.history[key], "validation": trial.history[f"validation_{key}"]}
+        epochs = np.arange(1, len(curves["training"]) + 1)
+        draw_curves(axes, epochs, curves, marker="o" if len(epochs) == 1 else "")
         label = f"lowest loss: epoch {trial.best_epoch}"
         axes.axvline(trial.best_epoch, color=GREY, linestyle=":", label=label)
+        axes.locator_params("x", nbins=6, integer=True, min_n_ticks=1)
+        finish(axes, title, "epoch")
     legend_below(figure, columns=3)
     return figure
-
-
-def draw_history(axes, trial: Trial, key: str, title: str) -> None:
-    """Draw the training and the validation curve of one quantity against the epochs."""
-    training, validation = trial.history[key], trial.history[f"validation_{key}"]
-    epochs, marker = np.arange(1, len(training) + 1), "o" if len(training) == 1 else ""
-    training_and_validation(axes, epochs, training, validation, marker=marker)
-    axes.xaxis.get_major_locator().set_params(nbins=6, integer=True, min_n_ticks=1)
-    finish(axes, title, "epoch")
 
 
 def spread_table(head: str, values: dict[str, Float[np.ndarray, " split"]], digits: int) -> Table:

@@ -35,11 +35,7 @@ def sweep(
         experiment: File of the experiment, such as "experiments/mnist_cnn.py".
         axes: Maps flags, named like the fields of `fidle_jax.train.config.Config`, to their values.
         sweep_dir: Output directory.
-        seeds: Number of runs of each setting.
-        search: "grid" or "random".
-        samples: Number of settings of a random search.
-        workers: Number of processes, each with its share of the cores or a GPU. 1: this process.
-        retry_failed: Whether to run failed trials again.
+        seeds: As ``search``, ``samples``, ``workers`` and ``retry_failed``, a flag of experiments/sweep.py.
         report: Function that receives one line for each run that ends.
         **fixed: Flags of every run.
 

@@ -6,7 +6,7 @@ import pytest
 from fidle_jax.data import Split
 from fidle_jax.lessons import dense_vs_cnn as lesson
 from fidle_jax.nn import layer_table
-from fidle_jax.report.style import BLUE, VERMILLION
+from fidle_jax.report.style import VERMILLION
 
 ACCURACIES = {"DNN": np.array([[0.7, 0.8], [0.9, 0.9]]), "CNN": np.array([[0.8, 0.8], [0.9, 1.0]])}
 
@@ -85,12 +85,10 @@ def test_each_size_has_a_tick_and_each_network_a_line_through_its_means():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["DNN", "CNN"]
 
 
-def test_a_wrong_prediction_differs_in_colour_and_weight():
-    images = np.zeros((1, 2, 28, 28), np.uint8)
+def test_a_wrong_prediction_is_marked_and_its_image_framed():
+    images = np.zeros((1, 2, 28, 28, 1), np.uint8)
     predicted = {"DNN": np.array([[3, 5]]), "CNN": np.array([[3, 3]])}
-    figure = lesson.digits_figure(images, np.array([3]), predicted, (0, 4))
-    shown = {text.get_text(): text for axes in figure.axes for text in axes.texts}
-    assert set(shown) == {"DNN: 3", "CNN: 3", "DNN: 5"}
-    assert (shown["DNN: 5"].get_color(), shown["DNN: 5"].get_weight()) == (VERMILLION, "bold")
-    assert shown["DNN: 3"].get_color() == BLUE
-    assert [axes.get_title() for axes in figure.axes] == ["0 px", "4 px"]
+    (axes,) = lesson.digits_figure(images, np.array([3]), predicted).axes
+    correct, wrong = axes.texts
+    assert (correct.get_text(), wrong.get_text()) == ("DNN: 3  CNN: 3", "DNN: 5 ✗  CNN: 3")
+    assert (correct.get_color(), wrong.get_color()) == ("black", VERMILLION)

@@ -1,7 +1,5 @@
 """The loss surface of a line, paths on it, and their figures."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ import optax
 import pytest
 
 from fidle_jax.lessons import gradient_descent as lesson
-from fidle_jax.lessons.gradient_descent import Descent, descend, make_problem, mean_squared_error
+from fidle_jax.lessons.gradient_descent import Descent, Problem, descend, make_problem
 from fidle_jax.report.style import new_figure
 
 START = (-1.0, 4.5)
@@ -24,21 +22,21 @@ def problem():
 def test_the_loss_of_a_line_is_its_mean_squared_error():
     x, y = np.array([0.0, 1.0]), np.array([1.0, 5.0])
     lines = np.array([[4.0, 1.0], [0.0, 0.0]])
-    np.testing.assert_allclose(mean_squared_error(x, y, lines), [0, 13])
+    problem = Problem(x, y, np.eye(2), np.array([4.0, 1.0]))
+    np.testing.assert_allclose(problem.losses(lines), [0, 13])
+    assert problem.lowest == 0
 
 
 @SEEDS
 def test_the_hessian_matches_that_of_jax(seed):
     problem = make_problem(30, seed)
-    loss = functools.partial(mean_squared_error, problem.x, problem.y)
-    np.testing.assert_allclose(problem.hessian, jax.hessian(loss)(jnp.ones(2)), rtol=1e-5)
+    np.testing.assert_allclose(problem.hessian, jax.hessian(problem.losses)(jnp.ones(2)), rtol=1e-5)
 
 
 @SEEDS
 def test_the_minimum_has_gradient_0_and_every_other_line_is_worse(seed):
     problem = make_problem(30, seed)
-    loss = functools.partial(mean_squared_error, problem.x, problem.y)
-    gradient = jax.grad(loss)(problem.minimum.astype(np.float32))
+    gradient = jax.grad(problem.losses)(problem.minimum.astype(np.float32))
     np.testing.assert_allclose(gradient, 0, atol=1e-4)
     directions = np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [-0.4, 1], [0.4, -1]])
     assert (problem.losses(problem.minimum + 0.1 * directions) > problem.lowest).all()

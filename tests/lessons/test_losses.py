@@ -169,26 +169,6 @@ def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-@pytest.mark.parametrize("classes", [2, 6])
-def test_each_class_has_a_bar_with_its_number_and_one_is_highlighted(classes):
-    values = np.arange(classes) / 10
-    figure = losses.bars_figure({"logits": -values, "softmax": values}, marked=1)
-    assert [axes.get_title() for axes in figure.axes] == ["logits", "softmax"]
-    for axes, sign in zip(figure.axes, (-1, 1), strict=True):
-        np.testing.assert_allclose([bar.get_height() for bar in axes.patches], sign * values)
-        colours = [bar.get_facecolor() for bar in axes.patches]
-        assert colours.count(colours[1]) == 1
-        assert len(set(colours)) == 2
-        numbers = [text.get_text().replace("−", "-") for text in axes.texts]
-        assert list(map(float, numbers)) == pytest.approx(sign * values)
-
-
-def test_panels_of_bars_share_their_scale():
-    panels = {"low": np.array([1.0, 0.0]), "high": np.array([0.5, 0.4])}
-    low, high = losses.bars_figure(panels, 0).axes
-    assert low.get_ylim() == high.get_ylim()
-
-
 def test_each_curve_against_the_logit_is_in_the_legend_once():
     curves = {"a": losses.Curve(X, X**2), "b": losses.Curve(2 * X, X)}
     figure = losses.logit_curves_figure(X, curves)
@@ -199,11 +179,9 @@ def test_each_curve_against_the_logit_is_in_the_legend_once():
 
 
 def test_values_that_are_not_finite_are_shaded_and_not_drawn():
-    finite = losses.Curve(X, X)
     naive = losses.Curve(np.array([np.inf, 1.0, 1.0, np.nan, np.nan]), X)
-    columns = {"target 1": (naive, finite), "target 0": (finite, finite)}
-    figure = losses.breakdown_figure(X, columns)
-    assert [len(axes.collections) for axes in figure.axes] == [1, 0, 0, 0]
+    figure = losses.logit_curves_figure(X, {"stable": losses.Curve(X, X), "naive": naive})
+    assert [len(axes.collections) for axes in figure.axes] == [1, 0]
     drawn = figure.axes[0].lines[1].get_ydata()
     assert np.isnan(drawn).tolist() == [True, False, False, True, True]
-    assert legend(figure) == ["infinite or NaN", "from the logit", "from the probability"]
+    assert legend(figure) == ["stable", "naive", "infinite or NaN"]

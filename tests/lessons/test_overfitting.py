@@ -1,4 +1,4 @@
-"""Polynomials by least squares, networks with remedies, and their figures."""
+"""Polynomials by least squares, networks with regularisation, and their figures."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from fidle_jax.lessons.overfitting import (
     MORE,
     PLAIN,
     Errors,
-    Learned,
     X,
     draw,
     draw_points,
@@ -123,7 +122,7 @@ def learned():
 
 
 @pytest.mark.slow
-def test_every_remedy_is_trained_for_equally_many_steps(learned):
+def test_every_network_is_trained_for_equally_many_steps(learned):
     assert set(learned) == {PLAIN, EARLY, DROPOUT, DECAY, MORE}
     for each in learned.values():
         assert each.curve.shape == X.shape
@@ -183,7 +182,9 @@ def test_a_curve_far_from_the_points_does_not_change_the_axes():
 
 
 def test_slides_grow_on_the_same_axes():
-    figures = {k: lesson.degree_figure(POINTS, X, ERRORS, k, 0.3) for k in (0, 8)}
+    figures = {
+        k: lesson.fit_figure(POINTS, X, ERRORS, 0.3, "degree", f"degree {k}", k + 1) for k in (0, 8)
+    }
     for k, figure in figures.items():
         left, right = figure.axes
         assert left.get_title() == f"degree {k}"
@@ -197,8 +198,8 @@ def test_slides_grow_on_the_same_axes():
 
 
 def test_a_network_is_drawn_with_its_lowest_validation_error():
-    learned = Learned(X, 0.1, 0.2, ERRORS._replace(at=1 + ERRORS.at))
-    left, right = lesson.network_figure(POINTS, learned, 0.3).axes
+    errors = ERRORS._replace(at=1 + ERRORS.at)
+    left, right = lesson.fit_figure(POINTS, X, errors, 0.3, "training steps").axes
     np.testing.assert_array_equal(lines(left)["fitted"].get_ydata(), X)
     mark = lines(right)["lowest validation error"]
     assert (mark.get_xdata(), mark.get_ydata()) == ([3], [0.5])

@@ -1,5 +1,7 @@
 """Points of two classes, neurons that separate them, and their figures."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +12,10 @@ from hypothesis import strategies as st
 
 from fidle_jax.lessons import perceptron as lesson
 from fidle_jax.lessons.perceptron import (
-    CLOUDS,
     CORNER_LABELS,
     CORNERS,
     Network,
+    make_cloud,
     neuron_lines,
     weighted_sums,
 )
@@ -30,18 +32,18 @@ def neuron(w1, w2, bias):
 NEURON = neuron(2.0, -1.0, 0.5)
 
 
-@pytest.mark.parametrize("name", CLOUDS)
-def test_a_cloud_has_equally_many_points_of_both_classes_in_the_plane(name):
-    points, labels = CLOUDS[name](120, seed=3)
+@pytest.mark.parametrize("kind", get_args(lesson.Kind))
+def test_a_cloud_has_equally_many_points_of_both_classes_in_the_plane(kind):
+    points, labels = make_cloud(kind, seed=3, count=120)
     assert points.shape == (120, 2)
     assert (points.dtype, labels.dtype) == (np.float32, np.int32)
     assert np.abs(points).max() < 3
     np.testing.assert_array_equal(np.bincount(labels), [60, 60])
 
 
-@pytest.mark.parametrize("name", CLOUDS)
-def test_a_cloud_depends_only_on_the_seed(name):
-    first, again, other = (CLOUDS[name](40, seed)[0] for seed in (5, 5, 6))
+@pytest.mark.parametrize("kind", get_args(lesson.Kind))
+def test_a_cloud_depends_only_on_the_seed(kind):
+    first, again, other = (make_cloud(kind, seed, 40)[0] for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
 
@@ -82,7 +84,7 @@ def test_accuracy_compares_probabilities_with_one_half():
 
 
 def test_a_neuron_learns_to_separate_the_blobs_from_a_wrong_start():
-    cloud = CLOUDS["blobs"](60, seed=0)
+    cloud = make_cloud("blobs", seed=0, count=60)
     followed = lesson.follow_neuron(cloud, (-0.6, 1.0, 1.2), steps=60, learning_rate=0.5)
     assert len(followed) == 61
     (line,) = neuron_lines(followed[0].params["dense_1"])
@@ -92,7 +94,7 @@ def test_a_neuron_learns_to_separate_the_blobs_from_a_wrong_start():
 
 
 def test_a_hidden_layer_learns_to_separate_xor():
-    cloud = CLOUDS["xor"](120, seed=0)
+    cloud = make_cloud("xor", seed=0, count=120)
     network = lesson.train_network(cloud, (4,), optax.sgd(0.5), epochs=40, seed=1)
     assert network.params["dense_1"]["kernel"].shape == (2, 4)
     assert network.accuracy(cloud) > 0.95
@@ -122,30 +124,30 @@ def legend(figure):
 
 
 def test_classes_have_different_markers_and_every_point_is_drawn():
-    (axes,) = lesson.border_figure(VERTICAL, CLOUD, LINE, "step 3").axes
+    axes, _ = lesson.neuron_figure(VERTICAL, CLOUD, LINE, 9, "step 3").axes
     assert marked(axes, "o") == marked(axes, "^") == 2
     assert axes.get_title() == "step 3"
 
 
 def test_the_border_is_drawn_where_the_probability_is_one_half():
-    (axes,) = lesson.border_figure(VERTICAL, CLOUD, LINE).axes
+    axes, _ = lesson.neuron_figure(VERTICAL, CLOUD, LINE, 9).axes
     (contour,) = (each for each in axes.collections if len(each.get_paths()))
     np.testing.assert_allclose(contour.get_paths()[0].vertices[:, 0], 0.5, atol=1e-2)
 
 
 def test_a_network_without_a_border_in_the_figure_has_no_contour():
-    assert not lesson.border_figure(neuron(0.0, 0.0, 2.0), CLOUD, LINE).axes[0].collections
+    assert not lesson.neuron_figure(neuron(0.0, 0.0, 2.0), CLOUD, LINE, 9).axes[0].collections
 
 
 def test_a_neuron_without_weights_has_no_line():
     with_line, without = (
-        lesson.border_figure(VERTICAL, CLOUD, line).axes[0].lines for line in (LINE, np.zeros(3))
+        lesson.neuron_figure(VERTICAL, CLOUD, line, 9).axes[0].lines for line in (LINE, np.zeros(3))
     )
     assert len(with_line) == len(without) + 1
 
 
 def test_the_points_of_a_neuron_lie_on_the_sigmoid():
-    figure = lesson.neuron_figure(VERTICAL, CLOUD)
+    figure = lesson.neuron_figure(VERTICAL, CLOUD, LINE, 9)
     right = figure.axes[1]
     for line in (line for line in right.lines if line.get_marker() in ("o", "^")):
         z, output = line.get_data()

@@ -7,8 +7,6 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-WHOLE = (0, 1)
-
 
 @dataclass(frozen=True)
 class Split:
@@ -54,13 +52,6 @@ class StoredSplit:
 AnySplit: TypeAlias = Split | StoredSplit
 
 
-def part_rows(examples: int, part: tuple[int, int]) -> range:
-    """Return the rows of one of equal contiguous parts, (index, count). The last may be shorter."""
-    index, count = part
-    size = -(-examples // count)
-    return range(min(index * size, examples), min((index + 1) * size, examples))
-
-
 @dataclass(frozen=True)
 class Dataset:
     """A data set that is ready to be read.
@@ -68,12 +59,8 @@ class Dataset:
     Attributes:
         name: Name as given by the user, e.g. ``"mnist"`` or ``"tfds:fashion_mnist"``.
         variant: ``"full"`` or ``"sample"``.
-        read: ``read(split, part=(0, 1))`` reads the split ``"train"`` or ``"test"``, or one of equal parts
-            (index, count) of it. Raises InputError if the data is missing or damaged.
-        open: Like ``read``, but leaves the images on disk. Labels and groups are those of the part,
-            images those of the whole split. None if the set can only be read into memory.
-        check: ``check(split, content)`` raises InputError if a split that was read in parts differs from
-            what was prepared. ``read`` and ``open`` check whole splits.
+        read: Read the split ``"train"`` or ``"test"``. Raise InputError if the data is missing or damaged.
+        open: Like ``read``, but leave the images on disk. None if the set can only be read into memory.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
     """
@@ -84,8 +71,7 @@ class Dataset:
     image_shape: tuple[int, int, int]
     train_examples: int
     test_examples: int
-    read: Callable[..., Split]
-    open: Callable[..., StoredSplit] | None = None
-    check: Callable[[str, AnySplit], None] = lambda split, content: None
+    read: Callable[[str], Split]
+    open: Callable[[str], StoredSplit] | None = None
     mirrored: tuple[int, ...] | None = None
     class_groups: Mapping[str, tuple[int, ...]] | None = None

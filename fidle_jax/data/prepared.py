@@ -20,7 +20,7 @@ from jaxtyping import Int32, UInt8
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from fidle_jax.data.dataset import WHOLE, AnySplit, Dataset, Split, StoredSplit, part_rows
+from fidle_jax.data.dataset import AnySplit, Dataset, Split, StoredSplit
 from fidle_jax.errors import InputError
 
 PROBE_SECONDS = 3.0
@@ -196,17 +196,12 @@ def make_dataset(
         attributes: Remaining attributes of `Dataset`.
     """
 
-    def check(split: str, content: AnySplit) -> None:
-        if not is_intact(split, content):
-            raise damaged(title, prepared_builder().data_path)
-
-    def load(split: str, part: tuple[int, int], in_memory: bool) -> Any:
+    def load(split: str, in_memory: bool) -> Any:
         builder, tfds_split = prepared_builder(), test if split == "test" else split
         names = [label, group] if group and split == "train" else [label]
         with _named_errors(builder, title):
             records = _Records(builder, tfds_split, image)
-            rows = part_rows(len(records), part)
-            images, numbers = records.read(rows, names, with_images=in_memory)
+            images, numbers = records.read(range(len(records)), names, with_images=in_memory)
         if numbers[0].min(initial=0) < 0:
             raise InputError(
                 f"the {tfds_split} split in {builder.data_path} contains images without labels; "
@@ -222,15 +217,14 @@ def make_dataset(
             content = Split(images, numbers[0], groups)
         else:
             content = StoredSplit(numbers[0], groups, read_images)
-        if part == WHOLE:
-            check(split, content)
+        if not is_intact(split, content):
+            raise damaged(title, builder.data_path)
         return content
 
     return Dataset(
         variant="full",
-        read=lambda split, part=WHOLE: load(split, part, in_memory=True),
-        open=lambda split, part=WHOLE: load(split, part, in_memory=False),
-        check=check,
+        read=lambda split: load(split, in_memory=True),
+        open=lambda split: load(split, in_memory=False),
         **attributes,
     )
 

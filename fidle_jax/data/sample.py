@@ -8,7 +8,7 @@ import importlib.resources
 import numpy as np
 from jaxtyping import UInt8
 
-from fidle_jax.data.dataset import WHOLE, Dataset, Split, part_rows
+from fidle_jax.data.dataset import Dataset, Split
 from fidle_jax.data.splits import stratified_split
 from fidle_jax.errors import InputError
 
@@ -26,8 +26,8 @@ def load_sample(seed: int) -> Dataset:
     train, test = stratified_split(table[:, -1], TEST_FRACTION, seed)
     members = {"train": train, "test": test}
 
-    def read(split: str, part: tuple[int, int] = WHOLE) -> Split:
-        rows = table[members[split][part_rows(len(members[split]), part)]]
+    def read(split: str) -> Split:
+        rows = table[members[split]]
         return Split(rows[:, :-1].reshape(-1, 28, 28, 1).copy(), rows[:, -1].astype(np.int32))
 
     return Dataset(

@@ -69,15 +69,6 @@ def choose_loader(loader: str, dataset: Dataset, mesh: Mesh) -> tuple[bool, str]
     return streamed, f"{'stream' if streamed else 'memory'} ({sizes})"
 
 
-def gather_parts(part: AnySplit) -> AnySplit:
-    """Join the parts of a split that the processes have read. Streamed images stay on disk."""
-    groups = None if part.groups is None else distributed.gather_rows(part.groups)
-    labels = distributed.gather_rows(part.labels)
-    if isinstance(part, Split):
-        return Split(distributed.gather_rows(part.images), labels, groups)
-    return dataclasses.replace(part, labels=labels, groups=groups)
-
-
 def compile_steps(
     task: Task,
     schedule: optax.Schedule,

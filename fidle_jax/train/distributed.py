@@ -62,15 +62,6 @@ def gather_texts(text: str) -> list[str]:
     return [row.tobytes().rstrip(b"\0").decode("utf-8", "surrogatepass") for row in rows]
 
 
-def gather_rows(rows: np.ndarray) -> np.ndarray:
-    """Concatenate the rows of all processes. Only the last processes may have fewer rows."""
-    if jax.process_count() == 1:
-        return rows
-    counts = gather(np.array(len(rows), np.int32))
-    padded = np.pad(rows, [(0, counts.max() - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
-    return np.concatenate([part[:n] for part, n in zip(gather(padded), counts, strict=True)])
-
-
 def any_process(flag: bool) -> bool:
     """Return whether ``flag`` is true in at least one process."""
     return bool(gather(np.array(flag, np.int32)).any())

@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
@@ -21,7 +23,7 @@ from fidle_jax.nn import format_table, layer_table, make_model
 from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
-from fidle_jax.train.compiled_steps import choose_loader, compile_steps, gather_parts
+from fidle_jax.train.compiled_steps import choose_loader, compile_steps
 from fidle_jax.train.config import Config, ResolvedConfig, check, hyperparameters, resolve, to_json
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
 from fidle_jax.train.outcome import (
@@ -31,7 +33,6 @@ from fidle_jax.train.outcome import (
     write_augmented,
 )
 from fidle_jax.train.parallel import make_mesh
-from fidle_jax.train.run_logger import write_hparams
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.state import init_state
 from fidle_jax.train.task import make_augmentation, make_schedule, make_task
@@ -119,8 +120,6 @@ def run(
             # The report marks a run as finished, and may be there if the run was damaged.
             (run_dir / "report.html").unlink(missing_ok=True)
             write_json(run_dir / "result.json", sealed(result))
-            settings = hyperparameters(config)
-            write_hparams(run_dir / "tensorboard", result["steps"], settings, result)
         distributed.barrier("the result is written")
     return result
 
@@ -159,10 +158,7 @@ def _same_run(config: Config, run_dir: Path, experiment: str) -> ResolvedConfig:
 
 
 def _load(config: Config, mesh: Mesh) -> _Parts:
-    """Load the data and make the model.
-
-    Each process reads its share from disk and receives the rest from the others.
-    """
+    """Load the data and make the model."""
     with distributed.fail_together():
         # Only full data sets can be cropped, so the recipe for full data decides.
         crop = resolve(config, "full").data.crop
@@ -182,16 +178,11 @@ def _load(config: Config, mesh: Mesh) -> _Parts:
         _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
     streamed, loader = choose_loader(config.devices.loader, dataset, mesh)
-    with distributed.fail_together():
-        read = dataset.open if streamed and dataset.open else dataset.read
-        part = read("train", (jax.process_index(), jax.process_count()))
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
     distributed.check_same({"the data set": found})
-    whole = gather_parts(part)
     with distributed.fail_together():
-        if jax.process_count() > 1:
-            dataset.check("train", whole)
-        train, validation = hold_out(whole, resolved)
+        read = dataset.open if streamed and dataset.open else dataset.read
+        train, validation = hold_out(read("train"), resolved)
         if config.data.hold_out == "test":
             validation = read("test")
         if (size := resolved.optimisation.batch_size) > len(train.labels):
@@ -199,6 +190,8 @@ def _load(config: Config, mesh: Mesh) -> _Parts:
                 f"--batch-size is {size}; it must be at most {len(train.labels)}, the number of training "
                 "examples that are not held out"
             )
+    labels = np.concatenate([train.labels, validation.labels])
+    distributed.check_same({"the checksum of the labels": zlib.crc32(labels)})
     return _Parts(resolved, loader, dataset, model, ranges, train, validation)
 
 

@@ -24,16 +24,6 @@ COLUMNS: tuple[str, ...] = (
     *("validation_loss", "validation_accuracy", "seconds", "images_per_second"),
 )
 
-# Map tags in TensorBoard's tab HPARAMS to names in result.json.
-MEASURES = {
-    "test/accuracy": "test_accuracy",
-    "test/loss": "test_loss",
-    "validation/best_accuracy": "best_validation_accuracy",
-    "time/train_seconds": "train_seconds",
-    "parameters": "parameters",
-}
-HPARAMS_SUFFIX = ".hparams"
-
 
 class RunLogger:
     """Logs a run to its directory and to the terminal.
@@ -96,7 +86,9 @@ class RunLogger:
         scalars = {tag: row[name] for name, tag in tags.items() if row[name] is not None} | costs
         values = [summary.scalar(name, value) for name, value in scalars.items()]
         values += [summary.histogram(name, array, "auto") for name, array in params.items()]
-        _write_events(self._events, row["step"], values)
+        for value in values:
+            event = Event(wall_time=time.time(), step=row["step"], summary=value)
+            self._events.write_event(event)
         self._events.flush()
 
     def finish(self) -> None:
@@ -124,32 +116,6 @@ def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(path, text.getvalue())
-
-
-def write_hparams(
-    directory: Path, step: int, options: dict[str, Any], result: dict[str, Any]
-) -> None:
-    """Write the options and results for TensorBoard's tab HPARAMS to a new events file."""
-    for earlier in directory.glob(f"*{HPARAMS_SUFFIX}"):
-        earlier.unlink()
-    options = {name: _hparam(value) for name, value in options.items()}
-    measures = {tag: result[name] for tag, name in MEASURES.items() if result[name] is not None}
-    values = [*summary.hparams(options, MEASURES)]
-    values += [summary.scalar(tag, value) for tag, value in measures.items()]
-    events = EventsWriter(str(directory / "events"), HPARAMS_SUFFIX)
-    _write_events(events, step, values)
-    events.close()
-
-
-def _write_events(events: EventsWriter, step: int, values: list[Any]) -> None:
-    for value in values:
-        events.write_event(Event(wall_time=time.time(), step=step, summary=value))
-
-
-def _hparam(value: Any) -> bool | float | str:
-    if isinstance(value, bool | int | float | str):
-        return value
-    return "default" if value is None else " ".join(map(str, value))
 
 
 def _format_epoch(row: dict[str, Any], epochs: int) -> str:

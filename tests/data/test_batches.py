@@ -20,7 +20,6 @@ from fidle_jax.data.batches import (
     steps_per_epoch,
     stream,
 )
-from fidle_jax.data.dataset import WHOLE, part_rows
 from fidle_jax.errors import InputError
 
 _epoch_order = jax.jit(epoch_order, static_argnums=(2, 3))
@@ -85,17 +84,6 @@ def test_a_batch_contains_the_requested_rows_and_padding_has_weight_zero():
     np.testing.assert_array_equal(x[jnp.array([0, 1, 3])], images[[3, 0, 4]])
     np.testing.assert_array_equal(y[jnp.array([0, 1, 3])], [6, 9, 5])
     np.testing.assert_array_equal(weights, [1, 1, 0, 1])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 20])
-def test_parts_contain_every_example_once_in_order_and_only_the_last_are_shorter(count):
-    for examples in (0, 1, 6, 7, 20, 1000):
-        parts = [part_rows(examples, (index, count)) for index in range(count)]
-        assert [row for part in parts for row in part] == list(range(examples))
-        sizes = [len(part) for part in parts]
-        assert sizes == sorted(sizes, reverse=True)
-        assert sizes[0] == -(-examples // count)
-    assert part_rows(7, WHOLE) == range(7)
 
 
 EXAMPLES = 50

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from fidle_jax.data import Split, prepared
+from fidle_jax.data import prepared
 from fidle_jax.errors import InputError
 
 COUNT = 22
@@ -76,25 +76,11 @@ def test_prepared_data_is_read_back_from_memory_and_from_disk(tmp_path, group):
                 assert content.groups is None
 
 
-def test_parts_of_a_split_concatenate_to_the_split(tmp_path):
-    tiny = load_tiny(tmp_path)
-    parts = [tiny.read("train", (index, 4)) for index in range(4)]
-    assert [len(part.labels) for part in parts] == [6, 6, 6, 4]
-    np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), IMAGES)
-    part = tiny.open("train", (1, 4))
-    np.testing.assert_array_equal(part.labels, LABELS[6:12])
-    np.testing.assert_array_equal(part.read_images(np.array([21, 0])), IMAGES[[21, 0]])
-
-
-def test_whole_splits_are_checked_when_read_and_parts_on_request(tmp_path):
+def test_splits_that_differ_from_what_was_prepared_are_not_read(tmp_path):
     tiny = load_tiny(tmp_path, is_intact=lambda split, content: content.labels[0] == 1)
     for get in (tiny.read, tiny.open):
         with pytest.raises(InputError, match=r"the tiny set as prepared in .* is damaged"):
             get("train")
-        assert len(get("train", (0, 2)).labels) == 11
-    tiny.check("train", Split(IMAGES[1:], LABELS[1:]))
-    with pytest.raises(InputError, match="is damaged"):
-        tiny.check("train", Split(IMAGES, LABELS))
 
 
 def _records(folder):

@@ -27,13 +27,6 @@ def test_the_test_digits_depend_only_on_the_seed():
     assert (first != other).any()
 
 
-def test_parts_of_the_sample_concatenate_to_the_sample():
-    digits = sample.load_sample(0)
-    parts = [digits.read("train", (index, 3)).images for index in range(3)]
-    assert [len(part) for part in parts] == [1334, 1334, 1332]
-    assert (np.concatenate(parts) == digits.read("train").images).all()
-
-
 def test_changing_the_arrays_does_not_change_the_sample():
     digits = sample.load_sample(0)
     digits.read("train").images[:] = 0

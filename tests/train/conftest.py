@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from fidle_jax.data import Dataset, Split, StoredSplit
-from fidle_jax.data.dataset import WHOLE
 from fidle_jax.train import run as run_module
 from fidle_jax.train.config import Config
 from fidle_jax.train.run_dir import write_digests
@@ -26,7 +25,7 @@ def _squares(examples: int, seed: int) -> Split:
 def squares():
     splits = {"train": _squares(90, 0), "test": _squares(31, 1)}
 
-    def open_(split, part=WHOLE):
+    def open_(split):
         return StoredSplit(splits[split].labels, None, splits[split].read_images)
 
     return Dataset(
@@ -36,7 +35,7 @@ def squares():
         image_shape=(12, 12, 1),
         train_examples=90,
         test_examples=31,
-        read=lambda split, part=WHOLE: splits[split],
+        read=lambda split: splits[split],
         open=open_,
     )
 

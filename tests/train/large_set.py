@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from fidle_jax.data import prepared
-from fidle_jax.data.dataset import WHOLE
 
 SHAPE = (64, 64, 3)
 EXAMPLES = {"train": 32_768, "test": 32}
@@ -49,8 +48,8 @@ def _load(data_dir, examples):
         test_examples=EXAMPLES["test"],
     )
 
-    def open_(split, part=WHOLE):
-        return large.open(split, part).take(np.arange(examples))
+    def open_(split):
+        return large.open(split).take(np.arange(examples))
 
     return dataclasses.replace(large, open=open_)
 

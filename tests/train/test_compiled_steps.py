@@ -12,13 +12,12 @@ import pytest
 
 from fidle_jax.data import Split, StoredSplit
 from fidle_jax.data.batches import epoch_order
-from fidle_jax.data.dataset import WHOLE
 from fidle_jax.errors import InputError
 from fidle_jax.nn import DNN
 from fidle_jax.train import compiled_steps as module
 from fidle_jax.train import loop as loop_module
 from fidle_jax.train import run as run_module
-from fidle_jax.train.compiled_steps import choose_loader, compile_steps, gather_parts
+from fidle_jax.train.compiled_steps import choose_loader, compile_steps
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.evaluation import evaluate
 from fidle_jax.train.loop import Interrupted
@@ -104,16 +103,6 @@ def test_a_data_set_that_cannot_be_streamed_is_kept_in_memory(choose):
         choose("stream", 1, open=None)
 
 
-def test_the_part_of_a_single_process_is_the_whole_split():
-    images, labels = np.zeros((3, 2, 2, 1), np.uint8), np.arange(3, dtype=np.int32)
-    groups = labels[::-1]
-    whole = gather_parts(Split(images, labels, groups))
-    stored = gather_parts(StoredSplit(labels, groups, lambda rows: images[rows]))
-    assert (whole.images is images, whole.labels is labels, whole.groups is groups) == (True,) * 3
-    assert (stored.labels is labels, stored.groups is groups) == (True, True)
-    assert stored.read_images(np.array([1])).shape == (1, 2, 2, 1)
-
-
 ALL = (
     "dnn:jit:3",  # model, strategy, micro-batches
     *(f"cnn:{how}:{parts}" for how in ("jit", "pmap") for parts in (1, 3)),
@@ -195,7 +184,7 @@ def test_damage_found_during_a_run_ends_it_with_the_message(
 ):
     reads = []
 
-    def open_(split, part=WHOLE):
+    def open_(split):
         def read_images(rows):
             reads.append(len(rows))
             if len(reads) > 7:  # one for the shape, six batches, then the next one or validation

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 
 from fidle_jax.train.config import Run
-from fidle_jax.train.run_logger import COLUMNS, RunLogger, write_hparams, write_metrics
+from fidle_jax.train.run_logger import COLUMNS, RunLogger, write_metrics
 
 ROW = dict.fromkeys(COLUMNS, 1) | {"validation_loss": None, "validation_accuracy": None}
 
@@ -16,65 +16,6 @@ def test_metrics_have_one_row_per_epoch_and_empty_cells_without_validation(tmp_p
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert tuple(rows[0]) == COLUMNS
     assert rows[0]["validation_loss"] == ""
-
-
-OPTIONS = {"model": "cnn", "learning_rate": 1e-3, "dropout": None, "flips": True}
-RESULT = {
-    "test_accuracy": 0.9,
-    "test_loss": 0.5,
-    "best_validation_accuracy": None,
-    "train_seconds": 8.0,
-    "parameters": 42,
-}
-
-
-def _hparams(directory):
-    """Return the messages of the plugin, and the scalars."""
-    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-
-    values = list(_values(directory))
-    plugin = {
-        v.tag.removeprefix("_hparams_/"): HParamsPluginData.FromString(
-            v.metadata.plugin_data.content
-        )
-        for v in values
-        if v.metadata.plugin_data.plugin_name == "hparams"
-    }
-    return plugin, {v.tag: v.simple_value for v in values if v.HasField("simple_value")}
-
-
-def test_options_and_results_can_be_compared_in_tensorboard(tmp_path):
-    write_hparams(tmp_path, 7, OPTIONS | {"dropout": (0.2, 0.5)}, RESULT)
-    plugin, scalars = _hparams(tmp_path)
-    given = plugin["session_start_info"].session_start_info.hparams
-    assert given["model"].string_value == "cnn"
-    assert given["learning_rate"].number_value == 1e-3
-    assert given["dropout"].string_value == "0.2 0.5"
-    assert given["flips"].bool_value is True
-    assert plugin["session_end_info"].session_end_info.status == 1  # success
-    listed = plugin["experiment"].experiment
-    assert {info.name for info in listed.hparam_infos} == set(OPTIONS)
-    tags = {info.name.tag for info in listed.metric_infos}
-    assert tags == {*scalars, "validation/best_accuracy"}
-    assert scalars["test/accuracy"] == np.float32(0.9)
-    assert scalars["parameters"] == 42
-
-
-def test_options_without_a_value_are_shown_as_default(tmp_path):
-    write_hparams(tmp_path, 7, OPTIONS, RESULT)
-    given = _hparams(tmp_path)[0]["session_start_info"].session_start_info.hparams
-    assert given["dropout"].string_value == "default"
-
-
-def test_hparams_written_again_replace_only_the_earlier_ones(tmp_path):
-    other = tmp_path / "events.out.tfevents.1"
-    other.touch()
-    write_hparams(tmp_path, 7, OPTIONS, RESULT)
-    write_hparams(tmp_path, 7, OPTIONS, RESULT | {"test_loss": 0.25})
-    (added,) = set(tmp_path.iterdir()) - {other}
-    other.unlink()
-    assert added.name.startswith("events.out.tfevents.")
-    assert _hparams(tmp_path)[1]["test/loss"] == 0.25
 
 
 def _values(directory):

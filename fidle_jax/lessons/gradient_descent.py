@@ -18,7 +18,7 @@ from fidle_jax.nn import DNN
 from fidle_jax.report.html import brief_percent
 from fidle_jax.report.lesson import Slides, Table
 from fidle_jax.report.style import GREY, WIDTH, finish, legend_below, png
-from fidle_jax.train.fit import trajectory
+from fidle_jax.train.fit import fit
 from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
 
@@ -108,13 +108,14 @@ def descend(
     """
     slope, intercept = np.asarray(start, np.float32)
     first = {"kernel": jnp.full((1, 1), slope), "bias": jnp.full((1,), intercept)}
-    params = trajectory(
+    params = fit(
         Task(DNN(classes=1, hidden=()), optimizer, objective=NUMBERS),
         (problem.x[:, None], problem.y),
         batch_size=batch_size,
         params={"dense_1": first},
+        follow=True,
         **options,
-    )
+    ).path
     layer = {name: np.asarray(values, np.float64) for name, values in params["dense_1"].items()}
     path = np.concatenate([layer["kernel"][..., 0], layer["bias"]], axis=-1)
     losses = problem.losses(path)

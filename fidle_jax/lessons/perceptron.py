@@ -32,7 +32,7 @@ from fidle_jax.report.style import (
     png,
 )
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.fit import fit, trajectory
+from fidle_jax.train.fit import fit
 from fidle_jax.train.objectives import BINARY
 from fidle_jax.train.step import Task
 
@@ -118,13 +118,14 @@ def follow_neuron(
     *weights, bias = start
     layer = {"kernel": jnp.array(weights)[:, None], "bias": jnp.array([bias])}
     model = DNN(classes=1, hidden=())
-    followed = trajectory(
+    followed = fit(
         Task(model, optax.sgd(learning_rate), objective=BINARY),
         cloud,
         epochs=steps,
         batch_size=len(cloud[1]),
         params={"dense_1": layer},
-    )
+        follow=True,
+    ).path
     leaves, tree = jax.tree.flatten(jax.tree.map(np.asarray, followed))
     return [Network(model, tree.unflatten(step)) for step in zip(*leaves, strict=True)]
 

@@ -26,6 +26,9 @@ class Fit(NamedTuple):
     # "loss" and "score" of each epoch: means over the training examples. With validation, also
     # "validation_loss" and "validation_score".
     history: dict[str, Float[np.ndarray, " epoch"]]
+    path: PyTree = (
+        None  # with ``follow``: the parameters before the first and after each step, stacked
+    )
 
 
 def fit(
@@ -36,80 +39,54 @@ def fit(
     batch_size: int,
     seed: int = 0,
     validation: Examples | None = None,
+    params: PyTree = None,
+    follow: bool = False,
 ) -> Fit:
-    """Train a network from its initial weights, for at least one epoch.
+    """Train a network for at least one epoch, from ``params`` or the initial weights of ``seed``.
 
     ``validation`` is evaluated after each epoch. If the loss diverges, the history contains NaN.
     """
     inputs, targets = map(jnp.asarray, train)
     held_out = None if validation is None else tuple(map(jnp.asarray, validation))
-    state = init_state(
-        task.model, inputs.shape[1:], task.optimizer, seed, average=task.ema_decay > 0
-    )
-    state, best, history = _epochs(task, epochs, batch_size, state, (inputs, targets), held_out)
-    return Fit(state, best, {name: np.asarray(values) for name, values in history.items()})
+    average = task.ema_decay > 0
+    state = init_state(task.model, inputs.shape[1:], task.optimizer, seed, average=average)
+    if params is not None:
+        state = state.replace(params=params, opt_state=task.optimizer.init(params))
+    first, data = state.params, (inputs, targets)
+    state, best, history, rest = _epochs(task, epochs, batch_size, follow, state, data, held_out)
+    path = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest) if follow else None
+    return Fit(state, best, {name: np.asarray(values) for name, values in history.items()}, path)
 
 
-@functools.partial(jax.jit, static_argnames=("task", "epochs", "batch_size"))
-def _epochs(task, epochs, batch_size, state, train, validation):
+@functools.partial(jax.jit, static_argnames=("task", "epochs", "batch_size", "follow"))
+def _epochs(task, epochs, batch_size, follow, state, train, validation):
     def epoch(carry, number):
         state, best, least = carry
-        inputs, targets = train
-        order = epoch_order(state.seed, number, len(targets), batch_size)
-        state = state.replace(totals=Totals.zeros())
-        state = train_chunk(task, state, inputs, targets, order, 0, len(order))
+        order = epoch_order(state.seed, number, len(train[1]), batch_size)
+
+        def step(state, i):
+            state = train_chunk(task, state, *train, order, i, i + 1)
+            return state, state.params
+
+        state, path = state.replace(totals=Totals.zeros()), None
+        if follow:
+            state, path = lax.scan(step, state, jnp.arange(len(order)))
+        else:
+            state = train_chunk(task, state, *train, order, 0, len(order))
         found = {
             "loss": state.totals.loss / state.totals.examples,
             "score": state.totals.correct / state.totals.examples,
         }
         if validation is None:
-            return (state, state.variables(), least), found
+            return (state, state.variables(), least), (found, path)
         loss, score = evaluate(task.model, state.variables(), *validation, objective=task.objective)
         found |= {"validation_loss": loss, "validation_score": score / len(validation[1])}
         best = jax.tree.map(
             lambda new, old: jnp.where(loss < least, new, old), state.variables(), best
         )
-        return (state, best, jnp.fmin(loss, least)), found
+        return (state, best, jnp.fmin(loss, least)), (found, path)
 
     start = state, state.variables(), jnp.float32(jnp.inf)
-    (state, best, _), history = lax.scan(epoch, start, jnp.arange(epochs))
-    return state, best, history
-
-
-def trajectory(
-    task: Task,
-    train: Examples,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int = 0,
-    params: PyTree = None,
-) -> PyTree:
-    """Train as `fit`. Return the parameters before the first and after each step, along a new first axis.
-
-    ``params`` replaces the initial parameters that ``seed`` determines.
-    """
-    inputs, targets = map(jnp.asarray, train)
-    state = init_state(task.model, inputs.shape[1:], task.optimizer, seed)
-    if params is not None:
-        state = state.replace(params=params, opt_state=task.optimizer.init(params))
-    followed = _steps(task, epochs, batch_size, state, (inputs, targets))
-    return jax.tree.map(
-        lambda first, rest: jnp.concatenate([first[None], rest]), state.params, followed
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("task", "epochs", "batch_size"))
-def _steps(task, epochs, batch_size, state, train):
-    def epoch(state, number):
-        inputs, targets = train
-        order = epoch_order(state.seed, number, len(targets), batch_size)
-
-        def step(state, i):
-            state = train_chunk(task, state, inputs, targets, order, i, i + 1)
-            return state, state.params
-
-        return lax.scan(step, state, jnp.arange(len(order)))
-
-    _, params = lax.scan(epoch, state, jnp.arange(epochs))
-    return jax.tree.map(lambda each: each.reshape(-1, *each.shape[2:]), params)
+    (state, best, _), (history, path) = lax.scan(epoch, start, jnp.arange(epochs))
+    path = jax.tree.map(lambda each: each.reshape(-1, *each.shape[2:]), path)
+    return state, best, history, path

@@ -10,7 +10,7 @@ import pytest
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import DNN
 from fidle_jax.train.evaluation import evaluate
-from fidle_jax.train.fit import fit, trajectory
+from fidle_jax.train.fit import fit
 from fidle_jax.train.objectives import BINARY, NUMBERS
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task, train_chunk
@@ -103,8 +103,8 @@ def test_pixels_are_scaled_but_features_are_not():
     np.testing.assert_allclose(from_pixels, from_features, rtol=1e-5)
 
 
-def test_a_trajectory_contains_the_parameters_before_and_after_each_step(points):
-    followed = trajectory(NETWORK, points, epochs=2, batch_size=6, seed=3)
+def test_the_path_contains_the_parameters_before_and_after_each_step(points):
+    followed = fit(NETWORK, points, epochs=2, batch_size=6, seed=3, follow=True).path
     first = init_state(NETWORK.model, (1,), NETWORK.optimizer, 3).params
     last = fit(NETWORK, points, epochs=2, batch_size=6, seed=3).state.params
     chex.assert_equal(len(followed["dense_1"]["bias"]), 1 + 2 * 4)
@@ -112,9 +112,9 @@ def test_a_trajectory_contains_the_parameters_before_and_after_each_step(points)
     chex.assert_trees_all_close(jax.tree.map(lambda each: each[-1], followed), last, rtol=1e-5)
 
 
-def test_a_trajectory_can_start_from_given_parameters(points):
+def test_training_can_start_from_given_parameters(points):
     start = {"dense_1": {"kernel": jnp.array([[5.0]]), "bias": jnp.array([2.0])}}
-    followed = trajectory(LINE, points, epochs=1, batch_size=21, params=start)
+    followed = fit(LINE, points, epochs=1, batch_size=21, params=start, follow=True).path
     # One explicit step of gradient descent on the mean squared error.
     errors = 5 * points[0][:, 0] + 2 - points[1]
     kernel = 5 - 0.1 * np.mean(2 * errors * points[0][:, 0])

@@ -5,7 +5,7 @@ import jaxtyping
 import pytest
 
 from fidle_jax.nn import Dense
-from fidle_jax.train.objectives import example_losses
+from fidle_jax.train.evaluation import example_losses
 
 
 def test_a_wrong_shape_raises():

@@ -18,8 +18,8 @@ from fidle_jax.nn import DNN
 from fidle_jax.report.html import brief_percent
 from fidle_jax.report.lesson import Slides, Table
 from fidle_jax.report.style import GREY, WIDTH, finish, legend_below, png
+from fidle_jax.train.evaluation import NUMBERS
 from fidle_jax.train.fit import fit
-from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
 
 SLOPE, INTERCEPT, NOISE, POINTS = 1.0, 0.5, 0.7, 100

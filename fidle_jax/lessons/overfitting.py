@@ -27,8 +27,8 @@ from fidle_jax.report.style import (
     new_figure,
     png,
 )
+from fidle_jax.train.evaluation import NUMBERS
 from fidle_jax.train.fit import fit
-from fidle_jax.train.objectives import NUMBERS
 from fidle_jax.train.step import Task
 
 Points = tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]

@@ -31,9 +31,8 @@ from fidle_jax.report.style import (
     legend_below,
     png,
 )
-from fidle_jax.train.evaluation import apply_model
+from fidle_jax.train.evaluation import BINARY, apply_model
 from fidle_jax.train.fit import fit
-from fidle_jax.train.objectives import BINARY
 from fidle_jax.train.step import Task
 
 Cloud = tuple[Float[np.ndarray, "point 2"], Int[np.ndarray, " point"]]

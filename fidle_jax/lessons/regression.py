@@ -23,7 +23,7 @@ from fidle_jax.lessons.tables import (
 )
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import BLUE, GREEN, GREY, LINES, TEXT, finish, new_figure
-from fidle_jax.train.objectives import NUMBERS
+from fidle_jax.train.evaluation import NUMBERS
 from fidle_jax.train.step import Task
 
 MEAN, LINEAR, NETWORK, RAW = "the mean", "linear model", "network", "network, raw features"

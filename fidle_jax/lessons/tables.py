@@ -15,9 +15,8 @@ from fidle_jax.lessons.flags import OfTables
 from fidle_jax.nn import DNN
 from fidle_jax.report.lesson import Table
 from fidle_jax.report.style import GREY, finish, legend_below
-from fidle_jax.train.evaluation import predict
+from fidle_jax.train.evaluation import Objective, predict
 from fidle_jax.train.fit import fit
-from fidle_jax.train.objectives import Objective
 from fidle_jax.train.step import Task
 
 SPLITS, QUICK_SPLITS = 10, 3

@@ -18,9 +18,8 @@ from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.files import write_atomically
 from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
-from fidle_jax.train.evaluation import predict
+from fidle_jax.train.evaluation import example_losses, predict
 from fidle_jax.train.loop import Loop
-from fidle_jax.train.objectives import example_losses
 from fidle_jax.train.resources import peak_memory_bytes
 from fidle_jax.train.step import step_keys
 

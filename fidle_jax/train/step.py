@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment
 from fidle_jax.data.batches import Inputs, Targets, gather_batch, rows_at
-from fidle_jax.train.objectives import CLASSES, Objective
+from fidle_jax.train.evaluation import CLASSES, Objective
 from fidle_jax.train.state import NO_STEP, Totals, TrainState
 
 

@@ -12,7 +12,7 @@ from fidle_jax.lessons import classification as lesson
 from fidle_jax.lessons.classification import COMMONEST, LINEAR, NETWORK, Comparison
 from fidle_jax.lessons.tables import Trial
 from fidle_jax.nn import DNN
-from fidle_jax.train.objectives import BINARY
+from fidle_jax.train.evaluation import BINARY
 from fidle_jax.train.step import Task
 
 LABELS = np.array([0, 0, 1, 1, 1])

@@ -8,7 +8,7 @@ from fidle_jax.data.tables import DataTable
 from fidle_jax.lessons import regression as lesson
 from fidle_jax.lessons.regression import LINEAR, MEAN, NETWORK, RAW, compare, scores
 from fidle_jax.nn import DNN
-from fidle_jax.train.objectives import NUMBERS
+from fidle_jax.train.evaluation import NUMBERS
 from fidle_jax.train.step import Task
 
 RANDOM = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import pytest
 from fidle_jax.data.tables import Parts
 from fidle_jax.lessons.tables import Trial, curves_figure, run_trial, spread_table, standardise
 from fidle_jax.nn import DNN
-from fidle_jax.train.objectives import NUMBERS
+from fidle_jax.train.evaluation import NUMBERS
 from fidle_jax.train.step import Task
 
 FEATURES = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from fidle_jax.nn import DNN
-from fidle_jax.train.evaluation import evaluate, predict
-from fidle_jax.train.objectives import example_losses
+from fidle_jax.train.evaluation import evaluate, example_losses, predict
 
 SHAPE = (12, 12, 1)
 MODEL = DNN(classes=3)

@@ -9,9 +9,8 @@ import pytest
 
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import DNN
-from fidle_jax.train.evaluation import evaluate
+from fidle_jax.train.evaluation import BINARY, NUMBERS, evaluate
 from fidle_jax.train.fit import fit
-from fidle_jax.train.objectives import BINARY, NUMBERS
 from fidle_jax.train.state import init_state
 from fidle_jax.train.step import Task, train_chunk
 

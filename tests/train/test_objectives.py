@@ -15,7 +15,7 @@ from fidle_jax.lessons.losses import (
     sigmoid,
     softmax,
 )
-from fidle_jax.train.objectives import BINARY, CLASSES, NUMBERS, example_losses
+from fidle_jax.train.evaluation import BINARY, CLASSES, NUMBERS, example_losses
 
 FEW = settings(max_examples=25)
 

@@ -6,7 +6,7 @@ derives the layout of everything else and inserts the sums over devices. With pm
 program on its positions, and `lax.psum` adds the gradients.
 
 To add a strategy, add a function that compiles a step and one that shards a batch to `STRATEGIES`.
-`batch_positions` pads batches that are not divisible by the number of devices.
+`local_positions` pads batches that are not divisible by the number of devices.
 """
 
 import functools
@@ -57,23 +57,16 @@ def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
     return jax.tree.map(put, tree)
 
 
-def batch_positions(
-    batch_size: int, micro_batches: int, devices: int
-) -> Int[np.ndarray, "micro_batch position"]:
-    """Return the positions of a batch in micro-batches of one size, a multiple of ``devices``.
-
-    If the batch size is not divisible by micro-batches times devices, the positions beyond the end of the
-    batch are padding. `fidle_jax.data.batches` gives padding the mask 0.
-    """
-    size = -(-batch_size // (micro_batches * devices)) * devices
-    return np.arange(micro_batches * size, dtype=np.int32).reshape(micro_batches, size)
-
-
 def local_positions(
     batch_size: int, micro_batches: int, mesh: Mesh
 ) -> Int[np.ndarray, "micro_batch local_position"]:
-    """Return the positions of a batch that are assigned to the devices of this process."""
-    positions = batch_positions(batch_size, micro_batches, mesh.size)
+    """Return the positions of a batch that the devices of this process compute.
+
+    Micro-batches have one size, a multiple of the number of devices. Positions beyond the end of the batch
+    are padding. `fidle_jax.data.batches` gives padding the mask 0.
+    """
+    size = -(-batch_size // (micro_batches * mesh.size)) * mesh.size
+    positions = np.arange(micro_batches * size, dtype=np.int32)
     by_device = positions.reshape(micro_batches, mesh.size, -1)
     local = [device.process_index == jax.process_index() for device in mesh.devices]
     return by_device[:, local].reshape(micro_batches, -1)
@@ -90,14 +83,13 @@ def compile_training(
     """Compile `train_chunk` or `train_batch` for the devices of ``mesh``.
 
     Args:
-        strategy, mesh: Key of `STRATEGIES`, and the devices.
-        task, function: First argument of the function, and the function.
+        strategy, mesh, task: Key of `STRATEGIES`, the devices, and the first argument of the function.
+        function: The function.
         replicated: Example arguments that every device holds. The first one, the state, is donated.
         local: Further example arguments [micro_batch, local_position, ...].
 
     Returns:
-        The compiled function of replicated and sharded arguments, and a function that shards arrays
-        like ``local``.
+        The compiled function of replicated and sharded arguments, and a function that shards arrays.
     """
     compile_, shard = STRATEGIES[strategy]
     put = functools.partial(jax.tree.map, functools.partial(shard, mesh))

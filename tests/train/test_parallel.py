@@ -1,12 +1,15 @@
 """Tests that any number of devices, with jit or pmap, has the same result."""
 
+from unittest.mock import Mock
+
 import chex
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.parallel import batch_positions, make_mesh
+from fidle_jax.train.parallel import local_positions, make_mesh
 from tests.train.scripts import read, start, start_two
 
 ALONE = "jit:1:1"
@@ -96,7 +99,8 @@ def test_an_epoch_is_the_same_on_every_number_of_devices_with_either_strategy(ev
 def test_the_positions_of_a_batch_are_a_multiple_of_the_devices(
     batch_size, micro_batches, devices, shape
 ):
-    positions = batch_positions(batch_size, micro_batches, devices)
+    mesh = Mock(Mesh, size=devices, devices=np.array(jax.local_devices()[:1] * devices))
+    positions = local_positions(batch_size, micro_batches, mesh)
     assert positions.shape == shape
     np.testing.assert_array_equal(positions.ravel(), np.arange(positions.size))
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import logging
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pooch
 import tensorflow_datasets as tfds
 
 from fidle_jax.data import gtsrb_archives, prepared, signs
@@ -50,10 +50,10 @@ def _image_shape(name: str) -> tuple[int, int, int]:
 def load_gtsrb(
     name: str, data_dir: Path | None, archives: Path | None = None, crop: str = "full"
 ) -> Dataset:
-    """Return the set ``name``, e.g. "48x48-RGB-HE", prepared at the first read.
+    """Return the set ``name``, e.g. "48x48-RGB-HE". ``crop`` is "full" or "roi".
 
-    The group of a training image is its track: consecutive frames of the same sign. ``crop`` is "full" or
-    "roi". Reading raises InputError if the set cannot be prepared (see `prepare`) or is damaged.
+    The group of a training image is its track: consecutive frames of the same sign. Reading raises what
+    `prepare` raises, and InputError if the set is damaged.
     """
     return prepared.make_dataset(
         lambda: prepare(name, data_dir, archives, crop),
@@ -81,12 +81,8 @@ def prepare(
 ) -> FidleGtsrb:
     """Return the builder of the set ``name`` in ``data_dir``.
 
-    If the set is missing, write it atomically, from ``archives`` or after a download. ``archives`` may
-    contain copies with the same photographs.
-
-    Raises:
-        InputError: The folder cannot be written, the download failed, or the archives do not contain the
-            photographs of the benchmark.
+    If the set is missing, write it atomically, from ``archives`` or after a download. Raise InputError if
+    the folder cannot be written, or what `find_archives` and `process_photos` raise.
     """
     builder = open_set(name, data_dir, crop)
     if prepared.is_prepared(builder):
@@ -126,19 +122,16 @@ def open_set(name: str, data_dir: Path | None, crop: str = "full") -> FidleGtsrb
 def find_archives(archives: Path | None, data_dir: Path | None) -> Path:
     """Return the folder of the archives: ``archives``, or one in ``data_dir`` after a download.
 
-    Log a warning if the archives differ from the published files.
-
-    Raises:
-        InputError: The download failed, or an archive is missing or damaged.
+    Raise InputError if the download failed, or an archive is missing or damaged. Log a warning for copies
+    that differ from the published files.
     """
     checksums = {name: f"md5:{checksum}" for name, checksum in MD5.items()}
     folder = archives or prepared.download("GTSRB", FidleGtsrb.name, URL, checksums, data_dir)
     copies = []
     for name, checksum in MD5.items():
         open_archive(folder / name).close()
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "md5").hexdigest() != checksum:
-                copies.append(name)
+        if pooch.file_hash(str(folder / name), alg="md5") != checksum:
+            copies.append(name)
     if copies:
         _log.warning(
             "%s in %s: not identical to the published files; classes, tracks and images are checked "

@@ -95,8 +95,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 def read_member(archive: zipfile.ZipFile, member: str, limit: int = LARGEST_BYTES) -> bytes:
     """Read a member of at most ``limit`` bytes. Untrusted archives cannot exhaust the memory.
 
-    Raises:
-        InputError: The member is missing, damaged, too large, or compressed by a method without a limit.
+    Raise InputError if it is missing, damaged, too large, or compressed by a method without a limit.
     """
     where = f"{archive.filename}: {member}"
     try:
@@ -130,9 +129,8 @@ def image_archive(split: str) -> str:
 def read_photos(folder: Path, split: str) -> list[Photo]:
     """List the photographs of the split ``"train"`` or ``"test"``, sorted by class and name.
 
-    Raises:
-        InputError: An archive is missing, damaged or unsafe, an annotation is wrong, or the classes and
-            tracks are not those of the benchmark.
+    Raise InputError if an archive is missing, damaged or unsafe, an annotation is wrong, or the classes and
+    tracks are not those of the benchmark.
     """
     images = folder / image_archive(split)
     tables = folder / (TRAIN_IMAGES if split == "train" else TEST_LABELS)
@@ -212,8 +210,7 @@ def read_image(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Read a photograph, or with ``crop`` only its region of interest.
 
-    Raises:
-        InputError: The image is missing, damaged, too large, or not a PPM image with three channels.
+    Raise InputError if it is missing, damaged, too large, or not a PPM image with three channels.
     """
     return _decode(read_member(archive, photo.member), photo, crop, str(archive.filename))
 
@@ -260,10 +257,8 @@ def process_photos(
     """Yield each photograph of a split with the result of ``work``, computed by one process per core.
 
     ``work`` is a picklable function of the pixels, with ``crop`` of only the region of interest. With
-    ``progress``, a bar with this title is shown if stderr is a terminal.
-
-    Raises:
-        InputError: The archives are wrong (see `read_photos` and `read_image`), or a process was killed.
+    ``progress``, a bar with this title is shown if stderr is a terminal. Raise what `read_photos` and
+    `read_image` raise, and InputError if a process was killed.
     """
     photos = read_photos(folder, split)
     chunks = [photos[start : start + CHUNK] for start in range(0, len(photos), CHUNK)]
@@ -273,7 +268,14 @@ def process_photos(
     bar = tqdm(total=len(photos), desc=title, unit="image", disable=None if progress else True)
     path = folder / image_archive(split)
     with open_archive(path) as archive, bar:
-        done = run(_task(archive, chunk, crop, work) for chunk in chunks)
+        options = str(path), crop, work, os.getpid()
+        # Workers receive bytes because opening the archive takes a second.
+        done = run(
+            joblib.delayed(_process)(
+                [read_member(archive, p.member) for p in chunk], chunk, *options
+            )
+            for chunk in chunks
+        )
         try:
             for chunk, results in zip(chunks, done, strict=True):
                 yield from zip(chunk, results, strict=True)
@@ -287,14 +289,6 @@ def process_photos(
                 # joblib warns about unfinished tasks.
                 warnings.simplefilter("ignore", UserWarning)
                 done.close()
-
-
-def _task(archive: zipfile.ZipFile, photos: list[Photo], crop: bool, work: Work):
-    # Workers receive bytes because opening the archive takes a second.
-    contents = [read_member(archive, photo.member) for photo in photos]
-    return joblib.delayed(_process)(
-        contents, photos, str(archive.filename), crop, work, os.getpid()
-    )
 
 
 def _process(

@@ -41,10 +41,9 @@ def check_archives(folder: Path) -> None:
     """Raise InputError unless ``folder`` contains the four official archives."""
     for name, expected in SHA256.items():
         path = folder / name
-        if not path.exists():
-            raise InputError(f"{path} is missing; download it from {URL}{name}")
         if not path.is_file():
-            raise InputError(f"{path} is not a regular file; download it from {URL}{name}")
+            problem = "is not a regular file" if path.exists() else "is missing"
+            raise InputError(f"{path} {problem}; download it from {URL}{name}")
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_BYTES)
@@ -69,10 +68,7 @@ def read_archive(path: Path) -> UInt8[np.ndarray, "example *image"]:
 
 
 def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
-    """Return the full set, prepared at the first read.
-
-    Reading raises InputError if the set cannot be prepared (see `prepare`) or is damaged.
-    """
+    """Return the full set. Reading it raises what `prepare` raises, and InputError if it is damaged."""
     return prepared.make_dataset(
         lambda: prepare(data_dir, archives),
         "MNIST",

@@ -52,10 +52,8 @@ def download(
 ) -> Path:
     """Download files into ``data_dir``/downloads/``folder_name``, unless they exist. Return the folder.
 
-    ``checksums`` maps file names to their checksums as pooch expects them, e.g. "md5:...".
-
-    Raises:
-        InputError: The download failed or a checksum does not match.
+    ``checksums`` maps file names to their checksums as pooch expects them, e.g. "md5:...". Raise InputError
+    if the download failed or a checksum does not match.
     """
     folder = data_root(data_dir) / "downloads" / folder_name
     pooch.get_logger().setLevel("WARNING")
@@ -103,8 +101,7 @@ def open_builder(
 ) -> Any:
     """Return a builder of class ``kind`` for ``data_dir``, without writing anything.
 
-    Raises:
-        InputError: The folder cannot be read, or the prepared data set is damaged.
+    Raise InputError if the folder cannot be read, or the prepared data set is damaged.
     """
     root = data_root(data_dir)
     options = {} if config is None else {"config": config}
@@ -132,10 +129,8 @@ def write_set(
 ) -> Any:
     """Write ``examples(split)`` of both splits atomically, unless the set exists. Return its builder.
 
-    Concurrent processes wait for the first one. ``progress`` shows TFDS's bars on a terminal.
-
-    Raises:
-        InputError: The folder cannot be written.
+    Concurrent processes wait for the first one. ``progress`` shows TFDS's bars on a terminal. Raise
+    InputError if the folder cannot be written.
     """
     folder = Path(open_().data_path)
     try:

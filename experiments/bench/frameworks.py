@@ -103,7 +103,7 @@ def compile_loop(task, config, images: np.ndarray, labels: np.ndarray) -> Traine
     from fidle_jax.data import Split
     from fidle_jax.train.compiled_steps import compile_steps
     from fidle_jax.train.parallel import make_mesh
-    from fidle_jax.train.state import init_state
+    from fidle_jax.train.step import init_state
     from fidle_jax.train.task import make_schedule
 
     options = config.optimisation

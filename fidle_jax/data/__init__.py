@@ -1,9 +1,8 @@
 """Data sets as uint8 arrays in host memory or on disk, their splits, batches and augmentation."""
 
-from fidle_jax.data.dataset import AnySplit, Dataset, Split, StoredSplit
+from fidle_jax.data.dataset import AnySplit, Dataset, Split, StoredSplit, stratified_split
 from fidle_jax.data.load import TFDS_PREFIX, Crop, Variant, check_dataset, load_dataset
 from fidle_jax.data.signs import SET_NAMES as SIGN_SETS
-from fidle_jax.data.splits import stratified_split
 
 __all__ = [
     "SIGN_SETS",

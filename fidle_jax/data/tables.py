@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from fidle_jax.data.splits import stratified_split
+from fidle_jax.data.dataset import stratified_split
 from fidle_jax.errors import check_name
 
 

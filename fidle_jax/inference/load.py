@@ -21,7 +21,7 @@ from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_step
 from fidle_jax.train.config import ResolvedConfig, resolve
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.state import init_state
+from fidle_jax.train.step import init_state
 from fidle_jax.train.task import make_optimizer
 
 MAX_BATCH = 256

@@ -1,6 +1,6 @@
 """Functions for the lessons on tables: standardisation, training on a split, figures and tables."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -52,7 +52,7 @@ def run_trial(
     features: Float[np.ndarray, "example feature"],
     targets: Shaped[np.ndarray, " example"],
     parts: Parts,
-    **options: int,
+    **options: Any,
 ) -> Trial:
     """Train a network and select its best epoch on validation data. Use the test rows once, at the end.
 

@@ -22,9 +22,8 @@ from fidle_jax.errors import InputError
 from fidle_jax.train import distributed, parallel
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate, evaluate_batch
-from fidle_jax.train.resources import free_memory_bytes
-from fidle_jax.train.state import TrainState
-from fidle_jax.train.step import Task, train_batch, train_chunk
+from fidle_jax.train.parallel import free_memory_bytes
+from fidle_jax.train.step import Task, TrainState, train_batch, train_chunk
 
 MEMORY_SHARE = 0.5  # share of the free memory that `--loader auto` may fill with images
 

@@ -11,8 +11,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.train.evaluation import evaluate
-from fidle_jax.train.state import Totals, TrainState, init_state
-from fidle_jax.train.step import Task, train_chunk
+from fidle_jax.train.step import Task, Totals, TrainState, init_state, train_chunk
 
 # uint8 images or float32 features, and class indices or regression targets.
 Examples = tuple[Shaped[Array | np.ndarray, "_ *shape"], Shaped[Array | np.ndarray, "_"]]
@@ -60,19 +59,21 @@ def fit(
 
 @functools.partial(jax.jit, static_argnames=("task", "epochs", "batch_size", "follow"))
 def _epochs(task, epochs, batch_size, follow, state, train, validation):
+    inputs, targets = train
+
     def epoch(carry, number):
         state, best, least = carry
-        order = epoch_order(state.seed, number, len(train[1]), batch_size)
+        order = epoch_order(state.seed, number, len(targets), batch_size)
 
         def step(state, i):
-            state = train_chunk(task, state, *train, order, i, i + 1)
+            state = train_chunk(task, state, inputs, targets, order, i, i + 1)
             return state, state.params
 
         state, path = state.replace(totals=Totals.zeros()), None
         if follow:
             state, path = lax.scan(step, state, jnp.arange(len(order)))
         else:
-            state = train_chunk(task, state, *train, order, 0, len(order))
+            state = train_chunk(task, state, inputs, targets, order, 0, len(order))
         found = {
             "loss": state.totals.loss / state.totals.examples,
             "score": state.totals.correct / state.totals.examples,

@@ -20,10 +20,10 @@ from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import CompiledSteps
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.distributed import gather, is_first
-from fidle_jax.train.resources import peak_memory_bytes
+from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.run_logger import NullLogger, RunLogger
 from fidle_jax.train.signals import Stop
-from fidle_jax.train.state import NO_STEP, Totals, TrainState
+from fidle_jax.train.step import NO_STEP, Totals, TrainState
 
 # Long enough to hide Python overhead, short enough to respond to Ctrl-C.
 CHUNK_SECONDS = 0.25

@@ -20,7 +20,7 @@ from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
 from fidle_jax.train.evaluation import example_losses, predict
 from fidle_jax.train.loop import Loop
-from fidle_jax.train.resources import peak_memory_bytes
+from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.step import step_keys
 
 AUGMENTED_VERSIONS = 32

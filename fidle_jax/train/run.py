@@ -34,7 +34,7 @@ from fidle_jax.train.outcome import (
 )
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.signals import Stop
-from fidle_jax.train.state import init_state
+from fidle_jax.train.step import init_state
 from fidle_jax.train.task import make_augmentation, make_schedule, make_task
 
 logger = logging.getLogger("fidle_jax")

@@ -10,7 +10,7 @@ from jaxtyping import Integer
 
 from fidle_jax.data import Dataset
 from fidle_jax.data.augment import Augmentation
-from fidle_jax.data.splits import class_weights
+from fidle_jax.data.dataset import class_weights
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.step import Task

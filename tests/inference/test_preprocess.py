@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from fidle_jax.data.sample import load_sample
+from fidle_jax.data.load import load_sample
 from fidle_jax.data.signs import treat
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained, classify, load

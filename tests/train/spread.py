@@ -17,8 +17,7 @@ from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import CNN, BatchNorm, Dropout, make_model
 from fidle_jax.train.parallel import compile_training, local_positions, make_mesh, replicate
-from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task, train_chunk
+from fidle_jax.train.step import Task, init_state, train_chunk
 from tests.train.scripts import write_outcomes
 
 # The small network compiles quickly.

@@ -13,8 +13,7 @@ from fidle_jax.nn import make_model
 from fidle_jax.train.compiled_steps import compile_steps
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.parallel import make_mesh
-from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task
+from fidle_jax.train.step import Task, init_state
 from tests.train.scripts import write_outcomes
 
 SHAPE = (12, 12, 1)

@@ -23,8 +23,7 @@ from fidle_jax.train.evaluation import evaluate
 from fidle_jax.train.loop import Interrupted
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.signals import Stop
-from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task, train_chunk
+from fidle_jax.train.step import Task, init_state, train_chunk
 from tests.train.scripts import read, start, start_two
 
 SHAPE = (12, 12, 1)

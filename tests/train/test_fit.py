@@ -11,8 +11,7 @@ from fidle_jax.data.batches import epoch_order
 from fidle_jax.nn import DNN
 from fidle_jax.train.evaluation import BINARY, NUMBERS, evaluate
 from fidle_jax.train.fit import fit
-from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task, train_chunk
+from fidle_jax.train.step import Task, init_state, train_chunk
 
 LINE = Task(DNN(classes=1, hidden=()), optax.sgd(0.1), objective=NUMBERS)
 NETWORK = Task(DNN(classes=1, hidden=(8,), dropout=(0.3,)), optax.adam(0.05), objective=NUMBERS)

@@ -13,7 +13,7 @@ from fidle_jax.train.compiled_steps import CompiledSteps
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
 from fidle_jax.train.signals import Stop
-from fidle_jax.train.state import Totals, TrainState
+from fidle_jax.train.step import Totals, TrainState
 
 STEPS, EXAMPLES = 5, 20
 

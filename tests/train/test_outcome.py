@@ -11,8 +11,7 @@ from fidle_jax.data import Split
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, scale
 from fidle_jax.nn import CNN, DNN, Conv
 from fidle_jax.train.outcome import evaluate_test, write_augmented
-from fidle_jax.train.state import init_state
-from fidle_jax.train.step import Task, train_step
+from fidle_jax.train.step import Task, init_state, train_step
 
 
 @pytest.fixture(params=[CNN, DNN])

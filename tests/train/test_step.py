@@ -14,8 +14,7 @@ from flax import linen as nn
 from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order, padded_order
 from fidle_jax.nn import CNN
-from fidle_jax.train.state import NO_STEP, init_state
-from fidle_jax.train.step import Task, train_chunk, train_step, wait_for
+from fidle_jax.train.step import NO_STEP, Task, init_state, train_chunk, train_step, wait_for
 
 SHAPE = (12, 12, 1)
 EXAMPLES = 37
@@ -215,3 +214,37 @@ def test_the_moving_average_follows_the_weights(data):
     before = start().params
     moved = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, before, state.params)
     chex.assert_trees_all_close(state.average, moved, atol=1e-6)
+
+
+OPTIMIZER = optax.adam(1e-3)
+
+
+def make(seed, **options):
+    return init_state(
+        CNN(blocks=((2,),), hidden=3, dropout=(0, 0)), (8, 8, 1), OPTIMIZER, seed, **options
+    )
+
+
+def test_the_state_depends_on_the_seed():
+    chex.assert_trees_all_equal(make(1), make(1))
+    kernels = [make(seed).params["conv_1"]["kernel"] for seed in (1, 2)]
+    assert jnp.abs(kernels[0] - kernels[1]).max() > 0.01
+
+
+def test_the_state_is_a_pytree():
+    state = make(0)
+    chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf, state), state)
+    assert state.step == 0
+
+
+def test_evaluation_uses_the_average_if_there_is_one():
+    state = make(0, average=True)
+    state = state.replace(average=jax.tree.map(jnp.zeros_like, state.average))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(state.variables()["params"]))
+    plain = make(0)
+    chex.assert_trees_all_equal(plain.variables()["params"], plain.params)
+
+
+def test_a_state_with_an_average_can_be_donated():
+    state = make(0, average=True)
+    jax.jit(lambda state: state.replace(step=state.step + 1), donate_argnums=0)(state)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
 from fidle_jax.data import stratified_split
-from fidle_jax.data.splits import class_weights
+from fidle_jax.data.dataset import class_weights
 from fidle_jax.errors import InputError
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(np.array)

@@ -13,7 +13,7 @@ from frameworks import STEPS, compile_loop
 from timing import TURN, check_positive, machine, run, save, time_in_turns
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
-from fidle_jax.data.signs import mirror_table
+from fidle_jax.data.signs import MIRRORED
 from fidle_jax.nn import make_model
 from fidle_jax.train.config import Config, resolve
 from fidle_jax.train.step import Task
@@ -43,7 +43,7 @@ def main(options: Options) -> None:
     warp = Augmentation(32 * ranges.shift, ranges.rotation, ranges.scaling, ranges.shear)
     names = "brightness", "contrast", "colour", "shadow", "cutout", "flips"
     light = {name: getattr(ranges, name) for name in names}
-    full = dataclasses.replace(warp, **light, mirrored=mirror_table())
+    full = dataclasses.replace(warp, **light, mirrored=MIRRORED)
     variants = {"plain": NO_AUGMENTATION, "warp": warp, "all of the recipe": full}
     runs = {name: _compile(config, augmentation) for name, augmentation in variants.items()}
     turns = {

@@ -123,7 +123,7 @@ def _prepare(name: str, folder: Path, flags: Flags) -> str:
     done, builder = "already prepared", gtsrb.open_set(name, *place)
     if not prepared.is_prepared(builder):
         began = time.monotonic()
-        gtsrb.prepare_from(folder, name, *place, progress=flags.progress)
+        gtsrb.prepare(name, flags.data_dir, lambda: folder, flags.crop, flags.progress)
         done = f"prepared in {time.monotonic() - began:.1f} s"
     size = sum(path.stat().st_size for path in Path(builder.data_path).iterdir()) / 1e6
     began = time.monotonic()
@@ -142,7 +142,7 @@ def _draw(folder: Path, runs: "pd.DataFrame", progress: bool) -> str:
     return render_signs(
         Signs(
             names=signs.NAMES,
-            mirrored=signs.mirror_table(),
+            mirrored=signs.MIRRORED,
             train=train,
             groups=groups,
             test=test,

@@ -5,7 +5,7 @@ import functools
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def load_gtsrb(
     `prepare` raises, and InputError if the set is damaged.
     """
     return prepared.make_dataset(
-        lambda: prepare(name, data_dir, archives, crop),
+        lambda: prepare(name, data_dir, lambda: find_archives(archives, data_dir), crop),
         f"GTSRB {name}",
         is_intact=lambda split, content: _counts(content) == gtsrb_archives.expected_counts(split),
         group="track",
@@ -65,7 +65,7 @@ def load_gtsrb(
         image_shape=_image_shape(name),
         train_examples=EXAMPLES["train"],
         test_examples=EXAMPLES["test"],
-        mirrored=signs.mirror_table(),
+        mirrored=signs.MIRRORED,
         class_groups=signs.GROUPS,
     )
 
@@ -77,28 +77,21 @@ def _counts(content: AnySplit) -> Counter:
 
 
 def prepare(
-    name: str, data_dir: Path | None, archives: Path | None, crop: str = "full"
+    name: str,
+    data_dir: Path | None,
+    find_archives: Callable[[], Path],
+    crop: str = "full",
+    progress: bool = True,
 ) -> FidleGtsrb:
-    """Return the builder of the set ``name`` in ``data_dir``.
+    """Return the builder of the set ``name``. If it is missing, write it from the archives.
 
-    If the set is missing, write it atomically, from ``archives`` or after a download. Raise InputError if
-    the folder cannot be written, or what `find_archives` and `process_photos` raise.
+    Raise what ``find_archives`` and `process_photos` raise, and InputError if the folder cannot be written.
     """
-    builder = open_set(name, data_dir, crop)
-    if prepared.is_prepared(builder):
-        return builder
-    return prepare_from(find_archives(archives, data_dir), name, data_dir, crop)
-
-
-def prepare_from(
-    folder: Path, name: str, data_dir: Path | None, crop: str = "full", progress: bool = True
-) -> FidleGtsrb:
-    """Like `prepare`, from a folder that `find_archives` has checked."""
     size, treatment = parse_name(name)
     work = functools.partial(treat, size=size, treatment=treatment)
     with contextlib.ExitStack() as resources:
 
-        def examples(split: str) -> Iterator[dict[str, Any]]:
+        def examples(folder: Path, split: str) -> Iterator[dict[str, Any]]:
             title = f"{name}, {split}"
             photos = process_photos(
                 folder, split, work, crop=crop == "roi", title=title, progress=progress
@@ -108,9 +101,10 @@ def prepare_from(
                 track = -1 if photo.track is None else photo.track
                 yield {"image": image, "label": photo.label, "track": track}
 
-        return prepared.write_set(
-            lambda: open_set(name, data_dir, crop), f"GTSRB {name}", examples, progress=False
-        )
+        def open_() -> FidleGtsrb:
+            return open_set(name, data_dir, crop)
+
+        return prepared.write_set(open_, f"GTSRB {name}", find_archives, examples, progress=False)
 
 
 def open_set(name: str, data_dir: Path | None, crop: str = "full") -> FidleGtsrb:

@@ -82,25 +82,23 @@ def load_mnist(data_dir: Path | None, archives: Path | None = None) -> Dataset:
 
 
 def prepare(data_dir: Path | None, archives: Path | None) -> FidleMnist:
-    """Return the builder of the full set in ``data_dir``.
+    """Return the builder of the full set. If it is missing, write it from ``archives`` or a download.
 
-    If the set is missing, write it atomically, from ``archives`` or after a download. Raise InputError if
-    the folder cannot be written or the download failed.
+    Raise InputError if the folder cannot be written or the download failed.
     """
-    builder = open_set(data_dir)
-    if prepared.is_prepared(builder):
-        return builder
-    checksums = {name: f"sha256:{checksum}" for name, checksum in SHA256.items()}
-    folder = archives or prepared.download("MNIST", FidleMnist.name, URL, checksums, data_dir)
 
-    def examples(split: str) -> Iterator[dict[str, Any]]:
+    def find_archives() -> Path:
+        checksums = {name: f"sha256:{checksum}" for name, checksum in SHA256.items()}
+        return archives or prepared.download("MNIST", FidleMnist.name, URL, checksums, data_dir)
+
+    def examples(folder: Path, split: str) -> Iterator[dict[str, Any]]:
         prefix = "train" if split == "train" else "t10k"
         images = read_archive(folder / f"{prefix}-images-idx3-ubyte.gz")
         labels = read_archive(folder / f"{prefix}-labels-idx1-ubyte.gz")
         for image, label in zip(images, labels, strict=True):
             yield {"image": image[..., None], "label": int(label)}
 
-    return prepared.write_set(lambda: open_set(data_dir), "MNIST", examples)
+    return prepared.write_set(lambda: open_set(data_dir), "MNIST", find_archives, examples)
 
 
 def open_set(data_dir: Path | None) -> FidleMnist:

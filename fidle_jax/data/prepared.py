@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import io
 import os
 import queue
@@ -124,22 +125,27 @@ def is_prepared(builder: Builder) -> bool:
 def write_set(
     open_: Callable[[], RawBuilder],
     title: str,
-    examples: Callable[[str], Iterator[dict[str, Any]]],
+    find_archives: Callable[[], Path],
+    examples: Callable[[Path, str], Iterator[dict[str, Any]]],
     progress: bool = True,
 ) -> Any:
-    """Write ``examples(split)`` of both splits atomically, unless the set exists. Return its builder.
+    """Return the builder of a set. If the set is missing, write it atomically.
 
-    Concurrent processes wait for the first one. ``progress`` shows TFDS's bars on a terminal. Raise
-    InputError if the folder cannot be written.
+    ``examples(find_archives(), split)`` yields the features of each example. Concurrent processes wait for
+    the first one. ``progress`` shows TFDS's bars on a terminal. Raise InputError if the folder cannot be
+    written.
     """
-    folder = Path(open_().data_path)
+    builder = open_()
+    if is_prepared(builder):
+        return builder
+    archives, folder = find_archives(), Path(builder.data_path)
     try:
         with _locked(folder.parent):
             builder = open_()
             if not is_prepared(builder):
                 for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
                     shutil.rmtree(remains)
-                builder.examples = examples
+                builder.examples = functools.partial(examples, archives)
                 run_builder(builder, progress)
             return builder
     except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError if the disk is full

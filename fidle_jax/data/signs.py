@@ -32,18 +32,14 @@ GROUPS: dict[str, tuple[int, ...]] = {
     "unique": (12, 13, 14, 17),
 }
 
-# Class of each sign's mirror image, checked by eye in the figure of `experiments/gtsrb_prepare.py`.
+# Class of each sign's mirror image, or -1 for none, checked by eye in the figure of
+# `experiments/gtsrb_prepare.py`.
 # Signs that are almost their own mirror image (trucks, road works, roundabout) are left out.
-MIRRORED: dict[int, int] = {
+_PAIRS: dict[int, int] = {
     **{label: label for label in (11, 12, 13, 15, 17, 18, 22, 26, 30, 35)},
     **{19: 20, 20: 19, 33: 34, 34: 33, 36: 37, 37: 36, 38: 39, 39: 38},
 }
-
-
-def mirror_table() -> tuple[int, ...]:
-    """Return `MIRRORED` as a table by label, with -1 for signs without a mirror image."""
-    return tuple(MIRRORED.get(label, -1) for label in range(len(NAMES)))
-
+MIRRORED: tuple[int, ...] = tuple(_PAIRS.get(label, -1) for label in range(len(NAMES)))
 
 # The names of the treatments are those of the course (notebook GTSRB1).
 SIZES = (24, 32, 48)

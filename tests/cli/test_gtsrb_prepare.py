@@ -26,7 +26,7 @@ def small(monkeypatch):
     small_gtsrb.install(monkeypatch)
     monkeypatch.setattr(gtsrb, "EXAMPLES", small_gtsrb.EXAMPLES)
     monkeypatch.setattr(signs, "NAMES", signs.NAMES[:2])
-    monkeypatch.setattr(signs, "MIRRORED", {0: 1, 1: 0})
+    monkeypatch.setattr(signs, "MIRRORED", (1, 0))
     monkeypatch.setattr(gtsrb_archives, "CHUNK", 8)
 
 

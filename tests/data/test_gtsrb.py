@@ -9,7 +9,7 @@ import pytest
 
 from fidle_jax.data import gtsrb, gtsrb_archives, prepared
 from fidle_jax.data.gtsrb_archives import open_archive
-from fidle_jax.data.signs import GROUPS, mirror_table, treat
+from fidle_jax.data.signs import GROUPS, MIRRORED, treat
 from fidle_jax.errors import InputError
 from tests.data import small_gtsrb
 
@@ -29,7 +29,7 @@ def test_prepared_signs_are_read_back_with_classes_and_tracks(
     def expected(*frames):
         return np.stack([treat(small_gtsrb.image(frame), size, treatment) for frame in frames])
 
-    gtsrb.prepare(name, tmp_path, sign_archives)
+    gtsrb.prepare(name, tmp_path, lambda: sign_archives)
     signs = gtsrb.load_gtsrb(name, tmp_path)
     train, test = signs.read("train"), signs.read("test")
     frames = [(c, t, k) for c, t, n in ((0, 0, 30), (1, 0, 30), (1, 1, 29)) for k in range(n)]
@@ -41,11 +41,11 @@ def test_prepared_signs_are_read_back_with_classes_and_tracks(
     assert test.labels.tolist() == [0, 0, 1]
     assert test.groups is None
     assert (signs.train_examples, signs.test_examples) == (89, 3)
-    assert (signs.class_groups, signs.mirrored) == (GROUPS, mirror_table())
+    assert (signs.class_groups, signs.mirrored) == (GROUPS, MIRRORED)
 
 
 def test_the_region_of_interest_is_a_set_of_its_own(sign_archives, tmp_path):
-    gtsrb.prepare(NAME, tmp_path, sign_archives, crop="roi")
+    gtsrb.prepare(NAME, tmp_path, lambda: sign_archives, crop="roi")
     assert not prepared.is_prepared(gtsrb.open_set(NAME, tmp_path))
     read = gtsrb.load_gtsrb(NAME, tmp_path, crop="roi").read("train").images
     cropped = small_gtsrb.image((0, 0, 0))[1:15, 2:18]
@@ -53,7 +53,7 @@ def test_the_region_of_interest_is_a_set_of_its_own(sign_archives, tmp_path):
 
 
 def test_data_with_other_classes_or_tracks_is_not_read(sign_archives, tmp_path, monkeypatch):
-    gtsrb.prepare(NAME, tmp_path, sign_archives)
+    gtsrb.prepare(NAME, tmp_path, lambda: sign_archives)
     monkeypatch.setattr(gtsrb_archives, "SHORT_TRACK", (1, 0))
     with pytest.raises(InputError, match="is damaged"):
         gtsrb.load_gtsrb(NAME, tmp_path).read("train")
@@ -91,7 +91,7 @@ def test_the_archives_are_downloaded_once_if_none_are_given(
     assert caplog.records == []
     for path in sign_archives.iterdir():
         path.unlink()
-    gtsrb.prepare("24x24-L", data_dir, None)
+    gtsrb.load_gtsrb("24x24-L", data_dir).read("test")
 
 
 def _damage(folder):
@@ -134,7 +134,7 @@ def test_a_fault_of_the_archives_is_one_line_and_leaves_no_files(
     damage(sign_archives)
     monkeypatch.setattr(gtsrb_archives, "CHUNK", 4)  # tasks are submitted while results arrive
     with pytest.raises(InputError, match=named) as caught:
-        gtsrb.prepare(NAME, tmp_path / "data", sign_archives)
+        gtsrb.prepare(NAME, tmp_path / "data", lambda: sign_archives)
     assert str(sign_archives / gtsrb_archives.TRAIN_IMAGES) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not prepared.is_prepared(gtsrb.open_set(NAME, tmp_path / "data"))
@@ -144,7 +144,7 @@ def test_a_fault_of_the_archives_is_one_line_and_leaves_no_files(
 
 @pytest.mark.slow
 def test_the_complete_set_is_prepared_and_read(official_archives, tmp_path):
-    gtsrb.prepare("24x24-L", tmp_path, official_archives("gtsrb"))
+    gtsrb.prepare("24x24-L", tmp_path, lambda: official_archives("gtsrb"))
     signs = gtsrb.load_gtsrb("24x24-L", tmp_path)
     assert signs.read("train").images.shape == (39_209, 24, 24, 1)
     assert signs.read("test").images.shape == (12_630, 24, 24, 1)

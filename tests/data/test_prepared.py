@@ -35,7 +35,8 @@ def tiny_builder(data_dir):
 
 
 def prepare_tiny(data_dir, examples=examples):
-    prepared.write_set(functools.partial(tiny_builder, data_dir), "the tiny set", examples)
+    open_ = functools.partial(tiny_builder, data_dir)
+    prepared.write_set(open_, "the tiny set", Path, lambda _, split: examples(split))
     return tiny_builder(data_dir)
 
 

@@ -11,7 +11,6 @@ from fidle_jax.data.signs import (
     NAMES,
     SIZES,
     TREATMENTS,
-    mirror_table,
     parse_name,
     treat,
 )
@@ -28,10 +27,11 @@ def test_every_sign_is_in_one_group_and_groups_have_the_sizes_and_order_of_the_b
 
 
 def test_mirroring_twice_is_the_identity_and_stays_in_the_group():
-    assert {MIRRORED[other]: other for other in MIRRORED.values()} == MIRRORED
-    assert set(MIRRORED) <= set(range(43))
+    assert len(MIRRORED) == 43
+    pairs = [(label, other) for label, other in enumerate(MIRRORED) if other >= 0]
+    assert all(MIRRORED[other] == label for label, other in pairs)
     group_of = {label: name for name, group in GROUPS.items() for label in group}
-    assert all(group_of[label] == group_of[other] for label, other in MIRRORED.items())
+    assert all(group_of[label] == group_of[other] for label, other in pairs)
 
 
 @pytest.mark.parametrize(("one", "other"), [("left", "right"), ("right", "left")])
@@ -43,14 +43,8 @@ def test_mirroring_swaps_left_and_right_in_names(one, other):
 
 
 def test_no_sign_with_digits_or_a_diagonal_bar_has_a_mirror_image():
-    names = [NAMES[label] for label in MIRRORED]
+    names = [NAMES[label] for label in MIRRORED if label >= 0]
     assert not [name for name in names if "km/h" in name or "end of" in name]
-
-
-def test_the_mirror_table_has_an_entry_for_each_sign():
-    table = mirror_table()
-    assert len(table) == 43
-    assert {label: other for label, other in enumerate(table) if other >= 0} == MIRRORED
 
 
 def photograph(seed, height=40, width=30, low=0, high=256):

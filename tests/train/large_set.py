@@ -30,7 +30,7 @@ def _builder(data_dir):
     return prepared.open_builder(LargeSet, "the large set", data_dir)
 
 
-def _examples(split):
+def _examples(_, split):
     for index in range(EXAMPLES[split]):
         label = index % 2
         yield {"image": np.full(SHAPE, 50 + 100 * label, np.uint8), "label": label}
@@ -83,7 +83,7 @@ def _train(data_dir, loader, run_dir, examples):
 def main(data_dir, loader=None, run_dir=None):
     """Prepare the data set, or train on it."""
     if loader is None:
-        prepared.write_set(lambda: _builder(data_dir), "the large set", _examples)
+        prepared.write_set(lambda: _builder(data_dir), "the large set", Path, _examples)
         return
     _train(data_dir, "stream", run_dir / "few", 1024)
     limit = _data_bytes() + ROOM_BYTES

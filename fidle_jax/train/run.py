@@ -26,12 +26,7 @@ from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import choose_loader, compile_steps
 from fidle_jax.train.config import Config, ResolvedConfig, check, hyperparameters, resolve, to_json
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
-from fidle_jax.train.outcome import (
-    describe_model,
-    describe_result,
-    evaluate_test,
-    write_augmented,
-)
+from fidle_jax.train.outcome import describe_model, describe_result, evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.step import init_state
@@ -199,10 +194,7 @@ def hold_out(split: AnySplit, config: ResolvedConfig) -> tuple[AnySplit, AnySpli
     """Return the training examples and the held-out examples, which may be none.
 
     The fraction ``scale`` of the data that both come from is the same for every seed, so that runs can be
-    compared.
-
-    Raises:
-        InputError: See `fidle_jax.data.stratified_split`.
+    compared. Raise what `fidle_jax.data.stratified_split` raises.
     """
     if config.data.scale < 1:
         with contextlib.suppress(InputError):  # so close to 1 that no example is left out

@@ -40,8 +40,7 @@ def make_task(
 def make_augmentation(config: ResolvedConfig, dataset: Dataset) -> Augmentation:
     """Return the ranges of the augmentation, with lengths in pixels.
 
-    Raises:
-        InputError: Flips are requested, but the mirror images of the classes are unknown.
+    Raise InputError if flips are requested, but the mirror images of the classes are unknown.
     """
     values = config.augmentation
     if values.flips and dataset.mirrored is None:

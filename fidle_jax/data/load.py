@@ -100,14 +100,20 @@ def archives_folder(name: str, folder: Path | None) -> Path | None:
 
 
 def _load_mnist(data: str, archives: Path | None, data_dir: Path | None, seed: int) -> Dataset:
+    if data == "sample" and archives is None:
+        return load_sample(seed)
+
+    from fidle_jax.data import mnist, prepared
+
     if archives is not None:
-        from fidle_jax.data.mnist import check_archives
-
-        check_archives(archives)
-    if data != "sample" and (archives is not None or _mnist_is_available(data_dir)):
-        from fidle_jax.data.mnist import load_mnist
-
-        return load_mnist(data_dir, archives)
+        mnist.check_archives(archives)
+    url = mnist.URL + next(iter(mnist.SHA256))
+    if data != "sample" and (
+        archives is not None
+        or prepared.is_prepared(mnist.open_set(data_dir))
+        or prepared.reachable(url)
+    ):
+        return mnist.load_mnist(data_dir, archives)
     if data == "full":
         raise InputError(
             "the full MNIST set is not prepared, and there is no internet connection; give the folder "
@@ -119,13 +125,6 @@ def _load_mnist(data: str, archives: Path | None, data_dir: Path | None, seed: i
             "5,000 digits (for the full set, give the folder of its four .gz files: --archives DIR)"
         )
     return load_sample(seed)
-
-
-def _mnist_is_available(data_dir: Path | None) -> bool:
-    from fidle_jax.data import mnist, prepared
-
-    url = mnist.URL + next(iter(mnist.SHA256))
-    return prepared.is_prepared(mnist.open_set(data_dir)) or prepared.reachable(url)
 
 
 def _load_gtsrb(name: str, archives: Path | None, data_dir: Path | None, crop: str) -> Dataset:

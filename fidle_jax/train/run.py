@@ -259,7 +259,9 @@ def _train(parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: Sho
     schedule = make_schedule(config, steps_per_epoch(examples, options.batch_size))
     task = make_task(config, dataset, model, schedule, parts.train.labels)
     checkpoints = Checkpoints(run_dir / "checkpoints")
-    with show_phase(_compiling()):
+    cache = (jax.config.jax_compilation_cache_dir or "").replace(str(Path.home()), "~")
+    where = f"; cached in {cache}" if cache else ""
+    with show_phase(f"compiling (about 30 s the first time{where})"):
         average = options.ema_decay > 0
         state = init_state(
             model, dataset.image_shape, task.optimizer, options.seed, average=average
@@ -287,10 +289,3 @@ def _train(parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: Sho
     if distributed.any_process(stop.requested):
         raise Interrupted
     return loop
-
-
-def _compiling() -> str:
-    """Name the phase of compilation, with the directory of the compilation cache."""
-    cache = jax.config.jax_compilation_cache_dir
-    where = f"; cached in {cache.replace(str(Path.home()), '~')}" if cache else ""
-    return f"compiling (about 30 s the first time{where})"

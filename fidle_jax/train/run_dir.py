@@ -159,8 +159,7 @@ def check_new(run_dir: Path) -> None:
 def hold(run_dir: Path) -> Iterator[None]:
     """Create ``run_dir`` if necessary, and lock it for this process.
 
-    Raises:
-        InputError: Another process holds the lock, or the directory cannot be created or written.
+    Raise InputError if another process holds the lock, or the directory cannot be created or written.
     """
     with as_input_error(run_dir, "--run-dir"):
         run_dir.mkdir(parents=True, exist_ok=True)

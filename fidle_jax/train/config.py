@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from tyro.conf import arg
 
@@ -30,6 +30,7 @@ def described(text: str) -> object:
 
 
 T = TypeVar("T")
+AnyConfig = TypeVar("AnyConfig", bound="Config")
 if TYPE_CHECKING:
     ByRecipe = Annotated[T, "set by the recipe"]
     UNSET: Any = None
@@ -195,7 +196,7 @@ class Config:
             for name, setting in SETTINGS.items()
         }
 
-    def replace(self, **settings: Any) -> Self:
+    def replace(self: AnyConfig, **settings: Any) -> AnyConfig:
         """Return a copy in which these settings are changed.
 
         Raises:

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import time
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np

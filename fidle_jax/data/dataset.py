@@ -64,7 +64,7 @@ class Dataset:
         name: Name as given by the user, e.g. ``"mnist"`` or ``"tfds:fashion_mnist"``.
         variant: ``"full"`` or ``"sample"``.
         read: Read the split ``"train"`` or ``"test"``. Raise InputError if the data is missing or damaged.
-        open: Like ``read``, but leave the images on disk. None if the set can only be read into memory.
+        open: Like ``read``, but leave the images on disk if they are there.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
     """
@@ -76,7 +76,7 @@ class Dataset:
     train_examples: int
     test_examples: int
     read: Callable[[str], Split]
-    open: Callable[[str], StoredSplit] | None = None
+    open: Callable[[str], StoredSplit]
     mirrored: tuple[int, ...] | None = None
     class_groups: Mapping[str, tuple[int, ...]] | None = None
 

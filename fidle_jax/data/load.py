@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import UInt8
 
-from fidle_jax.data.dataset import Dataset, Split, stratified_split
+from fidle_jax.data.dataset import Dataset, Split, StoredSplit, stratified_split
 from fidle_jax.data.signs import SET_NAMES
 from fidle_jax.errors import InputError, check_name
 
@@ -157,6 +157,10 @@ def load_sample(seed: int) -> Dataset:
         rows = table[members[split]]
         return Split(rows[:, :-1].reshape(-1, 28, 28, 1).copy(), rows[:, -1].astype(np.int32))
 
+    def open_(split: str) -> StoredSplit:
+        content = read(split)
+        return StoredSplit(content.labels, None, content.read_images)
+
     return Dataset(
         name="mnist",
         variant="sample",
@@ -165,6 +169,7 @@ def load_sample(seed: int) -> Dataset:
         train_examples=len(train),
         test_examples=len(test),
         read=read,
+        open=open_,
     )
 
 

@@ -187,7 +187,7 @@ def training_parts(config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
         InputError: The data set is not available.
     """
     dataset = _load(config)
-    return hold_out((dataset.open or dataset.read)("train"), config)
+    return hold_out(dataset.open("train"), config)
 
 
 def count_seen(images: Images, train: AnySplit) -> int:

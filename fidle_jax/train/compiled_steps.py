@@ -18,7 +18,6 @@ from jaxtyping import Int, PyTree
 
 from fidle_jax.data import AnySplit, Dataset, Split, StoredSplit
 from fidle_jax.data.batches import Batch, Batches, epoch_order, padded_order, stream
-from fidle_jax.errors import InputError
 from fidle_jax.train import distributed, parallel
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate, evaluate_batch
@@ -50,20 +49,11 @@ def choose_loader(loader: str, dataset: Dataset, mesh: Mesh) -> tuple[bool, str]
     The loader is "memory", "stream", or "auto": memory if the uint8 training images fill at most
     `MEMORY_SHARE` of the free memory of each device of every process. Also return a description of the
     decision.
-
-    Raises:
-        SharedInputError: ``loader`` is "stream" and the data set cannot be streamed.
     """
     needed = dataset.train_examples * math.prod(dataset.image_shape)
     free = free_memory_bytes(mesh.local_devices)
-    with distributed.fail_together():
-        if loader == "stream" and dataset.open is None:
-            raise InputError(
-                f"--loader is stream, but {dataset.name} ({dataset.variant}) cannot be streamed; "
-                "give --loader memory"
-            )
     too_large = distributed.any_process(needed > MEMORY_SHARE * free)
-    streamed = loader == "stream" or (loader == "auto" and too_large and dataset.open is not None)
+    streamed = loader == "stream" or (loader == "auto" and too_large)
     sizes = f"{needed / 1e6:,.1f} MB of images, {free / 1e6:,.0f} MB of free memory"
     return streamed, f"{'stream' if streamed else 'memory'} ({sizes})"
 

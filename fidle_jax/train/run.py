@@ -176,7 +176,7 @@ def _load(config: Config, mesh: Mesh) -> _Parts:
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
     distributed.check_same({"the data set": found})
     with distributed.fail_together():
-        read = dataset.open if streamed and dataset.open else dataset.read
+        read = dataset.open if streamed else dataset.read
         train, validation = hold_out(read("train"), resolved)
         if config.data.hold_out == "test":
             validation = read("test")

@@ -226,7 +226,8 @@ def test_a_run_is_split_as_in_its_training(monkeypatch, tracks, hold_out, fracti
     labels = np.repeat(np.arange(3), 40).astype(np.int32)
     groups = np.arange(120, dtype=np.int32) // 10 if tracks else None
     whole = Split(np.arange(120, dtype=np.uint8).reshape(120, 1, 1, 1), labels, groups)
-    dataset = Dataset("x", "full", tuple("012"), (1, 1, 1), 120, 0, lambda split: whole)
+    names, read = tuple("012"), lambda _: whole
+    dataset = Dataset("x", "full", names, (1, 1, 1), 120, 0, read=read, open=read)
     monkeypatch.setattr(evaluate, "load_dataset", lambda *_, **__: dataset)
     expected = run_module.hold_out(whole, config)
     for part, same in zip(training_parts(config), expected, strict=True):
@@ -244,7 +245,7 @@ def test_the_sample_is_divided_as_in_the_result(trained):
     train, held_out = training_parts(trained.config)
     counts = trained.result["train_examples"], trained.result["validation_examples"]
     assert (len(train.labels), len(held_out.labels)) == counts
-    assert count_seen(held_out.images, train) == 0
+    assert count_seen(held_out.read_images(np.arange(len(held_out.labels))), train) == 0
 
 
 def test_images_used_in_training_are_counted():
@@ -269,7 +270,16 @@ def altered(trained_run, tmp_path):
 
 def made_up(shape=(28, 28, 1), class_names=DIGITS):
     split = Split(noise(20, shape), np.arange(20, dtype=np.int32) % len(class_names))
-    return Dataset("tfds:made_up", "full", class_names, shape, 20, 20, lambda split_: split)
+    return Dataset(
+        "tfds:made_up",
+        "full",
+        class_names,
+        shape,
+        20,
+        20,
+        read=lambda _: split,
+        open=lambda _: split,
+    )
 
 
 def test_by_default_a_run_is_evaluated_on_its_own_test_set(trained_run, evaluation):

@@ -96,12 +96,6 @@ def test_the_choice_is_described_with_both_sizes(choose):
     assert choose("auto", 10**9)[1] == "memory (0.0 MB of images, 1,000 MB of free memory)"
 
 
-def test_a_data_set_that_cannot_be_streamed_is_kept_in_memory(choose):
-    assert not choose("auto", 1, open=None)[0]
-    with pytest.raises(InputError, match=r"--loader is stream, but squares \(full\) cannot be"):
-        choose("stream", 1, open=None)
-
-
 ALL = (
     "dnn:jit:3",  # model, strategy, micro-batches
     *(f"cnn:{how}:{parts}" for how in ("jit", "pmap") for parts in (1, 3)),

@@ -100,11 +100,11 @@ def descend(
     optimizer: optax.GradientTransformation,
     start: tuple[float, float],
     batch_size: int = POINTS,
-    **options: int,
+    **options: Any,
 ) -> Descent:
     """Train a network with one input, one output and no hidden layer, from a slope and an intercept.
 
-    ``options`` are ``epochs`` and ``seed`` of `trajectory`.
+    ``options`` are ``epochs`` and ``seed`` of `fit`.
     """
     slope, intercept = np.asarray(start, np.float32)
     first = {"kernel": jnp.full((1, 1), slope), "bias": jnp.full((1,), intercept)}

@@ -182,8 +182,7 @@ def begin(
 ) -> None:
     """Write model.json, and config.json of a new run. The caller must `hold` the directory.
 
-    Raises:
-        InputError: The files cannot be written, or another run has started there since.
+    Raise InputError if the files cannot be written, or another run has started there since.
     """
     if not resumed:
         check_new(run_dir)
@@ -196,8 +195,7 @@ def begin(
 def read_config(run_dir: Path, experiment: str | None = None) -> Config:
     """Read the config of a run. Set ``archives`` to None.
 
-    Raises:
-        InputError: There is no run, or it belongs to another ``experiment``, or config.json is invalid.
+    Raise InputError if there is no run, it belongs to another ``experiment``, or config.json is invalid.
     """
     path = run_dir / "config.json"
     with as_input_error(run_dir, "--run-dir"):
@@ -226,11 +224,7 @@ def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
 
 
 def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
-    """Return the content of result.json after checking the types of the entries ``names``.
-
-    Raises:
-        InputError: There is no result.json, or it is damaged.
-    """
+    """Return result.json. Raise InputError if it is missing, damaged, or wrong in the entries ``names``."""
     path = run_dir / "result.json"
     if not path.exists():
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")
@@ -271,11 +265,7 @@ def _digest(path: Path) -> str:
 
 
 def finished_result(run_dir: Path, *names: str) -> dict[str, Any] | None:
-    """Return what `read_result` returns, or None if the run has no report.html and is not finished.
-
-    Raises:
-        InputError: result.json is invalid.
-    """
+    """Return the result as `read_result`, or None if the run has no report.html and is not finished."""
     path = run_dir / "result.json"
     if not (run_dir / "report.html").exists() or not path.exists():
         return None

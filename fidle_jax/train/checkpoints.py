@@ -155,6 +155,9 @@ def _open_reader(directory: Path) -> ocp.CheckpointManager:
 
 
 def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best: PyTree):
+    for path in Path(reader.directory, str(step)).rglob("*"):
+        if not path.is_file() and not path.is_dir():  # a pipe would block forever
+            raise ValueError(f"{path.name} is not a regular file")
     items = ocp.args.Composite(
         state=ocp.args.StandardRestore(state),
         best=ocp.args.StandardRestore(best),

@@ -17,14 +17,16 @@ FAULTY = Path(__file__).with_name("faulty.py")
 FLAGS = ["--data", "sample", "--epochs", "6", "--batch-size", "200", "--checkpoint-seconds", "0"]
 
 
-def start(*flags, devices: int = 1, command=(FAULTY, "none")) -> subprocess.Popen:
+def start(
+    *flags, devices: int = 1, command=(FAULTY, "none"), environment: dict[str, str] | None = None
+) -> subprocess.Popen:
     """Start a run on simulated devices. By default, it compiles quickly and has an empty report."""
     return subprocess.Popen(
         [sys.executable, *command, "--no-progress", *map(str, flags)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)} | (environment or {}),
     )
 
 

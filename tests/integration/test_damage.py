@@ -63,7 +63,9 @@ def runs(tmp_path_factory, quick):
     assert call(*FLAGS, "--run-dir", folder / "finished") == 0
     with pytest.MonkeyPatch.context() as patch:
         asked = iter(range(100))
-        patch.setattr(Stop, "requested", property(lambda _: next(asked) > 6, lambda *_: None), False)
+        patch.setattr(
+            Stop, "requested", property(lambda _: next(asked) > 6, lambda *_: None), False
+        )
         assert call(*FLAGS, "--run-dir", folder / "interrupted") == 130
     steps = {path.name for path in (folder / "interrupted" / "checkpoints").iterdir()}
     assert len(steps) == 3

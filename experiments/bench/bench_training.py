@@ -2,7 +2,8 @@
 
 All train the same network with the same batch size, dropout, Adam and images. Each framework runs in
 its fastest configuration, in its own process, alternately. The competitors need the extra "bench". A
-competitor that is not installed or fails is left out.
+competitor that is not installed or fails is left out. Two more cases measure only our own steps: on
+several devices, and with augmentation.
 """
 
 import dataclasses
@@ -53,18 +54,33 @@ PEERS = {
     "flax-ynnpack": Peer("Flax, YNNPACK, no reductions", train_flax, (), {"XLA_FLAGS": YNNPACK}),
     "scan": Peer("Flax, XLA in lax.scan", functools.partial(train_flax, scan=True)),
 }
+NOT_WARPS = ("brightness", "contrast", "colour", "shadow", "cutout", "flips")
+AUGMENTATIONS = {
+    "no augmentation": {"augmentation": "none"},
+    "shift, rotation, scaling, shear": dict.fromkeys(NOT_WARPS, 0.0),
+    "all of the recipe fast": {},
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings of the benchmark."""
 
-    cases: tuple[Literal["mnist", "v1", "v2", "batches"], ...] = (*NETWORKS, "batches")
-    """Networks; "batches": the MNIST CNN at several batch sizes, ours and Flax."""
+    cases: tuple[Literal["mnist", "v1", "v2", "batches", "devices", "augmentation"], ...] = (
+        "mnist",
+        "v1",
+        "v2",
+        "batches",
+    )
+    """Networks; batches: the MNIST CNN at several batch sizes, ours and Flax; devices: ours on several
+    devices, by jit and by pmap; augmentation: ours, compact with the recipe fast."""
     peers: tuple[Literal[tuple(PEERS)], ...] = tuple(PEERS)
     """Competitors."""
     batch_sizes: tuple[int, ...] = tuple(2**i for i in range(13))
     """Batch sizes of the case "batches"."""
+    devices: tuple[int, ...] = (1, 2, 4, 8)
+    """Numbers of devices of the case "devices". On a CPU they are simulated and share its cores, so more of
+    them show the overhead and no speed-up. On other platforms all devices are used."""
     rounds: int = 7
     """Turns of each framework."""
     seconds: float = 2.0
@@ -75,7 +91,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Measure, print the tables, and write the numbers."""
-    check_positive(config, "rounds", "batch_sizes", "seconds")
+    check_positive(config, "rounds", "batch_sizes", "devices", "seconds")
     chosen, left_out = find_installed(config.peers)
     for title, reason in left_out.items():
         print(f"{title}: left out, {reason}")
@@ -83,23 +99,46 @@ def main(config: Config) -> None:
 
     def timed(name, workers, batch_size=None):
         steps = time_steps(make_case(name, batch_size), workers, config.rounds, config.seconds)
-        result = {"title": NETWORKS[name][0], "result": compare(steps["rows"]), **steps}
+        result = {"title": NETWORKS[name][0], **steps}
+        if workers[0].peer is OURS:
+            result["result"] = compare(steps["rows"])
         for failure in steps["failed"].values():
             print(f"left out: {failure}")
         print(format_table(result), end="\n\n", flush=True)
         return result
 
-    results: dict[str, Any] = {"networks": [], "batches": []}
+    results: dict[str, Any] = {"networks": []}
     for name in config.cases:
         if name == "batches":
             pair = [worker for worker in workers if worker.peer in (OURS, PEERS["flax"])]
-            results["batches"] = [timed("mnist", pair, size) for size in config.batch_sizes]
+            results[name] = [timed("mnist", pair, size) for size in config.batch_sizes]
+        elif name == "devices":
+            results[name] = timed("mnist", list(map(Worker, devices_peers(config.devices))))
+        elif name == "augmentation":
+            peers = [
+                Peer(title, functools.partial(train_fidle, recipe="fast", **settings))
+                for title, settings in AUGMENTATIONS.items()
+            ]
+            results[name] = timed("compact", list(map(Worker, peers)))
         else:
             results["networks"].append(timed(name, workers))
     packages = filter(importlib.util.find_spec, ("jax", "flax", "keras", "tensorflow", "torch"))
     versions = {name: importlib.metadata.version(name) for name in packages}
     about = {"machine": machine(), "versions": versions, "seconds_per_turn": config.seconds}
     save(config.output / "bench_training.json", {**about, "left_out": left_out, **results})
+
+
+def devices_peers(counts: tuple[int, ...]) -> list[Peer]:
+    """Return our framework on each number of devices, by jit and by pmap."""
+    return [
+        Peer(
+            f"{parallel}, {count} device{'s' * (count > 1)}",
+            functools.partial(train_fidle, parallel=parallel),
+            environment={"JAX_NUM_CPU_DEVICES": str(count)},
+        )
+        for count in counts
+        for parallel in ("jit", "pmap")
+    ]
 
 
 def find_installed(names: tuple[str, ...]) -> tuple[list[Peer], dict[str, str]]:
@@ -128,15 +167,16 @@ def format_table(result: dict[str, Any]) -> str:
     size = "x".join(map(str, result["image_shape"]))
     lines = [
         f"{result['title']}, {size}, batch {result['batch_size']}, {result['parameters']:,} parameters",
-        f"{'':<30}{'ms per step':>12}{'fastest to slowest turn':>26}{'times ours':>12}",
+        f"{'':<32}{'ms per step':>12}{'fastest to slowest turn':>26}{'times first':>12}",
     ]
     for row in result["rows"]:
         turns = f"{min(row['ms_per_step']):.2f} to {max(row['ms_per_step']):.2f}"
         lines.append(
-            f"{row['framework']:<30}{row['median']:>12.2f}{turns:>26}{row['times_ours']:>12.2f}"
+            f"{row['framework']:<32}{row['median']:>12.2f}{turns:>26}{row['times_ours']:>12.2f}"
             f"  {row['setting']}".rstrip()
         )
-    lines.append(f"fidle-jax: {result['result']}")
+    if "result" in result:
+        lines.append(f"fidle-jax: {result['result']}")
     return "\n".join(lines)
 
 

@@ -16,11 +16,12 @@ from timing import time_in_turns
 LEARNING_RATE = 1e-3
 EXAMPLES = 8192
 STEPS = 4  # steps per call, for all frameworks, because some can run several steps at once
-# Title, model, image shape, batch size of the course, classes.
+# Title, model, image shape, usual batch size, classes.
 NETWORKS = {
     "mnist": ("MNIST CNN", "cnn", (28, 28, 1), 512, 10),
     "v1": ("GTSRB v1", "v1", (24, 24, 1), 64, 43),
     "v2": ("GTSRB v2", "v2", (48, 48, 3), 64, 43),
+    "compact": ("GTSRB compact", "compact", (32, 32, 3), 128, 43),
 }
 
 
@@ -54,13 +55,13 @@ class Case:
 
 
 def make_case(name: str, batch_size: int | None = None) -> Case:
-    """Return the case of a network. The default batch size is the course's."""
+    """Return the case of a network. The default batch size is the usual one."""
     from fidle_jax.nn import MODELS  # imports JAX
 
-    _, model, image_shape, course_batch_size, classes = NETWORKS[name]
+    _, model, image_shape, usual_batch_size, classes = NETWORKS[name]
     ours = MODELS[model]
     numbers = ours.blocks, ours.hidden, ours.dropout
-    return Case(model, image_shape, batch_size or course_batch_size, classes, *numbers)
+    return Case(model, image_shape, batch_size or usual_batch_size, classes, *numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,37 +82,42 @@ def pick_fastest(trainers: list[Trainer]) -> Trainer:
     return min(trainers, key=lambda trainer: min(turns[trainer.setting]))
 
 
-def train_fidle(case: Case, parallel: str = "jit") -> Trainer:
-    """Run the compiled loop of this project on all devices."""
-    from fidle_jax.nn import MODELS
-    from fidle_jax.train.config import Config, resolve
-    from fidle_jax.train.step import Task
-    from fidle_jax.train.task import make_optimizer, make_schedule
-
-    settings = {"batch_size": case.batch_size, "learning_rate": LEARNING_RATE, "parallel": parallel}
-    config = resolve(Config().replace(recipe="course", **settings), "full")
-    model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout)
-    return compile_loop(
-        Task(model, make_optimizer(config, make_schedule(config, 1))), config, *case.images()
-    )
-
-
-def compile_loop(task, config, images: np.ndarray, labels: np.ndarray) -> Trainer:
-    """Compile the steps of a task on images in device memory."""
+def train_fidle(case: Case, **settings) -> Trainer:
+    """Run the compiled loop of this project on all devices. ``settings`` are fields of its config."""
     import jax
 
-    from fidle_jax.data import Split
+    from fidle_jax.data import Dataset, Split
+    from fidle_jax.data.signs import mirror_table
+    from fidle_jax.nn import MODELS
     from fidle_jax.train.compiled_steps import compile_steps
+    from fidle_jax.train.config import Config, resolve
     from fidle_jax.train.parallel import make_mesh
     from fidle_jax.train.step import init_state
-    from fidle_jax.train.task import make_schedule
+    from fidle_jax.train.task import make_schedule, make_task
 
+    data = {"dataset": "mnist" if case.classes == 10 else "32x32-RGB", "model": case.model}
+    usual = {"recipe": "course", "learning_rate": LEARNING_RATE, "batch_size": case.batch_size}
+    config = resolve(Config().replace(**data | usual | settings), "full")
+    images, labels = case.images()
+    split, names = Split(images, labels), tuple(map(str, range(case.classes)))
+    dataset = Dataset(
+        "made up",
+        "full",
+        names,
+        case.image_shape,
+        len(labels),
+        0,
+        lambda name: split,
+        mirrored=mirror_table(),
+    )
+    model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout)
+    schedule = make_schedule(config, len(labels) // case.batch_size)
+    task = make_task(config, dataset, model, schedule, labels)
     options = config.optimisation
     state = init_state(
-        task.model, images.shape[1:], task.optimizer, options.seed, average=options.ema_decay > 0
+        model, case.image_shape, task.optimizer, options.seed, average=options.ema_decay > 0
     )
-    schedule = make_schedule(config, len(labels) // options.batch_size)
-    splits = Split(images, labels), Split(images[:0], labels[:0])
+    splits = split, Split(images[:0], labels[:0])
     steps = compile_steps(task, schedule, make_mesh(None), state, *splits, config)
     state, order = steps.replicate(state), steps.batches(0, 0)
 

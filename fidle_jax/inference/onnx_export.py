@@ -17,6 +17,7 @@ from fidle_jax.inference.export import Predict, metadata
 from fidle_jax.inference.load import Trained
 from fidle_jax.nn import BatchNorm, Compact, Conv, Dense, Dropout, Flatten, MaxPool
 from fidle_jax.nn.layers import CONTRAST_EPSILON, CONTRAST_WINDOW
+from fidle_jax.nn.table import trace_layers
 
 # If the total is odd, ONNX and XLA pad more at the end.
 PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
@@ -126,28 +127,17 @@ class Graph:
 def _sequence(trained: Trained) -> list[nn.Module]:
     """Return the layers in order. Each one must receive exactly the output of the one before it."""
     calls: list[tuple[nn.Module, Any, Any]] = []  # module, input and output
-
-    def record(call, args, kwargs, context):
-        output = call(*args, **kwargs)
-        if context.module.path and context.method_name == "__call__":
-            calls.append((context.module, args[0], output))
-        return output
-
-    def apply(images):
-        with nn.intercept_methods(record):
-            logits = trained.model.clone(fuse=False).apply(trained.variables, images)
-        last = images
-        for module, value, output in (*calls, (trained.model, logits, None)):
-            if value is not last:
-                raise InputError(
-                    f"the input of {module.name or type(module).__name__} is not the output of the "
-                    "previous layer; ONNX export supports only sequential models and the model compact; "
-                    "use --format stablehlo"
-                )
-            last = output
-
-    jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *trained.image_shape), np.float32))
-    return [module for module, _, _ in calls]
+    trace_layers(trained.model, trained.image_shape, lambda *call: calls.append(call))
+    *layers, (model, last, logits) = calls
+    for module, value, output in (*layers, (model, logits, None)):
+        if value is not last:
+            raise InputError(
+                f"the input of {module.name or type(module).__name__} is not the output of the "
+                "previous layer; ONNX export supports only sequential models and the model compact; "
+                "use --format stablehlo"
+            )
+        last = output
+    return [module for module, _, _ in layers]
 
 
 def _add_compact(graph: Graph, x: str, model: Compact) -> str:

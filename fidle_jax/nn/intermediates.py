@@ -5,7 +5,6 @@ import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -13,7 +12,7 @@ from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float
 
 from fidle_jax.nn.layers import BatchNorm, Conv, MaxPool
-from fidle_jax.nn.table import layer_table
+from fidle_jax.nn.table import layer_table, trace_layers
 
 
 class Intermediates(NamedTuple):
@@ -82,25 +81,17 @@ def last_feature_maps(
 
 def feature_grid(model: nn.Module, image_shape: tuple[int, int, int], layer: str) -> Grid:
     """Return the positions of the cells of ``layer``, given the convolutions and poolings before it."""
-    first, step, reached = 0.0, 1.0, False
-
-    def measure(call, args, kwargs, context):
-        nonlocal first, step, reached
-        module = context.module
-        if not reached and context.method_name == "__call__":
-            if isinstance(module, Conv) and module.padding == "valid":
-                first += step * (module.kernel_size[0] - 1) / 2
-            if isinstance(module, MaxPool):
-                first += step * (module.window - 1) / 2
-                step *= module.window
-            reached = "/".join(module.path) == layer
-        return call(*args, **kwargs)
-
-    def apply(images):
-        with nn.intercept_methods(measure):
-            return unfused(model).init_with_output(jax.random.key(0), images)
-
-    jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    modules: list[nn.Module] = []
+    trace_layers(model, image_shape, lambda module, x, output: modules.append(module))
+    first, step = 0.0, 1.0
+    for module in modules:
+        if isinstance(module, Conv) and module.padding == "valid":
+            first += step * (module.kernel_size[0] - 1) / 2
+        if isinstance(module, MaxPool):
+            first += step * (module.window - 1) / 2
+            step *= module.window
+        if "/".join(module.path) == layer:
+            break
     return Grid(first, step)
 
 

@@ -1,7 +1,7 @@
 """The table of a model's layers, as the course prints it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -21,33 +21,45 @@ class Row:
     formula: str  # of the number of parameters
 
 
+def trace_layers(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    record: Callable[[nn.Module, jax.Array, jax.Array], None],
+) -> None:
+    """Call ``record`` with each module of ``model``, its input and its output. Compute nothing.
+
+    The modules are in the order of the network, without fused layers. The model itself is the last one.
+    """
+
+    def intercept(call, args, kwargs, context):
+        output = call(*args, **kwargs)
+        if context.method_name == "__call__":
+            record(context.module, args[0], output)
+        return output
+
+    def apply(images):
+        with nn.intercept_methods(intercept):
+            return model.clone(fuse=False).init_with_output(jax.random.key(0), images)
+
+    jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+
+
 def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Row]:
     """Return a row for each layer of ``model``, without computing anything."""
     rows = []
 
-    def record(call, args, kwargs, context):
-        output = call(*args, **kwargs)
-        module = context.module
-        if module.path and context.method_name == "__call__":
-            rows.append(_row(module, args[0], output))
-        return output
+    def record(module, x, output):
+        if module.path:
+            params = module.variables.get("params", {}).values()
+            # Nested modules have rows of their own.
+            parameters = sum(leaf.size for leaf in params if not isinstance(leaf, Mapping))
+            product = _product(module, x.shape[-1])
+            formula = f"{product} = {parameters:,}" if product else ""
+            name, kind = "/".join(module.path), type(module).__name__
+            rows.append(Row(name, kind, (None, *output.shape[1:]), parameters, formula))
 
-    def apply(images):
-        with nn.intercept_methods(record):
-            return model.clone(fuse=False).init_with_output(jax.random.key(0), images)
-
-    jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    trace_layers(model, image_shape, record)
     return rows
-
-
-def _row(module: nn.Module, x: jax.Array, output: jax.Array) -> Row:
-    params = module.variables.get("params", {}).values()
-    # Nested modules have rows of their own.
-    parameters = sum(leaf.size for leaf in params if not isinstance(leaf, Mapping))
-    product = _product(module, x.shape[-1])
-    formula = f"{product} = {parameters:,}" if product else ""
-    name, kind = "/".join(module.path), type(module).__name__
-    return Row(name, kind, (None, *output.shape[1:]), parameters, formula)
 
 
 def _product(module: nn.Module, inputs: int) -> str:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import bench_parallel
 import bench_training
 import frameworks
 import jax
@@ -73,12 +72,23 @@ def test_the_command_prints_a_table_and_writes_the_numbers(run_main, tmp_path, m
 @pytest.mark.slow
 def test_the_command_times_devices_by_jit_and_by_pmap(run_main, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    flags = ("--devices", 2, "--batch-size", 4, "--rounds", 1, "--seconds", 0.01)
-    assert run_main(bench_parallel, *flags, "--output", tmp_path / "parallel.json") == 0
-    rows = json.loads((tmp_path / "parallel.json").read_text())["rows"]
+    flags = ("--cases", "devices", "--devices", 2, "--rounds", 1, "--seconds", 0.01)
+    assert run_main(bench_training, *flags, "--output", tmp_path) == 0
+    rows = json.loads((tmp_path / "bench_training.json").read_text())["devices"]["rows"]
     titles = ["jit, 2 devices", "pmap, 2 devices"]
     assert [row["framework"] for row in rows] == titles
-    assert titles[0] in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert titles[0] in output
+    assert "competitor" not in output
+
+
+@pytest.mark.slow
+def test_the_command_times_augmentation(run_main, tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    flags = ("--cases", "augmentation", "--rounds", 1, "--seconds", 0.01)
+    assert run_main(bench_training, *flags, "--output", tmp_path) == 0
+    rows = json.loads((tmp_path / "bench_training.json").read_text())["augmentation"]["rows"]
+    assert [row["framework"] for row in rows] == list(bench_training.AUGMENTATIONS)
 
 
 def test_a_framework_that_is_not_installed_is_left_out_with_the_reason(monkeypatch):

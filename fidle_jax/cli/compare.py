@@ -7,17 +7,15 @@ If rows look the same, a further column shows the flags in which they differ.
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import tyro
 
 from fidle_jax.cli.terminal import exit_with, parse_flags
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import format_flags
-from fidle_jax.train.run_dir import read_hyperparameters, read_result
 
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
-NEEDED = ("experiment", "parameters", "best_validation_accuracy", "test_accuracy", "train_seconds")
 SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")
 
 
@@ -44,16 +42,16 @@ def _main(argv: list[str] | None) -> None:
     flags = parse_flags(__doc__ or "", Flags(()), argv)
     if not flags.runs:
         raise InputError("no runs are given; give run directories, or folders of them")
-    from fidle_jax.report.tables import TEST, average_over_seeds, percent, to_markdown
+    from fidle_jax.report import tables
 
-    runs = _read(_find(flags.runs))
-    table = average_over_seeds(runs)
-    others = _ambiguous(list(table["flags"]))
+    runs = tables.read_runs(_find(flags.runs))
+    table = tables.average_over_seeds(runs)
+    others = tables.ambiguous_flags(table["flags"], SHOWN)
     rows = []
     for _, row in table.iterrows():
         same = runs[runs["setting"] == row["setting"]]
         settings = row["flags"]
-        each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in same[TEST])
+        each = ", ".join(f"{100 * accuracy:.2f}" for accuracy in same[tables.TEST])
         cells = [
             row["experiment"],
             f"{row['dataset']} {row['variant']}{' cropped' if settings['crop'] == 'roi' else ''}",
@@ -61,12 +59,12 @@ def _main(argv: list[str] | None) -> None:
             str(row["epochs"]),
             f"{same['train_examples'].quantile(interpolation='lower'):,}",
             str(row["seeds"]),
-            f"{percent(row, TEST, digits=3)} % ({each})"
+            f"{tables.percent(row, tables.TEST, digits=3)} % ({each})"
             f"{', epoch selected on it' if settings['hold_out'] == 'test' else ''}",
             f"{row['train_seconds']:.0f}",
         ]
         rows.append([*cells, format_flags(settings, others)] if others else cells)
-    print(to_markdown((*HEAD, "other flags") if others else HEAD, rows))
+    print(tables.to_markdown((*HEAD, "other flags") if others else HEAD, rows))
 
 
 def _find(paths: tuple[Path, ...]) -> list[Path]:
@@ -77,24 +75,3 @@ def _find(paths: tuple[Path, ...]) -> list[Path]:
         runs = sorted(each.parent for each in inside if (each.parent / "result.json").exists())
         found += runs or [path]
     return list(dict.fromkeys(found))
-
-
-def _read(run_dirs: list[Path]):
-    """Return a table with the result, the flags and the setting of each run."""
-    import pandas as pd
-
-    rows = []
-    for run_dir in run_dirs:
-        result, settings = read_result(run_dir, *NEEDED), read_hyperparameters(run_dir)
-        setting = str((result["experiment"], result["parameters"], *settings.items()))
-        rows.append(result | {"flags": settings, "setting": setting})
-    return pd.DataFrame(rows)
-
-
-def _ambiguous(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the flags in which rows differ whose visible columns are equal."""
-    equal: dict[tuple, list[dict[str, Any]]] = {}
-    for settings in rows:
-        equal.setdefault(tuple(settings[name] for name in SHOWN), []).append(settings)
-    names = dict.fromkeys(name for settings in rows for name in settings)
-    return [n for n in names if any(len({s[n] for s in same}) > 1 for same in equal.values())]

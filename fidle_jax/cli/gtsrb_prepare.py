@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from fidle_jax.data.load import archives_folder
 from fidle_jax.data.signs import SET_NAMES, parse_name
 from fidle_jax.errors import InputError
 from fidle_jax.files import as_input_error, write_atomically
-from fidle_jax.train.config import described, format_flags
-from fidle_jax.train.run_dir import read_hyperparameters
+from fidle_jax.train.config import described
 from fidle_jax.train.signals import Stop
 
 if TYPE_CHECKING:
@@ -96,23 +95,22 @@ def _main(stop: Stop, argv: list[str] | None) -> int:
 
 
 def _read_runs(run_dirs: tuple[Path, ...]) -> "pd.DataFrame":
-    """Return a table of the runs. Check that runs of one setting differ only in their seed."""
-    from fidle_jax.report.validation_gap import read_runs
+    """Return a table of the runs, which must be on traffic signs with a hold-out set."""
+    import pandas as pd
 
-    first: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for run_dir in run_dirs:
-        settings = read_hyperparameters(run_dir)
-        if (dataset := settings["dataset"]) not in SIGN_SETS:
-            raise InputError(f"{run_dir} is a run on {dataset}; give --runs on traffic signs")
-        setting = read_runs((run_dir,))["setting"].iloc[0]
-        other, expected = first.setdefault(setting, (run_dir, settings))
-        if names := [name for name in settings if settings[name] != expected[name]]:
-            one, two = format_flags(settings, names), format_flags(expected, names)
+    from fidle_jax.report.tables import VALIDATION, read_runs
+
+    runs = read_runs(run_dirs)
+    for run_dir, (_, run) in zip(run_dirs, runs.iterrows(), strict=True):
+        if run["dataset"] not in SIGN_SETS:
             raise InputError(
-                f"{run_dir} ({one}) and {other} ({two}) differ in flags that the table does not "
-                "compare; remove one of these runs from --runs"
+                f"{run_dir} is a run on {run['dataset']}; give --runs on traffic signs"
             )
-    return read_runs(run_dirs)
+        if pd.isna(run[VALIDATION]) or run["flags"]["hold_out"] == "test":
+            raise InputError(
+                f"{run_dir} has no hold-out set; give runs of gtsrb_cnn.py that have one"
+            )
+    return runs
 
 
 def _prepare(name: str, folder: Path, flags: Flags) -> str:

@@ -4,14 +4,15 @@ Each section computes its figure and the numbers of its caption. The text is in 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped, UInt8
 from matplotlib.figure import Figure
+from sklearn.neighbors import NearestNeighbors
 
-from fidle_jax.report import likeness
+from fidle_jax.report import tables
 from fidle_jax.report.html import load_template
 from fidle_jax.report.pictures import draw_gallery
 from fidle_jax.report.style import (
@@ -25,11 +26,15 @@ from fidle_jax.report.style import (
     new_figure,
     png,
 )
-from fidle_jax.report.validation_gap import gap_rows
+from fidle_jax.train.config import format_flags
 
 EXAMPLES = 3  # per class
+SIDE = 16  # pixels of the grey copies
+FRAMES = 30  # most photographs of a track
 SHOWN_TRACKS = 5
 SHOWN_PAIRS = 12
+GAP_FLAGS = ("model", "dataset", "crop", "epochs", "hold_out")
+HOLD_OUT = {"examples": "random examples held out", "groups": "whole tracks held out"}
 CLEAR = 110  # mean pixel from which a photograph is clear
 
 Panel = tuple[str, tuple[np.ndarray, np.ndarray], np.ndarray]
@@ -68,7 +73,7 @@ class Signs:
         groups: Track of each training photograph.
         test: Test photographs.
         treated: Maps the name of each data set to the same signs in its size and treatment.
-        runs: Table of `fidle_jax.report.validation_gap.read_runs`, which may be empty.
+        runs: Table of `fidle_jax.report.tables.read_runs`, which may be empty.
         commands: Commands that train such runs.
     """
 
@@ -82,12 +87,22 @@ class Signs:
     commands: str
 
 
+class Nearest(NamedTuple):
+    """Most similar training photographs, by the correlation of small grey copies."""
+
+    index: Int[np.ndarray, " train"]  # of the nearest other one, for each training photograph
+    correlation: Float[np.ndarray, " train"]  # with that one
+    elsewhere: Int[np.ndarray, " train"]  # index of the nearest one of another track
+    test_index: Int[np.ndarray, " test"]  # of the nearest one, for each test photograph
+    test_correlation: Float[np.ndarray, " test"]
+
+
 def render_signs(signs: Signs) -> str:
     """Return the page as HTML that needs no other files."""
     labels = signs.train.labels
     tracks, lengths = np.unique(signs.groups, return_counts=True)
-    copies, test_copies = (likeness.grey_copies(x.images) for x in (signs.train, signs.test))
-    nearest = likeness.find_nearest(copies, signs.groups, test_copies)
+    copies, test_copies = (grey_copies(x.images) for x in (signs.train, signs.test))
+    nearest = find_nearest(copies, signs.groups, test_copies)
     return load_template("signs.html.j2").render(
         signs=signs,
         track_count=len(tracks),
@@ -183,7 +198,7 @@ def _duplicates(signs: Signs) -> dict[str, Any]:
     }
 
 
-def _similar(signs: Signs, nearest: likeness.Nearest) -> dict[str, Any]:
+def _similar(signs: Signs, nearest: Nearest) -> dict[str, Any]:
     label = "correlation with the nearest other training photograph"
     both = nearest.correlation, nearest.test_correlation
     panel = (label, both, np.arange(0.4, 1.0001, 0.0125))
@@ -191,7 +206,7 @@ def _similar(signs: Signs, nearest: likeness.Nearest) -> dict[str, Any]:
         "figure": png(histograms([panel])),
         "own": (signs.groups[nearest.index] == signs.groups).mean(),
         "median": [np.median(correlation) for correlation in both],
-        "side": likeness.SIDE,
+        "side": SIDE,
     }
 
 
@@ -224,6 +239,64 @@ def _draw_pairs(pairs: list[tuple[list[np.ndarray], list[str]]], columns: int) -
         return None
     pictures, texts = zip(*pairs, strict=True)
     return png(draw_gallery(pictures, texts, columns=columns))
+
+
+def grey_copies(
+    images: UInt8[np.ndarray, "batch height width 3"],
+) -> Float[np.ndarray, "batch feature"]:
+    """Return block means with SIDE blocks per side, scaled to mean 0 and norm 1.
+
+    Products of copies are correlations. The height and width are multiples of SIDE. The copy of an image
+    with a single grey level is 0.
+    """
+    n, height, width, _ = images.shape
+    blocks = images.reshape(n, SIDE, height // SIDE, SIDE, width // SIDE, 3)
+    copies = blocks.mean(axis=(2, 4, 5), dtype=np.float32).reshape(n, -1)
+    copies -= copies.mean(axis=1, keepdims=True)
+    return copies / np.maximum(np.linalg.norm(copies, axis=1, keepdims=True), 1e-6)
+
+
+def find_nearest(
+    train: Float[np.ndarray, "train feature"],
+    groups: Int[np.ndarray, " train"],
+    test: Float[np.ndarray, "test feature"],
+) -> Nearest:
+    """Find the nearest photographs, given grey copies and the tracks of the training photographs."""
+    # A track has at most FRAMES - 1 other photographs, so one of FRAMES neighbours is elsewhere.
+    search = NearestNeighbors(n_neighbors=min(FRAMES, len(train) - 1), algorithm="brute").fit(train)
+    distances, neighbours = search.kneighbors()
+    elsewhere = (groups[neighbours] != groups[:, None]).argmax(axis=1)
+    test_distances, test_neighbours = search.kneighbors(test, n_neighbors=1)
+    return Nearest(
+        index=neighbours[:, 0],
+        correlation=1 - distances[:, 0] ** 2 / 2,
+        elsewhere=neighbours[np.arange(len(train)), elsewhere],
+        test_index=test_neighbours[:, 0],
+        test_correlation=1 - test_distances[:, 0] ** 2 / 2,
+    )
+
+
+def gap_rows(runs: pd.DataFrame) -> list[dict[str, str]]:
+    """Return the cells of a table that compares validation and test accuracy, one row per setting."""
+    rows, table = [], tables.average_over_seeds(runs)
+    others = tables.ambiguous_flags(table["flags"], GAP_FLAGS)
+    for _, row in table.iterrows():
+        flags, s = row["flags"], "s" * (row["epochs"] != 1)
+        setting = [flags["model"], flags["dataset"] + " cropped" * (flags["crop"] == "roi")]
+        setting += [f"{row['epochs']} epoch{s}", HOLD_OUT[flags["hold_out"]]]
+        setting += [format_flags(flags, others)] if others else []
+        gap = f"{100 * (row[tables.VALIDATION] - row[tables.TEST]):+.2f}"
+        seeds = runs["seed"][runs["setting"] == row["setting"]]
+        rows.append(
+            {
+                "setting": ", ".join(setting),
+                "seeds": ", ".join(map(str, sorted(seeds))),
+                "validation": tables.percent(row, tables.VALIDATION),
+                "test": tables.percent(row, tables.TEST),
+                "gap": gap.replace("-", "\N{MINUS SIGN}"),
+            }
+        )
+    return sorted(rows, key=lambda row: row["setting"])
 
 
 def histograms(panels: list[Panel]) -> Figure:

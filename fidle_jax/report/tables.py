@@ -1,10 +1,38 @@
 """Tables of runs with pandas: averages over seeds, effects of variants, Markdown."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from fidle_jax.train.run_dir import read_hyperparameters, read_result
+
 VALIDATION, TEST = "best_validation_accuracy", "test_accuracy"
+NEEDED = ("experiment", "dataset", "epochs", "parameters", VALIDATION, TEST, "train_seconds")
+
+
+def read_runs(run_dirs: Iterable[Path]) -> pd.DataFrame:
+    """Return one row per run: its result, its flags without the seed, and its setting.
+
+    Raises:
+        InputError: A directory is not a finished run, or is damaged.
+    """
+    rows = []
+    for run_dir in run_dirs:
+        result, flags = read_result(run_dir, *NEEDED), read_hyperparameters(run_dir)
+        setting = str((result["experiment"], result["parameters"], *flags.items()))
+        rows.append(result | {"flags": flags, "setting": setting})
+    return pd.DataFrame(rows)
+
+
+def ambiguous_flags(rows: Iterable[dict[str, Any]], shown: Sequence[str]) -> list[str]:
+    """Return the flags in which rows differ whose ``shown`` flags are equal."""
+    equal: dict[tuple, list[dict[str, Any]]] = {}
+    for flags in rows:
+        equal.setdefault(tuple(flags[name] for name in shown), []).append(flags)
+    names = dict.fromkeys(name for same in equal.values() for flags in same for name in flags)
+    return [n for n in names if any(len({f[n] for f in same}) > 1 for same in equal.values())]
 
 
 def criterion(runs: pd.DataFrame) -> str:

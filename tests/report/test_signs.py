@@ -14,6 +14,7 @@ from fidle_jax.report.tables import TEST, VALIDATION
 
 NAMES = ("turn left", "turn right", "stop")
 FRAMES = 5
+EPOCHS = {"epochs": 1}
 
 
 def photographs(tracks, seed):
@@ -105,15 +106,25 @@ def test_without_duplicates_there_is_no_figure_of_them(signs):
 def test_runs_have_their_accuracies_and_their_gap_and_names_are_escaped(signs):
     runs = pd.DataFrame(
         [
-            {"setting": kind, "seed": seed, VALIDATION: accuracy + 0.01 * seed, TEST: 0.94}
-            for kind, accuracy in (("examples, held out", 0.98), ("tracks, held out", 0.94))
+            {
+                "setting": kind,
+                "flags": {"model": "v1", "dataset": "<b>", "crop": "roi", "hold_out": kind}
+                | EPOCHS,
+                "seed": seed,
+                VALIDATION: accuracy + 0.01 * seed,
+                TEST: 0.94,
+            }
+            for kind, accuracy in (("examples", 0.98), ("groups", 0.94))
             for seed in (0, 1)
         ]
-    ).assign(train_seconds=1.0)
+    ).assign(train_seconds=1.0, **EPOCHS)
     names = ("<b>left</b>", *NAMES[1:])
     page, words = text(dataclasses.replace(signs, runs=runs, names=names))
-    assert "examples, held out 0, 1 98.50 ± 0.71 94.00 ± 0.00 +4.50" in words
-    assert "tracks, held out 0, 1 94.50 ± 0.71 94.00 ± 0.00 +0.50" in words
+    assert (
+        "v1, &lt;b&gt; cropped, 1 epoch, random examples held out 0, 1 98.50 ± 0.71 94.00 ± 0.00 +4.50"
+        in words
+    )
+    assert "whole tracks held out 0, 1 94.50 ± 0.71 94.00 ± 0.00 +0.50" in words
     assert "--hold-out $way" not in page
     assert "<b>left" not in page
     assert page.count("<img") == 9

@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from fidle_jax.errors import InputError
 from fidle_jax.report.tables import (
     TEST,
     VALIDATION,
@@ -9,8 +12,10 @@ from fidle_jax.report.tables import (
     best_in_cells,
     criterion,
     rank_settings,
+    read_runs,
     settings_markdown,
 )
+from fidle_jax.train.config import Config, to_json
 
 
 def table(rows):
@@ -92,3 +97,47 @@ def test_each_pair_of_values_has_its_best_setting():
     indices = best_in_cells(settings, *AXES)
     assert settings.iloc[int(indices.loc["a", "v1"])]["optimizer"] == "sgd"
     assert np.isnan(indices.loc["b", "v2"])
+
+
+RESULT = {
+    "experiment": "gtsrb_cnn",
+    "dataset": "24x24-L",
+    "epochs": 16,
+    "parameters": 9,
+    "seed": 3,
+    VALIDATION: 0.99,
+    TEST: 0.95,
+    "train_seconds": 9.0,
+}
+
+
+def write(run_dir, result):
+    (run_dir / "config.json").write_text(json.dumps(to_json(Config())))
+    (run_dir / "result.json").write_text(result if isinstance(result, str) else json.dumps(result))
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("{", "result.json cannot be read .Expecting property name"),
+        ("[]", r"result\.json"),
+        (RESULT | {TEST: 3}, "test_accuracy is 3, not in"),
+        (RESULT | {TEST: float("nan")}, "test_accuracy is None; expected"),
+        (RESULT | {"parameters": "9"}, "parameters is '9'; expected"),
+    ],
+)
+def test_a_directory_that_is_no_such_run_is_named_on_one_line(tmp_path, result, message):
+    write(tmp_path, result)
+    with pytest.raises(InputError, match=message) as caught:
+        read_runs([tmp_path])
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unfinished_run_and_a_missing_directory_are_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere is not a finished run"):
+        read_runs([tmp_path / "nowhere"])
+    write(tmp_path, RESULT)
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(InputError, match=f"{tmp_path} is not a finished run"):
+        read_runs([tmp_path])

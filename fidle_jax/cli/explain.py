@@ -50,8 +50,8 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
     run_dir = flags.run_dir or default_run_dir("explain")
     check_new(run_dir)
     start(stop, "fidle_jax.inference.explain_page", "fidle_jax.inference.preprocess")
-    from fidle_jax.inference.explain import explain
-    from fidle_jax.inference.explain_page import Example, make_sections, summarise
+    from fidle_jax.inference.explain import Example, explain
+    from fidle_jax.inference.explain_page import make_sections, summarise
     from fidle_jax.inference.load import load
     from fidle_jax.inference.preprocess import prepare, read_image
     from fidle_jax.report.lesson import Page, write_page
@@ -69,15 +69,15 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
         check_range("test", flags.test, 0, len(test.labels) - 1)
         image, label = test.images[flags.test], int(test.labels[flags.test])
         examples.append(Example(f"test example {flags.test}", image, label))
-    explanations = [explain(trained, each.pixels, target) for each in examples]
-    summaries = [summarise(*pair, names) for pair in zip(examples, explanations, strict=True)]
+    explanations = [explain(trained, each, target) for each in examples]
+    summaries = [summarise(each, names) for each in explanations]
     run, command = printable(str(flags.run)), printable(command_text("explain", argv))
     page = Page(
         "Explained predictions",
         f"The network {trained.config.model.name} of the run {run}. Each map answers its own question. None "
         "of them shows why the network predicts a class.",
         {},
-        make_sections(examples, explanations, names),
+        make_sections(explanations, names),
     )
     numbers = {"run": run, "command": command, "images": summaries}
     write_page(run_dir, page, command, {"explanation.json": numbers})

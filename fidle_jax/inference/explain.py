@@ -34,9 +34,18 @@ Variables = dict[str, Any]
 Index = int | Int[Array, ""]  # an array in compiled functions
 
 
-class Explanation(NamedTuple):
-    """Logits of an image, and attribution maps for the logit of the target class."""
+class Example(NamedTuple):
+    """An input of the network, its name, and its true class if it is known."""
 
+    name: str
+    pixels: UInt8[np.ndarray, "height width channel"]
+    truth: int | None = None
+
+
+class Explanation(NamedTuple):
+    """Logits of an example, and attribution maps for the logit of the target class."""
+
+    example: Example
     logits: Float[np.ndarray, " class"]
     target: int  # index of the explained class
     baseline: Float[np.ndarray, " channel"]  # colour of the baseline and of the occluding square
@@ -50,12 +59,10 @@ class Explanation(NamedTuple):
     maps: dict[str, np.ndarray]  # the input and the output of each layer
 
 
-def explain(
-    trained: Trained, image: UInt8[np.ndarray, "height width channel"], target: int | None = None
-) -> Explanation:
+def explain(trained: Trained, example: Example, target: int | None = None) -> Explanation:
     """Apply all methods to the class ``target`` (default: the predicted class)."""
     model, variables = unfused(trained.model), trained.variables
-    x = np.asarray(scale(image))
+    x = np.asarray(scale(example.pixels))
     maps = compute_intermediates(model, variables, x).maps
     logits = list(maps.values())[-1]
     target = int(logits.argmax()) if target is None else target
@@ -68,6 +75,7 @@ def explain(
         cam = np.asarray(resize_map(coarse, feature_grid(model, x.shape, layer), x.shape))
     integrated, difference = integrated_gradients(model, variables, x, target, baseline)
     return Explanation(
+        example=example,
         logits=logits,
         target=target,
         baseline=baseline,

@@ -1,7 +1,6 @@
 """Draw the methods of `fidle_jax.inference.explain` and describe how to read them."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -20,40 +19,29 @@ MAX_BARS = 10
 MAX_LETTERS = 26  # of the name of a class
 
 
-class Example(NamedTuple):
-    """An input of the network, its name, and its true class if it is known."""
-
-    name: str
-    pixels: UInt8[np.ndarray, "height width channel"]
-    truth: int | None = None
-
-
-def make_sections(
-    examples: list[Example], explanations: list[Explanation], class_names: tuple[str, ...]
-) -> list[Section]:
+def make_sections(explanations: list[Explanation], class_names: tuple[str, ...]) -> list[Section]:
     """Return a section for each method, with a picture of each example."""
     first = explanations[0]
     values = {"steps": STEPS, "layer": first.layer, "side": first.side}
     texts = read_texts("explain.md.j2", "fidle_jax.inference", **values)
     pictures = {name: [] for name in texts}
-    for number, (example, one) in enumerate(zip(examples, explanations, strict=True), start=1):
-        subject = f"{example.name}, class {class_names[one.target]}"
-        notes = _notes(example, one, class_names)
-        for name, figure in draw_methods(example, one, class_names).items():
+    for number, one in enumerate(explanations, start=1):
+        subject = f"{one.example.name}, class {class_names[one.target]}"
+        notes = _notes(one, class_names)
+        for name, figure in draw_methods(one, class_names).items():
             title, caption = f"{texts[name][0]}: {subject}", f"{subject}{notes.get(name, '')}."
             pictures[name].append(Picture(f"{name}_{number}", title, caption, png(figure)))
     return [Section(*texts[name], shown) for name, shown in pictures.items() if shown]
 
 
-def summarise(example: Example, one: Explanation, class_names: tuple[str, ...]) -> dict[str, Any]:
+def summarise(one: Explanation, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Return the numbers of an explanation for explanation.json."""
-    probabilities = softmax(one.logits)
-    answer = int(one.logits.argmax())
+    probabilities, truth = softmax(one.logits), one.example.truth
     return {
-        "name": example.name,
-        "truth": None if example.truth is None else class_names[example.truth],
-        "answer": class_names[answer],
-        "probability": float(probabilities[answer]),
+        "name": one.example.name,
+        "truth": None if truth is None else class_names[truth],
+        "answer": class_names[one.logits.argmax()],
+        "probability": float(probabilities.max()),
         "target": class_names[one.target],
         "probabilities": dict(zip(class_names, map(float, probabilities), strict=True)),
         "integrated_gradients": {
@@ -64,16 +52,14 @@ def summarise(example: Example, one: Explanation, class_names: tuple[str, ...]) 
     }
 
 
-def _notes(example: Example, one: Explanation, class_names: tuple[str, ...]) -> dict[str, str]:
+def _notes(one: Explanation, class_names: tuple[str, ...]) -> dict[str, str]:
     """Return the ends of captions, by method."""
-    answer = int(one.logits.argmax())
+    answer, truth = int(one.logits.argmax()), one.example.truth
     text = f"; the answer is {class_names[answer]} with {100 * softmax(one.logits)[answer]:.1f} %"
-    if example.truth is not None:
-        text += f", the true class is {class_names[example.truth]}"
-    sums = (
-        f"; the values sum to {one.integrated.sum():.4f}, the logits differ by {one.difference:.4f}"
-    )
-    changes = (one.occluded.argmax(-1) != answer).mean()
+    if truth is not None:
+        text += f", the true class is {class_names[truth]}"
+    total, changes = one.integrated.sum(), (one.occluded.argmax(-1) != answer).mean()
+    sums = f"; the values sum to {total:.4f}, the logits differ by {one.difference:.4f}"
     return {
         "answer": text,
         "integrated_gradients": sums.replace("-", "−"),
@@ -81,53 +67,44 @@ def _notes(example: Example, one: Explanation, class_names: tuple[str, ...]) -> 
     }
 
 
-def draw_methods(
-    example: Example, one: Explanation, class_names: tuple[str, ...]
-) -> dict[str, Figure]:
+def draw_methods(one: Explanation, class_names: tuple[str, ...]) -> dict[str, Figure]:
     """Map the name of each method to its figure, and add the figures "answer" and "layers".
 
     If there is no Grad-CAM, omit it.
     """
-    image, target = example.pixels, one.target
+    image, target = one.example.pixels, one.target
     fall = one.logits[target] - one.occluded[..., target]
-    figures = {
-        "saliency": draw_map(image, one.gradient.sum(-1), "gradient", signed=True),
-        "integrated_gradients": draw_map(
-            image, one.integrated.sum(-1), "contribution", signed=True
-        ),
-        "occlusion": draw_map(image, fall, "fall of the logit", signed=True),
+    signed = {
+        "saliency": (one.gradient.sum(-1), "gradient"),
+        "integrated_gradients": (one.integrated.sum(-1), "contribution"),
+        "occlusion": (fall, "fall of the logit"),
     }
+    figures = {name: draw_map(image, *drawn, signed=True) for name, drawn in signed.items()}
     if one.cam is not None:
         figures["grad_cam"] = draw_map(image, one.cam, "Grad-CAM")
     if one.cam is not None and one.cam.max() > 2 * one.cam.min():
         axes, level = figures["grad_cam"].axes[0], one.cam.max() / 2
         axes.contour(one.cam, levels=[level], colors=VERMILLION, linewidths=2.5)
-    figures["answer"] = draw_answer(image, one.logits, class_names, target, example.truth)
+    figures["answer"] = draw_answer(one, class_names)
     figures["layers"] = feature_maps(one.maps, list(class_names))
     return figures
 
 
-def draw_answer(
-    image: UInt8[np.ndarray, "height width channel"],
-    logits: Float[np.ndarray, " class"],
-    class_names: Sequence[str],
-    target: int,
-    truth: int | None = None,
-) -> Figure:
+def draw_answer(one: Explanation, class_names: tuple[str, ...]) -> Figure:
     """Draw the image and the probabilities of at most ten classes. The target has another colour."""
-    values = softmax(logits)
+    values = softmax(one.logits)
     shown = np.arange(len(values))
     if len(shown) > MAX_BARS:
         shown = np.argsort(-values, kind="stable")[:MAX_BARS]
     figure = new_figure(height=3.4)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
-    _draw_image(left, image)
-    colours = [VERMILLION if each == target else BLUE for each in shown]
+    _draw_image(left, one.example.pixels)
+    colours = [VERMILLION if each == one.target else BLUE for each in shown]
     bars = right.barh(range(len(shown)), values[shown], color=colours)
     labels = [brief_percent(float(value)) for value in values[shown]]
     right.bar_label(bars, labels, padding=4, fontsize=SMALL)
     names = [
-        short(class_names[int(each)], MAX_LETTERS) + (" (true)" if each == truth else "")
+        short(class_names[each], MAX_LETTERS) + (" (true)" if each == one.example.truth else "")
         for each in shown
     ]
     right.set_yticks(range(len(shown)), names, fontsize=SMALL)

@@ -26,6 +26,7 @@ from fidle_jax.report.lesson import Table
 from fidle_jax.report.pictures import worst_errors
 from fidle_jax.report.style import GREEN, GREY, SMALL, finish
 from fidle_jax.train.evaluation import BINARY, CLASSES
+from fidle_jax.train.run_dir import Evaluation
 from fidle_jax.train.step import Task
 
 NETWORK, LINEAR, COMMONEST = "network", "no hidden layer", "always the most frequent"
@@ -115,6 +116,12 @@ def teach(flags: Classification) -> Lesson:
     of_label = np.take_along_axis(probabilities, image.labels[:, None], axis=1)[:, 0]
     shown = np.argsort(of_label, kind="stable")[:SHOWN_DIGITS]
     pixels = 255 / 16 * digits.features[image.parts.test][shown]
+    worst = Evaluation(
+        pixels.astype(np.uint8).reshape(-1, 8, 8, 1),
+        image.labels[shown],
+        probabilities[shown],
+        list(digits.class_names),
+    )
     confusions = [metrics.confusion_matrix(each.labels, each.predicted()) for each in images]
     percentages = {f"{k}: {n}": 100 * v for k, each in accuracy.items() for n, v in each.items()}
     gains = [
@@ -146,12 +153,7 @@ def teach(flags: Classification) -> Lesson:
             "roc": roc_figure(tumour),
             "decisions": draw_confusion_matrix(thresholds[0.5][0], list(cancer.class_names)),
             "costs": _cost_table(thresholds),
-            "digits": worst_errors(
-                pixels.astype(np.uint8).reshape(-1, 8, 8, 1),
-                image.labels[shown],
-                probabilities[shown],
-                list(digits.class_names),
-            ),
+            "digits": worst_errors(worst),
             "confusion": draw_confusion_matrix(
                 np.sum(confusions, axis=0), list(digits.class_names)
             ),

@@ -1,8 +1,10 @@
 """Scores of classes and groups of classes, the confusion matrix, and the worst errors."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -11,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn import metrics
 
 from fidle_jax.report.style import LINES, SMALL, TEXT, longest, new_figure, short
+from fidle_jax.train.run_dir import Evaluation, Groups
 
 MOST_CLASSES_WITH_COUNTS = 20
 MOST_NAMES = 50  # per axis
@@ -19,41 +22,40 @@ MOST_LETTERS = 30
 SHADES = ListedColormap(colormaps["Oranges"](np.linspace(0.15, 1, 256)))
 
 
-def class_scores(
-    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], class_names: list[str]
-) -> pd.DataFrame:
+def count_confusions(data: Evaluation) -> Int[np.ndarray, "classes classes"]:
+    """Count the examples of each true class (row) and predicted class (column)."""
+    classes = range(len(data.class_names))
+    return metrics.confusion_matrix(data.labels, data.predicted, labels=classes)
+
+
+def class_scores(data: Evaluation) -> pd.DataFrame:
     """Return precision, recall, f1 and support of each class. Undefined scores are 0."""
+    classes = np.arange(len(data.class_names))
     scores = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=np.arange(len(class_names)), zero_division=0
+        data.labels, data.predicted, labels=classes, zero_division=0
     )
     names = ("precision", "recall", "f1", "support")
-    return pd.DataFrame(dict(zip(names, scores, strict=True)), index=class_names)
+    return pd.DataFrame(dict(zip(names, scores, strict=True)), index=data.class_names)
 
 
-def group_scores(
-    labels: Int[np.ndarray, " n"],
-    predicted: Int[np.ndarray, " n"],
-    group_of_class: Int[np.ndarray, " classes"],
-    group_names: list[str],
-) -> pd.DataFrame:
+def group_scores(data: Evaluation, groups: Groups) -> pd.DataFrame:
     """Return the accuracy of each group of classes.
 
     Returns:
         Columns: classes (their number), accuracy (share of correct classes), group_accuracy (share of
         predictions in the correct group), support (number of examples).
     """
-    group, predicted_group = group_of_class[labels], group_of_class[predicted]
-    correct = pd.DataFrame({"class": labels == predicted, "group": group == predicted_group})
-    groups = correct.groupby(group)
-    index = range(len(group_names))
+    group, predicted = groups.of_class[data.labels], groups.of_class[data.predicted]
+    correct = pd.DataFrame({"class": data.labels == data.predicted, "group": group == predicted})
+    grouped, index = correct.groupby(group), range(len(groups.names))
     return pd.DataFrame(
         {
-            "classes": np.bincount(group_of_class, minlength=len(group_names)),
-            "accuracy": groups["class"].mean().reindex(index, fill_value=0),
-            "group_accuracy": groups["group"].mean().reindex(index, fill_value=0),
-            "support": groups.size().reindex(index, fill_value=0),
+            "classes": np.bincount(groups.of_class, minlength=len(index)),
+            "accuracy": grouped["class"].mean().reindex(index, fill_value=0),
+            "group_accuracy": grouped["group"].mean().reindex(index, fill_value=0),
+            "support": grouped.size().reindex(index, fill_value=0),
         }
-    ).set_axis(group_names)
+    ).set_axis(groups.names)
 
 
 def commonest_confusions(
@@ -66,13 +68,13 @@ def commonest_confusions(
     return [(int(i), int(j), int(errors[i, j])) for i, j in pairs if errors[i, j]]
 
 
-def worst_errors_of(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], most: int
-) -> Int[np.ndarray, " errors"]:
-    """Return the indices of up to ``most`` errors, the most confident first."""
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    confidence = probabilities[wrong].max(axis=1)
-    return wrong[np.argsort(-confidence, kind="stable")[:most]]
+def select_worst_errors(data: Evaluation, most: int) -> Evaluation:
+    """Return up to ``most`` errors, the most confident first."""
+    wrong = np.flatnonzero(data.predicted != data.labels)
+    confidence = data.probabilities[wrong].max(axis=1)
+    rows = wrong[np.argsort(-confidence, kind="stable")[:most]]
+    names = ("images", "labels", "probabilities")
+    return dataclasses.replace(data, **{name: getattr(data, name)[rows] for name in names})
 
 
 def draw_confusion_matrix(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -18,7 +18,7 @@ from fidle_jax.report.style import (
     short,
     wrapped,
 )
-from fidle_jax.train.run_dir import Augmented
+from fidle_jax.train.run_dir import Augmented, Evaluation
 
 SHORT = 3  # letters; shorter class names are written next to each other
 TITLE_HEIGHT = 0.5  # inches
@@ -106,34 +106,24 @@ def evenly_spaced(examples: int, limit: int) -> Int[np.ndarray, " index"]:
     return np.linspace(0, examples - 1, min(examples, limit)).astype(int)
 
 
-def predictions(
-    images: Images,
-    labels: Int[np.ndarray, " batch"],
-    predicted: Int[np.ndarray, " batch"],
-    class_names: list[str],
-) -> Figure:
+def predictions(data: Evaluation) -> Figure:
     """Draw up to 40 evenly spaced examples with their predictions. Errors are framed."""
-    shown = evenly_spaced(len(labels), MOST_PREDICTIONS)
-    wrong = labels[shown] != predicted[shown]
+    names, shown = data.class_names, evenly_spaced(len(data.labels), MOST_PREDICTIONS)
+    labels, predicted = data.labels[shown], data.predicted[shown]
     answers = [
-        [class_names[predicted[i]], *([f"is {class_names[labels[i]]}"] if error else [])]
-        for i, error in zip(shown, wrong, strict=True)
+        [names[guess], *([f"is {names[label]}"] if guess != label else [])]
+        for label, guess in zip(labels, predicted, strict=True)
     ]
-    return draw_gallery(images[shown], answers, framed=wrong)
+    return draw_gallery(data.images[shown], answers, framed=labels != predicted)
 
 
-def worst_errors(
-    images: Images,
-    labels: Int[np.ndarray, " batch"],
-    probabilities: Float[np.ndarray, "batch classes"],
-    class_names: list[str],
-) -> Figure:
+def worst_errors(data: Evaluation) -> Figure:
     """Draw at least one error with the true and the predicted class and both probabilities."""
-    answers = []
-    for label, row in zip(labels, probabilities, strict=True):
-        guess, truth = class_names[row.argmax()], class_names[label]
+    names, answers = data.class_names, []
+    for label, row in zip(data.labels, data.probabilities, strict=True):
+        guess, truth = names[row.argmax()], names[label]
         answers.append([guess, f"is {truth}", f"{row.max():.2f}; true {row[label]:.2f}"])
-    return draw_gallery(images, answers)
+    return draw_gallery(data.images, answers)
 
 
 def augmented(found: Augmented, class_names: list[str]) -> Figure:

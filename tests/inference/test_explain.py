@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from fidle_jax.inference.explain import (
+    Example,
     border_colour,
     explain,
     grad_cam,
@@ -148,7 +149,7 @@ def test_the_border_colour_is_that_of_most_border_pixels_or_mid_grey():
 
 def test_explain_uses_the_predicted_class_or_the_given_one(trained, evaluation):
     image, probabilities = evaluation["images"][3], evaluation["probabilities"][3]
-    one = explain(trained, image)
+    one = explain(trained, Example("x", image))
     assert one.target == probabilities.argmax()
     np.testing.assert_allclose(jax.nn.softmax(one.logits), probabilities, atol=1e-5)
     assert (one.baseline, one.side, one.layer) == (0, 7, "conv_2")
@@ -158,7 +159,7 @@ def test_explain_uses_the_predicted_class_or_the_given_one(trained, evaluation):
     # The corner and the square are black.
     np.testing.assert_allclose(one.occluded[0, 0], one.logits, atol=1e-4)
 
-    other = explain(trained, image, target=int(probabilities.argmin()))
+    other = explain(trained, Example("x", image), target=int(probabilities.argmin()))
     assert other.target == probabilities.argmin()
     assert np.abs(other.gradient - one.gradient).max() > 0.01
 

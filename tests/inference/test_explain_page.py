@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from fidle_jax.inference.explain import Explanation
+from fidle_jax.inference.explain import Example, Explanation
 from fidle_jax.inference.explain_page import (
-    Example,
     draw_answer,
     draw_map,
     draw_methods,
@@ -21,6 +20,7 @@ GRADIENT = RANDOM.normal(size=IMAGE.shape).astype(np.float32)
 CAM = np.zeros(IMAGE.shape[:2], np.float32)
 CAM[2:5, 3:6] = 2
 ONE = Explanation(
+    example=Example("x", IMAGE),
     logits=np.log([0.25, 0.75]).astype(np.float32),
     target=1,
     baseline=np.array([0, 0.5, 1], np.float32),
@@ -33,6 +33,7 @@ ONE = Explanation(
     occluded=np.log([[[0.25, 0.75], [0.6, 0.4]]]).astype(np.float32),
     maps={"00 input": IMAGE / np.float32(255), "01 dense_1": np.zeros(2, np.float32)},
 )
+WITH_TRUTH = ONE._replace(example=Example("x", IMAGE, truth=0))
 NAMES = ("a", "b")
 
 
@@ -41,7 +42,8 @@ def panel(figure, index):
 
 
 def test_each_class_has_a_bar_and_the_target_another_colour():
-    figure = draw_answer(IMAGE, np.log([0.2, 0.7, 0.1]), ["a", "b", "c"], target=1, truth=2)
+    one = ONE._replace(example=Example("x", IMAGE, truth=2), logits=np.log([0.2, 0.7, 0.1]))
+    figure = draw_answer(one, ("a", "b", "c"))
     bars = figure.axes[1].patches
     np.testing.assert_allclose([bar.get_width() for bar in bars], [0.2, 0.7, 0.1])
     colours = [bar.get_facecolor() for bar in bars]
@@ -51,9 +53,9 @@ def test_each_class_has_a_bar_and_the_target_another_colour():
 
 
 def test_the_ten_most_probable_of_many_classes_are_shown():
-    names = [f"class {i}" for i in range(43)]
+    names = tuple(f"class {i}" for i in range(43))
     logits = RANDOM.permutation(43).astype(float)
-    figure = draw_answer(IMAGE, logits, names, target=int(logits.argmax()))
+    figure = draw_answer(ONE._replace(logits=logits, target=int(logits.argmax())), names)
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert labels == [names[i] for i in np.argsort(-logits)[:10]]
 
@@ -75,7 +77,7 @@ def test_the_colours_of_other_maps_start_at_zero():
 def test_maps_of_zeros_are_drawn():
     zeros = np.zeros((4, 4))
     assert all(png(draw_map(IMAGE, zeros, "map", signed)) for signed in (True, False))
-    assert png(draw_methods(Example("x", IMAGE), ONE._replace(cam=0 * CAM), NAMES)["grad_cam"])
+    assert png(draw_methods(ONE._replace(cam=0 * CAM), NAMES)["grad_cam"])
 
 
 def test_a_map_of_any_resolution_covers_the_image():
@@ -85,7 +87,7 @@ def test_a_map_of_any_resolution_covers_the_image():
 
 @pytest.fixture(scope="module")
 def figures():
-    return draw_methods(Example("x", IMAGE), ONE, NAMES)
+    return draw_methods(ONE, NAMES)
 
 
 @pytest.mark.parametrize("name", ["saliency", "integrated_gradients"])
@@ -105,13 +107,13 @@ def test_occlusion_shows_the_fall_of_the_logit(figures):
 
 
 def test_without_convolutions_there_is_no_grad_cam():
-    sections = make_sections([Example("x", IMAGE)], [ONE._replace(cam=None, layer=None)], NAMES)
+    sections = make_sections([ONE._replace(cam=None, layer=None)], NAMES)
     assert len(sections) == 5
     assert not any("Grad-CAM" in section.title for section in sections)
 
 
 def test_captions_have_the_numbers():
-    sections = make_sections([Example("x", IMAGE, truth=0)], [ONE], NAMES)
+    sections = make_sections([WITH_TRUTH], NAMES)
     captions = {each.name: each.caption for section in sections for each in section.shown}
     assert captions["answer_1"] == "x, class b; the answer is b with 75.0 %, the true class is a."
     sums = f"the values sum to {GRADIENT.sum():.4f}, the logits differ by 2.0000.".replace("-", "−")
@@ -121,7 +123,7 @@ def test_captions_have_the_numbers():
 
 
 def test_the_summary_has_the_probabilities_and_the_classes():
-    numbers = summarise(Example("x", IMAGE, truth=0), ONE, NAMES)
+    numbers = summarise(WITH_TRUTH, NAMES)
     assert (numbers["truth"], numbers["answer"], numbers["target"]) == ("a", "b", "b")
     assert numbers["probabilities"] == pytest.approx({"a": 0.25, "b": 0.75})
     assert numbers["integrated_gradients"]["sum"] == pytest.approx(GRADIENT.sum(), abs=1e-4)

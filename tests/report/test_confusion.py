@@ -6,20 +6,29 @@ from hypothesis import strategies as st
 from fidle_jax.report.confusion import (
     class_scores,
     commonest_confusions,
+    count_confusions,
     draw_confusion_matrix,
     group_scores,
-    worst_errors_of,
+    select_worst_errors,
 )
+from fidle_jax.train.run_dir import Evaluation, Groups
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 GROUP_OF_CLASS = np.array([1, 0, 1, 1, 3])  # group 2 has no class
 
 
+def data_of(labels, probabilities):
+    names = [f"class {k}" for k in range(probabilities.shape[1])]
+    images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
+    return Evaluation(images, np.array(labels), probabilities, names)
+
+
 @given(PAIRS)
 def test_the_most_frequent_confusions_come_first(pairs):
-    counts = np.zeros((5, 5), int)
-    for true, guess in pairs:
-        counts[true, guess] += 1
+    labels, predicted = np.array(pairs).T
+    counts = count_confusions(data_of(labels, np.eye(5)[predicted]))
+    assert counts.sum() == len(pairs)
+    assert all(counts[pair] == pairs.count(pair) for pair in pairs)
     found = commonest_confusions(counts, 3)
     assert all(true != guess and count == counts[true, guess] for true, guess, count in found)
     frequencies = [count for *_, count in found]
@@ -28,16 +37,15 @@ def test_the_most_frequent_confusions_come_first(pairs):
 
 
 def test_scores_of_classes_in_an_example_by_hand():
-    labels, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1, 2])
-    scores = class_scores(labels, predicted, ["a", "b", "c"])
+    scores = class_scores(data_of([0, 0, 0, 0, 1, 1], np.eye(3)[[0, 0, 0, 1, 1, 2]]))
     expected = [[1.0, 0.75, 1.5 / 1.75, 4], [0.5, 0.5, 0.5, 2], [0, 0, 0, 0]]
     assert list(scores.columns) == ["precision", "recall", "f1", "support"]
     np.testing.assert_allclose(scores, expected)
 
 
 def test_scores_of_groups_in_an_example_by_hand():
-    labels, predicted = np.array([0, 0, 2, 3, 1, 1, 4]), np.array([0, 2, 3, 1, 1, 0, 4])
-    scores = group_scores(labels, predicted, GROUP_OF_CLASS, list("abcd"))
+    data = data_of([0, 0, 2, 3, 1, 1, 4], np.eye(5)[[0, 2, 3, 1, 1, 0, 4]])
+    scores = group_scores(data, Groups(list("abcd"), GROUP_OF_CLASS))
     assert list(scores.itertuples(name=None)) == [
         ("a", 1, 0.5, 0.5, 2),
         ("b", 3, 0.25, 0.75, 4),
@@ -47,11 +55,11 @@ def test_scores_of_groups_in_an_example_by_hand():
 
 
 def test_the_most_confident_errors_come_first():
-    labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.4, 0.6], [0.99, 0.01], [0.9, 0.1], [0.7, 0.3]])
-    assert worst_errors_of(labels, probabilities, 10).tolist() == [2, 3, 0]
-    assert worst_errors_of(labels, probabilities, 2).tolist() == [2, 3]
-    assert worst_errors_of(np.array([0, 1]), np.eye(2), 10).size == 0
+    data = data_of([0, 0, 1, 1], probabilities)
+    assert select_worst_errors(data, 10).images.ravel().tolist() == [2, 3, 0]
+    assert select_worst_errors(data, 2).images.ravel().tolist() == [2, 3]
+    assert len(select_worst_errors(data_of([0, 1], np.eye(2)), 10).labels) == 0
 
 
 def counts_of(classes):

@@ -116,10 +116,7 @@ def describe(problem: Problem) -> str:
 def measure(problem: Problem, rows: Sequence[Row], config: Config) -> dict[str, Any]:
     """Time each method of a layer, "forward" and "training": forward and backward.
 
-    Args:
-        problem: The layer.
-        rows: Measurements that select the convolution in the method "separate" of `kernels.conv_pool`.
-        config: Settings.
+    ``rows`` select the convolution in the method "separate" of `kernels.conv_pool`.
     """
     size, channels, features = problem.geometry.size, problem.channels, problem.features
     shapes = {

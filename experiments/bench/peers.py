@@ -97,14 +97,8 @@ def _train(calls):
 def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -> dict[str, Any]:
     """Measure the milliseconds per step of each framework in each of its turns.
 
-    Args:
-        case: The network to train.
-        workers: The frameworks, ours first. A competitor that fails is left out.
-        rounds: Number of turns of each framework.
-        seconds: Minimum length of a turn.
-
-    Returns:
-        The case, a row for each framework, and the failures by title.
+    The first worker is ours. A competitor that fails is left out. Each framework has ``rounds`` turns of
+    at least ``seconds``. Return the case, a row for each framework, and the failures by title.
 
     Raises:
         RunFailed: Our own framework failed.

@@ -16,14 +16,10 @@ from fidle_jax.nn.table import layer_table, trace_layers
 
 
 class Intermediates(NamedTuple):
-    """Kernels and layer outputs of a network for one image.
+    """Kernels and layer outputs of a network for one image."""
 
-    Attributes:
-        kernels: Kernel of each convolution, by layer name.
-        maps: The input ("00 input") and the output of each layer ("01 conv_1"), without dropout layers.
-    """
-
-    kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]
+    kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]  # of the convolutions, by layer name
+    # The input ("00 input") and the output of each layer ("01 conv_1"), without dropout layers.
     maps: dict[str, np.ndarray]
 
 

@@ -19,23 +19,14 @@ CONTRAST_WINDOW, CONTRAST_EPSILON = 9, 0.03  # also used by the ONNX export
 
 
 class Conv(nn.Module):
-    """Convolution with stride 1, bias and ReLU. With ``pool``, one kernel computes max pooling too.
+    """Convolution with stride 1, bias and ReLU. With ``pool``, one kernel computes max pooling too."""
 
-    Attributes:
-        features: Number of output channels.
-        kernel_size: Height and width of the kernel.
-        padding: See `kernels.conv`.
-        plain: Omit the bias and ReLU, for a layer that is followed by a normalization.
-        kernel_init: Initializer of the kernel.
-        method: Method of `kernels.conv`, or with ``pool`` of `kernels.conv_pool`.
-    """
-
-    features: int
-    kernel_size: tuple[int, int] = (3, 3)
-    padding: str | Sequence[tuple[int, int]] = "valid"
-    plain: bool = False
+    features: int  # number of output channels
+    kernel_size: tuple[int, int] = (3, 3)  # height and width
+    padding: str | Sequence[tuple[int, int]] = "valid"  # see `kernels.conv`
+    plain: bool = False  # omit the bias and ReLU, for a layer that is followed by a normalization
     kernel_init: Callable = kernel_init
-    method: str = "auto"
+    method: str = "auto"  # of `kernels.conv`, or with ``pool`` of `kernels.conv_pool`
 
     @nn.compact
     def __call__(
@@ -92,16 +83,11 @@ class BatchNorm(nn.Module):
 
     Flax's own layer averages the means of the devices, which is wrong if some devices have fewer examples.
     Example indices below 0 mark padding.
-
-    Attributes:
-        axis_name: Name of the pmap axis that shards the batch, or None without pmap.
-        momentum: Share of the running statistics that remains after a step.
-        epsilon: Constant added to the variance.
     """
 
-    axis_name: str | None = None
-    momentum: float = 0.99
-    epsilon: float = 1e-5
+    axis_name: str | None = None  # name of the pmap axis that shards the batch
+    momentum: float = 0.99  # share of the running statistics that remains after a step
+    epsilon: float = 1e-5  # added to the variance
 
     @nn.compact
     def __call__(

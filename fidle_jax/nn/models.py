@@ -26,21 +26,15 @@ class Network(nn.Module):
     """Base class of the networks. A subclass defines ``forward``, and ``smallest_image`` if it pools.
 
     For the report, the output of a layer is (height, width, channel) or (feature,) for each image.
-
-    Attributes:
-        classes: Number of classes, or of other outputs.
-        dropout: Rate of each dropout layer.
-        fuse: Compute a convolution and its max pooling with one kernel. The result is the same. Tables and
-            intermediates need separate layers.
-        method: Method of the convolutions (see `fidle_jax.nn.layers.Conv`).
-        axis_name: Name of the pmap axis that shards the batch, for batch norms. None without pmap.
     """
 
-    classes: int = 10
-    dropout: tuple[float, ...] = ()
+    classes: int = 10  # or number of other outputs
+    dropout: tuple[float, ...] = ()  # rate of each dropout layer
+    # Compute a convolution and its max pooling with one kernel. The result is the same. Tables and
+    # intermediates need separate layers.
     fuse: bool = True
-    method: str = "auto"
-    axis_name: str | None = None
+    method: str = "auto"  # of the convolutions, see `fidle_jax.nn.layers.Conv`
+    axis_name: str | None = None  # name of the pmap axis that shards the batch, for batch norms
 
     @nn.compact
     def __call__(
@@ -82,14 +76,10 @@ class CNN(Network):
     The last convolution of a block has valid padding and is followed by 2x2 max pooling and dropout. The
     others keep the image size. The default is the network for digits. On 28x28x1 images it has
     80 + 1,168 + 40,100 + 1,010 = 42,358 parameters. "v1" and "v2" in `MODELS` are for traffic signs.
-
-    Attributes:
-        blocks: Output channels of each convolution, by block.
-        hidden: Neurons of the hidden dense layer.
     """
 
-    blocks: tuple[tuple[int, ...], ...] = ((8,), (16,))
-    hidden: int = 100
+    blocks: tuple[tuple[int, ...], ...] = ((8,), (16,))  # output channels of each convolution
+    hidden: int = 100  # neurons of the hidden dense layer
     dropout: tuple[float, ...] = (0.2, 0.2, 0.5)
 
     def forward(self, x, mode):
@@ -116,17 +106,14 @@ class CNN(Network):
 
 
 class DNN(Network):
-    """A dense network. The default is the course's baseline for digits: 784-100-100-10.
+    """A dense network. The default is the course's baseline for digits: 784-100-100-10."""
 
-    Attributes:
-        hidden: Neurons of each hidden layer.
-        activation: Activation of the hidden layers.
-        dropout: Rates of the first hidden layers, one per layer. The other layers have none.
-    """
-
-    hidden: tuple[int, ...] = (100, 100)
-    activation: Callable[[Array], Array] = jax.nn.relu
-    dropout: tuple[float, ...] = (0.0, 0.0)
+    hidden: tuple[int, ...] = (100, 100)  # neurons of each hidden layer
+    activation: Callable[[Array], Array] = jax.nn.relu  # of the hidden layers
+    dropout: tuple[float, ...] = (
+        0.0,
+        0.0,
+    )  # rates of the first hidden layers; the others have none
 
     def forward(self, x, mode):
         """Apply the layers."""
@@ -180,22 +167,15 @@ class Compact(Network):
     The others follow on a quarter of the pixels, and are residual (He et al., 2016) if they keep the number
     of channels. Pooling precedes the batch norm and the ReLU. The input is the image with normalized local
     contrast, and its grey copy.
-
-    Attributes:
-        blocks: Output channels of each convolution, by block.
-        stem: Kernel size of the first convolution.
-        hidden: Neurons of the hidden dense layer.
-        width: Factor for all numbers of channels and neurons.
-        momentum: Momentum of the batch norms.
     """
 
     classes: int = 43
-    blocks: tuple[tuple[int, ...], ...] = ((32,), (64, 96), (128, 128))
-    stem: int = 5
-    hidden: int = 256
-    width: float = 1.0
+    blocks: tuple[tuple[int, ...], ...] = ((32,), (64, 96), (128, 128))  # as in `CNN`
+    stem: int = 5  # kernel size of the first convolution
+    hidden: int = 256  # neurons of the hidden dense layer
+    width: float = 1.0  # factor for all numbers of channels and neurons
     dropout: tuple[float, ...] = (0.3, 0.5)
-    momentum: float = 0.95
+    momentum: float = 0.95  # of the batch norms
 
     def forward(self, x, mode):
         """Apply the layers."""

@@ -21,32 +21,20 @@ THUMBNAIL = (580, 380)  # pixels, twice the displayed size
 
 @dataclass(frozen=True)
 class Table:
-    """A table of strings.
-
-    Attributes:
-        head: Column names.
-        rows: Rows with one cell per column.
-        words: Indices of the columns with words, aligned left. The others contain numbers.
-    """
+    """A table of strings."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: Sequence[int] = (0,)
+    words: Sequence[int] = (0,)  # columns with words, aligned left; the others contain numbers
 
 
 @dataclass(frozen=True)
 class Slides:
-    """Images of equal size that are shown one after the other.
-
-    Attributes:
-        pngs: PNG files of the images.
-        labels: Short label of each image.
-        seconds: Display time of each image.
-    """
+    """Images of equal size that are shown one after the other."""
 
     pngs: Sequence[bytes]
-    labels: Sequence[str]
-    seconds: float = 0.8
+    labels: Sequence[str]  # short, one of each image
+    seconds: float = 0.8  # display time of an image
 
     def gif(self) -> bytes:
         """Return the images as an animated GIF that repeats."""
@@ -66,52 +54,31 @@ class Slides:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a page.
+    """A figure of a page."""
 
-    Attributes:
-        name: File name without suffix.
-        title: Alternative text.
-        caption: What to see.
-        png: PNG file of the figure, or of the last slide.
-        slides: The slides, if the figure is an animation.
-    """
-
-    name: str
-    title: str
+    name: str  # file name without suffix
+    title: str  # alternative text
     caption: str
-    png: bytes
-    slides: Slides | None = None
+    png: bytes  # of the figure, or of the last slide
+    slides: Slides | None = None  # of an animation
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page.
-
-    Attributes:
-        title: Heading.
-        text: Paragraphs, separated by empty lines. Other white space has no meaning.
-        shown: Figures and tables below the text.
-    """
+    """A section of the page."""
 
     title: str
-    text: str = ""
-    shown: Sequence[Picture | Table] = ()
+    text: str = ""  # paragraphs, separated by empty lines; other white space has no meaning
+    shown: Sequence[Picture | Table] = ()  # below the text
 
 
 @dataclass(frozen=True)
 class Page:
-    """Content of a page.
-
-    Attributes:
-        title: Heading.
-        summary: First paragraph.
-        facts: The key numbers, formatted, by name.
-        sections: Sections in order.
-    """
+    """Content of a page."""
 
     title: str
-    summary: str
-    facts: dict[str, str]
+    summary: str  # first paragraph
+    facts: dict[str, str]  # the key numbers, formatted, by name
     sections: Sequence[Section]
 
     @property

@@ -8,21 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fidle_jax.report.style import (
-    LINES,
-    SMALL,
-    VERMILLION,
-    WIDTH,
-    longest,
-    new_figure,
-    short,
-    wrapped,
-)
+from fidle_jax.report import style
 from fidle_jax.train.run_dir import Augmented, Evaluation
 
 SHORT = 3  # letters; shorter class names are written next to each other
 TITLE_HEIGHT = 0.5  # inches
-LINE = 1.3 * SMALL / 72  # inches
+LINE = 1.3 * style.SMALL / 72  # inches
 MARGIN, GAP = 0.05, 0.3  # around an image, and between groups of images, in images
 MOST_PREDICTIONS = 40
 MOST_LETTERS = 90  # of a title
@@ -49,14 +40,15 @@ def draw_gallery(
     groups = [[each] if np.ndim(each) == 3 else list(each) for each in images]
     most = max(map(len, groups))
     pitch = most + (GAP if most > 1 else 0)
-    brief = longest([line for lines in answers for line in lines]) <= SHORT + 5
+    brief = style.longest([line for lines in answers for line in lines]) <= SHORT + 5
     columns = columns or (8 if brief else 5)
-    side = WIDTH / columns / pitch
-    letters = int(WIDTH / columns / (0.68 * SMALL / 72))  # of average width that fit in a cell
+    side = style.WIDTH / columns / pitch
+    # Number of letters of average width that fit in a cell.
+    letters = int(style.WIDTH / columns / (0.68 * style.SMALL / 72))
     texts = ["  ".join(lines) for lines in answers]
     if not brief:
         texts = [
-            "\n".join(part for line in lines for part in wrapped(line, letters, 3))
+            "\n".join(part for line in lines for part in style.wrapped(line, letters, 3))
             for lines in answers
         ]
     inches = [TITLE_HEIGHT if title else 0.0]
@@ -65,21 +57,21 @@ def draw_gallery(
         inches.append(side + lines * LINE + 0.12)
     tops = np.cumsum(inches) / side
     width = pitch * (columns if title else min(columns, len(texts)))
-    figure = new_figure(height=tops[-1] * side, width=width * side, layout="none")
+    figure = style.new_figure(height=tops[-1] * side, width=width * side, layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(tops[-1], 0))
     axes.set_axis_off()
     if title:
-        axes.text(0.05, tops[0] / 2, title, va="center", fontsize=SMALL)
+        axes.text(0.05, tops[0] / 2, title, va="center", fontsize=style.SMALL)
     for i, (group, text) in enumerate(zip(groups, texts, strict=True)):
         row, column = divmod(i, columns)
-        colour = VERMILLION if len(framed) and framed[i] else "black"
+        colour = style.VERMILLION if len(framed) and framed[i] else "black"
         for k, image in enumerate(group):
             _place(axes, image, column * pitch + k, tops[row], colour)
-        style = {"ha": "center", "va": "top", "linespacing": 1.15, "fontsize": SMALL}
+        look = {"ha": "center", "va": "top", "linespacing": 1.15, "fontsize": style.SMALL}
         x, top = column * pitch + len(group) / 2, tops[row] + 1
         if text:
-            axes.text(x, top, text, color=colour, **style)
+            axes.text(x, top, text, color=colour, **look)
     return figure
 
 
@@ -97,7 +89,7 @@ def _place(axes: Axes, image, left: float, top: float, colour: str) -> None:
         aspect="auto",
         interpolation="nearest",
     )
-    edge, line = (LINES, 0.6) if colour == "black" else (colour, 4)
+    edge, line = (style.LINES, 0.6) if colour == "black" else (colour, 4)
     axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=edge, linewidth=line))
 
 
@@ -136,5 +128,5 @@ def augmented(found: Augmented, class_names: list[str]) -> Figure:
     images = np.concatenate([found.image[None], found.versions])
     answers = [["original"], *([""] for _ in found.versions)]
     return draw_gallery(
-        images, answers, framed=np.insert(framed, 0, False), title=short(title, MOST_LETTERS)
+        images, answers, framed=np.insert(framed, 0, False), title=style.short(title, MOST_LETTERS)
     )

@@ -12,20 +12,9 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
-from fidle_jax.report import tables
+from fidle_jax.report import style, tables
 from fidle_jax.report.html import load_template
 from fidle_jax.report.pictures import draw_gallery
-from fidle_jax.report.style import (
-    BLUE,
-    GREY,
-    SMALL,
-    TEXT,
-    VERMILLION,
-    finish,
-    legend_below,
-    new_figure,
-    png,
-)
 from fidle_jax.train.config import format_flags
 
 EXAMPLES = 3  # per class
@@ -42,19 +31,12 @@ Panel = tuple[str, tuple[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Photographs:
-    """A split, ordered by class and track.
+    """A split, ordered by class and track."""
 
-    Attributes:
-        images: Photographs, scaled to one size.
-        labels: Classes.
-        sizes: Width and height of the original photographs in pixels.
-        digests: Digests of all pixels of the files.
-    """
-
-    images: UInt8[np.ndarray, "batch height width 3"]
+    images: UInt8[np.ndarray, "batch height width 3"]  # scaled to one size
     labels: Int[np.ndarray, " batch"]
-    sizes: Int[np.ndarray, "batch 2"]
-    digests: Shaped[np.ndarray, " batch"]
+    sizes: Int[np.ndarray, "batch 2"]  # original width and height in pixels
+    digests: Shaped[np.ndarray, " batch"]  # of all pixels of the files
 
     @property
     def brightness(self) -> Float[np.ndarray, " batch"]:
@@ -64,27 +46,17 @@ class Photographs:
 
 @dataclass(frozen=True)
 class Signs:
-    """Content of the page.
+    """Content of the page."""
 
-    Attributes:
-        names: Names of the classes.
-        mirrored: Class of the mirror image of each class, or -1.
-        train: Training photographs.
-        groups: Track of each training photograph.
-        test: Test photographs.
-        treated: Maps the name of each data set to the same signs in its size and treatment.
-        runs: Table of `fidle_jax.report.tables.read_runs`, which may be empty.
-        commands: Commands that train such runs.
-    """
-
-    names: tuple[str, ...]
-    mirrored: tuple[int, ...]
+    names: tuple[str, ...]  # of the classes
+    mirrored: tuple[int, ...]  # class of the mirror image of each class, or -1
     train: Photographs
-    groups: Int[np.ndarray, " train"]
+    groups: Int[np.ndarray, " train"]  # track of each training photograph
     test: Photographs
+    # The same signs in the size and treatment of each data set, by its name.
     treated: dict[str, UInt8[np.ndarray, "sign _ _ channel"]]
-    runs: pd.DataFrame
-    commands: str
+    runs: pd.DataFrame  # of `fidle_jax.report.tables.read_runs`; may be empty
+    commands: str  # that train such runs
 
 
 class Nearest(NamedTuple):
@@ -110,7 +82,7 @@ def render_signs(signs: Signs) -> str:
         sizes=_sizes(signs),
         classes=_classes(signs),
         examples=_examples(signs),
-        treatments=png(
+        treatments=style.png(
             draw_gallery(
                 list(signs.treated.values()), [[name] for name in signs.treated], columns=1
             )
@@ -137,7 +109,7 @@ def _sizes(signs: Signs) -> dict[str, Any]:
         ("width / height", ratios, np.arange(0.59, 1.42, 0.02)),
     ]
     return {
-        "figure": png(histograms(panels)),
+        "figure": style.png(histograms(panels)),
         "least": min(train.min(), test.min()),
         "most": max(train.max(), test.max()),
         "median": np.median(train[:, 0]),
@@ -152,7 +124,7 @@ def _classes(signs: Signs) -> dict[str, Any]:
     counts = np.bincount(train)
     shares = counts / len(train), np.bincount(test) / len(test)
     return {
-        "figure": png(class_counts(train, test, signs.names)),
+        "figure": style.png(class_counts(train, test, signs.names)),
         "largest": (signs.names[counts.argmax()], int(counts.max())),
         "rarest": [signs.names[k] for k in np.flatnonzero(counts == counts.min())],
         "least": int(counts.min()),
@@ -166,7 +138,7 @@ def _examples(signs: Signs) -> bytes:
     members = [np.flatnonzero(labels == label) for label in range(len(signs.names))]
     pictures = [list(signs.train.images[evenly_spaced(each, EXAMPLES)]) for each in members]
     texts = [[f"{label} {name}"] for label, name in enumerate(signs.names)]
-    return png(draw_gallery(pictures, texts, columns=4))
+    return style.png(draw_gallery(pictures, texts, columns=4))
 
 
 def _tracks(signs: Signs, tracks: Int[np.ndarray, " tracks"]) -> bytes:
@@ -180,7 +152,7 @@ def _tracks(signs: Signs, tracks: Int[np.ndarray, " tracks"]) -> bytes:
         for m in members
     ]
     pictures = [train.images[m[::2]] for m in members]
-    return png(draw_gallery(pictures, texts, columns=1))
+    return style.png(draw_gallery(pictures, texts, columns=1))
 
 
 def _duplicates(signs: Signs) -> dict[str, Any]:
@@ -194,7 +166,7 @@ def _duplicates(signs: Signs) -> dict[str, Any]:
         "within": [len(x.digests) - len(np.unique(x.digests)) for x in (train, test)],
         "both": len(pairs),
         "tracks": len({signs.groups[j] for _, j in pairs}),
-        "figure": png(draw_gallery(pictures, texts, columns=4)) if pairs else None,
+        "figure": style.png(draw_gallery(pictures, texts, columns=4)) if pairs else None,
     }
 
 
@@ -203,7 +175,7 @@ def _similar(signs: Signs, nearest: Nearest) -> dict[str, Any]:
     both = nearest.correlation, nearest.test_correlation
     panel = (label, both, np.arange(0.4, 1.0001, 0.0125))
     return {
-        "figure": png(histograms([panel])),
+        "figure": style.png(histograms([panel])),
         "own": (signs.groups[nearest.index] == signs.groups).mean(),
         "median": [np.median(correlation) for correlation in both],
         "side": SIDE,
@@ -238,7 +210,7 @@ def _draw_pairs(pairs: list[tuple[list[np.ndarray], list[str]]], columns: int) -
     if not pairs:
         return None
     pictures, texts = zip(*pairs, strict=True)
-    return png(draw_gallery(pictures, texts, columns=columns))
+    return style.png(draw_gallery(pictures, texts, columns=columns))
 
 
 def grey_copies(
@@ -306,19 +278,19 @@ def histograms(panels: list[Panel]) -> Figure:
         panels: Axis label, training and test values, and bin edges of each panel. The first and the last
             bin include all values outside of the edges.
     """
-    figure = new_figure(height=3.2)
-    styles = (
-        {"color": BLUE, "label": "training", "fill": True, "alpha": 0.35, "lw": 0},
-        {"color": VERMILLION, "label": "test", "lw": 1.8},
+    figure = style.new_figure(height=3.2)
+    looks = (
+        {"color": style.BLUE, "label": "training", "fill": True, "alpha": 0.35, "lw": 0},
+        {"color": style.VERMILLION, "label": "test", "lw": 1.8},
     )
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (label, both, edges) in zip(all_axes, panels, strict=True):
-        for values, style in zip(both, styles, strict=True):
+        for values, look in zip(both, looks, strict=True):
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1] - 1e-6), edges)
-            axes.stairs(100 * counts / len(values), edges, **style)
+            axes.stairs(100 * counts / len(values), edges, **look)
         axes.set_xlim(edges[0], edges[-1])
-        finish(axes, x=label, y="% of the photographs", grid="y")
-    legend_below(figure, columns=3)
+        style.finish(axes, x=label, y="% of the photographs", grid="y")
+    style.legend_below(figure, columns=3)
     return figure
 
 
@@ -328,20 +300,20 @@ def class_counts(
     """Draw the number of training and test photographs of each class, the largest class first."""
     counts = np.stack([np.bincount(labels, minlength=len(names)) for labels in (train, test)])
     order = np.argsort(-counts[0], kind="stable")
-    figure = new_figure(height=0.6 + 0.24 * len(names))
+    figure = style.new_figure(height=0.6 + 0.24 * len(names))
     axes = figure.subplots()
     rows = np.arange(len(names))
-    bars = axes.barh(rows - 0.2, counts[0, order], 0.4, color=BLUE, label="training")
-    axes.barh(rows + 0.2, counts[1, order], 0.4, color=VERMILLION, label="test")
+    bars = axes.barh(rows - 0.2, counts[0, order], 0.4, color=style.BLUE, label="training")
+    axes.barh(rows + 0.2, counts[1, order], 0.4, color=style.VERMILLION, label="test")
     both = [f"{a:,} / {b:,}" for a, b in counts[:, order].T]
-    axes.bar_label(bars, both, fontsize=SMALL - 1, padding=3, color=GREY)
+    axes.bar_label(bars, both, fontsize=style.SMALL - 1, padding=3, color=style.GREY)
     axes.set_yticks(rows, [f"{names[k]}  {k}" for k in order])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, counts[0].max() * 1.2)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    finish(axes, grid="x")
+    style.finish(axes, grid="x")
     axes.tick_params(axis="y", length=0)
-    axes.legend(loc="lower right", fontsize=TEXT, frameon=False)
+    axes.legend(loc="lower right", fontsize=style.TEXT, frameon=False)
     return figure
 
 

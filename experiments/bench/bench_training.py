@@ -54,6 +54,7 @@ PEERS = {
     "flax-ynnpack": Peer("Flax, YNNPACK, no reductions", train_flax, (), {"XLA_FLAGS": YNNPACK}),
     "scan": Peer("Flax, XLA in lax.scan", functools.partial(train_flax, scan=True)),
 }
+COMPARED, OURS_ALONE = ("mnist", "v1", "v2", "batches"), ("devices", "augmentation")
 NOT_WARPS = ("brightness", "contrast", "colour", "shadow", "cutout", "flips")
 AUGMENTATIONS = {
     "no augmentation": {"augmentation": "none"},
@@ -66,12 +67,7 @@ AUGMENTATIONS = {
 class Config:
     """Settings of the benchmark."""
 
-    cases: tuple[Literal["mnist", "v1", "v2", "batches", "devices", "augmentation"], ...] = (
-        "mnist",
-        "v1",
-        "v2",
-        "batches",
-    )
+    cases: tuple[Literal[COMPARED + OURS_ALONE], ...] = COMPARED
     """Networks; batches: the MNIST CNN at several batch sizes, ours and Flax; devices: ours on several
     devices, by jit and by pmap; augmentation: ours, compact with the recipe fast."""
     peers: tuple[Literal[tuple(PEERS)], ...] = tuple(PEERS)
@@ -92,7 +88,7 @@ class Config:
 def main(config: Config) -> None:
     """Measure, print the tables, and write the numbers."""
     check_positive(config, "rounds", "batch_sizes", "devices", "seconds")
-    chosen, left_out = find_installed(config.peers)
+    chosen, left_out = find_installed(config.peers if set(config.cases) & set(COMPARED) else ())
     for title, reason in left_out.items():
         print(f"{title}: left out, {reason}")
     workers = [Worker(peer) for peer in (OURS, *chosen)]

@@ -132,13 +132,9 @@ def comparison(subjects: list[Subject], test: ExampleSet) -> Part:
         indices = np.flatnonzero(correct[this] & ~correct[other])
         some = indices[evenly_spaced(len(indices), MAX_SHOWN)]
         if len(some):
-            lines = [
-                [
-                    f"{who}: {test.class_names[each[i]]}"
-                    for who, each in zip("AB", answers, strict=True)
-                ]
-                for i in some
-            ]
+            pairs = zip(*(each[some] for each in answers), strict=True)
+            names = test.class_names
+            lines = [[f"A: {names[a]}", f"B: {names[b]}"] for a, b in pairs]
             title = f"Examples that only {subjects[this].name} classifies correctly"
             caption = f"{title}: {len(indices):,}. Here are {len(some)} of them with both answers."
             figure = draw_gallery(test.images[some], lines)

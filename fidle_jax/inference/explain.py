@@ -17,7 +17,6 @@ from fidle_jax.data.augment import scale
 from fidle_jax.inference.load import Trained, compute_logits, map_batches
 from fidle_jax.nn.intermediates import (
     compute_intermediates,
-    feature_grid,
     last_feature_maps,
     resize_map,
     unfused,
@@ -69,10 +68,10 @@ def explain(trained: Trained, example: Example, target: int | None = None) -> Ex
     baseline = border_colour(x)
     size = min(x.shape[:2])
     side, stride = size // 4 | 1, -(-size // MAX_POSITIONS)
-    layer, cam = last_feature_maps(model, variables, x.shape), None
-    if layer is not None:
-        coarse = grad_cam(model, variables, x, target, layer)
-        cam = np.asarray(resize_map(coarse, feature_grid(model, x.shape, layer), x.shape))
+    layer = cam = None
+    if found := last_feature_maps(model, x.shape):
+        layer, grid = found
+        cam = np.asarray(resize_map(grad_cam(model, variables, x, target, layer), grid, x.shape))
     integrated, difference = integrated_gradients(model, variables, x, target, baseline)
     return Explanation(
         example=example,

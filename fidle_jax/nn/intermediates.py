@@ -58,37 +58,27 @@ def compute_intermediates(
 
 
 def last_feature_maps(
-    model: nn.Module, variables: dict[str, Any], image_shape: tuple[int, int, int]
-) -> str | None:
-    """Return the name of the last convolution, or None for a network without convolutions.
+    model: nn.Module, image_shape: tuple[int, int, int]
+) -> tuple[str, Grid] | None:
+    """Return the name of the last convolution and the positions of its cells, or None if there is none.
 
     If it has no bias, return the batch norm after it, because only there is zero a meaningful value.
     """
-    rows = layer_table(model, image_shape)
-    convs = [i for i, row in enumerate(rows) if row.kind == Conv.__name__]
-    if not convs:
-        return None
-    name = rows[convs[-1]].name
-    if "bias" in _subtree(variables["params"], name):
-        return name
-    norms = [row.name for row in rows[convs[-1] :] if row.kind == BatchNorm.__name__]
-    return norms[0] if norms else name
-
-
-def feature_grid(model: nn.Module, image_shape: tuple[int, int, int], layer: str) -> Grid:
-    """Return the positions of the cells of ``layer``, given the convolutions and poolings before it."""
     modules: list[nn.Module] = []
     trace_layers(model, image_shape, lambda module, x, output: modules.append(module))
+    convs = [i for i, module in enumerate(modules) if isinstance(module, Conv)]
+    if not convs:
+        return None
+    norms = [i for i in range(convs[-1], len(modules)) if isinstance(modules[i], BatchNorm)]
+    last = norms[0] if norms and modules[convs[-1]].plain else convs[-1]
     first, step = 0.0, 1.0
-    for module in modules:
+    for module in modules[: last + 1]:
         if isinstance(module, Conv) and module.padding == "valid":
             first += step * (module.kernel_size[0] - 1) / 2
         if isinstance(module, MaxPool):
             first += step * (module.window - 1) / 2
             step *= module.window
-        if "/".join(module.path) == layer:
-            break
-    return Grid(first, step)
+    return "/".join(modules[last].path), Grid(first, step)
 
 
 def resize_map(

@@ -15,7 +15,7 @@ from fidle_jax.inference.explain import (
     occlusion,
     saliency,
 )
-from fidle_jax.nn.intermediates import feature_grid, resize_map
+from fidle_jax.nn.intermediates import last_feature_maps, resize_map
 
 SHAPE = (9, 8, 2)
 
@@ -167,7 +167,9 @@ def test_explain_uses_the_predicted_class_or_the_given_one(trained, evaluation):
 def test_grad_cam_is_drawn_at_the_centres_of_the_receptive_fields(trained):
     maps = np.zeros((11, 11), np.float32)
     maps[4, 7] = 1
-    enlarged = resize_map(maps, feature_grid(trained.model, (28, 28, 1), "conv_2"), (28, 28, 1))
+    layer, grid = last_feature_maps(trained.model, (28, 28, 1))
+    assert layer == "conv_2"
+    enlarged = resize_map(maps, grid, (28, 28, 1))
     # Cell (i, j) of conv_2 sees 8 x 8 pixels, starting at (2 i, 2 j).
     weights = enlarged / enlarged.sum()
     rows, columns = np.indices((28, 28))

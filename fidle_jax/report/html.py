@@ -28,7 +28,6 @@ def load_template(name: str, package: str = "fidle_jax.report") -> Template:
         "base64": lambda png: base64.b64encode(png).decode("ascii"),
         "setting": _setting,
         "shape": lambda shape: str(tuple(shape)),
-        "memory": _memory,
     }
     return environment.get_template(name)
 
@@ -71,14 +70,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, Integral) else f"{value:,.4g}"
-
-
-def _memory(size: int | None) -> str:
-    if size is None:
-        return "–"
-    mib = size / 2**20
-    amount, unit = (mib, "MiB") if mib < 10_000 else (mib / 1024, "GiB")
-    return f"{amount:,.4g}{SPACE}{unit}"
 
 
 def _setting(value: object) -> str:

@@ -51,7 +51,7 @@ def test_the_page_reports_the_run_in_words(run):
         "transfer of the data 250 ms",
         "training step 8.04 ms",
         "Images per second 33,000",
-        "peak memory of the process 600 MiB",
+        "peak memory of the process 600.0 MiB",
         "Command python experiments/mnist_cnn.py jax 0.10.2",
     ):
         assert sentence in words
@@ -79,7 +79,7 @@ def test_the_page_reports_the_run_in_words(run):
             {},
             {"platform": "gpu", "peak_memory_bytes": 40 * 2**30},
             {},
-            ["peak memory of the device 40 GiB"],
+            ["peak memory of the device 40.0 GiB"],
         ),
         (
             {"validation": False},

@@ -87,7 +87,7 @@ def train_fidle(case: Case, **settings) -> Trainer:
     import jax
 
     from fidle_jax.data import Dataset, Split
-    from fidle_jax.data.signs import mirror_table
+    from fidle_jax.data.signs import MIRRORED
     from fidle_jax.nn import MODELS
     from fidle_jax.train.compiled_steps import compile_steps
     from fidle_jax.train.config import Config, resolve
@@ -100,16 +100,8 @@ def train_fidle(case: Case, **settings) -> Trainer:
     config = resolve(Config().replace(**data | usual | settings), "full")
     images, labels = case.images()
     split, names = Split(images, labels), tuple(map(str, range(case.classes)))
-    dataset = Dataset(
-        "made up",
-        "full",
-        names,
-        case.image_shape,
-        len(labels),
-        0,
-        lambda name: split,
-        mirrored=mirror_table(),
-    )
+    counts, reads = (len(labels), 0), (lambda name: split, lambda name: split)
+    dataset = Dataset("made up", "full", names, case.image_shape, *counts, *reads, MIRRORED)
     model = MODELS[case.model].clone(classes=case.classes, dropout=case.dropout)
     schedule = make_schedule(config, len(labels) // case.batch_size)
     task = make_task(config, dataset, model, schedule, labels)

@@ -26,14 +26,10 @@ def state_of(step):
     return {"params": arrays, "step": np.int32(step)}, {"params": {"bias": arrays["bias"]}}
 
 
-def save(directory, step):
-    """Save the state of a step."""
-    checkpoints = Checkpoints(directory)
-    try:
-        checkpoints.save(step, *state_of(step), {"step": step})
-        checkpoints.wait()
-    finally:
-        checkpoints.close()
+def save(checkpoints, step):
+    """Save the state of a step, and wait until it is on disk."""
+    checkpoints.save(step, *state_of(step), {"step": step})
+    checkpoints.wait()
 
 
 def in_child(work):
@@ -50,9 +46,11 @@ def in_child(work):
 
 def save_with_fault(directory, n, mode):
     """Save step 2 with a fault at call ``n``. A full disk must raise an OSError."""
+    checkpoints = Checkpoints(directory)
     faults.fault_arm(n, mode)
     try:
-        save(directory, 2)
+        save(checkpoints, 2)
+        checkpoints.close()
     except OSError as error:
         if mode == KILL or "No space left" not in str(error):
             raise
@@ -66,12 +64,12 @@ def check(directory):
     checkpoints = Checkpoints(directory)
     state, best, facts = checkpoints.restore(*state_of(0))
     assert facts["step"] in (1, 2), facts
-    checkpoints.close()
     for found, expected in zip((state, best), state_of(facts["step"]), strict=True):
         for (path, a), b in zip(leaves(found), dict(leaves(expected)).values(), strict=True):
             np.testing.assert_array_equal(a, b, err_msg=str(path))
-    save(directory, 3)
-    assert Checkpoints(directory).restore(*state_of(0))[2] == {"step": 3}
+    save(checkpoints, 3)
+    assert checkpoints.restore(*state_of(0))[2] == {"step": 3}
+    checkpoints.close()
 
 
 def leaves(tree):
@@ -86,7 +84,7 @@ def main():
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     folder, mode = Path(sys.argv[1]), {"kill": KILL, "full": FULL}[sys.argv[2]]
     first, every = map(int, sys.argv[3:])
-    assert in_child(lambda: save(folder / "first", 1)) == 0
+    assert in_child(lambda: save(Checkpoints(folder / "first"), 1)) == 0
     n, ended = first, ""
     while ended != "complete":
         directory, record = folder / "run" / "checkpoints", folder / "run" / "ended"

@@ -13,7 +13,7 @@ import pytest
 import fidle_jax.report
 from fidle_jax.cli.train import main
 from fidle_jax.errors import InputError
-from fidle_jax.files import read_json
+from fidle_jax.files import read_json, write_atomically
 from fidle_jax.inference.load import load
 from fidle_jax.train import loop
 from fidle_jax.train.checkpoints import _digest
@@ -30,8 +30,8 @@ BLOCK = 50
 def write_short_report(run_dir):
     """Replace `write_report`, because drawing takes longer than the training."""
     (run_dir / "figures").mkdir(exist_ok=True)
-    (run_dir / "figures" / "curves.png").write_bytes(b"a picture")
-    (run_dir / "report.html").write_text("a page")
+    write_atomically(run_dir / "figures" / "curves.png", b"a picture")
+    write_atomically(run_dir / "report.html", "a page")
     write_digests(run_dir)
 
 

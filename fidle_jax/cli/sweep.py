@@ -178,10 +178,12 @@ def read_file(path: Path) -> SweepFile:
     Raises:
         InputError: The file cannot be read, or a table is wrong.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"--file {path} is not a regular file; give a TOML file")
     try:
         with as_input_error(path, "--file"):
-            content = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"--file {path} is not valid TOML: {error}; correct the file") from error
     tables = {name: content.pop(name, {}) for name in ("grid", "flags", "variants")}
     every = list(tables.items())

@@ -35,6 +35,15 @@ from fidle_jax.train.config import list_settings
 from fidle_jax.train.signals import Stop, catch_stop
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+WRONG_PATH = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
+MAX_NAME = 100  # characters of a file's name in a message
 
 Flags = TypeVar("Flags")
 
@@ -75,7 +84,8 @@ def exit_with(
         except InputError as error:
             status = fail(error, WRONG_INPUT)
         except OSError as error:
-            status = fail(error, FAILED)
+            wrong_path = error.filename is not None and error.errno in WRONG_PATH
+            status = fail(_describe(error), WRONG_INPUT if wrong_path else FAILED)
         except KeyboardInterrupt:
             print(interruption, file=sys.stderr)
             status = INTERRUPTED
@@ -85,6 +95,17 @@ def exit_with(
     if isinstance(sys.stdout, _Output) and (lost := sys.stdout.error):
         status = status or fail(f"the output could not be written: {lost.strerror}", FAILED)
     sys.exit(status)
+
+
+def _describe(error: OSError) -> Exception:
+    """Shorten the name of a file that is not usable."""
+    if error.filename is None:
+        return error
+    name = str(error.filename)
+    name = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..."
+    return OSError(f"{name} cannot be used: {error.strerror}; check the path").with_traceback(
+        error.__traceback__
+    )
 
 
 def unexpected(error: Exception) -> Exception:

@@ -97,8 +97,9 @@ def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
     except Interrupted:
         return _interrupted(run_dir) if distributed.is_first() else INTERRUPTED
     except OSError as error:
-        hint = f", then resume: {_resume_command(run_dir)}" if _has_begun(run_dir) else ""
-        status = fail(error, FAILED, f"; solve this{hint}")
+        if not _has_begun(run_dir) and not flags.cluster.distributed:
+            raise
+        status = fail(error, FAILED, f"; solve this, then resume: {_resume_command(run_dir)}")
         return _leave(status) if flags.cluster.distributed else status
     except jax.errors.JaxRuntimeError:
         if flags.cluster.distributed:

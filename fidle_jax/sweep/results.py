@@ -6,9 +6,11 @@ results.sqlite is computed from the run directories and may be deleted.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -44,6 +46,8 @@ def check_free(sweep_dir: Path, plan: dict[str, Any]) -> None:
         _check_same(sweep_dir, plan)
         return
     with as_input_error(sweep_dir, "--sweep-dir"):
+        if os.path.lexists(sweep_dir) and not sweep_dir.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory")
         found = list(sweep_dir.iterdir()) if sweep_dir.is_dir() else []
     # A sweep that was killed at its start may have left these.
     if any(path.name not in FOLDERS and path.suffix != ".part" for path in found):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fidle_jax.files import read_json
+
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "mnist_cnn.py"
 FAULTY = Path(__file__).with_name("faulty.py")
 FLAGS = ["--data", "sample", "--epochs", "6", "--batch-size", "200", "--checkpoint-seconds", "0"]
@@ -62,7 +64,7 @@ def outcome(run_dir: Path) -> dict:
         (path for path in checkpoints.iterdir() if path.name.isdigit()), key=lambda p: int(p.name)
     )
     facts = json.loads((last / "facts" / "metadata").read_text())
-    result = json.loads((run_dir / "result.json").read_text())
+    result = read_json(run_dir / "result.json", {})
     times = ("seconds", "images_per_second", "compile_seconds", "train_seconds", "transfer_seconds")
     times += ("step_milliseconds", "peak_memory_bytes")
     with (run_dir / "metrics.csv").open() as file:

@@ -66,6 +66,9 @@ def test_help_is_grouped_and_shows_defaults_without_importing_jax():
     [
         (["--learning-rate", "fast"], "--learning-rate is 'fast'; it must be a number"),
         (["--learning-rate", "nan"], "--learning-rate is nan"),
+        (["--learning-rate", "1e39"], "--learning-rate is 1e+39; it must be at most 3.4e+38"),
+        (["--weight-decay", "1e-50"], "which is 0 in float32; it must be 0 or at least 1.2e-38"),
+        (["--archives", "a" * 300], "aaa... cannot be used: File name too long; check the path"),
         (["--dropout", "0.1", "x"], "--dropout is 'x'; it must be a number"),
         (["--epochs", "-1"], "--epochs is -1; it must be at least 0"),
         (["--epochs", "1.5"], "--epochs is '1.5'; it must be a whole number"),

@@ -110,7 +110,7 @@ def _describe(error: OSError) -> Exception:
 
 def unexpected(error: Exception) -> Exception:
     """Describe an error that no one foresaw, and name the environment variables that often cause one."""
-    names = sorted(name for name in os.environ if re.match("JAX_|XLA_", name))
+    names = sorted(name for name in os.environ if re.match("JAX_(?!COMPILATION_CACHE)|XLA_", name))
     cause = f"; unset {' and '.join(names)}, if they may be the reason" if names else ""
     text = f"{type(error).__name__} {error}".strip().splitlines()[0]
     return RuntimeError(f"{text}{cause}; add --debug to see where").with_traceback(

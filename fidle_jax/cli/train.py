@@ -81,9 +81,10 @@ def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
         join_processes(flags, experiment, lambda: _resume_command(run_dir))
         run_dir = Path(distributed.gather_texts(str(run_dir))[0])
     if not flags.run.debug:
-        # If a checkpoint cannot be written, orbax logs hundreds of lines and the threads of tensorstore
-        # print more. The run reports the error itself.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # If a checkpoint cannot be written, orbax and asyncio log hundreds of lines, and the threads of
+        # tensorstore print more. The run reports the error itself.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         sys.unraisablehook = lambda _: None
     phase = show_phase if flags.run.progress else contextlib.nullcontext
     try:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags
+from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.terminal import FAILED, exit_with, fail
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_json
 

@@ -11,7 +11,8 @@ from typing import Annotated, NoReturn
 
 import tyro
 
-from fidle_jax.cli.terminal import exit_with, parse_flags
+from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.terminal import exit_with
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import format_flags
 

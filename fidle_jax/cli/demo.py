@@ -12,7 +12,8 @@ from typing import Annotated
 
 import tyro
 
-from fidle_jax.cli.terminal import command_text, exit_with, parse_flags, start
+from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.terminal import command_text, exit_with, start
 from fidle_jax.errors import InputError, Range
 from fidle_jax.train.signals import Stop
 

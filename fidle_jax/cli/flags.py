@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from fidle_jax.cli.terminal import check_ranges
+from fidle_jax.cli.parse import check_ranges
 from fidle_jax.errors import InputError, Range
 from fidle_jax.train.config import Config, check, described
 

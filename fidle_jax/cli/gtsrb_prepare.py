@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import numpy as np
 
-from fidle_jax.cli.terminal import exit_with, parse_flags, start
+from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.terminal import exit_with, start
 from fidle_jax.data import SIGN_SETS, Crop
 from fidle_jax.data.load import archives_folder
 from fidle_jax.data.signs import SET_NAMES, parse_name

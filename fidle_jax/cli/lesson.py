@@ -8,7 +8,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from fidle_jax.cli.terminal import FAILED, command_text, exit_with, fail, parse_flags, start
+from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.terminal import FAILED, command_text, exit_with, fail, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically
 from fidle_jax.lessons.flags import LESSONS, All, Budget, Flags

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from fidle_jax.cli.terminal import FAILED, WRONG_INPUT, exit_with, fail, parse_flags, start
+from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.terminal import FAILED, WRONG_INPUT, exit_with, fail, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import as_input_error, write_atomically
 from fidle_jax.train.config import described

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from fidle_jax.cli.flags import Job
 from fidle_jax.cli.launch import rejection_as_input_error
-from fidle_jax.cli.terminal import FAILED, exit_with, fail, parse_flags, show_phase, start
+from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.terminal import FAILED, exit_with, fail, show_phase, start
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import as_input_error
 from fidle_jax.sweep import results

@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from fidle_jax.cli.terminal import exit_with, parse_flags, start
+from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.terminal import exit_with, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import read_json, write_atomically
 from fidle_jax.sweep import results

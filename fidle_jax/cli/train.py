@@ -11,13 +11,13 @@ from typing import NoReturn
 
 from fidle_jax.cli.flags import Flags, check_flags
 from fidle_jax.cli.launch import join_processes, launch
+from fidle_jax.cli.parse import parse_flags
 from fidle_jax.cli.terminal import (
     FAILED,
     INTERRUPTED,
     WRONG_INPUT,
     exit_with,
     fail,
-    parse_flags,
     show_phase,
     start,
     unexpected,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fidle_jax.cli.flags import Cluster, Flags, check_flags
-from fidle_jax.cli.terminal import parse_flags
+from fidle_jax.cli.parse import parse_flags
 from fidle_jax.errors import InputError
 from fidle_jax.train.config import Config, changed_settings, command_line
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fidle_jax.cli.terminal import check_ranges
+from fidle_jax.cli.parse import check_ranges
 from fidle_jax.errors import InputError
 from fidle_jax.lessons.flags import (
     LESSONS,

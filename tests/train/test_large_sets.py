@@ -47,6 +47,7 @@ def test_the_same_data_set_does_not_fit_into_memory(data_dir, tmp_path):
     assert not (tmp_path / "all" / "result.json").exists()
     # If a thread of array_record finds no memory, it aborts the process.
     told = (
-        "the large set does not fit into the memory of this machine; use --loader stream" in run.stderr
+        "the large set does not fit into the memory of this machine; use --loader stream"
+        in run.stderr
     )
     assert told or run.returncode == -signal.SIGABRT, run.stderr

@@ -10,11 +10,11 @@ import logging
 import re
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from scipy import ndimage
 
 from fidle_jax.data import SIGN_SETS, TFDS_PREFIX
@@ -26,6 +26,12 @@ from fidle_jax.inference.load import Trained
 FORMATS = ("PNG", "JPEG", "PPM", "GIF", "BMP", "TIFF", "WEBP")
 SUFFIXES = re.compile(r"\.(a?png|jp(g|eg|e)|jfif|mpo|p[pgbn]m|gif|bmp|tiff?|webp)", re.IGNORECASE)
 MAX_BYTES = 2**29
+MAX_PIXELS = 40_000_000
+MAX_SCANS = 100  # of a progressive JPEG; each one is decoded over the whole image
+JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+
+DEEP_COLOUR = 64  # of 255; a file of 16 bits without larger values contains fewer bits
+NARROW = 0.02  # part of the possible range; if the values span less, they are stretched
 
 MNIST_SIDE, INK_SIDE = 28, 20
 CENTRE = 14  # centre of mass in rows and columns; every MNIST digit is within half a pixel
@@ -133,10 +139,18 @@ def read_image(source: Path | bytes, name: str = "") -> Image.Image:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                if image.format in ("JPEG", "MPO") and len(JPEG_SCAN.findall(content)) > MAX_SCANS:
+                    raise InputError(
+                        f"{name} has more than {MAX_SCANS} scans; save it as a baseline JPEG"
+                    )
                 return _first_picture(image, name)
+    except InputError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
-            f"{name} has too many pixels; expected at most {Image.MAX_IMAGE_PIXELS:,}; scale it down"
+            f"{name} has too many pixels; expected at most {MAX_PIXELS:,}; scale it down"
         ) from error
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{name} is not an image; expected {', '.join(FORMATS)}") from error
@@ -151,43 +165,63 @@ def _read(path: Path, name: str) -> bytes:
         raise InputError(f"{name} is not a regular file; to read from a pipe, pass -")
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            # Files of /proc have no size, and some of them never end.
+            return file.read(MAX_BYTES + 1) if path.stat().st_size else b""
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}") from error
 
 
-def _first_picture(image: Image.Image, name: str) -> Image.Image:
+def _first_picture(image: ImageFile.ImageFile, name: str) -> Image.Image:
     # Cameras store previews and depth maps next to the photograph, as MPO.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         _log.warning("%s contains several pictures; using the first", name)
         image.seek(0)
+    # Pillow reads the upper 8 bits of each colour. For a PPM file, it divides by the maximum in the header.
+    how: Any = image.tile[0].args if image.tile else ""
+    is_deep = ";16" in str(how) or (image.format == "PPM" and how[-1] in range(256, 2**16))
     image.load()
     if min(image.size) == 0:
         raise ValueError(f"{image.width} x {image.height} pixels")
+    if (
+        is_deep
+        and image.mode[0] not in "IF"
+        and np.asarray(image.convert("RGB")).max() < DEEP_COLOUR
+    ):
+        raise InputError(
+            f"{name} has 16 bits per colour but only small values; convert it to 8 bits per colour"
+        )
     return _to_rgb(ImageOps.exif_transpose(image), name)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        pixels = np.nan_to_num(np.asarray(image, np.float32))
-        white = max(1.0, pixels.max())
-        if image.mode.startswith("I"):
-            bits = max(
-                8, int(pixels.max()).bit_length()
-            )  # files of 16 bits often contain 8, 10 or 12
-            white = 2**bits - 1
-            if bits != 16:
-                _log.warning(
-                    "%s has values up to %d; reading it as %d bits", name, pixels.max(), bits
-                )
-        return Image.fromarray(_to_bytes(pixels / white)).convert("RGB")
+    if image.mode[0] in "IF":
+        return _to_grey(image, name).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     colours = image.convert("RGBA")
-    grey, opacity = np.asarray(colours.convert("LA"), np.float32).transpose(2, 0, 1)
+    small = colours.convert("LA")
+    small.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    grey, opacity = np.asarray(small, np.float32).transpose(2, 0, 1)
     light = (grey * opacity).sum() > 127.5 * opacity.sum()
     background = Image.new("RGBA", image.size, "black" if light else "white")
     return Image.alpha_composite(background, colours).convert("RGB")
+
+
+def _to_grey(image: Image.Image, name: str) -> Image.Image:
+    """Scale the values of an image with a single channel of more than 8 bits, or of floats."""
+    pixels = np.asarray(image, np.float32)
+    finite = pixels[np.isfinite(pixels)]
+    low, high = map(float, (finite.min(), finite.max())) if finite.size else (0.0, 0.0)
+    pixels = np.nan_to_num(pixels, nan=low, posinf=high, neginf=low)
+    # Files of 16 bits often contain 8, 10 or 12.
+    bits = max(8, int(high).bit_length()) if image.mode[0] == "I" else None
+    white = max(1.0, high) if bits is None else 2**bits - 1
+    if low < high and (low < 0 or high - low < NARROW * white):
+        _log.warning("%s has values from %g to %g; reading them as black to white", name, low, high)
+        pixels, white = pixels - low, high - low
+    elif bits not in (16, None):
+        _log.warning("%s has values up to %d; reading it as %d bits", name, high, bits)
+    return Image.fromarray(_to_bytes(pixels / white))
 
 
 def normalise_digit(pixels: Colour) -> UInt8[np.ndarray, "28 28"]:

@@ -2,6 +2,9 @@
 
 import io
 import os
+import struct
+import zlib
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -120,10 +123,73 @@ def test_a_single_picture_gives_no_warning(caplog):
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("side", [10_000, 20_000, 100_000])
+@pytest.mark.parametrize("side", [6_500, 10_000, 20_000, 100_000])
 def test_an_enormous_image_is_not_read(side):
     message = error_of(f"P5 {side} {side} 255\n".encode() + bytes(100))
-    assert message.startswith("it has too many pixels; expected at most 89,")
+    assert message.startswith("it has too many pixels; expected at most 40,")
+
+
+def test_a_jpeg_with_many_scans_is_not_decoded():
+    content = file_of(COLOURS, "JPEG", progressive=True)
+    read_image(content)
+    scan = content.index(b"\xff\xda")
+    message = error_of(content[:-2] + content[scan:-2] * 30 + content[-2:])
+    assert message == "it has more than 100 scans; save it as a baseline JPEG"
+
+
+def png_of(pixels):
+    """A PNG file of any number of channels and 16 bits per channel, which Pillow does not write."""
+    height, width, channels = pixels.shape
+    rows = np.pad(pixels.astype(">u2").view(np.uint8).reshape(height, -1), ((0, 0), (1, 0)))
+
+    def chunk(kind, content):
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def ppm_of(pixels):
+    return b"P6 12 10 65535\n" + pixels.astype(">u2").tobytes()
+
+
+GREY_COLOURS = np.stack([GREY] * 3, -1).astype(np.uint16)
+OPAQUE = np.full((10, 12, 1), 65535, np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["LA", "RGB", "RGBA", "PPM"])
+def test_colours_of_16_bits_are_read_unless_all_values_are_small(kind):
+    def file_of_scale(factor):
+        colours = factor * GREY_COLOURS[..., : 1 if kind == "LA" else 3]
+        if kind == "PPM":
+            return ppm_of(colours)
+        return png_of(np.concatenate([colours, OPAQUE], -1) if "A" in kind else colours)
+
+    np.testing.assert_array_equal(np.asarray(read_image(file_of_scale(257)))[..., 0], GREY)
+    expected = "it has 16 bits per colour but only small values; convert it to 8 bits per colour"
+    assert error_of(file_of_scale(1)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pixels", "low", "high"),
+    [
+        (SHARES / 1000, "0", "0.000933333"),
+        (2 * SHARES - 1, "-1", "0.866667"),
+        (GREY.astype(np.int32) - 300, "-300", "-62"),
+        (GREY.astype(np.uint16) + 60000, "60000", "60238"),
+        (np.where(GREY == 4, np.inf, SHARES / 1000).astype(np.float32), "0", "0.000933333"),
+    ],
+    ids=["small", "negative", "negative integers", "offset", "infinite"],
+)
+def test_values_of_an_unusual_range_are_stretched_with_a_warning(pixels, low, high, caplog):
+    found = read(pixels, "TIFF")[..., 0]
+    expected = np.where(np.isfinite(pixels), SCALED, 255)
+    np.testing.assert_allclose(found.astype(int), expected, atol=1)
+    assert caplog.messages == [
+        f"the image has values from {low} to {high}; reading them as black to white"
+    ]
 
 
 NOT_AN_IMAGE = "it is not an image; expected PNG, JPEG,"
@@ -170,6 +236,11 @@ def test_paths_that_are_not_files_give_an_error_with_their_name(tmp_path):
         ("", "{} is not a regular file"),
     ):
         assert error_of(tmp_path / name, "").startswith(expected.format(tmp_path / name))
+
+
+@pytest.mark.skipif(not Path("/proc/kmsg").exists(), reason="no /proc")
+def test_a_file_that_the_kernel_makes_up_is_empty():
+    assert error_of(Path("/proc/kmsg"), "it") == "it is empty; expected an image"
 
 
 def test_a_path_is_read_like_its_content(tmp_path):

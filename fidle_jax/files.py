@@ -4,9 +4,11 @@ The readers validate what they read, and name the file in one line if it is dama
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -104,11 +106,22 @@ def check_types(content: Any, types: dict[str, Any]) -> None:
 
 
 def open_lock(path: Path) -> IO[str]:
-    """Open a file for `fcntl.flock`, and create it if necessary. Raise OSError if it is a symbolic link.
+    """Open a file for `fcntl.flock`, and create it if necessary. Raise what `open_own` raises."""
+    return open_own(path, "r+")
 
-    The target of a link may be any file of the user, so it must neither be created nor changed.
+
+def open_own(path: Path, mode: str) -> IO[str]:
+    """Open a file in ``mode`` "r+" or "a", and create it if necessary.
+
+    Raise OSError if it is not a regular file. The target of a symbolic link may be any file of the
+    user, so it must neither be created nor changed. A named pipe would block.
     """
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.open(path, flags | (os.O_APPEND if mode == "a" else 0), 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(file, mode)
 
 
 @contextlib.contextmanager

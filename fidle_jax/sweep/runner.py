@@ -14,6 +14,7 @@ from typing import IO
 import submitit
 
 from fidle_jax.errors import InputError
+from fidle_jax.files import open_own
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import Sweep, Trial
 from fidle_jax.train.launch import Child, make_executor, redirect_stderr
@@ -115,7 +116,7 @@ class Worker:
         command = self.sweep.command(trial)
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
-        with log.open("a") as output:
+        with open_own(log, "a") as output:
             before = output.tell()
             # The run inherits the lock, so it is released when this process and the run have ended.
             self._child = Child(

@@ -106,6 +106,20 @@ def test_an_impatient_worker_leaves_the_trials_of_others(begin, work):
     assert rates(sweep.folder) == [0.2]
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_log_that_is_no_regular_file_is_neither_followed_nor_waited_for(begin, work, kind):
+    sweep = begin({"learning_rate": (0.1,)})
+    foreign, log = sweep.folder / "diary", sweep.folder / "logs" / f"{sweep.trials[0].name}.log"
+    foreign.write_text("mine")
+    if kind == "link":
+        log.symlink_to(foreign)
+    else:
+        os.mkfifo(log)
+    with pytest.raises(OSError, match=r"symbolic links|not a regular file"):
+        work(sweep)
+    assert (foreign.read_text(), calls(sweep.folder)) == ("mine", {})
+
+
 def test_an_interrupted_run_ends_the_worker_and_resumes_later(begin, work):
     sweep = begin({"learning_rate": (STOPS_ONCE, 0.1)})
     with pytest.raises(Stopped):

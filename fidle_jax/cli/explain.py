@@ -89,7 +89,8 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
 
 def _class_index(target: str, names: tuple[str, ...]) -> int:
     # Names take precedence over indices, because the names of digits are numbers.
-    if target not in names and target.isdecimal() and int(target) < len(names):
-        return int(target)
+    indices = [str(index) for index in range(len(names))]
+    if target not in names and target in indices:
+        return indices.index(target)
     check_name("class of --target", target, names)
     return names.index(target)

@@ -111,7 +111,8 @@ def _check_coordinator(cluster: Cluster) -> None:
             f"{processes} processes"
         )
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    digits = port.isascii() and port.isdecimal() and len(port) <= len("65535")
+    if not host or not digits or not 0 < int(port) < 65536:
         raise InputError(f"--coordinator is {coordinator}; it must be HOST:PORT")
 
 

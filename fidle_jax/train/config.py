@@ -6,6 +6,7 @@ This module must import fast, because the command line parses flags before it im
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable
@@ -97,7 +98,7 @@ class Optimisation:
     """Optimizer. momentum is SGD with Nesterov momentum 0.9."""
     schedule: ByRecipe[Literal["constant", "cosine"]] = UNSET
     """Learning rate schedule; cosine ends at 1 % of the peak."""
-    warmup_epochs: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
+    warmup_epochs: Annotated[ByRecipe[float], Range(0, 1e6)] = UNSET
     """Epochs of linear warm-up from 0 to the peak."""
     weight_decay: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
     """Weight decay of the kernels. With adamw, it is decoupled. With other optimizers, it is an L2
@@ -342,7 +343,10 @@ def convert(name: str, value: Any) -> Any:
 
 def _convert(name: str, kind: type, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf  # out of the flag's range
     if kind is Path and isinstance(value, str):
         return Path(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -51,6 +51,7 @@ def test_the_page_has_all_figures_and_the_numbers_agree_with_the_run(
         (("blank.png",), "blank.png: no digit found"),
         (("--test", "1000000"), "--test is 1000000; it must be between 0 and 999"),
         (("--test", "0", "--target", "10"), "unknown class of --target '10'; "),
+        (("--test", "0", "--target", 5000 * "1"), "unknown class of --target '111"),
         (("--test", "x"), "--test is 'x'; it must be a whole number"),
         (("--test", "0", "--run-dir", "taken"), "the run directory taken "),
     ],

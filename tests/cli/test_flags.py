@@ -57,6 +57,8 @@ def test_the_config_of_flags_contains_nothing_about_processes():
         ),
         (BY_HAND | {"process_index": 2}, "--process-index is 2; it must be at most 1"),
         (BY_HAND | {"coordinator": "host"}, "--coordinator is host; it must be HOST:PORT"),
+        (BY_HAND | {"coordinator": "host:\N{SUPERSCRIPT TWO}"}, "it must be HOST:PORT"),
+        (BY_HAND | {"coordinator": f"host:{5000 * '1'}"}, "it must be HOST:PORT"),
         (BY_HAND | {"coordinator": "host:99999"}, "it must be HOST:PORT"),
         (BY_HAND | {"processes": 0}, "--processes is 0; it must be at least 1"),
         (BY_HAND | {"process_index": -1}, "--process-index is -1; it must be at least 0"),
@@ -80,9 +82,12 @@ def test_cluster_flags_that_exclude_each_other_are_named(cluster, named):
         check_flags(Flags(cluster=Cluster(**cluster)))
 
 
-def test_a_wrong_setting_of_the_run_is_named_too():
-    with pytest.raises(InputError, match="--epochs is -1"):
-        check_flags(Flags().replace(epochs=-1))
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", -1), ("warmup_epochs", 1e9), ("warmup_epochs", 1e38)]
+)
+def test_a_wrong_setting_of_the_run_is_named_too(name, value):
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} is "):
+        check_flags(Flags().replace(**{name: value}))
 
 
 def test_flags_that_fit_together_are_accepted():

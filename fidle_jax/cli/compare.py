@@ -45,7 +45,10 @@ def _main(argv: list[str] | None) -> None:
         raise InputError("no runs are given; give run directories, or folders of them")
     from fidle_jax.report import tables
 
-    runs = tables.read_runs(_find(flags.runs))
+    found = _find(flags.runs)
+    runs = tables.read_runs(found, optional=set(found) - set(flags.runs))
+    if runs.empty:
+        raise InputError("all runs are damaged; expected at least one finished run; run it again")
     table = tables.average_over_seeds(runs)
     others = tables.ambiguous_flags(table["flags"], SHOWN)
     rows = []

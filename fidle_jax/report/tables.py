@@ -1,26 +1,52 @@
 """Tables of runs with pandas: averages over seeds, effects of variants, Markdown."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fidle_jax.errors import InputError, printable
 from fidle_jax.train.run_dir import read_hyperparameters, read_result
 
+logger = logging.getLogger("fidle_jax")
+
 VALIDATION, TEST = "best_validation_accuracy", "test_accuracy"
-NEEDED = ("experiment", "dataset", "epochs", "parameters", VALIDATION, TEST, "train_seconds")
+NEEDED = (
+    *(
+        "experiment",
+        "dataset",
+        "variant",
+        "recipe",
+        "epochs",
+        "parameters",
+        "train_examples",
+        "seed",
+    ),
+    *(VALIDATION, TEST, "train_seconds"),
+)
 
 
-def read_runs(run_dirs: Iterable[Path]) -> pd.DataFrame:
+def read_runs(run_dirs: Iterable[Path], optional: Container[Path] = ()) -> pd.DataFrame:
     """Return one row per run: its result, its flags without the seed, and its setting.
 
+    Args:
+        run_dirs: Directories of the runs.
+        optional: Those that are left out, with a warning, if they are damaged.
+
     Raises:
-        InputError: A directory is not a finished run, or is damaged.
+        InputError: Another directory is not a finished run, or is damaged.
     """
     rows = []
     for run_dir in run_dirs:
-        result, flags = read_result(run_dir, *NEEDED), read_hyperparameters(run_dir)
+        try:
+            result, flags = read_result(run_dir, *NEEDED), read_hyperparameters(run_dir)
+        except InputError as error:
+            if run_dir not in optional:
+                raise
+            logger.warning("a damaged run is left out: %s", error)
+            continue
         setting = str((result["experiment"], result["parameters"], *flags.items()))
         rows.append(result | {"flags": flags, "setting": setting})
     return pd.DataFrame(rows)
@@ -119,7 +145,7 @@ def percent(row: pd.Series, column: str, digits: int = 2) -> str:
 def to_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(printable(f"| {' | '.join(line)} |") for line in lines)
 
 
 def settings_markdown(settings: pd.DataFrame, axes: Sequence[str]) -> str:

@@ -92,6 +92,24 @@ def test_the_finished_runs_of_a_folder_are_found_once(call, trained_run, tmp_pat
     assert row.split(" | ")[5] == "2"
 
 
+def test_a_damaged_run_in_a_folder_is_left_out_but_one_that_is_given_is_an_error(
+    call, trained_run, tmp_path
+):
+    for name in ("a", "b"):
+        shutil.copytree(trained_run, tmp_path / name)
+    (tmp_path / "a" / "result.json").write_text("{}")
+    done = call(main, tmp_path)
+    assert (done.status, len(done.out.splitlines()), len(done.err.splitlines())) == (0, 3, 1)
+    assert f"warning: a damaged run is left out: {tmp_path / 'a' / 'result.json'}" in done.err
+    done = call(main, tmp_path, tmp_path / "a")
+    assert (done.status, done.out) == (2, "")
+    assert done.error().startswith(str(tmp_path / "a" / "result.json"))
+    (tmp_path / "b" / "result.json").write_text("{}")
+    done = call(main, tmp_path)
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 3)
+    assert "error: all runs are damaged" in done.err
+
+
 def test_a_directory_that_is_no_finished_run_is_named(call, tmp_path):
     status, _, err = call(main, tmp_path)
     assert (status, err.count("\n")) == (2, 1)

@@ -102,6 +102,9 @@ def test_each_pair_of_values_has_its_best_setting():
 RESULT = {
     "experiment": "gtsrb_cnn",
     "dataset": "24x24-L",
+    "variant": "full",
+    "recipe": "fast",
+    "train_examples": 90,
     "epochs": 16,
     "parameters": 9,
     "seed": 3,
@@ -123,6 +126,7 @@ def write(run_dir, result):
         ("[]", r"result\.json"),
         (RESULT | {TEST: 3}, "test_accuracy is 3, not in"),
         (RESULT | {TEST: float("nan")}, "test_accuracy is None; expected"),
+        (RESULT | {"recipe": ["fast"]}, r"recipe is \['fast'\]; expected str"),
         (RESULT | {"parameters": "9"}, "parameters is '9'; expected"),
     ],
 )

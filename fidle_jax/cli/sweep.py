@@ -17,10 +17,11 @@ from fidle_jax.cli.flags import Job
 from fidle_jax.cli.launch import rejection_as_input_error
 from fidle_jax.cli.parse import parse_flags
 from fidle_jax.cli.terminal import FAILED, exit_with, fail, show_phase, start
-from fidle_jax.errors import InputError, check_name
+from fidle_jax.errors import InputError, check_name, printable
+from fidle_jax.errors import Range as Limits
 from fidle_jax.files import as_input_error
 from fidle_jax.sweep import results
-from fidle_jax.sweep.plan import Range, Sweep, load_defaults, make_sweep
+from fidle_jax.sweep.plan import MAX_WORKERS, Range, Sweep, load_defaults, make_sweep
 from fidle_jax.train.config import SETTINGS, changed_settings, command_line, described, format_flags
 from fidle_jax.train.signals import Stop
 
@@ -49,7 +50,7 @@ class Flags:
     """grid: all combinations; random: random settings; --samples sets their number."""
     samples: int = 0
     """Number of settings of a random search."""
-    workers: int = 1
+    workers: Annotated[int, Limits(1, MAX_WORKERS)] = 1
     """Number of parallel runs, each with its share of the cores, or a GPU. With --launch slurm, number of
     jobs in the array."""
     job: Job = dataclasses.field(default_factory=Job)
@@ -118,8 +119,6 @@ def _main(stop: Stop, argv: list[str]) -> int:
 def _check(flags: Flags, words: list[str]) -> None:
     if sum(word.partition("=")[0] == "--grid" for word in words) > 1:
         raise InputError("--grid is given twice; give all axes to one --grid")
-    if flags.workers < 1:
-        raise InputError(f"--workers is {flags.workers}; expected 1 or more")
     if flags.workers > 1 and flags.job.launch == "here":
         raise InputError(f"--workers {flags.workers} needs --launch local or slurm")
     flags.job.check("slurm")
@@ -181,10 +180,12 @@ def read_file(path: Path) -> SweepFile:
     """
     if path.exists() and not path.is_file():
         raise InputError(f"--file {path} is not a regular file; give a TOML file")
+    with as_input_error(path, "--file"):
+        data = path.read_bytes()
     try:
-        with as_input_error(path, "--file"):
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(data.decode())
+        str(content)  # this fails if values are too long or too deep to be shown
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--file {path} is not valid TOML: {error}; correct the file") from error
     tables = {name: content.pop(name, {}) for name in ("grid", "flags", "variants")}
     every = list(tables.items())
@@ -224,7 +225,7 @@ def _show_plan(sweep: Sweep, retry_failed: bool) -> None:
     for trial in settings[:MOST_LINES]:
         words = [trial.variant] if trial.variant else []
         words += [format_flags(trial.config.settings(), sweep.axes)] if sweep.axes else []
-        print(f"  {'  '.join(words)}  x {sweep.seeds}")
+        _print(f"  {'  '.join(words)}  x {sweep.seeds}")
     if len(settings) > MOST_LINES:
         print(f"  ... and {len(settings) - MOST_LINES} more settings")
     outcomes = [results.outcome(sweep.folder, trial.name) or "" for trial in trials]
@@ -235,6 +236,11 @@ def _show_plan(sweep: Sweep, retry_failed: bool) -> None:
     if left and (seconds := results.mean_seconds(sweep.folder)) is not None:
         line += f"; estimated remaining time, one after the other: {duration(left * seconds)}"
     print(line)
+
+
+def _print(line: str, file: Any = None) -> None:
+    """Print a line with values that a file or a run has written."""
+    print(printable(line), file=file)
 
 
 def _run(sweep: Sweep, flags: Flags) -> int:
@@ -252,10 +258,10 @@ def _run(sweep: Sweep, flags: Flags) -> int:
         print(f"to see the results so far: python experiments/sweep_report.py {sweep.folder}")
         return 0
     elif flags.job.launch == "here":
-        run_here(sweep, print)
+        run_here(sweep, _print)
     else:
-        for lost in run_local(sweep, flags.workers, print):
-            print(f"error: a worker was lost: {lost}", file=sys.stderr)
+        for lost in run_local(sweep, flags.workers, _print):
+            _print(f"error: a worker was lost: {lost}", file=sys.stderr)
     return _summarize(sweep.folder, names)
 
 
@@ -274,7 +280,7 @@ def _summarize(sweep_dir: Path, names: list[str]) -> int:
     print(f"{len(table)} of {len(names)} runs are finished; {sweep_dir / 'results.sqlite'}")
     print(f"for a page of them: python experiments/sweep_report.py {sweep_dir}")
     for name, reason in failed.items():
-        print(f"error: {name} failed: {reason}", file=sys.stderr)
+        _print(f"error: {name} failed: {reason}", file=sys.stderr)
     if failed:
         print(
             f"{len(failed)} runs failed; their output is in {sweep_dir / 'logs'}; "

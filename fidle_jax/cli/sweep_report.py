@@ -83,9 +83,17 @@ def _read_curves(runs: Path, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _command(run_dir: Path) -> str:
-    """Return the command of a run without --run-dir. The script is relative to the project directory."""
-    words = shlex.split(read_json(run_dir / "config.json", {"command": str})["command"])
-    index, file = words.index("--run-dir"), Path(words[1])
+    """Return the command of a run without --run-dir. The script is relative to the project directory.
+
+    A command that has another form is returned unchanged.
+    """
+    command = read_json(run_dir / "config.json", {"command": str})["command"]
+    try:
+        words = shlex.split(command)
+        index = words.index("--run-dir", 2)
+    except ValueError:
+        return command
+    file = Path(words[1])
     project = Path(__file__).absolute().parents[2]
     name = file.relative_to(project) if file.is_relative_to(project) else file
     return shlex.join(["python", str(name), *words[2:index], *words[index + 2 :]])

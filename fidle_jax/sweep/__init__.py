@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fidle_jax.errors import InputError
 from fidle_jax.sweep import results
-from fidle_jax.sweep.plan import Range, make_sweep
+from fidle_jax.sweep.plan import MAX_WORKERS, Range, make_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +46,8 @@ def sweep(
     """
     from fidle_jax.sweep.runner import run_here, run_local
 
-    if workers < 1:
-        raise InputError(f"workers is {workers}; expected 1 or more")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise InputError(f"workers is {workers}; expected 1 to {MAX_WORKERS:,}")
     settings = {"seeds": seeds, "search": search, "samples": samples}
     planned = make_sweep(sweep_dir, experiment, axes, fixed, **settings)
     results.begin(planned.folder, planned.description())

@@ -28,6 +28,8 @@ from fidle_jax.train.config import (
     resolve,
 )
 
+MAX_WORKERS = 1000
+MAX_NAME_BYTES = 80  # of a name without its hash and seed
 SEARCHES = ("grid", "random")
 SET_BY_SWEEP = ("run_dir", "resume", "seed")
 # Flags that say where data is and how a run is displayed are no axes either.
@@ -141,12 +143,14 @@ class Sweep:
     def _trial(self, variant: str, settings: dict[str, Any], seed: int) -> Trial:
         flags = self.fixed | self.variants.get(variant, {}) | settings
         config = self.defaults.replace(**flags, seed=0)
-        text = json.dumps(hyperparameters(config) | settings, sort_keys=True, default=str)
         values = [variant] if variant else []
+        content = hyperparameters(config) | settings | ({"variant": variant} if variant else {})
+        text = json.dumps(content, sort_keys=True, default=str)
         values += [
             "_".join(map(str, v if isinstance(v, tuple) else [v])) for v in settings.values()
         ]
-        name = "-".join(re.sub(r"[^\w.]+", "_", value) for value in values)[:80]
+        name = "-".join(re.sub(r"[^\w.]+", "_", value) for value in values)
+        name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
         setting = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".lstrip("-")
         config = config.replace(seed=seed)
         return Trial(f"{setting}-seed{seed}", config, setting, variant)
@@ -180,9 +184,12 @@ def load_defaults(file: Path) -> Config:
             raise ImportError("not a Python file")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        reason = "it ends the program" if isinstance(error, SystemExit) else error
         raise InputError(
-            f"{file} is not an experiment: {error}; give a file such as mnist_cnn.py"
+            f"{file} is not an experiment: {reason}; give a file such as mnist_cnn.py"
         ) from error
     finally:
         sys.path.remove(str(file.parent))
@@ -259,11 +266,17 @@ def _check(sweep: Sweep) -> None:
             low, high, log = values
             if sweep.search == "grid":
                 raise InputError(f"the axis {name} is a range; list values or use --search random")
+            if SETTINGS[name].several:
+                raise InputError(
+                    f"the axis {name} is a range; list its values, because each is several numbers"
+                )
             if not low < high or (log and low <= 0):
                 raise InputError(
                     f"the axis {name} is {low} to {high}; expected low < high, and low > 0 for a "
                     "log-uniform range"
                 )
+            for end in (low, high):
+                SETTINGS[name].check(name, end)
         elif not values:
             raise InputError(f"the axis {name} has no values; give one or more")
         elif len(set(values)) < len(values):
@@ -272,6 +285,8 @@ def _check(sweep: Sweep) -> None:
                 "values; remove the duplicate"
             )
     for variant, flags in sweep.variants.items():
+        if not variant:
+            raise InputError("a variant has no name; give it one")
         for name in flags:
             check_name(f"flag of the variant {variant!r}", name, known)
             if name in sweep.axes:

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import as_input_error, open_lock, read_json, write_atomically, write_json
+from fidle_jax.files import (
+    as_input_error,
+    open_lock,
+    read_json,
+    reading,
+    require,
+    write_atomically,
+    write_json,
+)
 from fidle_jax.train.run_dir import finished_result
 
 if TYPE_CHECKING:
@@ -102,7 +110,14 @@ def read_plan(sweep_dir: Path) -> dict[str, Any]:
             f"{path} has version {plan['version']}, expected {VERSION}; "
             "start the sweep in a new directory"
         )
-    return read_json(path, PLAN)
+    plan = read_json(path, PLAN)
+    with reading(path):
+        columns = [*(["variant"] if plan["variants"] else []), *plan["axes"]]
+        known = columns and plan["columns"] == columns
+        require(known, f"columns is {plan['columns']}; expected {columns or 'at least one axis'}")
+        variants = ("", *plan["variants"].values())
+        require(plan["baseline"] in variants, f"the baseline {plan['baseline']!r} is no variant")
+    return plan
 
 
 def mean_seconds(sweep_dir: Path) -> float | None:

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -74,6 +75,34 @@ def test_several_processes_share_the_runs_and_their_table_has_a_page(call, tmp_p
     assert out.splitlines()[2].startswith("| **0.1** | **2** | **47.")
     page = (tmp_path / "x" / "report.html").read_text()
     assert "python tests/sweep/made_up_experiment.py --dataset tfds:fashion_mnist" in page
+
+
+@pytest.mark.parametrize(
+    ("command_of_run", "shown"),
+    [
+        ("python a.py --run-dir x --epochs 1", "python a.py --epochs 1"),
+        ("python 'a b.py' --run-dir", "python 'a b.py'"),
+        *((text, text) for text in ("", "python a.py", "--run-dir", "a.py --run-dir", "x 'y")),
+        ("python a.py --run-dir=x", "python a.py --run-dir=x"),
+    ],
+)
+def test_the_page_shows_a_command_of_another_form_as_it_is(tmp_path, command_of_run, shown):
+    (tmp_path / "config.json").write_text(json.dumps({"command": command_of_run}))
+    assert sweep_report._command(tmp_path) == shown
+
+
+def test_names_and_reasons_are_printed_without_control_characters(call, tmp_path):
+    file, name, odd = tmp_path / "sweep.toml", "a\x1b[31mb\nc", r'"a\u001b[31mb\nc"'
+    file.write_text(f"[variants]\n{odd} = {{}}\nother = {{learning-rate = {FAILS}}}\n")
+    words = ("--file", file, "--sweep-dir", tmp_path / "x", "--", *DATA)
+    status, out, err = call(*words)
+    assert (status, name in out, "\x1b" in out) == (1, False, False)
+    assert out.count(r"a\x1b[31mb\nc") == 2
+    (failure,) = (tmp_path / "x" / "failures").iterdir()
+    failure.write_text(json.dumps({"reason": name}))
+    status, _, err = call(*words)
+    assert (status, len(err.splitlines())) == (1, 2)
+    assert r"failed: a\x1b[31mb\nc" in err
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[[[[", '{"test_accuracy": 7}'])
@@ -185,6 +214,14 @@ def test_a_random_search_runs(call, tmp_path):
         (("--grid", "model=cnn", "--minutes", "9"), "--minutes has no effect; add --launch slurm"),
         (("--grid", "model=cnn", "--launch", "slurm", "--minutes", "2"), "it must be at least 5"),
         (("--grid", "model=cnn", "--workers", "2"), "--workers 2 needs --launch local or slurm"),
+        (
+            ("--grid", "model=cnn", "--launch", "local", "--workers", "1000000"),
+            "--workers is 1000000; it must be between 1 and 1000",
+        ),
+        (
+            ("--search", "random", "--samples", "2", "--grid", f"epochs=1..{400 * '9'}"),
+            "9; it must be at most 1e",
+        ),
         (("--grid", "model=cnn", "--experiment", "mnist"), "there is no experiment"),
         (("--grid", "model=cnn", "--experiment", "compare"), "does not train: it has no DEFAULTS"),
         (("--file", "no/such.toml"), "no/such.toml cannot be used: No such file"),
@@ -297,6 +334,9 @@ def test_a_file_has_all_parts_of_a_sweep(tmp_path):
     ("text", "message"),
     [
         ("grid = [", "is not valid TOML"),
+        (f"seeds = {5000 * '['}", "is not valid TOML"),
+        (f"seeds = {5000 * '9'}", "is not valid TOML"),
+        (f"seeds = 0x{5000 * 'f'}", "is not valid TOML"),
         ("grid = ['model=v1']", r"expected a table \[grid\]"),
         ("[variants]\nwhole = 3", r"expected a table \[variants.'whole'\]"),
         ("variants = 3", r"expected a table \[variants\]"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fidle_jax.errors import InputError
-from fidle_jax.sweep.plan import Range, Sweep, make_sweep
+from fidle_jax.sweep.plan import Range, Sweep, load_defaults, make_sweep
 from fidle_jax.train.config import Config
 from tests.sweep.conftest import FILE
 
@@ -61,6 +61,13 @@ def test_trials_have_unique_names_that_are_file_names(rates, dropout, parallel, 
     assert len(set(names)) == len(rates) * max(1, len(dropout)) * max(1, len(parallel)) * seeds
     assert all(len(name) < 120 and not set(name) & set("/ \\\0") for name in names)
     assert len({trial.setting for trial in trials}) == len(names) // seeds
+
+
+@pytest.mark.parametrize("names", [("p:1", "p;1"), (80 * "\u5b57", 81 * "\u5b57")])
+def test_variants_with_similar_or_long_names_have_their_own_short_file_names(names):
+    trials = plan({}, variants={name: {} for name in names}).trials
+    assert len({trial.name for trial in trials}) == 2
+    assert all(len(trial.name.encode()) < 120 for trial in trials)
 
 
 def test_names_do_not_depend_on_the_order_of_the_flags():
@@ -126,9 +133,23 @@ def test_a_setting_that_is_drawn_twice_runs_once():
             {"axes": {"shift": Range(0, 0.1, True)}, "search": "random"},
             "expected low < high, and low > 0",
         ),
+        (
+            {"axes": {"epochs": Range(1, 10**400)}, "search": "random"},
+            "--epochs is 10+; it must be at most 1e",
+        ),
+        (
+            {"axes": {"shift": Range(-(10**400), 1)}, "search": "random"},
+            "--shift is -inf; it must be between 0 and 1",
+        ),
+        (
+            {"axes": {"dropout": Range(0.1, 0.2)}, "search": "random"},
+            "dropout is a range; list its values, because each is several numbers",
+        ),
+        ({"axes": {"learning_rate": [10**400]}}, "--learning-rate is inf; it must be at most"),
         ({"search": "random", "samples": 0}, "--search random needs --samples"),
         ({"search": "best"}, "unknown value of --search 'best'"),
         ({"seeds": 0}, "--seeds is 0; expected 1 or more"),
+        ({"variants": {"": {"epochs": 1}}}, "a variant has no name; give it one"),
         ({"variants": {"a": {"seed": 1}}}, "unknown flag of the variant 'a' 'seed'"),
         ({"variants": {"a": {"model": "v9"}}}, "unknown model 'v9'"),
         ({"variants": {"a": {"epoch": 1}}}, "did you mean epochs"),
@@ -145,6 +166,21 @@ def test_an_error_in_a_plan_is_named(settings, message):
     usual = {"axes": {"learning_rate": RATES}, "fixed": {}, "samples": 3}
     with pytest.raises(InputError, match=message):
         make_sweep("x", FILE, **usual | settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import sys; sys.exit(0)", "it ends the program"),
+        ("class Odd(BaseException): pass\nraise Odd('odd')", "odd"),
+        ("1 / 0", "division by zero"),
+    ],
+)
+def test_a_file_that_ends_badly_when_it_is_imported_is_no_experiment(tmp_path, text, reason):
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    with pytest.raises(InputError, match=f"bad.py is not an experiment: {reason}; give"):
+        load_defaults(file)
 
 
 def test_a_plan_as_json_does_not_depend_on_where_data_is(tmp_path):

@@ -90,6 +90,26 @@ def test_a_damaged_plan_is_named(sweep_dir, content):
         results.begin(sweep_dir, PLAN)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"columns": ["rate"]},
+        {"columns": ["variant"]},
+        {"columns": [["learning_rate"]]},
+        {"columns": ["learning_rate", "learning_rate"]},
+        {"columns": []},
+        {"columns": [], "axes": {}},
+        {"baseline": "no such variant"},
+    ],
+    ids=str,
+)
+def test_a_plan_whose_columns_or_baseline_do_not_exist_is_damaged(sweep_dir, change):
+    content = PLAN | {"version": results.VERSION} | change
+    (sweep_dir / "sweep.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"sweep\.json cannot be read .*{next(iter(change))}"):
+        results.read_plan(sweep_dir)
+
+
 def test_a_plan_of_another_version_is_refused(sweep_dir):
     (sweep_dir / "sweep.json").write_text(json.dumps(PLAN | {"version": 0}))
     with pytest.raises(InputError, match=f"has version 0, expected {results.VERSION}"):
@@ -116,7 +136,8 @@ def test_the_table_has_one_row_per_finished_run_with_its_config_and_result(sweep
 
 
 def test_the_table_has_the_names_of_the_variants(tmp_path):
-    results.begin(tmp_path, PLAN | {"axes": {}, "variants": {"no_warp-1": "no warp"}})
+    variants = {"axes": {}, "variants": {"no_warp-1": "no warp"}, "columns": ["variant"]}
+    results.begin(tmp_path, PLAN | variants)
     finish(tmp_path, "no_warp-1-seed3")
     assert list(results.read_table(tmp_path)["variant"]) == ["no warp"]
 

@@ -15,7 +15,8 @@ from typing import IO, Any
 
 from fidle_jax.errors import InputError
 
-MAX_TEXT_BYTES = 64 * 2**20  # of a JSON or CSV file
+DIGESTS = "SHA256SUMS"
+MAX_TEXT_BYTES = 64 * 2**20
 MAX_REASON = 300  # characters of a message; damaged values may be long
 
 
@@ -38,13 +39,16 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON object with an entry ``checksum`` of the others, which `read_json` verifies."""
-    text = json.dumps(content, sort_keys=True)
+def sealed(content: dict[str, Any], owner: str = "") -> dict[str, Any]:
+    """Return a JSON object with an entry ``checksum`` of the others and of the ``owner``.
+
+    `read_json` verifies it.
+    """
+    text = owner + json.dumps(content, sort_keys=True)
     return content | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
+def read_json(path: Path, types: dict[str, Any], owner: str = "") -> dict[str, Any]:
     """Read a JSON object, without its ``checksum`` if it is `sealed`. NaN and Infinity become None.
 
     Raises:
@@ -57,7 +61,7 @@ def read_json(path: Path, types: dict[str, Any]) -> dict[str, Any]:
             changed = (
                 "its content does not match its checksum, so it was changed after it was written"
             )
-            require(checksum == sealed(content)["checksum"], changed)
+            require(checksum == sealed(content, owner)["checksum"], changed)
         return content
 
 
@@ -69,7 +73,7 @@ def reading(path: Path) -> Iterator[None]:
     """
     try:
         require(path.is_file() or not path.exists(), "it is not a regular file")
-        size = path.stat().st_size if path.suffix in (".json", ".csv") else 0
+        size = path.stat().st_size if path.suffix != ".npz" else 0
         require(
             size <= MAX_TEXT_BYTES, f"it has {size:,} bytes; expected at most {MAX_TEXT_BYTES:,}"
         )
@@ -103,6 +107,43 @@ def check_types(content: Any, types: dict[str, Any]) -> None:
         if not isinstance(value, kind):
             shown = f"{value.dtype}{value.shape}" if hasattr(value, "dtype") else repr(value)
             raise ValueError(f"{name} is {shown}; expected {getattr(kind, '__name__', kind)}")
+
+
+def write_digests(folder: Path) -> None:
+    """Write SHA256SUMS of a finished run: the digests of its files apart from checkpoints and logs."""
+    patterns = ("*.json", "*.csv", "*.npz", "report.html", "figures/*.png")
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    lines = [f"{_digest(path)}  {path.relative_to(folder)}\n" for path in paths]
+    write_atomically(folder / DIGESTS, "".join(lines))
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Return the files of a finished run that differ from SHA256SUMS, if it exists."""
+    path = folder / DIGESTS
+    if not path.exists():
+        return []
+    try:
+        with reading(path):
+            lines = [line.split("  ", 1) for line in path.read_text("utf-8").splitlines()]
+            return [name for digest, name in lines if _digest(folder / name) != digest]
+    except InputError:
+        return [DIGESTS]
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 digest of a file, or "" if it is missing or cannot be read."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def expand_user(path: str | Path) -> Path:
+    """Replace a leading ``~`` or ``~user``. Raise InputError if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path} names no user of this machine; give another path") from error
 
 
 def open_lock(path: Path) -> IO[str]:

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from fidle_jax.data.dataset import Dataset, Split, StoredSplit, stratified_split
 from fidle_jax.data.signs import SET_NAMES
 from fidle_jax.errors import InputError, check_name
+from fidle_jax.files import expand_user
 
 Variant = Literal["auto", "full", "sample"]
 Crop = Literal["full", "roi"]
@@ -90,7 +91,7 @@ def archives_folder(name: str, folder: Path | None) -> Path | None:
         folder = Path(os.environ[ARCHIVES_VARIABLE])
     if folder is None:
         return None
-    folder = folder.expanduser()
+    folder = expand_user(folder)
     if not folder.is_dir():
         raise InputError(
             f"archives folder {folder} does not exist or is not a folder; "

@@ -23,6 +23,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from fidle_jax.data.dataset import AnySplit, Dataset, Split, StoredSplit
 from fidle_jax.errors import InputError
+from fidle_jax.files import expand_user
 
 PROBE_SECONDS = 3.0
 CHUNK = 256  # records that are in memory at a time while labels are read
@@ -71,7 +72,7 @@ def download(
 
 def data_root(data_dir: Path | None) -> Path:
     """Return the folder of all TFDS data."""
-    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    return expand_user(data_dir or tfds.core.constants.DATA_DIR)
 
 
 class RawBuilder(tfds.core.GeneratorBasedBuilder):

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from fidle_jax.data import prepared
 from fidle_jax.data.dataset import Dataset
 from fidle_jax.errors import InputError
+from fidle_jax.files import expand_user
 
 
 def load_tfds_set(name: str, data_dir: Path | None) -> Dataset:
@@ -53,7 +54,7 @@ def _find_builder(name: str, data_dir: Path | None) -> tfds.core.DatasetBuilder:
     # TFDS prints a banner before it raises ImportError for a missing TensorFlow.
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            return tfds.builder(name, data_dir=data_dir and data_dir.expanduser())
+            return tfds.builder(name, data_dir=data_dir and expand_user(data_dir))
         except tfds.core.DatasetNotFoundError:
             known = tfds.list_builders(with_community_datasets=False)
             near = difflib.get_close_matches(name.split("/")[0], known, n=3, cutoff=0.5)

@@ -1,6 +1,7 @@
 """Load the trained network of a finished run and apply it to batches of images."""
 
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped, UInt8
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import read_json
+from fidle_jax.files import changed_files, expand_user, read_json
 from fidle_jax.nn import make_model
 from fidle_jax.nn.intermediates import unfused
 from fidle_jax.train import run_dir as run_dirs
@@ -25,6 +26,8 @@ from fidle_jax.train.step import init_state
 from fidle_jax.train.task import make_optimizer
 
 MAX_BATCH = 256
+
+logger = logging.getLogger("fidle_jax")
 
 Images = UInt8[Array | np.ndarray, "batch *shape"] | Float[Array | np.ndarray, "batch *shape"]
 
@@ -50,7 +53,7 @@ def load(run_dir: str | Path) -> Trained:
     Raises:
         InputError: There is no run, or it is unfinished, damaged or of another version.
     """
-    run_dir = Path(run_dir).expanduser()
+    run_dir = expand_user(run_dir)
     config, result = _read(run_dir)
     described, named = run_dirs.read_model(run_dir), config.model
     class_names = tuple(described["class_names"])
@@ -76,19 +79,22 @@ def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
     Raises:
         InputError: The images have another shape, type or range, or a value is not a number.
     """
-    images = images if isinstance(images, Array) else np.asarray(images)
+    images = images if isinstance(images, Array) else _as_numpy(images)
     shapes = [image_shape, image_shape[:2]] if image_shape[2] == 1 else [image_shape]
     if not any(images.shape in (shape, (*images.shape[:1], *shape)) for shape in shapes):
         raise InputError(
             f"the images have shape {images.shape}; expected (batch, {', '.join(map(str, image_shape))}), "
             "that is (batch, height, width, channel)"
         )
-    if images.dtype != np.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+    if images.dtype not in (np.uint8, np.float16, jnp.bfloat16, np.float32, np.float64):
         raise InputError(
             f"the images have type {images.dtype}; expected uint8 from 0 to 255, or floats from 0 to 1; "
-            "convert them, for example with images.astype('uint8')"
+            "convert them"
         )
-    if images.dtype != np.uint8 and images.size and not isinstance(images, Tracer):
+    known = images.size and not isinstance(images, Tracer)
+    if images.dtype == np.uint8 and known and images.max() <= 1:
+        logger.warning("all pixels are 0 or 1, but white is 255 in images of type uint8")
+    if images.dtype != np.uint8 and known:
         low, high = float(images.min()), float(images.max())
         if not 0 <= low <= high <= 1:
             raise InputError(
@@ -96,6 +102,23 @@ def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
                 "values from 0 to 255 by 255"
             )
     return images.reshape(-1, *image_shape)
+
+
+def _as_numpy(images: Any) -> np.ndarray:
+    """Convert a list, or an array of another library. Raise InputError if this would change values."""
+    mode = getattr(images, "mode", None)  # of an image of Pillow
+    if isinstance(mode, str) and mode not in ("L", "RGB"):
+        raise InputError(f"the image has mode {mode}; expected L or RGB; use image.convert('RGB')")
+    if np.ma.is_masked(images):
+        raise InputError(
+            "the images have masked values; fill them, for example with images.filled(0)"
+        )
+    try:
+        array = np.asarray(images)
+        return array.astype(array.dtype.newbyteorder("="))  # JAX ignores the byte order
+    except Exception as error:  # other libraries raise many types
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the images are no array of numbers ({reason}); expected one") from error
 
 
 compute_logits = jax.jit(apply_model, static_argnums=0)
@@ -150,6 +173,12 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
             f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
         )
     result = run_dirs.read_result(run_dir, *run_dirs.RESULT)
+    if changed := changed_files(run_dir):
+        logger.warning(
+            "%s of the run in %s changed after it had finished; --resume writes them again",
+            " and ".join(changed[:3]),
+            run_dir,
+        )
     return resolve(config, config.data.variant), result
 
 
@@ -162,7 +191,9 @@ def _read_variables(
     state = jax.eval_shape(lambda: init_state(model, image_shape, optimizer, 0, average=average))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     try:
-        restored = read_step(run_dir / "checkpoints", step, state, state.variables())
+        restored = read_step(
+            run_dir / "checkpoints", step, state, state.variables(), run_dirs.identity(run_dir)
+        )
     # Orbax and tensorstore raise many types of exceptions for damaged files.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -17,6 +17,7 @@ import numpy as np
 from fidle_jax.data import SIGN_SETS
 from fidle_jax.data.signs import parse_name
 from fidle_jax.errors import InputError, check_name
+from fidle_jax.files import expand_user
 from fidle_jax.train.config import (
     SETTINGS,
     Config,
@@ -223,7 +224,7 @@ def make_sweep(
     Raises:
         InputError: The experiment, a flag or a value is wrong.
     """
-    folder, file = (Path(path).expanduser().absolute() for path in (folder, experiment))
+    folder, file = (expand_user(path).absolute() for path in (folder, experiment))
     for name in fixed:
         if name in SET_BY_SWEEP or name in axes:
             reason = "it is an axis" if name in axes else "the sweep sets it"

@@ -2,7 +2,8 @@
 
 A checkpoint has three items: ``state``, from which the run continues; ``best``, the variables with the best
 validation result (the last ones without validation); ``facts``, JSON with the record of the run, a digest of
-all arrays, and a checksum of the step and the other facts. Both reveal damage when a checkpoint is restored.
+all arrays, and a checksum of the run, the step and the other facts. Both reveal damage when a checkpoint is
+restored.
 """
 
 import contextlib
@@ -28,10 +29,13 @@ logger = logging.getLogger("fidle_jax")
 
 
 class Checkpoints:
-    """The checkpoints of one run, in subdirectories of ``directory`` named by their step."""
+    """The checkpoints of one run, in subdirectories of ``directory`` named by their step.
 
-    def __init__(self, directory: Path):
-        self._directory = directory.absolute()
+    ``run`` identifies the run. Checkpoints of another run count as damaged.
+    """
+
+    def __init__(self, directory: Path, run: str = ""):
+        self._directory, self._run = directory.absolute(), run
         options = ocp.CheckpointManagerOptions(
             max_to_keep=MAX_TO_KEEP, create=True, cleanup_tmp_directories=True
         )
@@ -51,7 +55,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             best=ocp.args.StandardSave(best),
-            facts=ocp.args.JsonSave(facts | {"checksum": _checksum(step, facts)}),
+            facts=ocp.args.JsonSave(facts | {"checksum": _checksum(self._run, step, facts)}),
         )
         with _as_os_error():
             self._manager.save(step, args=items)
@@ -86,7 +90,7 @@ class Checkpoints:
             steps = sorted(reader.all_steps(), reverse=True)
             for position, step in enumerate(steps):
                 try:
-                    restored = _restore_step(reader, step, state, best)
+                    restored = _restore_step(reader, step, state, best, self._run)
                     read_facts(**restored[2])
                 except Exception as error:  # Orbax and tensorstore raise many types for damage
                     logger.warning(
@@ -121,7 +125,7 @@ class Checkpoints:
 
 
 def read_step(
-    directory: Path, step: int, state: PyTree, best: PyTree
+    directory: Path, step: int, state: PyTree, best: PyTree, run: str = ""
 ) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
     """Return state, best and facts of the checkpoint of ``step``, or None without it. Write nothing.
 
@@ -137,7 +141,7 @@ def read_step(
         absl.setLevel(logging.ERROR)
         with _open_reader(directory.absolute()) as reader:
             found = step in reader.all_steps()
-            return _restore_step(reader, step, state, best) if found else None
+            return _restore_step(reader, step, state, best, run) if found else None
     finally:
         absl.setLevel(level)
 
@@ -154,7 +158,7 @@ def _open_reader(directory: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(directory, options=options)
 
 
-def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best: PyTree):
+def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best: PyTree, run: str):
     for path in Path(reader.directory, str(step)).rglob("*"):
         if not path.is_file() and not path.is_dir():  # a pipe would block forever
             raise ValueError(f"{path.name} is not a regular file")
@@ -165,10 +169,13 @@ def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best:
     )
     item = reader.restore(step, args=items)
     facts = dict(item.facts)
-    if facts.pop("checksum") != _checksum(step, facts):
-        raise ValueError("its checksum does not match")
+    if facts.pop("checksum") != _checksum(run, step, facts):
+        raise ValueError("its checksum does not match, or it belongs to another run")
     if facts.pop("digest") != _digest((item.state, item.best)):
         raise ValueError("its digest does not match")
+    expected = jax.tree.map(np.shape, (state, best))
+    if jax.tree.map(np.shape, (item.state, item.best)) != expected:
+        raise ValueError("its arrays have other shapes than those of the network")
     return item.state, item.best, facts
 
 
@@ -190,8 +197,8 @@ def _reason(error: Exception) -> str:
     return known[0] if known else text[:200]
 
 
-def _checksum(step: int, facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps([step, facts], sort_keys=True).encode()).hexdigest()
+def _checksum(run: str, step: int, facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([run, step, facts], sort_keys=True).encode()).hexdigest()
 
 
 def _digest(tree: PyTree) -> str:

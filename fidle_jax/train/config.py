@@ -17,6 +17,7 @@ from tyro.conf import arg
 
 from fidle_jax.data import SIGN_SETS, Crop, Variant, check_dataset
 from fidle_jax.errors import InputError, Range, check_name, check_range
+from fidle_jax.files import expand_user
 from fidle_jax.nn import ModelName
 from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
 
@@ -307,7 +308,7 @@ def resolve(config: Config, variant: str) -> ResolvedConfig:
 def to_json(config: Config) -> dict[str, Any]:
     """Return the settings as they are written to config.json, with absolute paths as text."""
     return {
-        name: str(value.expanduser().absolute()) if isinstance(value, Path) else value
+        name: str(expand_user(value).absolute()) if isinstance(value, Path) else value
         for name, value in config.settings().items()
     }
 
@@ -375,7 +376,7 @@ def command_line(settings: dict[str, Any]) -> list[str]:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif value is not None:
             values = value if isinstance(value, tuple) else (value,)
-            paths = (v.expanduser().absolute() if isinstance(v, Path) else v for v in values)
+            paths = (expand_user(v).absolute() if isinstance(v, Path) else v for v in values)
             words += [f"--{flag}", *map(str, paths)]
     return words
 

@@ -18,7 +18,7 @@ from fidle_jax.data import AnySplit, Dataset, load_dataset, stratified_split
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
-from fidle_jax.files import sealed, write_json
+from fidle_jax.files import changed_files, sealed, write_json
 from fidle_jax.nn import format_table, layer_table, make_model
 from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
@@ -32,6 +32,13 @@ from fidle_jax.train.signals import Stop
 from fidle_jax.train.step import init_state
 from fidle_jax.train.task import make_augmentation, make_schedule, make_task
 
+MAX_NAMED = 5  # files of a warning
+# Options of JAX that change the random numbers of a seed, with their usual values.
+OPTIONS = {
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_random_seed_offset": 0,
+    "jax_threefry_partitionable": True,
+}
 COMPARED_IMAGES = 1000  # whose checksum all processes compare
 
 logger = logging.getLogger("fidle_jax")
@@ -75,6 +82,11 @@ def run(
         Interrupted, NotFinite, OSError: See `fidle_jax.train.loop.Loop.run`.
     """
     check(config)
+    for name, usual in OPTIONS.items():
+        if (value := getattr(jax.config, name)) != usual:
+            raise InputError(
+                f"{name.upper()} is {value}, which changes the result of a seed; it must be {usual}; unset it"
+            )
     run_dir = config.run.run_dir
     if run_dir is None:
         raise InputError("config.run.run_dir is None; set it to the output directory")
@@ -116,21 +128,21 @@ def run(
             result = describe_result(experiment, dataset, mesh.size, loop, measured)
             # The report marks a run as finished, and may be there if the run was damaged.
             (run_dir / "report.html").unlink(missing_ok=True)
-            write_json(run_dir / "result.json", sealed(result))
+            write_json(run_dir / "result.json", sealed(result, run_dirs.identity(run_dir)))
         distributed.barrier("the result is written")
     return result
 
 
 def _finished_result(run_dir: Path) -> dict[str, Any] | None:
     """Return the result of a finished run, or None if it is unfinished or files have changed since."""
-    changed = run_dirs.changed_files(run_dir)
+    changed = changed_files(run_dir)
     if not changed or not (run_dir / "report.html").exists():
         return run_dirs.finished_result(run_dir, *run_dirs.RESULT)
     logger.warning(
         "the run in %s is finished, but %s changed since; writing the results again from the last "
         "checkpoint",
         run_dir,
-        " and ".join(changed),
+        " and ".join(changed[:MAX_NAMED]),
     )
     return None
 
@@ -263,7 +275,7 @@ def _train(parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: Sho
     examples, options = len(parts.train.labels), config.optimisation
     schedule = make_schedule(config, steps_per_epoch(examples, options.batch_size))
     task = make_task(config, dataset, model, schedule, parts.train.labels)
-    checkpoints = Checkpoints(run_dir / "checkpoints")
+    checkpoints = Checkpoints(run_dir / "checkpoints", run_dirs.identity(run_dir))
     cache = (jax.config.jax_compilation_cache_dir or "").replace(str(Path.home()), "~")
     where = f"; cached in {cache}" if cache else ""
     with show_phase(f"compiling (about 30 s the first time{where})"):

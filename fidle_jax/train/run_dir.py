@@ -19,7 +19,7 @@ import dataclasses
 import datetime
 import errno
 import fcntl
-import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,13 +38,14 @@ from fidle_jax.files import (
     require,
     require_names,
     sealed,
-    write_atomically,
     write_json,
 )
 from fidle_jax.train.config import Config, check, from_json, hyperparameters
 
 LOCK = ".lock"
-DIGESTS = "SHA256SUMS"
+LARGEST_NUMBER = 1e18  # of a result
+LARGEST_SIDE = 2**14  # of an image, in pixels
+MAX_ARRAY_BYTES = 4 * 2**30  # of all arrays of a file, uncompressed
 MAX_NAME = 80  # characters of a class name; matplotlib takes minutes for very long ones
 
 METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
@@ -223,45 +224,26 @@ def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
     return values
 
 
+def identity(run_dir: Path) -> str:
+    """Return the checksum of config.json, or "" without one. Results and checkpoints depend on it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return json.loads((run_dir / "config.json").read_text("utf-8")).get("checksum", "")
+    return ""
+
+
 def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
     """Return result.json. Raise InputError if it is missing, damaged, or wrong in the entries ``names``."""
     path = run_dir / "result.json"
     if not path.exists():
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")
-    result = read_json(path, {name: RESULT[name] for name in names})
+    result = read_json(path, {name: RESULT[name] for name in names}, identity(run_dir))
     with reading(path):
+        for name, value in result.items():
+            finite = not isinstance(value, int | float) or abs(value) <= LARGEST_NUMBER
+            require(finite, f"{name} is larger than {LARGEST_NUMBER:g}")
         accuracy = result.get("test_accuracy", 0)
         require(0 <= accuracy <= 1, f"test_accuracy is {accuracy}, not in [0, 1]")
     return result
-
-
-def write_digests(run_dir: Path) -> None:
-    """Write SHA256SUMS of a finished run: the digests of its files apart from checkpoints and logs."""
-    patterns = ("*.json", "*.csv", "*.npz", "report.html", "figures/*.png")
-    paths = sorted(path for pattern in patterns for path in run_dir.glob(pattern))
-    lines = [f"{_digest(path)}  {path.relative_to(run_dir)}\n" for path in paths]
-    write_atomically(run_dir / DIGESTS, "".join(lines))
-
-
-def changed_files(run_dir: Path) -> list[str]:
-    """Return the files of a finished run that differ from SHA256SUMS, if it exists."""
-    path = run_dir / DIGESTS
-    if not path.exists():
-        return []
-    try:
-        with reading(path):
-            lines = [line.split("  ", 1) for line in path.read_text("utf-8").splitlines()]
-            return [name for digest, name in lines if _digest(run_dir / name) != digest]
-    except InputError:
-        return [DIGESTS]
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 digest of a file, or "" if it is missing or cannot be read."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def finished_result(run_dir: Path, *names: str) -> dict[str, Any] | None:
@@ -301,9 +283,15 @@ def read_model(run_dir: Path) -> dict[str, Any]:
             check_types(row, LAYER)
         shape, names = model["image_shape"], model["class_names"]
         require(names and all(isinstance(name, str) for name in names), "class_names are not text")
-        whole = len(shape) == 3 and all(isinstance(size, int) for size in shape)
+        whole = len(shape) == 3 and all(type(size) is int for size in shape)
         require(whole, "image_shape is not (h, w, c)")
+        possible = min(shape) > 0 and max(shape) <= LARGEST_SIDE and shape[2] in (1, 3)
+        require(
+            possible, f"image_shape is {shape}; expected at most {LARGEST_SIDE} and 1 or 3 channels"
+        )
         groups = model["class_groups"] or {}
+        indices = [index for group in groups.values() for index in group]
+        require(all(type(index) is int for index in indices), "class_groups are not whole numbers")
         members = sorted(index for group in groups.values() for index in group)
         require(
             not groups or members == list(range(len(names))),
@@ -319,11 +307,11 @@ def read_evaluation(run_dir: Path) -> Evaluation:
     """
     model, path = read_model(run_dir), run_dir / "evaluation.npz"
     names, groups = [_shorten(name) for name in model["class_names"]], model["class_groups"]
-    with reading(path), np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
+    with reading(path):
+        arrays = _load_arrays(path, "images", "labels", "probabilities")
         examples = np.size(arrays.get("labels", ()))
         types = {
-            "images": UInt8[np.ndarray, f"{examples} height width channel"],
+            "images": UInt8[np.ndarray, " ".join(map(str, (examples, *model["image_shape"])))],
             "labels": Integer[np.ndarray, f"{examples}"],
             "probabilities": Float[np.ndarray, f"{examples} {len(names)}"],
         }
@@ -339,6 +327,15 @@ def read_evaluation(run_dir: Path) -> Evaluation:
     return Evaluation(**arrays, class_names=names, groups=groups)
 
 
+def _load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Load the arrays with these names, or with names that start with "kernel/" and the like."""
+    with np.load(path, allow_pickle=False) as file:
+        size = sum(info.file_size for info in file.zip.infolist())
+        require(size <= MAX_ARRAY_BYTES, f"its arrays need {size:,} bytes of memory")
+        wanted = [name for name in file.files if name in names or f"{name.split('/')[0]}/" in names]
+        return {name: file[name] for name in wanted}
+
+
 def _shorten(name: str) -> str:
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
@@ -346,8 +343,8 @@ def _shorten(name: str) -> str:
 def _read_augmented(path: Path, classes: int) -> Augmented | None:
     if not path.exists():
         return None
-    with reading(path), np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
+    with reading(path):
+        arrays = _load_arrays(path, "image", "label", "versions", "labels")
         shape = " ".join(map(str, np.shape(arrays.get("image", ()))))
         versions = np.size(arrays.get("labels", ()))
         types = {
@@ -364,8 +361,8 @@ def _read_augmented(path: Path, classes: int) -> Augmented | None:
 
 
 def _read_layers(path: Path, examples: int) -> tuple[dict, dict, int]:
-    with reading(path), np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
+    with reading(path):
+        arrays = _load_arrays(path, "digit", "kernel/", "map/")
         check_types(arrays, {"digit": Integer[np.ndarray, ""]})
         kernels = {
             k.removeprefix("kernel/"): a for k, a in arrays.items() if k.startswith("kernel/")

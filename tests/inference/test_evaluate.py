@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 
 from fidle_jax.data import Dataset, Split, StoredSplit
 from fidle_jax.errors import InputError
-from fidle_jax.files import read_json, sealed, write_json
+from fidle_jax.files import read_json, write_json
 from fidle_jax.inference import evaluate
 from fidle_jax.inference.evaluate import (
     BATCH_SIZE,
@@ -25,6 +25,7 @@ from fidle_jax.inference.evaluate import (
     training_parts,
 )
 from fidle_jax.train import run as run_module
+from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.config import ResolvedConfig
 
 DIGITS = tuple("0123456789")
@@ -256,13 +257,16 @@ def test_images_used_in_training_are_counted():
 
 
 @pytest.fixture
-def altered(trained_run, tmp_path):
-    """A function that copies the run and changes its config."""
+def altered(trained_run, tmp_path, monkeypatch):
+    """A function that copies the run and changes its config, as if it had always been so."""
+    identity = run_dirs.identity(trained_run)
+    monkeypatch.setattr(run_dirs, "identity", lambda _: identity)
 
     def alter(**changes):
         copy = shutil.copytree(trained_run, tmp_path / "altered")
+        (copy / "SHA256SUMS").unlink()
         config = read_json(copy / "config.json", {})
-        write_json(copy / "config.json", sealed(config | changes))
+        write_json(copy / "config.json", config | changes)
         return copy
 
     return alter

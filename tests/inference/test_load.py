@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import fidle_jax
 from fidle_jax.errors import InputError
-from fidle_jax.files import read_json, sealed, write_json
+from fidle_jax.files import read_json, write_json
 from fidle_jax.inference.load import classify, load, map_batches
+from fidle_jax.train import run_dir as run_dirs
 
 
 @pytest.fixture
@@ -110,7 +112,45 @@ def test_shape_class_names_config_and_result_are_loaded(trained_run):
     assert trained.image_shape == (28, 28, 1)
     assert trained.class_names == tuple("0123456789")
     assert trained.config.data.dataset == "mnist"
-    assert trained.result == read_json(trained_run / "result.json", {})
+    assert trained.result == run_dirs.read_result(trained_run)
+
+
+def test_a_file_that_changed_after_the_run_is_named_in_a_warning(copied, caplog):
+    names = json.loads((copied / "model.json").read_text())
+    (copied / "model.json").write_text(json.dumps(names | {"class_names": list("9876543210")}))
+    load(copied)
+    assert "model.json of the run in" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[28, 28, 3], [28, 28, 0], [28000, 28000, 1], [10**30, 28, 1], [28.0, 28, 1], [14, 28, 1]],
+)
+def test_another_image_shape_than_that_of_the_network_is_an_error(copied, shape):
+    model = json.loads((copied / "model.json").read_text())
+    (copied / "model.json").write_text(json.dumps(model | {"image_shape": shape}))
+    assert error_of(copied)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_arrays_of_any_byte_order_are_classified_alike(trained, evaluation, order):
+    images = (evaluation["images"][:3] / 255).astype(f"{order}f4")
+    np.testing.assert_allclose(trained.predict(images), evaluation["probabilities"][:3], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([[1, 2], [3]], "are no array of numbers"),
+        (np.ma.masked_less(np.ones((28, 28)), 2), "have masked values"),
+        (np.zeros((28, 28), np.longdouble), "have type float128"),
+        (Image.new("P", (28, 28)), "the image has mode P"),
+        (np.full((28, 28), None), "have type object"),
+    ],
+)
+def test_images_that_are_no_plain_arrays_are_an_error(trained, images, message):
+    with pytest.raises(InputError, match=message):
+        trained.predict(images)
 
 
 def test_the_directory_is_not_changed(trained_run):
@@ -200,9 +240,11 @@ def test_a_missing_or_damaged_model_json_is_an_error(copied):
         ({"model": "dnn", "dropout": None}, "is damaged or of another version"),
     ],
 )
-def test_unknown_values_of_the_config_are_an_error(copied, change, expected):
+def test_unknown_values_of_the_config_are_an_error(copied, change, expected, monkeypatch):
+    identity = run_dirs.identity(copied)
+    monkeypatch.setattr(run_dirs, "identity", lambda _: identity)
     path = copied / "config.json"
-    write_json(path, sealed(read_json(path, {}) | change))
+    write_json(path, read_json(path, {}) | change)
     assert expected in error_of(copied)
 
 

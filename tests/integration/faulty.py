@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 from fidle_jax.cli.train import main
 from fidle_jax.data import load_dataset
 from fidle_jax.errors import InputError
+from fidle_jax.files import write_digests
 from fidle_jax.train import checkpoints, run
 from fidle_jax.train.config import Config
-from fidle_jax.train.run_dir import write_digests
 
 
 def data_is_damaged(*args, **kwargs):

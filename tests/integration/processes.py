@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fidle_jax.files import read_json
+from fidle_jax.train.run_dir import read_result
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "mnist_cnn.py"
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -64,7 +64,7 @@ def outcome(run_dir: Path) -> dict:
         (path for path in checkpoints.iterdir() if path.name.isdigit()), key=lambda p: int(p.name)
     )
     facts = json.loads((last / "facts" / "metadata").read_text())
-    result = read_json(run_dir / "result.json", {})
+    result = read_result(run_dir)
     times = ("seconds", "images_per_second", "compile_seconds", "train_seconds", "transfer_seconds")
     times += ("step_milliseconds", "peak_memory_bytes")
     with (run_dir / "metrics.csv").open() as file:

@@ -13,12 +13,12 @@ import pytest
 import fidle_jax.report
 from fidle_jax.cli.train import main
 from fidle_jax.errors import InputError
-from fidle_jax.files import read_json, write_atomically
+from fidle_jax.files import write_atomically, write_digests
 from fidle_jax.inference.load import load
 from fidle_jax.train import loop
 from fidle_jax.train.checkpoints import _digest
 from fidle_jax.train.config import Config
-from fidle_jax.train.run_dir import read_metrics, write_digests
+from fidle_jax.train.run_dir import read_metrics, read_result
 from fidle_jax.train.signals import Stop
 
 DEFAULTS = Config().replace(model="dnn", recipe="course")
@@ -74,7 +74,7 @@ def runs(tmp_path_factory, quick):
 
 def outcome(run_dir):
     """Return the result, metrics and probabilities of a finished run, without times."""
-    result = read_json(run_dir / "result.json", {})
+    result = read_result(run_dir)
     metrics = read_metrics(run_dir / "metrics.csv")
     with np.load(run_dir / "evaluation.npz") as arrays:
         probabilities = hashlib.sha256(arrays["probabilities"].tobytes()).hexdigest()

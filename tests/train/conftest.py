@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fidle_jax.data import Dataset, Split, StoredSplit
+from fidle_jax.files import write_digests
 from fidle_jax.train import run as run_module
 from fidle_jax.train.config import Config
-from fidle_jax.train.run_dir import write_digests
 from fidle_jax.train.signals import Stop
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import read_json
 from fidle_jax.report import write_report
 from fidle_jax.train import run as run_module
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.loop import NotFinite
+from fidle_jax.train.run_dir import read_result
 
 PROMISED = {
     "experiment",
@@ -65,7 +65,7 @@ def test_a_run_directory_is_complete(run, tmp_path, capsys):
         "figures",
         "report.html",
     }
-    assert read_json(tmp_path / "run" / "result.json", {}) == result
+    assert read_result(tmp_path / "run") == result
     assert set(result) >= PROMISED
     assert (result["train_examples"], result["validation_examples"]) == (81, 9)
     assert (result["test_examples"], result["steps"]) == (31, 8 * 6)
@@ -225,6 +225,37 @@ def test_resuming_a_finished_run_with_a_damaged_file_writes_it_again(
     assert f"{name} changed since" in caplog.text
     run(resume=True)
     assert "is finished; nothing was changed" in capsys.readouterr().out
+
+
+def test_checkpoints_of_another_run_are_refused(run, tmp_path):
+    run(run_dir=tmp_path / "other", seed=1)
+    run()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    shutil.copytree(tmp_path / "other" / "checkpoints", tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "report.html").unlink()
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(InputError, match=r"all checkpoints .* are damaged"):
+        run(resume=True)
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.json"])
+def test_the_result_belongs_to_the_config(run, tmp_path, name):
+    run(run_dir=tmp_path / "other", seed=1)
+    run()
+    shutil.copy(tmp_path / "other" / name, tmp_path / "run" / name)
+    with pytest.raises(
+        InputError, match=r"result.json cannot be read \(its content does not match"
+    ):
+        read_result(tmp_path / "run")
+
+
+def test_options_of_jax_that_change_random_numbers_are_refused(run):
+    jax.config.update("jax_threefry_partitionable", False)
+    try:
+        with pytest.raises(InputError, match="JAX_THREEFRY_PARTITIONABLE is False"):
+            run()
+    finally:
+        jax.config.update("jax_threefry_partitionable", True)
 
 
 def test_a_damaged_run_without_checkpoints_is_not_trained_again(run, tmp_path):

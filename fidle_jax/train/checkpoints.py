@@ -36,6 +36,7 @@ class Checkpoints:
 
     def __init__(self, directory: Path, run: str = ""):
         self._directory, self._run = directory.absolute(), run
+        _check_files(self._directory)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=MAX_TO_KEEP, create=True, cleanup_tmp_directories=True
         )
@@ -134,6 +135,7 @@ def read_step(
     """
     if not directory.is_dir():
         return None
+    _check_files(directory)
     absl = logging.getLogger("absl")
     level = absl.level
     try:
@@ -144,6 +146,13 @@ def read_step(
             return _restore_step(reader, step, state, best, run) if found else None
     finally:
         absl.setLevel(level)
+
+
+def _check_files(directory: Path) -> None:
+    """Raise InputError if ``directory`` contains pipes or devices, which may block Orbax forever."""
+    for path in directory.rglob("*"):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is not a regular file; delete it")
 
 
 def _open_reader(directory: Path) -> ocp.CheckpointManager:
@@ -159,9 +168,6 @@ def _open_reader(directory: Path) -> ocp.CheckpointManager:
 
 
 def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best: PyTree, run: str):
-    for path in Path(reader.directory, str(step)).rglob("*"):
-        if not path.is_file() and not path.is_dir():  # a pipe would block forever
-            raise ValueError(f"{path.name} is not a regular file")
     items = ocp.args.Composite(
         state=ocp.args.StandardRestore(state),
         best=ocp.args.StandardRestore(best),

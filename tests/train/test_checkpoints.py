@@ -1,6 +1,7 @@
 """Tests that checkpoints are restored bit for bit, or recognized as damaged."""
 
 import logging
+import os
 
 import chex
 import jax.numpy as jnp
@@ -80,6 +81,18 @@ def test_a_missing_file_counts_as_damage(checkpoints, tmp_path):
     for path in (tmp_path / "checkpoints" / "9" / "state").rglob("manifest.ocdbt"):
         path.unlink()
     assert checkpoints.restore(state(0), BEST)[0]["step"] == 3
+
+
+@pytest.mark.parametrize("name", ["facts/metadata", "_CHECKPOINT_METADATA", "state/_METADATA"])
+def test_a_pipe_is_an_error_and_blocks_nothing(checkpoints, tmp_path, name):
+    save(checkpoints, 3)
+    path = tmp_path / "checkpoints" / "3" / name
+    path.unlink()
+    os.mkfifo(path)
+    for open_ in (Checkpoints, lambda folder: read_step(folder, 3, state(0), BEST)):
+        with pytest.raises(InputError, match="is not a regular file; delete it"):
+            open_(tmp_path / "checkpoints")
+    path.unlink()
 
 
 def test_changed_facts_count_as_damage(checkpoints, tmp_path):

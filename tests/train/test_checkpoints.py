@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from fidle_jax.errors import InputError
-from fidle_jax.train.checkpoints import MAX_TO_KEEP, Checkpoints
+from fidle_jax.train.checkpoints import MAX_TO_KEEP, Checkpoints, read_step
 
 BEST = {"params": {"kernel": jnp.arange(3.0)}}
 FACTS = {"rows": [{"epoch": 1, "loss": 0.1 + 0.2}], "best_accuracy": None}

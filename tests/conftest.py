@@ -30,9 +30,9 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
-    """State how long the slow tests take. This was estimated, not measured."""
+    """State how long the slow tests take: measured with one worker beside other work, without tests/kernels."""
     if config.option.markexpr == "slow":
-        return "slow tests: all of them take about an hour (estimated); name files to run fewer"
+        return "slow tests: all of them take two to three hours; name files to run fewer"
     return None
 
 

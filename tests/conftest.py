@@ -30,7 +30,7 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
-    """State how long the slow tests take: measured with one worker beside other work, without tests/kernels."""
+    """State how long the slow tests take. This was measured with one worker, without tests/kernels."""
     if config.option.markexpr == "slow":
         return "slow tests: all of them take two to three hours; name files to run fewer"
     return None

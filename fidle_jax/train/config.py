@@ -99,7 +99,7 @@ class Optimisation:
     """Optimizer. momentum is SGD with Nesterov momentum 0.9."""
     schedule: ByRecipe[Literal["constant", "cosine"]] = UNSET
     """Learning rate schedule; cosine ends at 1 % of the peak."""
-    warmup_epochs: Annotated[ByRecipe[float], Range(0, 1e6)] = UNSET
+    warmup_epochs: Annotated[ByRecipe[float], Range(0, 1e4)] = UNSET
     """Epochs of linear warm-up from 0 to the peak."""
     weight_decay: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
     """Weight decay of the kernels. With adamw, it is decoupled. With other optimizers, it is an L2

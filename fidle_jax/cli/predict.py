@@ -9,7 +9,6 @@ import dataclasses
 import io
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from fidle_jax.cli.parse import parse_flags
-from fidle_jax.cli.terminal import FAILED, WRONG_INPUT, exit_with, fail, start
-from fidle_jax.errors import InputError
+from fidle_jax.cli.terminal import FAILED, WRONG_INPUT, exit_with, fail, print_data, start
+from fidle_jax.errors import InputError, printable
 from fidle_jax.files import as_input_error, write_atomically
 from fidle_jax.train.config import described
 from fidle_jax.train.signals import Stop
@@ -91,7 +90,7 @@ def _predict(argv: list[str] | None, stop: Stop) -> int:
         [(trained.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]]
         for row in probabilities
     ]
-    _print(FORMATS[flags.format](names, answers))
+    print_data(FORMATS[flags.format](names, answers))
     if flags.sheet is not None:
         _draw_sheet(flags.sheet, flags.run_dir.resolve().name, names, images, answers)
     return FAILED if errors else 0
@@ -123,13 +122,19 @@ def _read(
     for path in tqdm(files, unit="image", disable=None, leave=False):
         name = "standard input" if path == STDIN else str(path)
         try:
-            content = sys.stdin.buffer.read(MAX_BYTES + 1) if path == STDIN else path
+            content = _read_stdin(MAX_BYTES + 1) if path == STDIN else path
             images.append(prepare(read_image(content, name), trained, name))
         except InputError as error:
             errors.append(error)
         else:
             names.append(str(path))
     return names, images, errors
+
+
+def _read_stdin(most: int) -> bytes:
+    if sys.stdin is None:
+        raise InputError("standard input is closed; pass an image to it, or give a file")
+    return sys.stdin.buffer.read(most)
 
 
 def _as_table(names: list[str], answers: list[Answers]) -> str:
@@ -149,7 +154,10 @@ def _as_csv(names: list[str], answers: list[Answers]) -> str:
     ranks = range(1, len(answers[0]) + 1)
     writer.writerow(["file", *(f"{what}_{n}" for n in ranks for what in ("class", "probability"))])
     for name, row in zip(names, answers, strict=True):
-        cells = [name, *(cell for each, p in row for cell in (each, f"{p:.6f}"))]
+        # File names may contain any bytes. Class names come from JSON and may contain lone surrogates.
+        classes = [each.encode(errors="backslashreplace").decode() for each, _ in row]
+        numbers = [f"{p:.6f}" for _, p in row]
+        cells = [name, *(cell for pair in zip(classes, numbers, strict=True) for cell in pair)]
         # A spreadsheet would compute a cell that starts like a formula.
         formula = [cell[:1] in tuple("=+-@\t\r") and cell != "-" for cell in cells]
         writer.writerow(["'" * marked + cell for marked, cell in zip(formula, cells, strict=True)])
@@ -167,14 +175,10 @@ def _as_json(names: list[str], answers: list[Answers]) -> str:
 FORMATS = {"table": _as_table, "csv": _as_csv, "json": _as_json}
 
 
-def _print(text: str) -> None:
-    assert isinstance(sys.stdout, io.TextIOWrapper)
-    # File names may contain any bytes.
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:  # the reader has finished
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _caption(name: str, most: int = 80) -> str:
+    from fidle_jax.report.style import short
+
+    return printable(short(name, most))
 
 
 def _draw_sheet(
@@ -183,15 +187,15 @@ def _draw_sheet(
     import numpy as np
 
     from fidle_jax.report.pictures import draw_gallery
-    from fidle_jax.report.style import png, short
+    from fidle_jax.report.style import png
 
     best = [row[0] for row in answers[:IMAGES_PER_SHEET]]
     unsure = [p < UNSURE for _, p in best]
-    title = f"{short(run, 30)}: {len(best):,} of {len(names):,} images"
+    title = f"{_caption(run, 30)}: {len(best):,} of {len(names):,} images"
     figure = draw_gallery(
         np.stack(images[: len(best)]),
         [
-            [Path(name).name, f"{each}  {100 * p:.1f} %"]
+            [_caption(Path(name).name), f"{_caption(each)}  {100 * p:.1f} %"]
             for name, (each, p) in zip(names, best, strict=False)
         ],
         unsure,

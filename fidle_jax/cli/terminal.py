@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from fidle_jax.errors import InputError, printable
@@ -41,6 +42,8 @@ def exit_with(
         interruption: Message after a signal.
     """
     _set_up_output()
+    if isinstance(sys.stdout, _Output) and {"-h", "--help"} & set(sys.argv):
+        sys.stdout.escapes = False  # the help has colours
     os.environ["MPLBACKEND"] = "agg"  # figures are only written to files
     with catch_stop() as stop:
         try:
@@ -75,11 +78,11 @@ def _describe(error: OSError) -> Exception:
 def unexpected(error: Exception) -> Exception:
     """Describe an error that no one foresaw, and name the environment variables that often cause one."""
     names = sorted(name for name in os.environ if re.match("JAX_(?!COMPILATION_CACHE)|XLA_", name))
-    cause = f"; unset {' and '.join(names)}, if they may be the reason" if names else ""
+    advice = "add --debug to see where"
+    if names:
+        advice = f"unset {' and '.join(names)}, if they may be the reason"
     text = f"{type(error).__name__} {error}".strip().splitlines()[0]
-    return RuntimeError(f"{text}{cause}; add --debug to see where").with_traceback(
-        error.__traceback__
-    )
+    return RuntimeError(f"{text}; {advice}").with_traceback(error.__traceback__)
 
 
 def start(stop: Stop, *modules: str) -> None:
@@ -145,8 +148,12 @@ def _describe_cache_error(verb: str, program: str, reason: str) -> str:
 
 
 class _Output(io.TextIOWrapper):
-    """A stream that is flushed after each line. If it cannot be written, the program goes on without it."""
+    """A stream that is flushed after each line and escapes what a terminal would obey.
 
+    If it cannot be written, the program goes on without it.
+    """
+
+    escapes = True
     error: OSError | None = None  # the first failure, apart from that of a reader that has finished
 
     @classmethod
@@ -160,6 +167,11 @@ class _Output(io.TextIOWrapper):
         return cls(stream.detach(), encoding, "backslashreplace", line_buffering=True)
 
     def write(self, text: str) -> int:
+        """Write text with escapes. After a failure, drop it."""
+        lines = re.sub(r"[^\n\r\t]+", lambda found: printable(found[0]), text)
+        return self.write_unchanged(lines if self.escapes else text)
+
+    def write_unchanged(self, text: str) -> int:
         """Write text. After a failure, drop it."""
         with self._without_failure():
             super().write(text)
@@ -197,9 +209,28 @@ def show_phase(name: str) -> Iterator[None]:
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        progress.add_task(name, total=None)
+    with Progress(*columns, console=Console(file=_unchanged(sys.stderr))) as progress:
+        progress.add_task(printable(name), total=None)
         yield
+
+
+def _unchanged(stream: Any) -> Any:
+    """Return the stream without escapes, for a library that moves the cursor."""
+    if not isinstance(stream, _Output):
+        return stream
+    names = ("flush", "isatty", "fileno", "encoding")
+    return SimpleNamespace(
+        write=stream.write_unchanged, **{name: getattr(stream, name) for name in names}
+    )
+
+
+def print_data(text: str) -> None:
+    """Print data that other programs read. File names may contain any bytes."""
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if isinstance(sys.stdout, _Output):
+        sys.stdout.escapes = sys.stdout.isatty()
+    print(text, end="", flush=True)
 
 
 def fail(error: Exception | str, status: int, hint: str = "") -> int:
@@ -217,8 +248,15 @@ def enable_compilation_cache() -> None:
     """
     import jax
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(compilation_cache_dir()))
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    cache = given or str(compilation_cache_dir())
+    if cache != cache.encode(errors="replace").decode():
+        raise InputError(
+            f"the compilation cache {cache} has a name that is not UTF-8; set "
+            "JAX_COMPILATION_CACHE_DIR to another directory"
+        )
+    if not given:
+        jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fidle_jax.cli.terminal import compilation_cache_dir
+from fidle_jax.cli.terminal import compilation_cache_dir, enable_compilation_cache, unexpected
 from fidle_jax.cli.train import main
+from fidle_jax.errors import InputError
 from fidle_jax.train.config import Config
 from fidle_jax.train.loop import NotFinite
 
@@ -102,6 +103,46 @@ def test_wrong_input_is_one_line_and_status_2_and_touches_nothing(flags, named, 
     assert err.startswith("error: ")
     assert not run_dir.exists()
     assert not data_dir.exists()
+
+
+def test_control_characters_are_escaped_on_every_stream_except_those_of_a_progress_bar():
+    program = (
+        "import sys, warnings; from fidle_jax.cli import terminal\n"
+        "def body(stop):\n"
+        "    print('a\\x1b]0;t\\x07\\tb\\x9b')\n"
+        "    print('c\\x1b[2J', file=sys.stderr)\n"
+        "    sys.stderr.write('\\r100 %\\n')\n"
+        "    warnings.warn('d\\x1b[1m')\n"
+        "    terminal._unchanged(sys.stderr).write('\\x1b[2K')\n"
+        "terminal.exit_with(body)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    assert (done.returncode, done.stdout.decode()) == (0, "a\\x1b]0;t\\x07\tb\\x9b\n")
+    assert b"c\\x1b[2J\n\r100 %\n" in done.stderr
+    assert b"d\\x1b[1m" in done.stderr
+    assert done.stderr.count(b"\x1b") == 1
+    assert done.stderr.endswith(b"\x1b[2K")
+
+
+def test_a_compilation_cache_with_a_name_that_is_not_utf_8_is_an_error(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/tmp/caf\udce9")
+    with pytest.raises(InputError, match="has a name that is not UTF-8; set JAX_COMP"):
+        enable_compilation_cache()
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("XLA_FLAGS", "unset XLA_FLAGS, if they may be the reason"),
+        ("OTHER", "add --debug to see where"),
+    ],
+)
+def test_an_unforeseen_error_has_one_piece_of_advice(monkeypatch, variable, expected):
+    for name in list(os.environ):
+        if name.startswith(("JAX_", "XLA_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, "x")
+    assert str(unexpected(KeyError("a"))) == f"KeyError 'a'; {expected}"
 
 
 def test_a_loss_that_is_not_finite_is_one_line_and_status_1(monkeypatch, tmp_path, call):

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from fidle_jax.cli.predict import main
+from fidle_jax.inference import load
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,13 @@ def test_standard_input_is_an_image(predict, digits, monkeypatch):
     assert done.out.splitlines()[1].startswith(f"-,{probabilities[3].argmax()},")
 
 
+def test_a_closed_standard_input_is_an_error(predict, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    done = predict("-")
+    assert (done.status, done.out) == (2, "")
+    assert done.error().startswith("standard input is closed; pass an image to it")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -141,6 +149,21 @@ def test_control_characters_of_names_reach_the_terminal_only_escaped(predict, di
     for done in (predict(path), predict(tmp_path / f"missing{NASTY}")):
         assert r"\x1b]0;title\x07\u202e.png" in done.out + done.err
         assert not set("\x1b\x07\u202e") & set(done.out + done.err)
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b]0;title\x07", "lone \ud800", "a" * 2_000_000], ids=["control", "lone", "long"]
+)
+def test_classes_may_have_any_names(predict, trained_run, digits, tmp_path, monkeypatch, name):
+    trained = load.load(trained_run)
+    monkeypatch.setattr(load, "load", lambda _: trained._replace(class_names=(name,) * 10))
+    path = tmp_path / NASTY
+    path.write_bytes((digits[0] / "00.png").read_bytes())
+    done = predict(path, "--format", "csv", "--sheet", tmp_path / "sheet.png")
+    assert done.status == 0, done.err
+    assert "Glyph" not in done.err
+    assert (tmp_path / "sheet.png").exists()
+    done.out.encode()
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@"])

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,8 @@ SHOWN_LAYERS = (Conv, MaxPool, Dense)
 
 MAX_BYTES = 8 * 2**20  # of an image; photographs of phones have 2 to 6 MB
 MAX_SECONDS = 20  # for an upload
-MAX_UPLOADS = 64  # at the same time
+MAX_UPLOADS, MAX_UPLOADS_OF_CLIENT = 64, 8  # at the same time
+MIN_RATE, PATIENCE = 1024, 2  # an upload may have fewer bytes per second only in its first seconds
 HEADER_SECONDS = 5  # for the header of a request
 TYPES = {
     "image/png": "PNG",
@@ -103,7 +105,7 @@ def make_app(
     """
     layers, answer = compile_answer(trained)
     page = render_page(trained, layers, command)
-    one_at_a_time, uploads = asyncio.Lock(), asyncio.Semaphore(MAX_UPLOADS)
+    one_at_a_time, uploads = asyncio.Lock(), Counter[str]()
 
     async def show(request: Request) -> Response:
         return HTMLResponse(page, headers=HEADERS)
@@ -111,12 +113,18 @@ def make_app(
     async def respond(request: Request) -> Response:
         began = time.perf_counter()
         origin = request.headers.get("origin")
-        if origin is not None and URL(origin).netloc != request.headers["host"]:
+        if origin is not None and not _is_of_host(origin, request.headers["host"]):
             raise HTTPException(403, f"requests from {origin[:100]!r} are refused")
-        if uploads.locked():
+        client = request.client.host if request.client else ""
+        if uploads[client] >= MAX_UPLOADS_OF_CLIENT or uploads.total() >= MAX_UPLOADS:
             raise HTTPException(503, "too many uploads at the same time; try again")
-        async with uploads:
+        uploads[client] += 1
+        try:
             content = await _read_body(request)
+        finally:
+            uploads[client] -= 1
+            if not uploads[client]:
+                del uploads[client]
         try:
             async with one_at_a_time:
                 found = await asyncio.to_thread(answer, content)
@@ -146,22 +154,38 @@ def allowed_hosts(host: str, address: str) -> list[str]:
     return names
 
 
+def _is_of_host(origin: str, host: str) -> bool:
+    try:
+        return URL(origin).netloc == host
+    except ValueError:  # it is no URL
+        return False
+
+
 async def _read_body(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind not in TYPES:
         expected = ", ".join(TYPES.values())
         raise HTTPException(415, f"expected an image ({expected}), not {kind[:60] or 'no type'}")
-    content = bytearray()
+    content, began = bytearray(), asyncio.get_running_loop().time()
     try:
         # Close the stream here. Otherwise, its generator can outlive the event loop.
-        async with asyncio.timeout(MAX_SECONDS), contextlib.aclosing(request.stream()) as chunks:
+        async with (
+            asyncio.timeout(min(MAX_SECONDS, PATIENCE)) as timeout,
+            contextlib.aclosing(request.stream()) as chunks,
+        ):
             async for chunk in chunks:
                 content += chunk
+                seconds = max(PATIENCE, len(content) / MIN_RATE)
+                timeout.reschedule(began + min(MAX_SECONDS, seconds))
                 if len(content) > MAX_BYTES:
                     limit = f"{MAX_BYTES // 2**20} MB"
                     raise HTTPException(413, f"the image is larger than {limit}; scale it down")
     except TimeoutError:
-        raise HTTPException(408, f"the image did not arrive within {MAX_SECONDS} s") from None
+        raise HTTPException(
+            408,
+            f"the image did not arrive within {MAX_SECONDS} s, at {MIN_RATE:,} bytes per second or more; "
+            "try again",
+        ) from None
     except ClientDisconnect:
         raise HTTPException(400, "the upload was aborted") from None
     return bytes(content)

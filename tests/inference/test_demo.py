@@ -123,11 +123,28 @@ def test_an_upload_that_is_too_large_is_not_read_to_its_end(app):
     assert b"larger than 8 MB" in error
 
 
-def test_an_upload_that_stalls_times_out(app, monkeypatch):
-    monkeypatch.setattr(demo, "MAX_SECONDS", 0.05)
+@pytest.mark.parametrize("limit", ["MAX_SECONDS", "PATIENCE"])
+def test_an_upload_that_stalls_times_out(app, monkeypatch, limit):
+    monkeypatch.setattr(demo, limit, 0.05)
     status, error, _ = asyncio.run(upload(app, [PART]))
     assert status == 408
     assert b"did not arrive within" in error
+
+
+def test_a_client_has_few_uploads_at_a_time_and_others_are_not_affected(app, monkeypatch):
+    monkeypatch.setattr(demo, "PATIENCE", 0.5)
+
+    async def run():
+        stalled = [asyncio.create_task(upload(app, [PART], "10.0.0.1")) for _ in range(64)]
+        await asyncio.sleep(0.1)
+        whole = [{"type": "http.request", "body": png(drawing(4))}]
+        other = await upload(app, whole, "10.0.0.2")
+        statuses = [found[0] for found in await asyncio.gather(*stalled)]
+        return other[0], statuses, (await upload(app, whole, "10.0.0.1"))[0]
+
+    other, stalled, later = asyncio.run(run())
+    assert (other, later) == (200, 200)
+    assert sorted(stalled) == [408] * 8 + [503] * 56
 
 
 def test_an_aborted_upload_is_not_an_error_of_the_server(app):
@@ -135,13 +152,14 @@ def test_an_aborted_upload_is_not_an_error_of_the_server(app):
     assert status == 400
 
 
-async def upload(app, messages):
+async def upload(app, messages, client="127.0.0.1"):
     """Upload in parts. Return status and body of the response, and the number of parts read."""
     scope = {
         "type": "http",
         "method": "POST",
         "path": "/answer",
         "query_string": b"",
+        "client": (client, 50000),
         "headers": [(b"host", b"127.0.0.1:8000"), (b"content-type", b"image/png")],
     }
     coming, sent = iter(messages), []
@@ -190,7 +208,15 @@ def test_other_host_names_are_refused(client, other):
 
 
 @pytest.mark.parametrize(
-    "other", ["http://evil.example", "null", "http://127.0.0.1:9000", "http://localhost:8000", "["]
+    "other",
+    [
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1:9000",
+        "http://localhost:8000",
+        "[",
+        "http://[",
+    ],
 )
 def test_other_web_sites_are_refused(client, other):
     response = client.post("/answer", content=png(drawing(4)), headers=PNG | {"Origin": other})

@@ -168,11 +168,15 @@ class _Output(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write text with escapes. After a failure, drop it."""
-        lines = re.sub(r"[^\n\r\t]+", lambda found: printable(found[0]), text)
-        return self.write_unchanged(lines if self.escapes else text)
+        return self._write(text, r"[^\n\r\t]+")
 
-    def write_unchanged(self, text: str) -> int:
-        """Write text. After a failure, drop it."""
+    def write_styled(self, text: str) -> int:
+        """Write text that may have colours and move the cursor. After a failure, drop it."""
+        return self._write(text, r"[^\n\r\t\x1b]+")
+
+    def _write(self, text: str, escaped: str) -> int:
+        if self.escapes:
+            text = re.sub(escaped, lambda found: printable(found[0]), text)
         with self._without_failure():
             super().write(text)
         return len(text)
@@ -209,18 +213,18 @@ def show_phase(name: str) -> Iterator[None]:
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-    with Progress(*columns, console=Console(file=_unchanged(sys.stderr))) as progress:
+    with Progress(*columns, console=Console(file=_styled(sys.stderr))) as progress:
         progress.add_task(printable(name), total=None)
         yield
 
 
-def _unchanged(stream: Any) -> Any:
-    """Return the stream without escapes, for a library that moves the cursor."""
+def _styled(stream: Any) -> Any:
+    """Return the stream for rich, which removes such sequences from what others print meanwhile."""
     if not isinstance(stream, _Output):
         return stream
     names = ("flush", "isatty", "fileno", "encoding")
     return SimpleNamespace(
-        write=stream.write_unchanged, **{name: getattr(stream, name) for name in names}
+        write=stream.write_styled, **{name: getattr(stream, name) for name in names}
     )
 
 

@@ -113,7 +113,7 @@ def test_control_characters_are_escaped_on_every_stream_except_those_of_a_progre
         "    print('c\\x1b[2J', file=sys.stderr)\n"
         "    sys.stderr.write('\\r100 %\\n')\n"
         "    warnings.warn('d\\x1b[1m')\n"
-        "    terminal._unchanged(sys.stderr).write('\\x1b[2K')\n"
+        "    terminal._styled(sys.stderr).write('\\x9b\\x1b[2K')\n"
         "terminal.exit_with(body)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True)
@@ -121,7 +121,7 @@ def test_control_characters_are_escaped_on_every_stream_except_those_of_a_progre
     assert b"c\\x1b[2J\n\r100 %\n" in done.stderr
     assert b"d\\x1b[1m" in done.stderr
     assert done.stderr.count(b"\x1b") == 1
-    assert done.stderr.endswith(b"\x1b[2K")
+    assert done.stderr.endswith(b"\\x9b\x1b[2K")
 
 
 def test_a_compilation_cache_with_a_name_that_is_not_utf_8_is_an_error(monkeypatch):

@@ -91,7 +91,9 @@ def test_a_network_that_differs_from_the_run_is_not_written(
     np.savez(run_dir / "evaluation.npz", **evaluation | {"probabilities": probabilities})
     done = call(main, run_dir, "--output", folder)
     assert done.status == 1
-    assert done.error().endswith("a different class for 1 of them.; nothing was written")
+    warning, error = done.err.splitlines()
+    assert warning.startswith("warning: evaluation.npz of the run in ")
+    assert error.endswith("a different class for 1 of them.; nothing was written")
     assert not folder.exists()
 
 

@@ -152,6 +152,9 @@ def _plain_values(problems: list[str], info: PrimitiveTypeInfo) -> PrimitiveCons
             hint = f"did you mean {near[0]}? " if near else ""
             problems.append(f"{word!r}; {hint}(known: {', '.join(choices)})")
         try:
+            # Python would also accept underscores and the digits of other scripts.
+            if kind in (int, float) and not re.fullmatch("[-+.0-9A-Za-z]+", word):
+                raise ValueError
             return kind(word)
         except ValueError:
             problems.append(f"{word!r}; it must be {expected}")

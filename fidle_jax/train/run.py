@@ -18,7 +18,7 @@ from fidle_jax.data import AnySplit, Dataset, load_dataset, stratified_split
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
-from fidle_jax.files import changed_files, sealed, write_json
+from fidle_jax.files import DIGESTS, changed_files, sealed, write_json
 from fidle_jax.nn import format_table, layer_table, make_model
 from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
@@ -135,6 +135,8 @@ def run(
 
 def _finished_result(run_dir: Path) -> dict[str, Any] | None:
     """Return the result of a finished run, or None if it is unfinished or files have changed since."""
+    if (run_dir / DIGESTS).is_dir():
+        raise InputError(f"{run_dir / DIGESTS} is a directory; delete it")
     changed = changed_files(run_dir)
     if not changed or not (run_dir / "report.html").exists():
         return run_dirs.finished_result(run_dir, *run_dirs.RESULT)

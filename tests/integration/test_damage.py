@@ -123,7 +123,7 @@ def weights(run_dir):
 
 
 @pytest.mark.parametrize(
-    "first", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(BLOCK, 1000, BLOCK))]
+    "first", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(BLOCK, 1050, BLOCK))]
 )
 def test_a_damaged_run_resumes_to_the_same_bits_or_gives_one_line(
     runs, tmp_path, capfd, first, request

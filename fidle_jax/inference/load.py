@@ -118,7 +118,9 @@ def _as_numpy(images: Any) -> np.ndarray:
         return array.astype(array.dtype.newbyteorder("="))  # JAX ignores the byte order
     except Exception as error:  # other libraries raise many types
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"the images are no array of numbers ({reason}); expected one") from error
+        raise InputError(
+            f"the images are not an array of numbers ({reason}); convert them to one"
+        ) from error
 
 
 compute_logits = jax.jit(apply_model, static_argnums=0)

@@ -141,7 +141,7 @@ def test_arrays_of_any_byte_order_are_classified_alike(trained, evaluation, orde
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([[1, 2], [3]], "are no array of numbers"),
+        ([[1, 2], [3]], "are not an array of numbers"),
         (np.ma.masked_less(np.ones((28, 28)), 2), "have masked values"),
         (np.zeros((28, 28), np.longdouble), "have type float128"),
         (Image.new("P", (28, 28)), "the image has mode P"),

@@ -1,7 +1,7 @@
 """Time every method of convolution and pooling on the problems of the table that "auto" uses.
 
-To measure another shape, add a line for it to fidle_jax/kernels/auto.tsv, with "xla=1" in the column
-"milliseconds", and measure it with --write-table.
+To measure another shape, add a line for it to fidle_jax/kernels/auto.tsv, with "xla=1" in the columns
+"milliseconds" and "compile_seconds", and measure it with --write-table.
 """
 
 import dataclasses
@@ -76,8 +76,11 @@ def main(config: Config) -> None:
     results = []
     for problem in problems:
         result = measure(problem, list(rows.values()), config)
-        times = {name: each["milliseconds"] for name, each in result["training"].items()}
-        rows[problem] = Row(problem, times, measured)
+        times, compile_seconds = (
+            {name: each[key] for name, each in result["training"].items()}
+            for key in ("milliseconds", "compile_seconds")
+        )
+        rows[problem] = Row(problem, times, compile_seconds, measured)
         results.append(result)
         print(format_result(result), flush=True)
     output = config.output or default_run_dir("bench_kernels")
@@ -168,7 +171,7 @@ def _layer_methods(problem, rows) -> dict[str, Callable[..., Any]]:
         }
     if pool:
         arguments |= {"window": pool.size, "pool_strides": pool.strides}
-        conv_alone = auto.fastest(rows, dataclasses.replace(problem, kind="conv", pool=None))
+        conv_alone = auto.cheapest(rows, dataclasses.replace(problem, kind="conv", pool=None))
         methods = {"xla": "xla", "separate": conv_alone} | {
             name: name
             for name, method in kernels.conv_pool_methods().items()

@@ -51,6 +51,10 @@ class Worker:
             raise RunFailed(self.failure)
         return answer
 
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown()
+
     def start(self, case: Case) -> dict[str, Any]:
         """Build the network, compile its step, and return the parameters and the setting."""
         self.failure = ""

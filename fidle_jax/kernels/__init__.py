@@ -211,7 +211,7 @@ def conv_pool(
         raise ValueError(
             f"method {method!r} does not support these arguments. It needs groups=1, and jax.nn.relu or "
             "None as activation; 'winograd_pool' also windows of 3 at stride 1 with a pool of 2, "
-            "'winograd_pool_4' at most two axes of these, 'winograd_1d' such a last axis. Use "
+            "'winograd_1d' such a last axis. Use "
             "method='auto' or a method of the convolution"
         )
     if fusible and (fused_method is not None or method == "auto"):

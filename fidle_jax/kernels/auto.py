@@ -1,11 +1,12 @@
-"""Selection of a method on a CPU: the fastest one for the nearest measured problem.
+"""Selection of a method on a CPU: the cheapest one for the nearest measured problem.
 
-The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop, where the backward
-passes of XLA's convolutions are up to 45 times slower. (The kernel cannot know what surrounds it.)
-``experiments/bench/bench_kernels.py`` writes the table. A method is eligible if it
+The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop, and the time to
+compile them. (The kernel cannot know what surrounds it.) ``experiments/bench/bench_kernels.py`` writes
+the table. The cheapest method has the smallest sum of compile time and run time, for `LAYER_SECONDS` of
+the fastest method. A method is eligible if it
 
 - supports the geometry, and does not unroll a large window;
-- is local: its rounding errors are relative to the values in the window;
+- has rounding errors relative to the values in the window;
 - needs at most `MEMORY_LIMIT` bytes of temporary memory.
 """
 
@@ -24,8 +25,10 @@ from fidle_jax.kernels.methods import conv_methods, conv_pool_methods
 TABLE = "auto.tsv"
 UNKNOWN_BATCH = 64  # replaces a symbolic batch size (`jax.export`)
 
+LAYER_SECONDS = 6  # one of ten layers in a run of one minute
+
 # The other methods unroll the window, so their compile time grows with it.
-NOT_UNROLLED = ("xla", "fft", "separate")
+NOT_UNROLLED = ("xla", "forward", "fft", "separate")
 MOST_UNROLLED = 128  # values of a window: a little more than the largest that was measured
 
 # Bytes of one example's intermediate arrays. Only "im2col" and "xla" can divide one example.
@@ -53,6 +56,7 @@ class Row:
     problem: Problem
     # Median by method, forward and backward; with 3 or fewer channels without the gradient in the images.
     milliseconds: dict[str, float]
+    compile_seconds: dict[str, float]  # by method
     measured: str  # date and machine
 
 
@@ -76,11 +80,11 @@ def problem_of(
 @functools.lru_cache(maxsize=1024)
 def choose(problem: Problem) -> str:
     """Return the method that "auto" selects on a CPU; "separate" is a convolution, then a pooling."""
-    return fastest(table_rows(), problem)
+    return cheapest(table_rows(), problem)
 
 
-def fastest(rows: Sequence[Row], problem: Problem) -> str:
-    """Return the fastest eligible method in the row nearest to ``problem``.
+def cheapest(rows: Sequence[Row], problem: Problem) -> str:
+    """Return the cheapest eligible method in the row nearest to ``problem``.
 
     Rows with the same kind of grouping (none, some, depthwise) come first, then rows with the same
     rank. Among these the distance is the sum of |log2| of the ratios of the values in `_measures`.
@@ -90,7 +94,13 @@ def fastest(rows: Sequence[Row], problem: Problem) -> str:
         key=lambda row: _distance(row.problem, problem),
     )
     methods = [method for method in row.milliseconds if _is_eligible(method, problem)]
-    return min(methods, key=row.milliseconds.__getitem__)
+    fastest = min(row.milliseconds[method] for method in methods)
+
+    def cost(method):
+        seconds = LAYER_SECONDS * row.milliseconds[method] / fastest
+        return seconds + row.compile_seconds[method]
+
+    return min(methods, key=cost)
 
 
 def _is_eligible(method, problem):
@@ -99,16 +109,16 @@ def _is_eligible(method, problem):
     if method not in NOT_UNROLLED and math.prod(window) > MOST_UNROLLED:
         return False
     if problem.kind == "conv_pool":
-        found = conv_pool_methods().get(method)
-        if found is None:
-            return True
-        supported = found.supports(geometry, problem.pool)
+        pooled = conv_pool_methods().get(method)
+        supported = pooled is None or pooled.supports(geometry, problem.pool)
     elif problem.kind == "conv":
         found = conv_methods()[method]
-        supported = found.supports(geometry.size, geometry.strides, geometry.dilation)
+        supported = (
+            found.supports(geometry.size, geometry.strides, geometry.dilation) and found.local
+        )
     else:
         return True
-    return found.local and supported and _temporary_bytes(method, problem) <= MEMORY_LIMIT
+    return supported and _temporary_bytes(method, problem) <= MEMORY_LIMIT
 
 
 def _temporary_bytes(method, problem):
@@ -117,7 +127,7 @@ def _temporary_bytes(method, problem):
     x_shape = (1, *problem.spatial, problem.channels)
     if method.startswith("winograd") and method != "winograd_1d":
         return winograd.temporary_bytes(w_shape, problem.geometry, problem.pool)
-    if problem.pool is not None:
+    if problem.pool is not None and method != "separate":
         return fused.temporary_bytes(x_shape, w_shape, problem.geometry, problem.pool)
     return 0  # "im2col" and "xla" compute in slabs, "shifted" adds in place
 
@@ -187,8 +197,8 @@ def _read_row(cells: dict[str, str]) -> Row:
         int(cells[name]) for name in ("batch", "channels", "features", "groups")
     )
     problem = Problem(cells["kind"], batch, spatial, channels, features, geometry, groups, pool)
-    pairs = (pair.split("=") for pair in cells["milliseconds"].split())
-    return Row(problem, {method: float(time) for method, time in pairs}, cells["measured"])
+    times = (_read_times(cells[name]) for name in ("milliseconds", "compile_seconds"))
+    return Row(problem, *times, cells["measured"])
 
 
 def _cells(row: Row) -> dict[str, str]:
@@ -206,10 +216,20 @@ def _cells(row: Row) -> dict[str, str]:
         "groups": str(problem.groups),
         "pool": format_sizes(pool.size) if pool else "",
         "pool_strides": format_sizes(pool.strides) if pool else "",
-        "milliseconds": " ".join(f"{name}={time:.4g}" for name, time in row.milliseconds.items()),
+        "milliseconds": _format_times(row.milliseconds),
+        "compile_seconds": _format_times(row.compile_seconds),
         "measured": row.measured,
     }
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split("x")))
+
+
+def _read_times(text: str) -> dict[str, float]:
+    pairs = (pair.split("=") for pair in text.split())
+    return {method: float(time) for method, time in pairs}
+
+
+def _format_times(times: dict[str, float]) -> str:
+    return " ".join(f"{method}={time:.4g}" for method, time in times.items())

@@ -44,7 +44,21 @@ def in_chunks(
     largest = max(1, int(limit // max(1, bytes_of_one)))
     if not isinstance(batch, int) or batch <= largest:
         return function(*arrays)
-    size = chunk_size(batch, largest)
+    # Without the checkpoint, the gradient in the weights stores intermediate arrays of all chunks.
+    one = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False)
+    results = lax.map(one, split_batch(arrays, largest))
+    return jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[:batch], results)
+
+
+def split_batch(arrays: tuple[Array, ...], largest: int) -> tuple[Array, ...]:
+    """Split the first axis into chunks of at most ``largest`` examples: (chunk, example, ...).
+
+    Zeros complete the last chunk. A symbolic batch becomes one chunk.
+    """
+    batch = arrays[0].shape[0]
+    if not isinstance(batch, int):
+        return tuple(array[None] for array in arrays)
+    size = chunk_size(batch, max(1, min(batch, largest)))
     count = -(-batch // size)
     fill = count * size - batch
     if fill:
@@ -52,11 +66,7 @@ def in_chunks(
             lax.pad(a, jnp.array(0, a.dtype), [(0, fill, 0), *[(0, 0, 0)] * (a.ndim - 1)])
             for a in arrays
         )
-    chunks = [array.reshape(count, size, *array.shape[1:]) for array in arrays]
-    # Without the checkpoint, the gradient in the weights stores intermediate arrays of all chunks.
-    one = jax.checkpoint(lambda chunk: function(*chunk), prevent_cse=False)
-    results = lax.map(one, chunks)
-    return jax.tree.map(lambda y: y.reshape(count * size, *y.shape[2:])[:batch], results)
+    return tuple(array.reshape(count, size, *array.shape[1:]) for array in arrays)
 
 
 def chunk_size(batch: int, largest: int) -> int:

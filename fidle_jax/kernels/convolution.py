@@ -18,7 +18,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fidle_jax.kernels import bilinear, simple_methods
+from fidle_jax.kernels import bilinear, forward, simple_methods
 from fidle_jax.kernels.arrays import Array, Images, Kernel, Output
 from fidle_jax.kernels.auto import choose, problem_of
 from fidle_jax.kernels.bilinear import ConvSpec, conv_p
@@ -65,41 +65,62 @@ def convolve_and_pool(
 def _role(*arrays, out, spec, is_cpu):
     """Compute a role of the trilinear form; see `fidle_jax.kernels.bilinear`."""
     shapes = bilinear.all_shapes(out, spec, *arrays[:2])
-    fast, safe = _select(spec, shapes["x"], shapes["w"], is_cpu)
+    if spec.pool is not None:
+        pooled, safe = _select_pool(spec, shapes["x"], shapes["w"], is_cpu)
+        by_pooled = functools.partial(bilinear.evaluate, pooled, out, spec)
+        if safe is None:
+            return by_pooled(*arrays)
+        return guarded(by_pooled, functools.partial(bilinear.evaluate, safe, out, spec), *arrays)
+    name = _select(spec, shapes["x"], shapes["w"], is_cpu)
+    fast = functools.partial(_by_method, name, out, spec)
+    if conv_methods()[name].exact:
+        return fast(*arrays)
+    return guarded(fast, functools.partial(_by_method, "forward", out, spec), *arrays)
 
-    def by(function):
-        return lambda *arrays: bilinear.evaluate(function, out, spec, *arrays)
 
-    return by(fast)(*arrays) if safe is None else guarded(by(fast), by(safe), *arrays)
+def _by_method(name, out, spec, *arrays):
+    """Compute a role by a method, as a convolution if possible."""
+    method, geometry, groups = conv_methods()[name], spec.geometry, spec.groups
+    if name == "xla":
+        conv = functools.partial(
+            method.conv, geometry=geometry, groups=groups, precision=spec.precision
+        )
+        return bilinear.evaluate(conv, out, spec, *arrays)
+    reversed_geometry = forward.reverse_geometry(geometry, spec.spatial)
+    if out == "x" and method.image_gradient and reversed_geometry:
+        return method.image_gradient(*arrays, geometry, groups, reversed_geometry)
+    if out == "w" and method.kernel_gradient and groups == 1:
+        return method.kernel_gradient(*arrays, geometry)
+    function = method.conv if out == "y" else method.transposed or method.conv
+    return bilinear.evaluate(
+        functools.partial(function, geometry=geometry, groups=groups), out, spec, *arrays
+    )
 
 
 def _max(x, w, *, spec, is_cpu):
     """Return the pooled values and their argmax."""
-    fast, safe = _select(spec, x.shape, w.shape, is_cpu)
+    fast, safe = _select_pool(spec, x.shape, w.shape, is_cpu)
     return fast(x, w) if safe is None else guarded(fast, safe, x, w)
 
 
 def _select(spec, x_shape, w_shape, is_cpu):
+    """Return the name of the method of the convolution."""
+    if spec.method != "auto":
+        return spec.method
+    problem = problem_of("conv", x_shape, w_shape[-1], spec.geometry, spec.groups)
+    return choose(problem) if is_cpu else "xla"
+
+
+def _select_pool(spec, x_shape, w_shape, is_cpu):
     """Return a function (x, w, *argmax), and an exact one for its guard if it needs that."""
-    geometry, groups, pool = spec.geometry, spec.groups, spec.pool
     name = spec.method
-    if pool is None:
-        if name == "auto":
-            problem = problem_of("conv", x_shape, w_shape[-1], geometry, groups)
-            name = choose(problem) if is_cpu else "xla"
-        fast = functools.partial(conv_methods()[name].conv, geometry=geometry, groups=groups)
-        if name == "xla":
-            return functools.partial(fast, precision=spec.precision), None
-        if conv_methods()[name].exact:
-            return fast, None
-        exact = functools.partial(simple_methods.im2col, geometry=geometry, groups=groups)
-    else:
-        if name == "auto" and is_cpu and groups == 1:
-            name = choose(problem_of("conv_pool", x_shape, w_shape[-1], geometry, 1, pool))
-        if name not in conv_pool_methods() or groups > 1:
-            return functools.partial(_separate, spec=spec), None
-        fast = functools.partial(conv_pool_methods()[name].conv_pool, geometry=geometry, pool=pool)
-        exact = functools.partial(_separate, spec=spec._replace(method="im2col"))
+    if name == "auto" and is_cpu and spec.groups == 1:
+        name = choose(problem_of("conv_pool", x_shape, w_shape[-1], spec.geometry, 1, spec.pool))
+    if name not in conv_pool_methods() or spec.groups > 1:
+        return functools.partial(_separate, spec=spec), None
+    conv_pool = conv_pool_methods()[name].conv_pool
+    fast = functools.partial(conv_pool, geometry=spec.geometry, pool=spec.pool)
+    exact = functools.partial(_separate, spec=spec._replace(method="forward"))
 
     def one_by_one(x, w, *argmax):
         return _map(lambda x, *argmax: exact(x, w, *argmax), x, *argmax)

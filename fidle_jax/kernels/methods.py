@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import typing
 from collections.abc import Callable
 
-from fidle_jax.kernels import fused, reference, simple_methods, winograd
+from fidle_jax.kernels import forward, fused, reference, simple_methods, winograd
 from fidle_jax.kernels.arrays import Array
 from fidle_jax.kernels.geometry import ConvGeometry
 
@@ -25,33 +24,39 @@ class Method:
         exact: Each output depends only on the values in its window, also for infinities and for
             numbers near the largest float. Other methods of this package are guarded.
         local: Rounding errors are relative to the values in the window. "auto" selects only these.
+        image_gradient: Function (w, y, geometry, groups, reversed_geometry) -> x if the gradient is a
+            convolution (see `forward.reverse_geometry`).
+        kernel_gradient: Function (x, y, geometry) -> w for one group.
+        transposed: Function like ``conv``. Its transposes are the other gradients.
     """
 
     conv: Callable[..., Array]
     supports: Supports = lambda size, strides, dilation: True
     exact: bool = True
     local: bool = True
+    image_gradient: Callable[..., Array] | None = None
+    kernel_gradient: Callable[..., Array] | None = None
+    transposed: Callable[..., Array] | None = None
 
-
-# F(4, 3) along three axes has 216 products, which take a minute to compile.
-_FOURS_AXES = 2
 
 _METHODS = {
     "reference": Method(reference.conv),
     "xla": Method(simple_methods.xla),
+    "forward": Method(
+        forward.conv,
+        image_gradient=forward.image_gradient,
+        kernel_gradient=forward.kernel_gradient,
+        transposed=simple_methods.im2col,
+    ),
     "im2col": Method(simple_methods.im2col),
     "shifted": Method(simple_methods.shifted),
-    "winograd": Method(winograd.conv, winograd.supports, exact=False),
-    "winograd_4": Method(
-        functools.partial(winograd.conv, filtering=winograd.FOURS),
-        functools.partial(winograd.supports, most_axes=_FOURS_AXES),
-        exact=False,
-        local=False,
+    "winograd": Method(
+        winograd.conv, winograd.supports, exact=False, image_gradient=winograd.image_gradient
     ),
     "fft": Method(simple_methods.fft, exact=False, local=False),
 }
 # Methods of this package that are primitives for JAX; the others are plain JAX functions.
-OPAQUE = frozenset({"im2col", "shifted", "winograd", "winograd_4", "fft"})
+OPAQUE = frozenset({"forward", "im2col", "shifted", "winograd", "fft"})
 _OWN = frozenset(_METHODS)
 
 
@@ -112,22 +117,16 @@ class PoolMethod:
     Attributes:
         conv_pool: Function (x, w, geometry, pool, argmax=None), see `fidle_jax.kernels.fused`.
         supports: Function (geometry of the convolution, geometry of the pooling) -> bool.
-        local: As in `Method`. All of these methods are guarded.
+        All of these methods are guarded.
     """
 
     conv_pool: Callable[..., fused.Pooled]
     supports: Callable[[ConvGeometry, ConvGeometry], bool]
-    local: bool = True
 
 
 _POOL_METHODS = {
     "fused": PoolMethod(fused.conv_pool, lambda geometry, pool: True),
     "winograd_pool": PoolMethod(winograd.conv_pool, winograd.supports_pool),
-    "winograd_pool_4": PoolMethod(
-        functools.partial(winograd.conv_pool, filtering=winograd.FOURS),
-        functools.partial(winograd.supports_pool, most_axes=_FOURS_AXES),
-        local=False,
-    ),
     "winograd_1d": PoolMethod(winograd.conv_pool_1d, winograd.supports_pool_1d),
 }
 

@@ -21,7 +21,7 @@ from fidle_jax.kernels.geometry import resolve_geometry
 
 POOL_METHODS = {"slices", "xla"}
 OWN_METHODS = set(kernels.conv_methods())
-NOT_LOCAL = {"fft", "winograd_4", "winograd_pool_4"}
+NOT_LOCAL = {"fft"}
 
 
 def problem(kind="conv", batch=64, spatial=(16, 16), channels=8, window=3, groups=1, **windows):
@@ -42,8 +42,7 @@ def test_each_measured_problem_selects_its_own_fastest_local_method():
 
 
 def test_the_methods_that_are_not_local_say_so():
-    methods = kernels.conv_methods() | kernels.conv_pool_methods()
-    assert {name for name, method in methods.items() if not method.local} == NOT_LOCAL
+    assert {name for name, each in kernels.conv_methods().items() if not each.local} == NOT_LOCAL
 
 
 def test_the_table_has_rows_of_every_kind_and_grouping_and_only_methods_of_the_package():
@@ -127,10 +126,6 @@ def test_the_next_fastest_method_is_selected_if_the_fastest_does_not_support_the
 def test_a_method_that_is_not_local_is_not_selected_even_if_it_is_fastest(method):
     asked = problem(batch=32)
     rows = [row(asked, **{method: 1, "im2col": 2})]
-    if method in kernels.conv_pool_methods():
-        pool = resolve_geometry(asked.geometry.count, 2)
-        asked = dataclasses.replace(asked, kind="conv_pool", pool=pool)
-        rows = [row(asked, **{method: 1, "separate": 2})]
     assert fastest(rows, asked) != method
 
 

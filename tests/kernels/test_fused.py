@@ -16,16 +16,12 @@ from tests.kernels.pooling_cases import (
     COMMON,
     ConvPoolCase,
     check,
-    check_close,
     conv_pool_cases,
     value_and_gradients,
 )
 
-FOURS = pytest.param("winograd_pool_4", marks=pytest.mark.slow)  # seconds to compile, each time
-# On integers, all methods but one compute with integers and halves only, so they are exact.
-EXACT_METHODS = sorted(set(kernels.conv_pool_methods()) - {"winograd_pool_4"})
-EACH_EXACT_METHOD = pytest.mark.parametrize("method", EXACT_METHODS)
-EACH_METHOD = pytest.mark.parametrize("method", [*EXACT_METHODS, FOURS])
+# On integers, all methods compute with integers and halves only, so they are exact.
+EACH_METHOD = pytest.mark.parametrize("method", sorted(kernels.conv_pool_methods()))
 # Other transformations are tested in test_transformations.py.
 
 
@@ -62,18 +58,11 @@ def test_value_and_gradients_of_many_cases_are_exactly_those_of_the_reference(ra
     check_one()
 
 
-@EACH_EXACT_METHOD
+@EACH_METHOD
 def test_a_batch_in_chunks_has_the_value_and_gradients_of_the_reference(method, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
     check(method, dataclasses.replace(COMMON, x_shape=(3, 7, 8, 2)))
-
-
-@pytest.mark.slow
-def test_a_batch_in_chunks_by_fours_has_the_value_and_gradients_of_the_reference(monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
-    check_close("winograd_pool_4", dataclasses.replace(COMMON, x_shape=(3, 7, 8, 2)), 128)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +88,7 @@ def test_results_on_normal_numbers_are_within_a_few_roundings_of_the_reference(m
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@EACH_EXACT_METHOD
+@EACH_METHOD
 def test_forward_mode_is_that_of_the_reference_even_if_values_are_equal(method, activation):
     case = dataclasses.replace(COMMON, activation=activation)
     primals = case.integers()
@@ -149,7 +138,7 @@ def test_an_empty_batch_has_an_empty_result_and_zero_gradients(method):
     chex.assert_trees_all_equal(gradients, (x, 0 * w, 0 * b))
 
 
-@EACH_EXACT_METHOD
+@EACH_METHOD
 def test_a_call_outside_of_jit_has_the_value_and_gradients_of_the_reference(method):
     inputs = COMMON.integers()
     value, pullback = jax.vjp(COMMON.by(method), *inputs)
@@ -158,7 +147,7 @@ def test_a_call_outside_of_jit_has_the_value_and_gradients_of_the_reference(meth
     chex.assert_trees_all_equal((value, pullback(weights)), expected)
 
 
-@EACH_EXACT_METHOD
+@EACH_METHOD
 def test_a_call_with_jit_disabled_has_the_value_of_the_reference(method):
     x, w, b = dataclasses.replace(COMMON, x_shape=(1, 5, 4, 1), w_shape=(3, 3, 1, 2)).integers()
     with jax.disable_jit():

@@ -10,6 +10,10 @@ class TestXla(ConvComparison):
     method = "xla"
 
 
+class TestForward(ConvComparison):
+    method = "forward"
+
+
 class TestIm2col(ConvComparison):
     method = "im2col"
 

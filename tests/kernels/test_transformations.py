@@ -53,17 +53,16 @@ CALLS = [
 
 def each_call(*slow):
     """Parametrize a test by call and method; these methods of `conv_pool` are slow."""
-    slow = {(conv_pool, method) for method in (*slow, "winograd_pool_4")}
+    slow = {(conv_pool, method) for method in slow}
     calls = [
         pytest.param(*each, id=f"{each[0].__name__}-{each[1]}", marks=[SLOW] * (each in slow))
-        for each in [*CALLS, (conv_pool, "winograd_pool_4")]
+        for each in CALLS
     ]
     return pytest.mark.parametrize(("call", "method"), calls)
 
 
 # "auto" selects one of the methods of `conv_pool`; the pools test how it dispatches.
 EACH_CALL = each_call("auto")
-TOLERANCES = {"winograd_pool_4": 256}
 TRANSFORMATIONS = REVERSE_MODE | FORWARD_MODE
 del TRANSFORMATIONS["linear_transpose"]  # pooling is not linear
 # What the methods share is tested with these two.
@@ -82,7 +81,7 @@ def arrays(call):
 def by_both(call, method):
     """Return the call by ``method`` and by XLA, the arrays, and the tolerance."""
     calls = (functools.partial(call, method=name) for name in (method, "xla"))
-    return *calls, arrays(call), TOLERANCES.get(method, 64)
+    return *calls, arrays(call), 64
 
 
 def test_auto_selects_slices_for_the_pools_of_these_tests():
@@ -145,18 +144,16 @@ def test_compilations_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("method", "activation", "local"),
+    ("method", "activation"),
     [
-        ("fused", None, True),
-        *((method, jax.nn.relu, True) for method in ("winograd_pool", "winograd_1d")),
-        pytest.param("auto", jax.nn.relu, True, marks=SLOW),
-        pytest.param("winograd_pool", None, True, marks=SLOW),
-        pytest.param("winograd_1d", None, True, marks=SLOW),
-        pytest.param("winograd_pool_4", jax.nn.relu, False, marks=SLOW),
-        pytest.param("winograd_pool_4", None, False, marks=SLOW),
+        ("fused", None),
+        *((method, jax.nn.relu) for method in ("winograd_pool", "winograd_1d")),
+        pytest.param("auto", jax.nn.relu, marks=SLOW),
+        pytest.param("winograd_pool", None, marks=SLOW),
+        pytest.param("winograd_1d", None, marks=SLOW),
     ],
 )
-def test_conv_pool_is_infinite_or_nan_exactly_if_the_definition_is(method, activation, local):
+def test_conv_pool_is_infinite_or_nan_exactly_if_the_definition_is(method, activation):
     def by(method):
         return lambda x, w: kernels.conv_pool(x, w, activation=activation, method=method)
 
@@ -164,7 +161,7 @@ def test_conv_pool_is_infinite_or_nan_exactly_if_the_definition_is(method, activ
         return 4 * kernels.avg_pool(kernels.conv(x, w, method="reference"), method="reference")
 
     shapes = (1, 8, 8, 2), (3, 3, 2, 3)
-    check_odd_numbers(by(method), by("reference"), *shapes, local=local, bound=sum_over_pools)
+    check_odd_numbers(by(method), by("reference"), *shapes, local=True, bound=sum_over_pools)
 
 
 def test_a_fused_method_ignores_values_between_those_of_a_dilated_kernel():

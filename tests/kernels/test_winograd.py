@@ -25,15 +25,6 @@ class TestWinograd(ConvComparison):
         super().test_drawn_cases_in_3d()
 
 
-# The fast tests of this method are those of chunks and of pooling, below and in test_fused.py.
-@pytest.mark.slow
-class TestWinogradOfFours(ConvComparison):
-    method = "winograd_4"
-    local = False
-    tolerance = 128
-    examples = (3, 2, 0, 0)
-
-
 POOL_CASES = {
     ("winograd_pool", "one axis"): ConvPoolCase((2, 9, 2), (3, 2, 3), padding="same"),
     ("winograd_pool", "two axes"): ConvPoolCase(
@@ -64,17 +55,12 @@ def test_conv_pool_of_integers_equals_the_reference_exactly(method, name):
     pooling_cases.check(method, POOL_CASES[method, name])
 
 
-def test_conv_pool_by_fours_equals_the_reference_up_to_rounding():
-    pooling_cases.check_close("winograd_pool_4", POOL_CASES["winograd_pool", "one axis"], 128)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "rank", "examples"),
     [
         *(("winograd_pool", rank, number) for rank, number in ((1, 20), (2, 20), (3, 2))),
         *(("winograd_1d", rank, number) for rank, number in ((1, 30), (2, 60), (3, 10))),
-        *(("winograd_pool_4", rank, number) for rank, number in ((1, 5), (2, 3))),
     ],
 )
 def test_conv_pool_of_many_cases_equals_the_reference(method, rank, examples):
@@ -83,30 +69,15 @@ def test_conv_pool_of_many_cases_equals_the_reference(method, rank, examples):
     @settings(max_examples=examples)
     @given(getattr(pooling_cases, draw)(rank))
     def check_one(case):
-        if method == "winograd_pool_4":
-            pooling_cases.check_close(method, case, 128)
-        else:
-            pooling_cases.check(method, case)
+        pooling_cases.check(method, case)
 
     check_one()
 
 
-@pytest.mark.parametrize(
-    ("method", "tolerance"),
-    [("winograd", 32), pytest.param("winograd_4", 128, marks=pytest.mark.slow)],
-)
-def test_a_batch_in_chunks_has_the_value_and_gradients_of_the_definition(
-    monkeypatch, method, tolerance
-):
+def test_a_batch_in_chunks_has_the_value_and_gradients_of_the_definition(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
-    check(method, ConvCase((3, 4, 5, 2), (3, 3, 2, 2), (1, 1), "valid", (1, 1)), tolerance)
-
-
-def test_fours_along_one_axis_have_the_value_and_gradients_of_the_definition(monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
-    check("winograd_4", ConvCase((3, 9, 4), (3, 2, 2), (1,), "same", (1,), 2), 128)
+    check("winograd", ConvCase((3, 4, 5, 2), (3, 3, 2, 2), (1, 1), "valid", (1, 1)), 32)
 
 
 @pytest.mark.slow
@@ -126,14 +97,6 @@ def test_an_unsupported_geometry_raises_an_error(size, strides, dilation):
         ValueError, match=r"'winograd_pool' does not support these arguments\..* Use"
     ):
         kernels.conv_pool(IMAGES, jnp.ones((*size, 1, 1)), **how, method="winograd_pool")
-
-
-def test_fours_along_three_axes_raise_an_error():
-    x, w = jnp.ones((1, 9, 9, 9, 1)), jnp.ones((3, 3, 3, 1, 1))
-    with pytest.raises(ValueError, match=r"'winograd_4' does not support windows of .*; use meth"):
-        kernels.conv(x, w, method="winograd_4")
-    with pytest.raises(ValueError, match=r"'winograd_pool_4' at most two axes"):
-        kernels.conv_pool(x, w, method="winograd_pool_4")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class Config:
     """Approximate limit for all turns on one problem. Three rounds are always measured."""
     loop: bool = True
     """Time the calls in one compiled loop, as in training, instead of one by one. In a loop, backward
-    passes of XLA's convolutions are up to 45 times slower."""
+    passes of XLA's convolutions are up to 100 times slower."""
     output: Path | None = None
     """Directory for kernels.json (default: runs/bench_kernels/<UTC time>)."""
     write_table: bool = False

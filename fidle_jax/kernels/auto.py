@@ -197,8 +197,10 @@ def _read_row(cells: dict[str, str]) -> Row:
         int(cells[name]) for name in ("batch", "channels", "features", "groups")
     )
     problem = Problem(cells["kind"], batch, spatial, channels, features, geometry, groups, pool)
-    times = (_read_times(cells[name]) for name in ("milliseconds", "compile_seconds"))
-    return Row(problem, *times, cells["measured"])
+    milliseconds, compile_seconds = map(
+        _read_times, (cells["milliseconds"], cells["compile_seconds"])
+    )
+    return Row(problem, milliseconds, compile_seconds, cells["measured"])
 
 
 def _cells(row: Row) -> dict[str, str]:

@@ -8,14 +8,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from fidle_jax import kernels
 
-# The default of Keras, with which the course's results were obtained.
-kernel_init = nn.initializers.glorot_uniform()
-
+TRUNCATED_DEVIATION = 0.87962566103423978  # of a normal variable between -2 and 2
 CONTRAST_WINDOW, CONTRAST_EPSILON = 9, 0.03  # also used by the ONNX export
+
+
+def glorot_uniform(
+    rng: Key[Array, ""], shape: Sequence[int], dtype: jax.typing.DTypeLike = jnp.float32
+) -> Float[Array, "*shape"]:
+    """Return `flax.linen.initializers.glorot_uniform` up to rounding, the default of Keras.
+
+    The numbers are drawn along one axis, which compiles in a tenth of the time.
+    """
+    scale = math.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+    return scale * jax.random.uniform(rng, (math.prod(shape),), dtype, -1).reshape(shape)
+
+
+def he_normal(
+    rng: Key[Array, ""], shape: Sequence[int], dtype: jax.typing.DTypeLike = jnp.float32
+) -> Float[Array, "*shape"]:
+    """Return `flax.linen.initializers.he_normal` up to rounding, drawn as in `glorot_uniform`."""
+    scale = math.sqrt(2 / math.prod(shape[:-1])) / TRUNCATED_DEVIATION
+    return scale * jax.random.truncated_normal(rng, -2, 2, (math.prod(shape),), dtype).reshape(
+        shape
+    )
 
 
 class Conv(nn.Module):
@@ -25,7 +44,7 @@ class Conv(nn.Module):
     kernel_size: tuple[int, int] = (3, 3)  # height and width
     padding: str | Sequence[tuple[int, int]] = "valid"  # see `kernels.conv`
     plain: bool = False  # omit the bias and ReLU, for a layer that is followed by a normalization
-    kernel_init: Callable = kernel_init
+    kernel_init: Callable = glorot_uniform
     method: str = "auto"  # of `kernels.conv`, or with ``pool`` of `kernels.conv_pool`
 
     @nn.compact
@@ -149,7 +168,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch channel"]) -> Float[Array, "batch feature"]:
         """Return the activations."""
-        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
+        kernel = self.param("kernel", glorot_uniform, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = x @ kernel + bias
         return x if self.activation is None else self.activation(x)

@@ -18,6 +18,7 @@ from fidle_jax.nn.layers import (
     Dropout,
     Flatten,
     MaxPool,
+    he_normal,
     normalize_contrast,
 )
 
@@ -193,7 +194,7 @@ class Compact(Network):
                 (side, side),
                 padding="same",
                 plain=True,
-                kernel_init=nn.initializers.he_normal(),
+                kernel_init=he_normal,
                 method=self.method,
                 name=f"conv_{block}_{number}",
             )

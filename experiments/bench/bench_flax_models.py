@@ -28,17 +28,24 @@ def mnist_cnn(conv, x):
     return nn.Dense(10)(nn.relu(nn.Dense(256)(x.reshape(len(x), -1))))
 
 
-def resnet(conv, x, stages=(2, 2, 2), features=16):
-    """A residual network for images of 32x32 (He et al., 2015), as in Flax's examples/imagenet."""
+def resnet(conv, x, stages, block=((3, 1), (3, 1)), stem=3):
+    """A residual network of stages of (blocks, channels) (He et al., 2015).
+
+    A block consists of convolutions of (window, share of the channels). A stem of 3x3 is for small
+    images; one of 7x7 has strides and is followed by max pooling.
+    """
     conv = functools.partial(conv, use_bias=False)
-    x = nn.relu(_norm(conv(features, (3, 3))(x)))
-    for stage, blocks in enumerate(stages):
-        for block in range(blocks):
-            width, strides = features * 2**stage, 2 if stage > 0 and block == 0 else 1
-            y = nn.relu(_norm(conv(width, (3, 3), strides)(x)))
-            y = _norm(conv(width, (3, 3))(y))
+    x = nn.relu(_norm(conv(stages[0][1], (stem, stem), 1 if stem == 3 else 2)(x)))
+    x = x if stem == 3 else nn.max_pool(x, (3, 3), (2, 2), "SAME")
+    for stage, (blocks, channels) in enumerate(stages):
+        for number in range(blocks):
+            y, strides = x, 2 if stage > 0 and number == 0 else 1
+            for index, (k, share) in enumerate(block):
+                is_first = k == 3 and (3, 1) not in block[:index]
+                y = _norm(conv(share * channels, (k, k), strides if is_first else 1)(y))
+                y = nn.relu(y) if index < len(block) - 1 else y
             if x.shape != y.shape:
-                x = _norm(conv(width, (1, 1), strides)(x))
+                x = _norm(conv(y.shape[-1], (1, 1), strides)(x))
             x = nn.relu(x + y)
     return nn.Dense(10)(x.mean(axis=(1, 2)))
 
@@ -100,7 +107,7 @@ class Network(nn.Module):
 # Function, shape of the images, batch size.
 PROBLEMS = {
     "mnist_cnn": (mnist_cnn, (28, 28, 1), 128),
-    "resnet": (resnet, (32, 32, 3), 64),
+    "resnet": (functools.partial(resnet, stages=((2, 16), (2, 32), (2, 64))), (32, 32, 3), 64),
     "mobilenet": (mobilenet, (32, 32, 3), 64),
     "wavenet_1d": (wavenet, (1024, 1), 32),
     "voxnet_3d": (voxnet, (32, 32, 32, 1), 8),

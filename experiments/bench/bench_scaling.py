@@ -21,22 +21,29 @@ from peers import Peer, RunFailed, Worker
 from timing import check_positive, machine, run, save, time_in_turns
 
 CLASSES = 10
-# Convolutions of a block (window, share of the channels), blocks and channels of each stage, first
-# convolution (window, strides, pool), image size, batch size.
-BASIC, BOTTLENECK = ((3, 1), (3, 1)), ((1, 1), (3, 1), (1, 4))
+# Block, stages and stem of `bench_flax_models.resnet`, image size, batch size.
 RESNETS = {
-    "resnet_13": (BASIC, ((2, 32), (2, 64), (1, 128), (1, 256)), (3, 1, False), 56, 32),
-    "resnet_50": (BOTTLENECK, ((3, 64), (4, 128), (6, 256), (3, 512)), (7, 2, True), 224, 8),
+    "resnet_13": (((3, 1), (3, 1)), ((2, 32), (2, 64), (1, 128), (1, 256)), 3, 56, 32),
+    "resnet_50": (
+        ((1, 1), (3, 1), (1, 4)),
+        ((3, 64), (4, 128), (6, 256), (3, 512)),
+        7,
+        224,
+        8,
+    ),
 }
 # Values of each axis, and the network that the axis changes.
 AXES = {
     "batch": ([4**i for i in range(7)], {"size": 16, "channels": 16, "depth": 4}),
     "size": ([16, 24, 32, 48, 64, 96, 128, 160, 224], {"batch": 4, "channels": 32, "depth": 4}),
-    "channels": ([8, 16, 32, 64, 96, 128, 192, 256, 384, 512], {"batch": 16, "size": 16, "depth": 4}),
+    "channels": (
+        [8, 16, 32, 64, 96, 128, 192, 256, 384, 512],
+        {"batch": 16, "size": 16, "depth": 4},
+    ),
     "depth": ([2, 4, 8, 16, 32, 50], {"batch": 16, "size": 16, "channels": 64}),
 }
-FRAMEWORKS = ("xla", "drop-in", "torch")
-COLOURS = {"xla": "C1", "drop-in": "C0", "torch": "C2"}
+LABELS = {"xla": "XLA", "drop_in": "XLA with our drop-in", "torch": "PyTorch"}
+COLOURS = {"xla": "C1", "drop_in": "C0", "torch": "C2"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Config:
 
     cases: tuple[Literal[(*RESNETS, *AXES)], ...] = (*RESNETS, *AXES)
     """Networks, and axes of the figure."""
-    frameworks: tuple[Literal[FRAMEWORKS], ...] = FRAMEWORKS
+    frameworks: tuple[Literal[tuple(LABELS)], ...] = tuple(LABELS)
     """Frameworks."""
     rounds: int = 5
     """Turns of each framework on each network."""
@@ -148,58 +155,23 @@ def _peak_gigabytes():
 def _start_jax(framework, network):
     import flax.linen as nn
     import jax
-    import optax
+    from bench_flax_models import CONVOLUTIONS, Network, resnet
 
-    from fidle_jax import kernels
-
-    by = kernels.conv_general_dilated if framework == "drop-in" else jax.lax.conv_general_dilated
-    conv = functools.partial(nn.Conv, conv_general_dilated=by)
-
-    def norm(x):
-        return nn.BatchNorm(use_running_average=False)(x)
-
-    def residual(x):
-        block, stages, (window, strides, has_pool), *_ = RESNETS[network.name]
-        unbiased = functools.partial(conv, use_bias=False)
-        x = nn.relu(norm(unbiased(stages[0][1], (window, window), strides)(x)))
-        if has_pool:
-            x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
-        for stage, (blocks, channels) in enumerate(stages):
-            for number in range(blocks):
-                y, last = x, x.shape[-1]
-                for index, (k, share) in enumerate(block):
-                    # As in PyTorch, the first window of 3x3 in a stage has strides.
-                    is_first = k == 3 and all(other != 3 for other, _ in block[:index])
-                    step = 2 if is_first and stage > 0 and number == 0 else 1
-                    last = channels * share
-                    y = norm(unbiased(last, (k, k), step)(y))
-                    y = nn.relu(y) if index < len(block) - 1 else y
-                if x.shape != y.shape:
-                    step = x.shape[1] // y.shape[1]
-                    x = norm(unbiased(last, (1, 1), step)(x))
-                x = nn.relu(x + y)
-        return x
-
-    def plain(x):
+    def plain(conv, x):
         for _ in range(network.depth):
             x = nn.relu(conv(network.channels, (3, 3))(x))
-        return x
+        return nn.Dense(CLASSES)(x.mean(axis=(1, 2)))
 
-    class Net(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            x = (plain if network.depth else residual)(x)
-            return nn.Dense(CLASSES)(x.mean(axis=(1, 2)))
-
+    function = plain
+    if network.name in RESNETS:
+        block, stages, stem, *_ = RESNETS[network.name]
+        function = functools.partial(resnet, stages=stages, block=block, stem=stem)
+    model = Network(function, CONVOLUTIONS[framework])
     x, labels = jax.device_put(network.data())
-    params = jax.jit(Net().init)(jax.random.key(0), x[:1])["params"]
-
-    def loss_fn(params, x, labels):
-        logits, _ = Net().apply({"params": params}, x, mutable="batch_stats")
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
+    init = Network(function, CONVOLUTIONS["xla"]).init
+    params = jax.jit(init)(jax.random.key(0), x[:1])["params"]
     began = time.perf_counter()
-    compiled = jax.jit(jax.value_and_grad(loss_fn)).lower(params, x, labels).compile()
+    compiled = jax.jit(jax.value_and_grad(model.loss)).lower(params, x, labels).compile()
     compile_seconds = time.perf_counter() - began
     return lambda: jax.block_until_ready(compiled(params, x, labels)), compile_seconds
 
@@ -213,8 +185,7 @@ def _start_torch(_, network):
             super().__init__()
             layers, last, self.skip = [], inputs, nn.Identity()
             for index, (k, share) in enumerate(block):
-                is_first = k == 3 and all(other != 3 for other, _ in block[:index])
-                step = strides if is_first else 1
+                step = strides if k == 3 and (3, 1) not in block[:index] else 1
                 layers += [nn.Conv2d(last, channels * share, k, step, k // 2, bias=False)]
                 last = channels * share
                 layers += [nn.BatchNorm2d(last), nn.ReLU()]
@@ -231,10 +202,11 @@ def _start_torch(_, network):
         for _ in range(network.depth):
             layers += [nn.Conv2d(last, last, 3, padding=1), nn.ReLU()]
     else:
-        block, stages, (k, step, has_pool), *_ = RESNETS[network.name]
-        layers += [nn.Conv2d(last, stages[0][1], k, step, k // 2, bias=False)]
+        block, stages, stem, *_ = RESNETS[network.name]
+        strides = 1 if stem == 3 else 2
+        layers += [nn.Conv2d(last, stages[0][1], stem, strides, stem // 2, bias=False)]
         layers += [nn.BatchNorm2d(stages[0][1]), nn.ReLU()]
-        layers += [nn.MaxPool2d(3, 2, 1)] if has_pool else []
+        layers += [nn.MaxPool2d(3, 2, 1)] if stem == 7 else []
         last = stages[0][1]
         for stage, (blocks, channels) in enumerate(stages):
             for number in range(blocks):
@@ -265,25 +237,24 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     panels = [(name, "milliseconds") for name in axes]
     panels += [("depth", "compile_seconds")] if "depth" in axes else []
     figure = Figure(figsize=(3.4 * len(panels), 3.4), layout="constrained")
-    for plot_axes, (name, quantity) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+    for plot_axes, (name, quantity) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True
+    ):
         rows = [result for result in results if result["name"] == name]
-        for framework in FRAMEWORKS:
-            points = [
-                (row[name], row["frameworks"][framework][quantity], row["batch"])
-                for row in rows
-                if framework in row["frameworks"]
-            ]
-            if quantity == "milliseconds":
-                points = [(value, time / batch) for value, time, batch in points]
-            elif framework == "torch":
+        for framework, label in LABELS.items():
+            if framework == "torch" and quantity == "compile_seconds":
                 continue  # it compiles nothing
-            xs, ys = zip(*[point[:2] for point in points], strict=True) if points else ((), ())
-            plot_axes.plot(xs, ys, "o-", markersize=3, color=COLOURS[framework], label=framework)
+            measured = [row for row in rows if framework in row["frameworks"]]
+            xs = [row[name] for row in measured]
+            ys = np.array([row["frameworks"][framework][quantity] for row in measured])
+            if quantity == "milliseconds":
+                ys = ys / [row["batch"] for row in measured]
+            plot_axes.plot(xs, ys, "o-", markersize=3, color=COLOURS[framework], label=label)
         logarithmic = quantity == "milliseconds"
         plot_axes.set(xlabel=name, ylabel="ms per image" if logarithmic else "seconds to compile")
         if logarithmic:
             plot_axes.set(xscale="log", yscale="log")
-            plot_axes.set_xticks([row[name] for row in rows][:: max(1, len(rows) // 6)])
+            plot_axes.set_xticks([row[name] for row in rows][:: -(-len(rows) // 6)])
             plot_axes.get_xaxis().set_major_formatter("{x:.0f}")
             plot_axes.minorticks_off()
         else:

@@ -11,9 +11,14 @@ import pytest
 from fidle_jax import kernels
 
 BATCH = 4
+BOTTLENECK = ((1, 1), (3, 1), (1, 4))
 SMALL = {
     "mnist_cnn": (bench.mnist_cnn, (8, 9, 1)),
-    "resnet": (functools.partial(bench.resnet, stages=(1, 1), features=4), (8, 8, 3)),
+    "resnet": (functools.partial(bench.resnet, stages=((1, 4), (1, 8))), (8, 8, 3)),
+    "bottlenecks": (
+        functools.partial(bench.resnet, stages=((1, 4), (1, 8)), block=BOTTLENECK, stem=7),
+        (16, 16, 3),
+    ),
     "mobilenet": (functools.partial(bench.mobilenet, blocks=((16, 2),)), (8, 8, 3)),
     "wavenet_1d": (functools.partial(bench.wavenet, dilations=(1, 2), features=8), (32, 1)),
     "voxnet_3d": (functools.partial(bench.voxnet, features=4), (13, 12, 12, 1)),
@@ -26,7 +31,7 @@ CONVOLUTIONS = {
 
 
 def test_each_network_of_the_benchmark_is_tested():
-    assert SMALL.keys() == bench.PROBLEMS.keys()
+    assert SMALL.keys() == bench.PROBLEMS.keys() | {"bottlenecks"}
 
 
 @pytest.mark.parametrize("name", SMALL)

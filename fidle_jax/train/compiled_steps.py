@@ -20,7 +20,7 @@ from fidle_jax.data import AnySplit, Dataset, Split, StoredSplit
 from fidle_jax.data.batches import Batch, Batches, epoch_order, padded_order, stream
 from fidle_jax.train import distributed, parallel
 from fidle_jax.train.config import ResolvedConfig
-from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate, evaluate_batch
+from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate_batch, predict
 from fidle_jax.train.parallel import free_memory_bytes
 from fidle_jax.train.step import Task, TrainState, train_batch, train_chunk
 
@@ -125,7 +125,9 @@ def _compile_validation(
         return None
 
     def evaluate_at(variables, images, labels, positions):
-        return evaluate(task.model, variables, images, labels, positions[0], task.objective)
+        logits = predict(task.model, variables, images, positions[0])
+        correct = jnp.sum(task.objective.scores(logits, labels))
+        return task.objective.losses(logits, labels, 0.0), correct
 
     positions = parallel.local_positions(min(EVAL_BATCH_SIZE, examples), 1, mesh)
     compiled, shard = parallel.compile_evaluation(
@@ -134,8 +136,9 @@ def _compile_validation(
     positions = shard(positions)
 
     def validate(variables: PyTree) -> tuple[float, float]:
-        loss, correct = compiled(variables, *data, positions)
-        return float(loss), int(correct) / examples
+        losses, correct = jax.device_get(compiled(variables, *data, positions))
+        # The mean of the same array as in a streamed validation has the same bits.
+        return float(jnp.mean(losses)), int(correct) / examples
 
     return validate
 

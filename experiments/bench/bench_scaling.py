@@ -135,7 +135,7 @@ _step: Callable[[], Any] | None = None  # of this process: computes the gradient
 
 
 def _start(framework, network):
-    """Build the network, compile its gradients, and return the seconds from the call to the result."""
+    """Build the network and compile its gradients. Return the seconds to compile; 0 for PyTorch."""
     global _step
     _step, compile_seconds = (_start_torch if framework == "torch" else _start_jax)(
         framework, network
@@ -243,7 +243,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
         rows = [result for result in results if result["name"] == name]
         for framework, label in LABELS.items():
             if framework == "torch" and quantity == "compile_seconds":
-                continue  # it compiles nothing
+                continue  # nothing is compiled
             measured = [row for row in rows if framework in row["frameworks"]]
             xs = [row[name] for row in measured]
             ys = np.array([row["frameworks"][framework][quantity] for row in measured])

@@ -2,8 +2,8 @@
 
 The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop, and the time to
 compile them. (The kernel cannot know what surrounds it.) ``experiments/bench/bench_kernels.py`` writes
-the table. The cheapest method has the smallest sum of compile time and run time, for `LAYER_SECONDS` of
-the fastest method. A method is eligible if it
+the table. The cheapest method has the smallest sum of compile time and run time, in a training in which
+the fastest method runs for `LAYER_SECONDS`. A method is eligible if it
 
 - supports the geometry, and does not unroll a large window;
 - has rounding errors relative to the values in the window;
@@ -31,7 +31,7 @@ LAYER_SECONDS = 6  # one of ten layers in a run of one minute
 NOT_UNROLLED = ("xla", "forward", "fft", "separate")
 MOST_UNROLLED = 128  # values of a window: a little more than the largest that was measured
 
-# Bytes of one example's intermediate arrays. Only "im2col" and "xla" can divide one example.
+# Bytes of one example's intermediate arrays. "im2col" divides one example, "xla" and "forward" need none.
 MEMORY_LIMIT = SLAB_BYTES
 
 
@@ -129,7 +129,7 @@ def _temporary_bytes(method, problem):
         return winograd.temporary_bytes(w_shape, problem.geometry, problem.pool)
     if problem.pool is not None and method != "separate":
         return fused.temporary_bytes(x_shape, w_shape, problem.geometry, problem.pool)
-    return 0  # "im2col" and "xla" compute in slabs, "shifted" adds in place
+    return 0  # "im2col" computes in slabs, "xla" and "forward" need no patches, "shifted" adds in place
 
 
 def _distance(a, b):

@@ -1,8 +1,8 @@
 """Convolution and its gradients as three ordinary convolutions of XLA.
 
 XLA computes a forward convolution at the speed of a matrix product, also in a compiled loop. JAX writes
-the gradients as convolutions with other layouts and reversed kernels, which take up to 300 times as long
-in a loop. Here, the arrays are transposed first, so that each gradient is a forward convolution, too:
+the gradients as convolutions with other layouts and reversed kernels, which are often 100 times as slow in
+a loop. Here, the arrays are transposed first, so that each gradient is also a forward convolution:
 
 - in the images, a convolution of y with the reversed kernel;
 - in the kernel, a convolution of the images with y. The batch is the axis that is summed, and strides
@@ -37,7 +37,8 @@ def image_gradient(
 ) -> Images:
     """Return the gradient of ``sum(y * conv(x, w))`` in x, with a geometry from `reverse_geometry`.
 
-    Zeros around y meet values of the kernel that are infinite or NaN. So these are treated separately.
+    The zeros around y would turn an infinite or NaN value of the kernel into NaN outside of its windows.
+    So such values are replaced by zeros, and their windows become NaN afterwards.
     """
 
     def gradient(w):
@@ -64,7 +65,8 @@ def reverse(w: Kernel, groups: int) -> Float[Array, "*window feature_per_group c
 def reverse_geometry(geometry: ConvGeometry, spatial: tuple[int, ...]) -> ConvGeometry | None:
     """Return the geometry of the convolution of y with the reversed kernel: the gradient in the images.
 
-    Return None if it is not an ordinary convolution: for strides, or padding larger than the window.
+    Return None if it is not an ordinary convolution: if there are strides, or more padding than the window
+    has values.
     """
     axes = zip(geometry.span, geometry.padding, spatial, geometry.count, strict=True)
     padding = tuple((span - 1 - low, n + low - count) for span, (low, _), n, count in axes)

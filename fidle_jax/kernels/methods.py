@@ -24,10 +24,11 @@ class Method:
         exact: Each output depends only on the values in its window, also for infinities and for
             numbers near the largest float. Other methods of this package are guarded.
         local: Rounding errors are relative to the values in the window. "auto" selects only these.
-        image_gradient: Function (w, y, geometry, groups, reversed_geometry) -> x if the gradient is a
-            convolution (see `forward.reverse_geometry`).
-        kernel_gradient: Function (x, y, geometry) -> w for one group.
-        transposed: Function like ``conv``. Its transposes are the other gradients.
+        image_gradient: Function (w, y, geometry, groups, reversed_geometry) -> x. It is called if
+            `forward.reverse_geometry` returns a geometry.
+        kernel_gradient: Function (x, y, geometry) -> w. It is called for one group.
+        transposed: Function like ``conv``, by default ``conv``. Its transposes are the gradients for
+            which no function is given.
     """
 
     conv: Callable[..., Array]
@@ -112,12 +113,11 @@ def find_method(name: str, geometry: ConvGeometry) -> Method:
 
 @dataclasses.dataclass(frozen=True)
 class PoolMethod:
-    """A way to compute a convolution and the max pooling of it in one step.
+    """A way to compute a convolution and the max pooling of it in one step. All of them are guarded.
 
     Attributes:
         conv_pool: Function (x, w, geometry, pool, argmax=None), see `fidle_jax.kernels.fused`.
         supports: Function (geometry of the convolution, geometry of the pooling) -> bool.
-        All of these methods are guarded.
     """
 
     conv_pool: Callable[..., fused.Pooled]

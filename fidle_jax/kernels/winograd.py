@@ -4,8 +4,8 @@ Minimal filtering F(2, 3) computes 2 outputs of a kernel of 3 by 4 products inst
 construction of Toom and Cook, a tile of 4 values and the kernel are the coefficients of two polynomials.
 They are evaluated at 0, 1, -1 and infinity, multiplied there, and the outputs are interpolated. All steps
 except the products are linear, and the gradients are their transposes. With filtering along every axis,
-one matmul remains for each position in a tile. For 3x3 kernels, it computes 4 outputs with 16
-multiplications instead of 36. An output depends only on the values in its window, as in the definition.
+one matmul remains for each position in a tile. For 3x3 kernels, 4 outputs need 16 multiplications
+instead of 36. An output depends only on the values in its window, as in the definition.
 
 Tiles have 2 outputs per axis, so pooling windows of size 2 do not cross tiles.
 

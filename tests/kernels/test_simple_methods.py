@@ -1,8 +1,13 @@
+import itertools
+
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fidle_jax import kernels
+from fidle_jax.kernels import forward
 from fidle_jax.kernels.testing import ConvComparison
 
 
@@ -12,6 +17,24 @@ class TestXla(ConvComparison):
 
 class TestForward(ConvComparison):
     method = "forward"
+
+
+@pytest.mark.parametrize("odd", [np.inf, np.nan])
+@pytest.mark.parametrize("position", [*itertools.product(range(3), repeat=2)])
+def test_forward_is_infinite_or_nan_exactly_if_the_definition_is(odd, position, monkeypatch):
+    monkeypatch.setattr(forward, "KERNEL_BYTES", 1)  # several chunks
+    rng = np.random.default_rng(0)
+    x, w = (rng.uniform(0.1, 1, s).astype("f") for s in ((3, 6, 5, 2), (3, 3, 2, 4)))
+    w[*position, 1, 2] = odd
+
+    def gradients(method):
+        y, pullback = jax.vjp(lambda *a: kernels.conv(*a, padding=(0, 2), method=method), x, w)
+        return y, *pullback(jnp.ones_like(y))
+
+    for ours, theirs in zip(*map(gradients, ("forward", "reference")), strict=True):
+        finite = np.isfinite(theirs)
+        np.testing.assert_array_equal(np.isfinite(ours), finite)
+        np.testing.assert_allclose(ours[finite], theirs[finite], rtol=1e-5)
 
 
 class TestIm2col(ConvComparison):

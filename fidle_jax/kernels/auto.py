@@ -59,6 +59,14 @@ class Row:
     compile_seconds: dict[str, float]  # by method
     measured: str  # date and machine
 
+    @property
+    def label(self) -> str:
+        """Description of the problem in a few words."""
+        each = self.problem
+        window = format_sizes(each.geometry.size)
+        images = f"{each.batch}x{format_sizes(each.spatial)}x{each.channels}"
+        return f"{images} to {each.features}, {window}, {self.measured.split(',')[0]}"
+
 
 def problem_of(
     kind: str,
@@ -89,10 +97,7 @@ def cheapest(rows: Sequence[Row], problem: Problem) -> str:
     Rows with the same kind of grouping (none, some, depthwise) come first, then rows with the same
     rank. Among these the distance is the sum of |log2| of the ratios of the values in `_measures`.
     """
-    row = min(
-        (row for row in rows if row.problem.kind == problem.kind),
-        key=lambda row: _distance(row.problem, problem),
-    )
+    row = nearest_row(problem, rows)
     methods = [method for method in row.milliseconds if _is_eligible(method, problem)]
     fastest = min(row.milliseconds[method] for method in methods)
 
@@ -101,6 +106,14 @@ def cheapest(rows: Sequence[Row], problem: Problem) -> str:
         return seconds + row.compile_seconds[method]
 
     return min(methods, key=cost)
+
+
+def nearest_row(problem: Problem, rows: Sequence[Row] | None = None) -> Row:
+    """Return the measured problem of the same kind that is nearest to ``problem``."""
+    return min(
+        (row for row in rows or table_rows() if row.problem.kind == problem.kind),
+        key=lambda row: _distance(row.problem, problem),
+    )
 
 
 def _is_eligible(method, problem):

@@ -1,21 +1,187 @@
-"""A drop-in for `jax.lax.conv_general_dilated`, for Flax modules and other callers."""
+"""Convolutions with the arguments of `jax.lax.conv_general_dilated`, as a drop-in for Flax and others.
+
+A call of `jax.lax` is one of the roles of `fidle_jax.kernels.bilinear`. JAX writes all of them with the
+same operation:
+
+    role "y": an ordinary convolution
+    role "x": a transposed convolution, the gradient in the images of a convolution with strides
+    role "w": a convolution whose window is an image, the gradient in a kernel
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 import operator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from fidle_jax.kernels import bilinear, forward
 from fidle_jax.kernels.arrays import AnyArray, Array, Shaped
+from fidle_jax.kernels.bilinear import ConvSpec
 from fidle_jax.kernels.convolution import convolve
-from fidle_jax.kernels.geometry import ConvGeometry, dilated, resolve_geometry
+from fidle_jax.kernels.geometry import ConvGeometry, dilated
+from fidle_jax.kernels.methods import find_method
 
 FLOATS = {jnp.dtype(name) for name in ("bfloat16", "float16", "float32", "float64")}
+
+
+class ConvCall(NamedTuple):
+    """A call of `jax.lax.conv_general_dilated` as a role of `fidle_jax.kernels.bilinear`.
+
+    Attributes:
+        out: Role of the result.
+        spec: Convolution of which it is a role.
+        batch_groups: Number of groups of the batch.
+        lhs_axes: Axes of the caller's images in the order (batch, *spatial, channel).
+        rhs_axes: Axes of the caller's kernel in the order (*window, channel, feature).
+        out_axes: Axes of the caller's result in the order (batch, *spatial, feature).
+    """
+
+    out: str
+    spec: ConvSpec
+    batch_groups: int
+    lhs_axes: tuple[int, ...]
+    rhs_axes: tuple[int, ...]
+    out_axes: tuple[int, ...]
+
+    def inputs(self, lhs: Array, rhs: Array) -> tuple[Array, Array]:
+        """Return the arrays of the two other roles, in the order x, w, y."""
+        lhs, rhs = lhs.transpose(self.lhs_axes), rhs.transpose(self.rhs_axes)
+        groups = self.spec.groups
+        if self.out == "w":
+            # Each channel of the images is an example here, and each example a channel.
+            if self.batch_groups == 1:
+                *shape, channels = lhs.shape
+                split = lhs.reshape(*shape, groups, channels // groups)
+                merged = jnp.moveaxis(split, (-1, 0), (0, -1))
+                x = merged.reshape(*merged.shape[:-2], groups * shape[0])
+            else:
+                x = jnp.swapaxes(lhs, 0, -1)
+            return x, jnp.moveaxis(rhs, -2, 0)
+        if self.batch_groups > 1:
+            batch, *shape, channels = lhs.shape
+            split = lhs.reshape(groups, batch // groups, *shape, channels)
+            lhs = jnp.moveaxis(split, 0, -2).reshape(batch // groups, *shape, groups * channels)
+        return (lhs, rhs) if self.out == "y" else (forward.reverse(rhs, groups), lhs)
+
+    def result(self, array: Array) -> Array:
+        """Return the array of the role ``out`` with the caller's axes."""
+        if self.out == "w":
+            array = jnp.moveaxis(array, -2, 0)
+        return array.transpose(tuple(map(self.out_axes.index, range(array.ndim))))
+
+    def compute(self, lhs: Array, rhs: Array) -> Array:
+        """Compute the convolution."""
+        inputs, method = self.inputs(lhs, rhs), self.spec.method
+        if self.out == "y":
+            geometry, groups, precision = self.spec.geometry, self.spec.groups, self.spec.precision
+            return self.result(convolve(*inputs, geometry, groups, method, precision))
+        if method != "auto":
+            find_method(method, self.spec.geometry)
+        return self.result(bilinear.bind(self.out, self.spec, *inputs))
+
+
+def conv_call(
+    lhs: Any,
+    rhs: Any,
+    result: Any,
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: lax.ConvDimensionNumbers,
+    feature_group_count: int,
+    batch_group_count: int,
+    precision: Any = None,
+    out_sharding: Any = None,
+    method: str = "auto",
+    **_: Any,
+) -> ConvCall | None:
+    """Return how to compute a convolution by a method, or None if only `jax.lax` supports it.
+
+    Args:
+        lhs: Type of the images. See `jax.lax.conv_general_dilated`, also for the keyword arguments.
+        rhs: Type of the kernel.
+        result: Type of the result.
+    """
+    if (
+        {lhs.dtype, rhs.dtype} != {result.dtype}
+        or result.dtype not in FLOATS
+        or out_sharding is not None
+        or is_sharded_explicitly(result)
+    ):
+        return None
+    (n, c, *spatial), (o, i, *window), (y_n, y_c, *count) = dimension_numbers
+    axes = (n, *spatial, c), (*window, i, o), (y_n, *count, y_c)
+    sizes, window_sizes, counts = (
+        tuple(array.shape[axis] for axis in each)
+        for array, each in ((lhs, spatial), (rhs, window), (result, count))
+    )
+    fixed = (*sizes, *window_sizes, *counts, lhs.shape[c], *rhs.shape, result.shape[y_c])
+    if not spatial or not all(isinstance(size, int) and size > 0 for size in fixed):
+        return None
+    groups = feature_group_count * batch_group_count
+    pads = tuple((operator.index(low), operator.index(high)) for low, high in padding)
+    strides, stretch, dilation = (
+        tuple(map(operator.index, each)) for each in (window_strides, lhs_dilation, rhs_dilation)
+    )
+    lows = tuple(low for low, _ in pads)
+    if set(stretch) != {1}:
+        out, images = "x", counts
+        geometry = _transposed(window_sizes, stretch, dilation, lows, sizes, counts)
+        geometry = geometry if set(strides) == {1} else None
+    elif math.prod(window_sizes) > math.prod(counts) and isinstance(lhs.shape[n], int):
+        out, images = "w", sizes
+        geometry = _fitting(counts, dilation, lows, strides, window_sizes, sizes)
+    else:
+        out, images = "y", sizes
+        geometry = ConvGeometry(window_sizes, strides, pads, dilation, counts)
+    if geometry is None or min(map(min, geometry.padding)) < 0:
+        return None
+    spec = ConvSpec(images, geometry, groups, method, precision)
+    return ConvCall(out, spec, batch_group_count, *axes)
+
+
+def transposed_geometry(geometry: ConvGeometry, images: tuple[int, ...]) -> ConvGeometry | None:
+    """Return the geometry of which ``geometry``, without strides, is the gradient in the images.
+
+    Args:
+        geometry: Geometry of a convolution.
+        images: Spatial shape of its images.
+    """
+    lows = tuple(low for low, _ in geometry.padding)
+    ones = (1,) * len(images)
+    return _transposed(geometry.size, ones, geometry.dilation, lows, images, geometry.count)
+
+
+def _transposed(size, strides, dilation, lows, count, images):
+    span = dilated(size, dilation)
+    lows = tuple(k - 1 - low for k, low in zip(span, lows, strict=True))
+    return _fitting(size, strides, lows, dilation, count, images)
+
+
+def _fitting(size, strides, lows, dilation, count, images):
+    """Return the geometry with ``count`` windows in ``images``, or None if there is none."""
+    span = dilated(size, dilation)
+    axes = zip(lows, images, span, strides, count, strict=True)
+    highs = [(m - 1) * s + k - n - low for low, n, k, s, m in axes]
+    if any(high <= -s for high, s in zip(highs, strides, strict=True)):
+        return None
+    padding = tuple((low, max(0, high)) for low, high in zip(lows, highs, strict=True))
+    return ConvGeometry(size, strides, padding, dilation, count)
+
+
+def is_sharded_explicitly(aval: Any) -> bool:
+    """Return True for an array type with explicit mesh axes."""
+    sharding = getattr(aval, "sharding", None)
+    return sharding is not None and any(getattr(sharding, "spec", ()))
 
 
 def conv_general_dilated(
@@ -37,10 +203,9 @@ def conv_general_dilated(
     """Compute `jax.lax.conv_general_dilated`: same arguments, shapes, types and errors.
 
     `jax.lax` computes the cases that the methods do not support: types that are not floating-point,
-    inputs of different types, batch groups, input dilation, negative padding, explicitly sharded
-    arrays, no spatial axis, empty or symbolic axes other than the batch, and windows larger than the
-    image. If the channels are not the last axis, the arrays are transposed. On a CPU ``precision`` has
-    no effect.
+    inputs of different types, negative padding, strides together with input dilation, explicitly sharded
+    arrays, no spatial axis, and empty or symbolic axes other than the batch. If the channels are not the
+    last axis, the arrays are transposed. On a CPU ``precision`` has no effect.
 
     Args:
         lhs: Images, with axes in the order of ``dimension_numbers``; by default (batch, channel, *spatial).
@@ -67,51 +232,30 @@ def conv_general_dilated(
         out_sharding=out_sharding,
     )
     result = jax.eval_shape(by_xla, lhs, rhs)  # raises JAX's errors
-    x_axes, w_axes, y_axes = _channels_last(lhs.shape, rhs.shape, dimension_numbers)
-    x_shape = tuple(lhs.shape[axis] for axis in x_axes)
-    w_shape = tuple(rhs.shape[axis] for axis in w_axes)
-    if (
-        batch_group_count != 1
-        or any(factor != 1 for factor in (() if lhs_dilation is None else lhs_dilation))
-        or out_sharding is not None
-        or (result.sharding is not None and any(result.sharding.spec))
-        or {lhs.dtype, rhs.dtype} != {result.dtype}
-        or result.dtype not in FLOATS
-        or not all(isinstance(size, int) and size > 0 for size in (*x_shape[1:], *w_shape))
-    ):
-        return by_xla(lhs, rhs)
-    geometry = _geometry(x_shape, w_shape, window_strides, padding, rhs_dilation)
-    if geometry is None or method == "xla":
-        return by_xla(lhs, rhs)
-    every = range(lhs.ndim)
-    y = convolve(
-        jnp.moveaxis(lhs, x_axes, every),
-        jnp.moveaxis(rhs, w_axes, every),
-        geometry,
-        feature_group_count,
-        method,
-        precision,
-    )
-    return jnp.moveaxis(y, every, y_axes)
-
-
-def _channels_last(lhs_shape, rhs_shape, dimension_numbers):
-    """Return the axes of the caller's arrays in the order of `fidle_jax.kernels.conv`."""
-    numbers = lax.conv_dimension_numbers(lhs_shape, rhs_shape, dimension_numbers)
-    (n, c, *spatial), (o, i, *window), (y_n, y_c, *count) = numbers
-    return (n, *spatial, c), (*window, i, o), (y_n, *count, y_c)
-
-
-def _geometry(x_shape, w_shape, strides, padding, dilation) -> ConvGeometry | None:
-    """Return the geometry, or None if only `jax.lax` supports it."""
-    spatial, size = x_shape[1:-1], w_shape[:-2]
-    dilation = tuple(map(operator.index, (1,) * len(size) if dilation is None else dilation))
-    if not size or len(dilation) != len(size):
-        return None
+    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    ones = (1,) * (lhs.ndim - 2)
+    dilation = ones if rhs_dilation is None else rhs_dilation
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(spatial, dilated(size, dilation), strides, padding)
-    pairs = [(operator.index(low), operator.index(high)) for low, high in padding]
-    try:
-        return resolve_geometry(spatial, size, tuple(strides), pairs, dilation)
-    except ValueError:
-        return None
+        spatial, window = (
+            [array.shape[axis] for axis in spec[2:]]
+            for array, spec in zip((lhs, rhs), numbers, strict=False)
+        )
+        padding = lax.padtype_to_pads(spatial, dilated(window, dilation), window_strides, padding)
+    call = conv_call(
+        jax.typeof(lhs),
+        jax.typeof(rhs),
+        result,
+        window_strides=window_strides,
+        padding=padding,
+        lhs_dilation=ones if lhs_dilation is None else lhs_dilation,
+        rhs_dilation=dilation,
+        dimension_numbers=numbers,
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+        precision=precision,
+        out_sharding=out_sharding,
+        method=method,
+    )
+    if call is None or method == "xla":
+        return by_xla(lhs, rhs)
+    return call.compute(jnp.asarray(lhs), jnp.asarray(rhs))

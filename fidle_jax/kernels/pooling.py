@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def max_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
 @max_pool.defjvp
 def _max_pool_jvp(geometry, primals, tangents):
     (x,), (tangent,) = primals, tangents
-    argmax = max_and_argmax(_values(lax.stop_gradient(x), geometry, lowest(x.dtype)))[1]
+    argmax = max_with_argmax(x, geometry)[1]
     return max_pool(x, geometry), take_in_windows(tangent, argmax, geometry)
 
 
@@ -141,10 +142,29 @@ def take_in_windows(x: AnyImages, argmax: Argmax, geometry: ConvGeometry) -> Any
     sides = [side for pair in zip(geometry.count, geometry.size, strict=True) for side in pair]
     x = x.reshape(x.shape[0], *sides, x.shape[-1])
     within = tuple(range(2, 2 + 2 * rank, 2))
-    options = np.arange(math.prod(geometry.size)).reshape(geometry.size)
-    options = np.expand_dims(options, (0, *range(1, 1 + 2 * rank, 2), 1 + 2 * rank))
-    chosen = lax.expand_dims(argmax, within) == jnp.asarray(options, argmax.dtype)
+    options = lax.iota(argmax.dtype, math.prod(geometry.size)).reshape(geometry.size)
+    options = jnp.expand_dims(options, (0, *range(1, 1 + 2 * rank, 2), 1 + 2 * rank))
+    chosen = lax.expand_dims(argmax, within) == options
     return jnp.where(chosen, x, jnp.zeros((), x.dtype)).sum(axis=within)
+
+
+def put_in_windows(y: AnyOutput, argmax: Argmax, images: Any, geometry: ConvGeometry) -> AnyImages:
+    """Add each value to the images at the index of `max_and_argmax`: the transpose of `take_in_windows`.
+
+    Args:
+        y: Values.
+        argmax: Index in each window.
+        images: Shape and type of the result.
+        geometry: Geometry of the pooling.
+    """
+    take = functools.partial(take_in_windows, argmax=argmax, geometry=geometry)
+    return jax.linear_transpose(take, images)(y)[0]
+
+
+def max_with_argmax(x: AnyImages, geometry: ConvGeometry) -> tuple[AnyOutput, Argmax]:
+    """Return `max_pool`, and the index in each window, which is a constant for derivatives."""
+    argmax = max_and_argmax(_values(lax.stop_gradient(x), geometry, lowest(x.dtype)))[1]
+    return max_pool(x, geometry), argmax
 
 
 def max_and_argmax_of(arrays: list[Array]) -> tuple[Array, Array]:

@@ -1,0 +1,196 @@
+"""Acceleration of any JAX program on a CPU: `accelerate`, `accelerated` and `plan`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+from jax._src import core as jax_core
+from jax._src import source_info_util
+from jax._src.interpreters import pxla
+from jax.extend.core import jaxpr_as_fun
+
+from fidle_jax.kernels.auto import choose, nearest_row
+from fidle_jax.kernels.geometry import format_sizes
+from fidle_jax.kernels.rewrite import Replacement, rewrite
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
+# Functions that JAX traces and compiles in the context are not shared with others.
+_is_active = jax.make_user_context(False)
+_lock = threading.Lock()
+_contexts = 0  # number of open contexts in all threads
+_original: Any = None  # JAX's function that is replaced meanwhile
+
+
+def accelerate(function: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Return a function that computes the same with faster convolutions, poolings and random bits.
+
+    The function is traced as by `jax.jit`, and the operations are replaced, also in loops, conditionals
+    and other transformations. It may contain gradients, and it can be transformed. Values agree up to
+    rounding. On other devices than a CPU nothing is replaced.
+
+    Args:
+        function: Function of arrays and any other arguments. Only arguments of the type `jax.Array` are
+            traced. Wrap the result in `jax.jit`, since each call traces the function.
+
+    Raises:
+        TypeError: The function changed an argument, for example a module of `flax.nnx`.
+    """
+
+    if getattr(function, "_is_accelerated", False):
+        return function
+
+    @functools.wraps(function)
+    def faster(*args, **kwargs):
+        if not _on_cpu():
+            return function(*args, **kwargs)
+        jaxpr, arrays, finish = _trace(function, args, kwargs)
+        return finish(jaxpr_as_fun(rewrite(jaxpr, lambda _: None))(*arrays))
+
+    faster._is_accelerated = True  # pyright: ignore[reportAttributeAccessIssue]
+    return faster
+
+
+@contextlib.contextmanager
+def accelerated() -> Iterator[None]:
+    """Accelerate everything that this thread compiles in the context, like `accelerate`.
+
+    This is for frameworks that own the training loop, such as Keras. Functions that were compiled outside of
+    the context are compiled again.
+
+    Raises:
+        RuntimeError: JAX traces a function, so the context would end before compilation.
+    """
+    global _contexts, _original
+    if not jax_core.trace_state_clean():
+        raise RuntimeError(
+            "accelerated() has no effect inside of a function that JAX traces; expected it around the call of "
+            "the compiled function; use accelerate(function) inside"
+        )
+    with _lock:
+        if _contexts == 0:
+            # All compilation passes this function of JAX.
+            _original = pxla.lower_sharding_computation
+            pxla.lower_sharding_computation = functools.partial(_lower, _original)
+        _contexts += 1
+    try:
+        with _is_active(True):
+            yield
+    finally:
+        with _lock:
+            _contexts -= 1
+            if _contexts == 0:
+                pxla.lower_sharding_computation, _original = _original, None
+
+
+def _lower(original, jaxpr, *args, **kwargs):
+    if _is_active.value and _on_cpu():
+        jaxpr = rewrite(jaxpr, lambda _: None)
+    return original(jaxpr, *args, **kwargs)
+
+
+def _on_cpu():
+    device = jax.config.jax_default_device
+    platform = device if isinstance(device, str) else getattr(device, "platform", None)
+    return (platform or jax.default_backend()) == "cpu"
+
+
+def _trace(function, args, kwargs):
+    """Return the jaxpr, its arguments, and a function that builds the result from its outputs."""
+    leaves, structure = jax.tree.flatten((args, kwargs))
+    is_traced = [isinstance(leaf, jax.Array) for leaf in leaves]
+    arrays = [leaf for leaf, traced in zip(leaves, is_traced, strict=True) if traced]
+    results, result_structure = [], None
+
+    def flat(*arrays):
+        nonlocal results, result_structure
+        remaining = iter(arrays)
+        inputs = [
+            next(remaining) if traced else leaf
+            for leaf, traced in zip(leaves, is_traced, strict=True)
+        ]
+        args, kwargs = structure.unflatten(inputs)
+        result = function(*args, **kwargs)
+        after, structure_after = jax.tree.flatten((args, kwargs))
+        if structure_after == structure and any(map(_differ, inputs, after)):
+            raise TypeError(
+                f"{getattr(function, '__name__', function)!r} changed one of its arguments; expected a "
+                "function that returns the new values; use `with kernels.accelerated():` around its call"
+            )
+        results, result_structure = jax.tree.flatten(result)
+        return [leaf for leaf in results if isinstance(leaf, jax.Array)]
+
+    def finish(outputs):
+        remaining = iter(outputs)
+        leaves = [next(remaining) if isinstance(leaf, jax.Array) else leaf for leaf in results]
+        return jax.tree.unflatten(result_structure, leaves)
+
+    return jax.make_jaxpr(flat)(*arrays), arrays, finish
+
+
+def _differ(one, other):
+    return one is not other
+
+
+def plan(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Print one row for each convolution and pooling of ``function(*args, **kwargs)``.
+
+    The columns are the source line, the shapes, the share of the floating-point operations, whether it runs
+    in a loop, the method that `accelerate` selects, and the measured problem that the selection is based on.
+    """
+    print("\n".join(plan_lines(function, *args, **kwargs)))
+
+
+def plan_lines(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
+    """Return the lines that `plan` prints."""
+    jaxpr, _, _ = _trace(function, args, kwargs)
+    found: list[Replacement] = []
+    rewrite(jaxpr, found.append)
+    total = sum(map(_operations, found)) or 1
+    rows = [("line", "operation", "result", "FLOPs", "loop", "method", "nearest measurement")]
+    for each in found:
+        method, measured = "XLA, unchanged", ""
+        if each.problem is not None and _on_cpu():
+            method, measured = choose(each.problem), nearest_row(each.problem).label
+        rows.append(
+            (
+                source_info_util.summarize(each.eqn.source_info).split("/")[-1],
+                _describe(each.eqn),
+                format_sizes(each.eqn.outvars[0].aval.shape),
+                f"{100 * _operations(each) / total:.1f} %",
+                "yes" if each.in_loop else "no",
+                method,
+                measured,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    if not _on_cpu():
+        lines.append(f"accelerate changes nothing on {jax.default_backend()}, only on a CPU")
+    return lines
+
+
+def _describe(eqn):
+    shapes = " and ".join(format_sizes(atom.aval.shape) for atom in eqn.invars)
+    return f"{eqn.primitive.name} of {shapes}"
+
+
+def _operations(replacement):
+    """Return the number of multiplications and additions, or of comparisons of a pooling."""
+    eqn = replacement.eqn
+    outputs = math.prod(eqn.outvars[0].aval.shape)
+    if eqn.primitive.name != "conv_general_dilated":
+        return outputs * math.prod(eqn.params["window_dimensions"])
+    spec, kernel = eqn.params["dimension_numbers"].rhs_spec, eqn.invars[1].aval.shape
+    stretch = math.prod(eqn.params["lhs_dilation"])
+    return 2 * outputs * math.prod(kernel) // kernel[spec[0]] // stretch

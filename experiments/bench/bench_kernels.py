@@ -47,7 +47,8 @@ class Config:
     output: Path | None = None
     """Directory for kernels.json (default: runs/bench_kernels/<UTC time>)."""
     write_table: bool = False
-    """Write the measurements into the table that method "auto" uses."""
+    """Write the measurements into the table that method "auto" uses, with --no-loop into its column
+    "call_milliseconds"."""
     list: bool = False
     """Print one line per problem and measure nothing."""
 
@@ -72,7 +73,7 @@ def main(config: Config) -> None:
     where = f"{machine(jax.devices()[0].device_kind)}, {calls}"
     print(where, flush=True)
 
-    measured = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {where}"
+    measured = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {machine()}"
     results = []
     for problem in problems:
         result = measure(problem, list(rows.values()), config)
@@ -80,7 +81,11 @@ def main(config: Config) -> None:
             {name: each[key] for name, each in result["training"].items()}
             for key in ("milliseconds", "compile_seconds")
         )
-        rows[problem] = Row(problem, times, compile_seconds, measured)
+        row = rows[problem]
+        if config.loop:
+            rows[problem] = Row(problem, times, row.call_milliseconds, compile_seconds, measured)
+        else:
+            rows[problem] = dataclasses.replace(row, call_milliseconds=times)
         results.append(result)
         print(format_result(result), flush=True)
     output = config.output or default_run_dir("bench_kernels")

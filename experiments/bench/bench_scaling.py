@@ -21,7 +21,7 @@ from peers import Peer, RunFailed, Worker
 from timing import check_positive, machine, run, save, time_in_turns
 
 CLASSES = 10
-# Block, stages and stem of `bench_flax_models.resnet`, image size, batch size.
+# Block, stages and stem of `bench_accelerate.resnet`, image size, batch size.
 RESNETS = {
     "resnet_13": (((3, 1), (3, 1)), ((2, 32), (2, 64), (1, 128), (1, 256)), 3, 56, 32),
     "resnet_50": (
@@ -155,7 +155,7 @@ def _peak_gigabytes():
 def _start_jax(framework, network):
     import flax.linen as nn
     import jax
-    from bench_flax_models import CONVOLUTIONS, Network, resnet
+    from bench_accelerate import CONVOLUTIONS, Network, resnet
 
     def plain(conv, x):
         for _ in range(network.depth):

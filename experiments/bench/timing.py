@@ -74,6 +74,7 @@ def time_functions(
     rounds: int,
     seconds: float,
     loop: bool = False,
+    turn: float = TURN,
 ) -> dict[str, dict[str, Any]]:
     """Compile functions of the same arrays and time them alternately; see `time_in_turns`.
 
@@ -85,7 +86,7 @@ def time_functions(
         began = time.perf_counter()
         runs[name] = (_compile_loop if loop else _compile_call)(function, arrays)
         results[name] = {"compile_seconds": time.perf_counter() - began}
-    for name, turns in time_in_turns(runs, rounds, TURN, seconds).items():
+    for name, turns in time_in_turns(runs, rounds, turn, seconds).items():
         results[name] |= {"milliseconds": statistics.median(turns), "turns": turns}
     return results
 

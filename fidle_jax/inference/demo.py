@@ -28,7 +28,6 @@ from fidle_jax.data.augment import scale
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained
 from fidle_jax.inference.preprocess import image_kind, prepare, read_image
-from fidle_jax.nn.intermediates import unfused
 from fidle_jax.nn.layers import Conv, Dense, MaxPool
 from fidle_jax.report.html import load_template
 
@@ -211,7 +210,7 @@ def compile_answer(trained: Trained) -> tuple[Layers, Callable[[bytes], dict[str
         scaled from 0 (smallest) to 255 (largest). Pixels are uint8 in base64. The function raises
         InputError if the bytes are not a usable image.
     """
-    model, layers = unfused(trained.model), []
+    model, layers = trained.model, []
 
     def is_shown(module, method):
         return isinstance(module, SHOWN_LAYERS) and method == "__call__"

@@ -19,7 +19,6 @@ from fidle_jax.nn.intermediates import (
     compute_intermediates,
     last_feature_maps,
     resize_map,
-    unfused,
 )
 
 BATCH_SIZE = 64
@@ -60,7 +59,7 @@ class Explanation(NamedTuple):
 
 def explain(trained: Trained, example: Example, target: int | None = None) -> Explanation:
     """Apply all methods to the class ``target`` (default: the predicted class)."""
-    model, variables = unfused(trained.model), trained.variables
+    model, variables = trained.model, trained.variables
     x = np.asarray(scale(example.pixels))
     maps = compute_intermediates(model, variables, x).maps
     logits = list(maps.values())[-1]

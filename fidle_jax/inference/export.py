@@ -19,7 +19,6 @@ from fidle_jax.data.signs import parse_name
 from fidle_jax.inference.load import Trained, map_batches, probabilities
 from fidle_jax.inference.preprocess import image_kind
 from fidle_jax.nn import format_table, layer_table
-from fidle_jax.nn.intermediates import unfused
 from fidle_jax.report.html import load_template
 from fidle_jax.report.tables import as_text
 from fidle_jax.train.config import Config, hyperparameters
@@ -87,7 +86,7 @@ def convert(trained: Trained, format_: str) -> tuple[bytes, Predict]:
         data = to_stablehlo(trained)
         return data, from_stablehlo(data)
     data = to_safetensors(trained)
-    return data, functools.partial(probabilities, unfused(trained.model), from_safetensors(data))
+    return data, functools.partial(probabilities, trained.model, from_safetensors(data))
 
 
 def to_safetensors(trained: Trained) -> bytes:
@@ -109,9 +108,9 @@ def to_stablehlo(trained: Trained) -> bytes:
     """Serialise the function from uint8 images to probabilities with `jax.export`.
 
     The file contains the parameters and runs on all `PLATFORMS`, with any batch size. It uses XLA's
-    convolutions: method "auto" selects the fastest one for training on the present machine only.
+    convolutions, which suit all of them.
     """
-    predict = functools.partial(probabilities, unfused(trained.model), trained.variables)
+    predict = functools.partial(probabilities, trained.model, trained.variables)
     shape = export.symbolic_shape(f"batch, {', '.join(map(str, trained.image_shape))}")
     # Accelerators multiply in reduced precision by default, each in its own way.
     with jax.default_matmul_precision("highest"):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fidle_jax.kernels import pooling, reference
+from fidle_jax.kernels.accelerate import accelerate, accelerated, plan
 from fidle_jax.kernels.arrays import (
     AnyArray,
     AnyOutput,
@@ -33,6 +34,8 @@ from fidle_jax.kernels.random import dropout, hash_bits, permutation
 from fidle_jax.kernels.releases import warn_if_excluded
 
 __all__ = [
+    "accelerate",
+    "accelerated",
     "avg_pool",
     "conv",
     "conv_general_dilated",
@@ -43,6 +46,7 @@ __all__ = [
     "hash_bits",
     "max_pool",
     "permutation",
+    "plan",
     "register",
 ]
 

@@ -17,6 +17,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from fidle_jax.kernels.auto import choose, nearest_row
 from fidle_jax.kernels.geometry import format_sizes
+from fidle_jax.kernels.jaxprs import LOOPS
 from fidle_jax.kernels.rewrite import Replacement, rewrite
 
 Args = ParamSpec("Args")
@@ -52,7 +53,7 @@ def accelerate(function: Callable[Args, Result]) -> Callable[Args, Result]:
         if not _on_cpu():
             return function(*args, **kwargs)
         jaxpr, arrays, finish = _trace(function, args, kwargs)
-        return finish(jaxpr_as_fun(rewrite(jaxpr, lambda _: None))(*arrays))
+        return finish(jaxpr_as_fun(rewrite(jaxpr))(*arrays))
 
     faster._is_accelerated = True  # pyright: ignore[reportAttributeAccessIssue]
     return faster
@@ -92,7 +93,7 @@ def accelerated() -> Iterator[None]:
 
 def _lower(original, jaxpr, *args, **kwargs):
     if _is_active.value and _on_cpu():
-        jaxpr = rewrite(jaxpr, lambda _: None)
+        jaxpr = rewrite(jaxpr)
     return original(jaxpr, *args, **kwargs)
 
 
@@ -158,14 +159,16 @@ def plan_lines(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[
     for each in found:
         method, measured = "XLA, unchanged", ""
         if each.problem is not None and _on_cpu():
-            method, measured = choose(each.problem), nearest_row(each.problem).label
+            # Inside of a call, JAX does not know whether the call is in a loop.
+            method = choose(each.problem, in_loop=bool(each.calls))
+            measured = nearest_row(each.problem).label
         rows.append(
             (
                 source_info_util.summarize(each.eqn.source_info).split("/")[-1],
                 _describe(each.eqn),
                 format_sizes(each.eqn.outvars[0].aval.shape),
                 f"{100 * _operations(each) / total:.1f} %",
-                "yes" if each.in_loop else "no",
+                "no" if LOOPS.isdisjoint(each.calls) else "yes",
                 method,
                 measured,
             )

@@ -1,7 +1,7 @@
 """Selection of a method on a CPU: the cheapest one for the nearest measured problem.
 
-The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop, and the time to
-compile them. (The kernel cannot know what surrounds it.) ``experiments/bench/bench_kernels.py`` writes
+The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop and called from Python,
+and the time to compile them. ``experiments/bench/bench_kernels.py`` writes
 the table. The cheapest method has the smallest sum of compile time and run time, in a training in which
 the fastest method runs for `LAYER_SECONDS`. A method is eligible if it
 
@@ -55,7 +55,8 @@ class Row:
 
     problem: Problem
     # Median by method, forward and backward; with 3 or fewer channels without the gradient in the images.
-    milliseconds: dict[str, float]
+    milliseconds: dict[str, float]  # in a compiled loop
+    call_milliseconds: dict[str, float]  # called from Python, of some or all methods
     compile_seconds: dict[str, float]  # by method
     measured: str  # date and machine
 
@@ -86,24 +87,36 @@ def problem_of(
 
 
 @functools.lru_cache(maxsize=1024)
-def choose(problem: Problem) -> str:
-    """Return the method that "auto" selects on a CPU; "separate" is a convolution, then a pooling."""
-    return cheapest(table_rows(), problem)
+def choose(problem: Problem, in_loop: bool = True) -> str:
+    """Return the method that "auto" selects on a CPU; "separate" is a convolution, then a pooling.
+
+    Args:
+        problem: Shapes and arguments.
+        in_loop: Select by the times in a compiled loop. Otherwise, select "xla" if it is cheaper than
+            that method when both are called from Python. Only "xla" is slower in a loop.
+    """
+    return cheapest(table_rows(), problem, in_loop)
 
 
-def cheapest(rows: Sequence[Row], problem: Problem) -> str:
-    """Return the cheapest eligible method in the row nearest to ``problem``.
+def cheapest(rows: Sequence[Row], problem: Problem, in_loop: bool = True) -> str:
+    """Return the cheapest eligible method in the row nearest to ``problem``; see `choose`.
 
     Rows with the same kind of grouping (none, some, depthwise) come first, then rows with the same
     rank. Among these the distance is the sum of |log2| of the ratios of the values in `_measures`.
     """
     row = nearest_row(problem, rows)
     methods = [method for method in row.milliseconds if _is_eligible(method, problem)]
-    fastest = min(row.milliseconds[method] for method in methods)
+    selected = _cheapest(row, row.milliseconds, methods)
+    if in_loop or not {selected, "xla"} <= row.call_milliseconds.keys():
+        return selected
+    return _cheapest(row, row.call_milliseconds, [selected, "xla"])
+
+
+def _cheapest(row, times, methods):
+    fastest = min(times[method] for method in methods)
 
     def cost(method):
-        seconds = LAYER_SECONDS * row.milliseconds[method] / fastest
-        return seconds + row.compile_seconds[method]
+        return LAYER_SECONDS * times[method] / fastest + row.compile_seconds[method]
 
     return min(methods, key=cost)
 
@@ -210,10 +223,8 @@ def _read_row(cells: dict[str, str]) -> Row:
         int(cells[name]) for name in ("batch", "channels", "features", "groups")
     )
     problem = Problem(cells["kind"], batch, spatial, channels, features, geometry, groups, pool)
-    milliseconds, compile_seconds = map(
-        _read_times, (cells["milliseconds"], cells["compile_seconds"])
-    )
-    return Row(problem, milliseconds, compile_seconds, cells["measured"])
+    columns = ("milliseconds", "call_milliseconds", "compile_seconds")
+    return Row(problem, *(_read_times(cells[name]) for name in columns), cells["measured"])
 
 
 def _cells(row: Row) -> dict[str, str]:
@@ -232,6 +243,7 @@ def _cells(row: Row) -> dict[str, str]:
         "pool": format_sizes(pool.size) if pool else "",
         "pool_strides": format_sizes(pool.strides) if pool else "",
         "milliseconds": _format_times(row.milliseconds),
+        "call_milliseconds": _format_times(row.call_milliseconds),
         "compile_seconds": _format_times(row.compile_seconds),
         "measured": row.measured,
     }

@@ -196,23 +196,49 @@ def evaluate(function: Callable, out: str, spec: ConvSpec, *arrays: Array) -> Ar
     return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, y.dtype))(y)[0]
 
 
-def as_lowering(function: Callable, multiple_results: bool = False) -> Callable:
-    """Make a lowering rule from a function of the arrays of one shard.
+def register_lowerings(primitive: Primitive, function: Callable) -> None:
+    """Make a primitive compute a function of the arrays of one shard.
 
-    The function is traced without sharding and with JAX's default promotion rules.
+    The function is traced without sharding and with JAX's default promotion rules. It has two arguments
+    more than the primitive: ``is_cpu``, and ``in_loop``, which is False only if the operation certainly
+    runs once per call from Python. JAX lowers each operation only once for the same arguments, also if
+    one is in a loop. So a second primitive, which has these arguments as parameters, is lowered.
     """
+    multiple = primitive.multiple_results
+    inner = Primitive(f"{primitive.name}_lowered")
+    inner.multiple_results = multiple
+
+    @inner.def_abstract_eval
+    def _(*avals, in_loop, **params):
+        results = primitive.abstract_eval(*avals, **params)[0]
+        return results
 
     def traced(*arrays, **params):
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             return function(*arrays, **params)
 
-    lower = mlir.lower_fun(traced, multiple_results=multiple_results)
+    for is_cpu, platform in ((False, None), (True, "cpu")):
+        compute = functools.partial(traced, is_cpu=is_cpu)
+        lowering = mlir.lower_fun(compute, multiple_results=multiple)
+        mlir.register_lowering(inner, lowering, platform=platform)
+
+    delegate = mlir.lower_fun(inner.bind, multiple_results=multiple)
 
     def rule(ctx, *arrays, **params):
         avals = [ShapedArray(aval.shape, aval.dtype) for aval in ctx.avals_in]
-        return lower(ctx.replace(avals_in=avals), *arrays, **params)
+        return delegate(ctx.replace(avals_in=avals), *arrays, **params, in_loop=_in_loop())
 
-    return rule
+    mlir.register_lowering(primitive, rule, cacheable=False)
+
+
+def _in_loop():
+    """Return False if the current operation of the program is in its main function, not in a loop."""
+    try:
+        operation = mlir.ir.InsertionPoint.current.block.owner.operation
+        name = operation.attributes["sym_name"] if operation.name == "func.func" else None
+    except (KeyError, ValueError):
+        return True
+    return name is None or mlir.ir.StringAttr(name).value != "main"
 
 
 def compile_eagerly(primitive: Primitive, function: Callable) -> None:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
 from fidle_jax.kernels import bilinear, forward, simple_methods
 from fidle_jax.kernels.arrays import Array, Images, Kernel, Output
@@ -62,16 +62,16 @@ def convolve_and_pool(
     return conv_max_p.bind(*bilinear.same_varying(x, w), spec=spec)[0]
 
 
-def _role(*arrays, out, spec, is_cpu):
+def _role(*arrays, out, spec, is_cpu=True, in_loop=True):
     """Compute a role of the trilinear form; see `fidle_jax.kernels.bilinear`."""
     shapes = bilinear.all_shapes(out, spec, *arrays[:2])
     if spec.pool is not None:
-        pooled, safe = _select_pool(spec, shapes["x"], shapes["w"], is_cpu)
+        pooled, safe = _select_pool(spec, shapes["x"], shapes["w"], is_cpu, in_loop)
         by_pooled = functools.partial(bilinear.evaluate, pooled, out, spec)
         if safe is None:
             return by_pooled(*arrays)
         return guarded(by_pooled, functools.partial(bilinear.evaluate, safe, out, spec), *arrays)
-    name = _select(spec, shapes["x"], shapes["w"], is_cpu)
+    name = _select(spec, shapes["x"], shapes["w"], is_cpu, in_loop)
     fast = functools.partial(_by_method, name, out, spec)
     if conv_methods()[name].exact:
         return fast(*arrays)
@@ -86,9 +86,8 @@ def _by_method(name, out, spec, *arrays):
             method.conv, geometry=geometry, groups=groups, precision=spec.precision
         )
         return bilinear.evaluate(conv, out, spec, *arrays)
-    reversed_geometry = forward.reverse_geometry(geometry, spec.spatial)
-    if out == "x" and method.image_gradient and reversed_geometry:
-        return method.image_gradient(*arrays, geometry, groups, reversed_geometry)
+    if out == "x" and method.image_gradient and forward.has_image_gradient(geometry):
+        return method.image_gradient(*arrays, geometry, groups, spec.spatial)
     if out == "w" and method.kernel_gradient and groups == 1:
         return method.kernel_gradient(*arrays, geometry)
     function = method.conv if out == "y" else method.transposed or method.conv
@@ -97,25 +96,26 @@ def _by_method(name, out, spec, *arrays):
     )
 
 
-def _max(x, w, *, spec, is_cpu):
+def _max(x, w, *, spec, is_cpu=True, in_loop=True):
     """Return the pooled values and their argmax."""
-    fast, safe = _select_pool(spec, x.shape, w.shape, is_cpu)
+    fast, safe = _select_pool(spec, x.shape, w.shape, is_cpu, in_loop)
     return fast(x, w) if safe is None else guarded(fast, safe, x, w)
 
 
-def _select(spec, x_shape, w_shape, is_cpu):
+def _select(spec, x_shape, w_shape, is_cpu, in_loop):
     """Return the name of the method of the convolution."""
     if spec.method != "auto":
         return spec.method
     problem = problem_of("conv", x_shape, w_shape[-1], spec.geometry, spec.groups)
-    return choose(problem) if is_cpu else "xla"
+    return choose(problem, in_loop) if is_cpu else "xla"
 
 
-def _select_pool(spec, x_shape, w_shape, is_cpu):
+def _select_pool(spec, x_shape, w_shape, is_cpu, in_loop):
     """Return a function (x, w, *argmax), and an exact one for its guard if it needs that."""
     name = spec.method
     if name == "auto" and is_cpu and spec.groups == 1:
-        name = choose(problem_of("conv_pool", x_shape, w_shape[-1], spec.geometry, 1, spec.pool))
+        problem = problem_of("conv_pool", x_shape, w_shape[-1], spec.geometry, 1, spec.pool)
+        name = choose(problem, in_loop)
     if name not in conv_pool_methods() or spec.groups > 1:
         return functools.partial(_separate, spec=spec), None
     conv_pool = conv_pool_methods()[name].conv_pool
@@ -223,13 +223,9 @@ def _max_batch(arguments, axes, *, spec):
     return jax.vmap(separate, in_axes=tuple(axes))(x, w), [0, 0]
 
 
-for primitive, function in ((conv_p, _role), (conv_max_p, _max)):
-    multiple = primitive.multiple_results
-    on_cpu = functools.partial(function, is_cpu=True)
-    elsewhere = functools.partial(function, is_cpu=False)
-    bilinear.compile_eagerly(primitive, on_cpu)
-    mlir.register_lowering(primitive, bilinear.as_lowering(elsewhere, multiple))
-    mlir.register_lowering(primitive, bilinear.as_lowering(on_cpu, multiple), platform="cpu")
 conv_max_p.def_abstract_eval(_max_abstract)
 ad.primitive_jvps[conv_max_p] = _max_jvp
 batching.primitive_batchers[conv_max_p] = _max_batch
+for primitive, function in ((conv_p, _role), (conv_max_p, _max)):
+    bilinear.compile_eagerly(primitive, function)
+    bilinear.register_lowerings(primitive, function)

@@ -4,13 +4,15 @@ XLA computes a forward convolution at the speed of a matrix product, also in a c
 the gradients as convolutions with other layouts and reversed kernels, which are often 100 times as slow in
 a loop. Here, the arrays are transposed first, so that each gradient is also a forward convolution:
 
-- in the images, a convolution of y with the reversed kernel;
+- in the images, a convolution of y with the reversed kernel, or with strides, one for each of a few
+  offsets of the pixels;
 - in the kernel, a convolution of the images with y. The batch is the axis that is summed, and strides
   and dilation are exchanged.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import jax.numpy as jnp
@@ -33,26 +35,79 @@ def conv(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
 
 
 def image_gradient(
-    w: Kernel, y: Output, geometry: ConvGeometry, groups: int, reversed_geometry: ConvGeometry
+    w: Kernel, y: Output, geometry: ConvGeometry, groups: int, spatial: tuple[int, ...]
 ) -> Images:
-    """Return the gradient of ``sum(y * conv(x, w))`` in x, with a geometry from `reverse_geometry`.
+    """Return the gradient of ``sum(y * conv(x, w))`` in x, for images of shape ``spatial``.
 
     The zeros around y would turn an infinite or NaN value of the kernel into NaN outside of its windows.
     So such values are replaced by zeros, and their windows become NaN afterwards.
     """
 
-    def gradient(w):
-        return conv(y, reverse(w, groups), reversed_geometry, groups)
+    def gradient(w, y=y):
+        return _transposed(y, w, geometry, groups, spatial)
 
     def repair(_):
         finite = jnp.isfinite(w)
-        ones = jnp.ones((1, *y.shape[1:]), y.dtype)
-        touched = xla(ones, reverse((~finite).astype(w.dtype), groups), reversed_geometry, groups)
+        touched = gradient((~finite).astype(w.dtype), jnp.ones((1, *y.shape[1:]), y.dtype))
         return False, jnp.where(touched > 0, jnp.nan, gradient(jnp.where(finite, w, 0)))
 
     # A loop of at most one pass, because XLA copies the results of a conditional but not of a loop.
     state = ~jnp.isfinite(w).all(), gradient(w)
     return lax.while_loop(lambda state: state[0], repair, state)[1]
+
+
+def has_image_gradient(geometry: ConvGeometry) -> bool:
+    """Return True if `image_gradient` supports the geometry: no axis has strides and dilation."""
+    return all(1 in pair for pair in zip(geometry.strides, geometry.dilation, strict=True))
+
+
+def _transposed(y, w, geometry, groups, spatial):
+    """Compute a transposed convolution.
+
+    With a stride s along an axis, the pixels s q + r depend on every s-th value of the kernel, from value r.
+    One convolution of y computes all offsets r that have equally many values, as its features.
+    """
+    size, strides, lows = geometry.size, geometry.strides, [low for low, _ in geometry.padding]
+    rank, batch, features = len(size), y.shape[0], w.shape[-1]
+    longest = [-(-k // s) for k, s in zip(size, strides, strict=True)]
+    starts = [low // s for low, s in zip(lows, strides, strict=True)]
+    axes = zip(lows, spatial, strides, starts, strict=True)
+    count = tuple((low + n - 1) // s - start + 1 for low, n, s, start in axes)
+    shape = (batch, *count, *strides, groups * w.shape[-2])
+    x = jnp.zeros(shape, y.dtype)
+    # The axes (value, offset, ..., channel, group, feature).
+    fill = [(0, n * s - k, 0) for n, s, k in zip(longest, strides, size, strict=True)]
+    w = lax.pad(w, jnp.array(0, w.dtype), [*fill, (0, 0, 0), (0, 0, 0)])
+    sides = [side for pair in zip(longest, strides, strict=True) for side in pair]
+    w = w.reshape(*sides, w.shape[-2], groups, features // groups)
+    options = []
+    for n, s, k in zip(longest, strides, size, strict=True):
+        split = k - (n - 1) * s  # offsets below this have n values, the others one less
+        options.append([(n, slice(split)), (n - 1, slice(split, s))][: 2 if split < s and n > 1 else 1])
+    for option in itertools.product(*options) if x.size and y.size else ():
+        values = tuple(n for n, _ in option)
+        kernel = w[tuple(index for n, offsets in option for index in (slice(n), offsets))]
+        order = (*range(0, 2 * rank, 2), -1, -2, *range(1, 2 * rank, 2), -3)
+        kernel = jnp.flip(kernel, range(0, 2 * rank, 2)).transpose([i % kernel.ndim for i in order])
+        widths = kernel.shape[rank + 2 : -1]
+        kernel = kernel.reshape(*values, features // groups, -1)
+        axes = zip(values, geometry.dilation, starts, strict=True)
+        before = [(n - 1) * d - start for n, d, start in axes]
+        after = [start + n - m for start, n, m in zip(starts, count, geometry.count, strict=True)]
+        pairs = list(zip(before, after, strict=True))
+        cropped = [(min(low, 0), min(high, 0), 0) for low, high in pairs]
+        padding = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
+        images = lax.pad(y, jnp.array(0, y.dtype), [(0, 0, 0), *cropped, (0, 0, 0)])
+        once = ConvGeometry(values, (1,) * rank, padding, geometry.dilation, count)
+        part = conv(images, kernel, once, groups).reshape(batch, *count, groups, *widths, -1)
+        part = jnp.moveaxis(part, rank + 1, -2).reshape(batch, *count, *widths, shape[-1])
+        start = (0,) * (rank + 1) + tuple(offsets.start or 0 for _, offsets in option) + (0,)
+        x = part if part.shape == shape else lax.dynamic_update_slice(x, part, start)
+    alternating = [axis for i in range(rank) for axis in (1 + i, 1 + rank + i)]
+    x = x.transpose(0, *alternating, x.ndim - 1)
+    x = x.reshape(batch, *(n * s for n, s in zip(count, strides, strict=True)), shape[-1])
+    axes = zip(lows, starts, strides, spatial, strict=True)
+    return x[(slice(None), *(slice(low - start * s, low - start * s + n) for low, start, s, n in axes))]
 
 
 def reverse(w: Kernel, groups: int) -> Float[Array, "*window feature_per_group channel"]:

@@ -38,6 +38,8 @@ class ConvCall(NamedTuple):
         out: Role of the result.
         spec: Convolution of which it is a role.
         batch_groups: Number of groups of the batch.
+        is_swapped: The window is the image, and the result is reversed: the gradient in the kernel of a
+            transposed convolution.
         lhs_axes: Axes of the caller's images in the order (batch, *spatial, channel).
         rhs_axes: Axes of the caller's kernel in the order (*window, channel, feature).
         out_axes: Axes of the caller's result in the order (batch, *spatial, feature).
@@ -46,23 +48,26 @@ class ConvCall(NamedTuple):
     out: str
     spec: ConvSpec
     batch_groups: int
+    is_swapped: bool
     lhs_axes: tuple[int, ...]
     rhs_axes: tuple[int, ...]
     out_axes: tuple[int, ...]
 
     def inputs(self, lhs: Array, rhs: Array) -> tuple[Array, Array]:
         """Return the arrays of the two other roles, in the order x, w, y."""
-        lhs, rhs = lhs.transpose(self.lhs_axes), rhs.transpose(self.rhs_axes)
+        lhs, rhs = _transpose(lhs, self.lhs_axes), _transpose(rhs, self.rhs_axes)
         groups = self.spec.groups
         if self.out == "w":
             # Each channel of the images is an example here, and each example a channel.
-            if self.batch_groups == 1:
+            if self.is_swapped:
+                return jnp.moveaxis(rhs, -2, 0), _swapped_ends(lhs)
+            if self.batch_groups == 1 and groups > 1:
                 *shape, channels = lhs.shape
                 split = lhs.reshape(*shape, groups, channels // groups)
                 merged = jnp.moveaxis(split, (-1, 0), (0, -1))
                 x = merged.reshape(*merged.shape[:-2], groups * shape[0])
             else:
-                x = jnp.swapaxes(lhs, 0, -1)
+                x = _swapped_ends(lhs)
             return x, jnp.moveaxis(rhs, -2, 0)
         if self.batch_groups > 1:
             batch, *shape, channels = lhs.shape
@@ -72,9 +77,18 @@ class ConvCall(NamedTuple):
 
     def result(self, array: Array) -> Array:
         """Return the array of the role ``out`` with the caller's axes."""
-        if self.out == "w":
+        if self.is_swapped:
+            *window, channels, features = array.shape
+            groups = self.spec.groups
+            split = jnp.flip(array, range(len(window))).reshape(
+                *window, channels, groups, features // groups
+            )
+            array = jnp.moveaxis(split, (-1, -2), (0, -2)).reshape(
+                features // groups, *window, groups * channels
+            )
+        elif self.out == "w":
             array = jnp.moveaxis(array, -2, 0)
-        return array.transpose(tuple(map(self.out_axes.index, range(array.ndim))))
+        return _transpose(array, tuple(map(self.out_axes.index, range(array.ndim))))
 
     def compute(self, lhs: Array, rhs: Array) -> Array:
         """Compute the convolution."""
@@ -133,11 +147,18 @@ def conv_call(
         tuple(map(operator.index, each)) for each in (window_strides, lhs_dilation, rhs_dilation)
     )
     lows = tuple(low for low, _ in pads)
-    if set(stretch) != {1}:
+    has_large_window = math.prod(window_sizes) > math.prod(counts) and isinstance(lhs.shape[n], int)
+    is_swapped = has_large_window and set(stretch) != {1}
+    if is_swapped:
+        out, images = "w", window_sizes
+        ends = tuple(k - 1 - low for k, low in zip(dilated(counts, strides), lows, strict=True))
+        geometry = _fitting(counts, stretch, ends, strides, sizes, window_sizes)
+        geometry = geometry if set(dilation) == {1} and feature_group_count == 1 else None
+    elif set(stretch) != {1}:
         out, images = "x", counts
         geometry = _transposed(window_sizes, stretch, dilation, lows, sizes, counts)
         geometry = geometry if set(strides) == {1} else None
-    elif math.prod(window_sizes) > math.prod(counts) and isinstance(lhs.shape[n], int):
+    elif has_large_window:
         out, images = "w", sizes
         geometry = _fitting(counts, dilation, lows, strides, window_sizes, sizes)
     else:
@@ -146,7 +167,7 @@ def conv_call(
     if geometry is None or min(map(min, geometry.padding)) < 0:
         return None
     spec = ConvSpec(images, geometry, groups, method, precision)
-    return ConvCall(out, spec, batch_group_count, *axes)
+    return ConvCall(out, spec, batch_group_count, is_swapped, *axes)
 
 
 def transposed_geometry(geometry: ConvGeometry, images: tuple[int, ...]) -> ConvGeometry | None:
@@ -176,6 +197,21 @@ def _fitting(size, strides, lows, dilation, count, images):
         return None
     padding = tuple((low, max(0, high)) for low, high in zip(lows, highs, strict=True))
     return ConvGeometry(size, strides, padding, dilation, count)
+
+
+def _swapped_ends(array):
+    return _transpose(array, (-1, *range(1, array.ndim - 1), 0))
+
+
+def _transpose(array, axes):
+    """Transpose an array, as a matrix if possible: XLA combines that with a matrix product."""
+    axes = [axis % array.ndim for axis in axes]
+    order = [axis for axis in axes if array.shape[axis] != 1]
+    split = order.index(min(order)) if order else 0
+    if split == 0 or order[split:] + order[:split] != sorted(order):
+        return array.transpose(axes)
+    rows = math.prod(array.shape[axis] for axis in order[split:])
+    return array.reshape(rows, -1).T.reshape([array.shape[axis] for axis in axes])
 
 
 def is_sharded_explicitly(aval: Any) -> bool:

@@ -24,8 +24,8 @@ class Method:
         exact: Each output depends only on the values in its window, also for infinities and for
             numbers near the largest float. Other methods of this package are guarded.
         local: Rounding errors are relative to the values in the window. "auto" selects only these.
-        image_gradient: Function (w, y, geometry, groups, reversed_geometry) -> x. It is called if
-            `forward.reverse_geometry` returns a geometry.
+        image_gradient: Function (w, y, geometry, groups, spatial shape) -> x. It is called if
+            `forward.has_image_gradient`.
         kernel_gradient: Function (x, y, geometry) -> w. It is called for one group.
         transposed: Function like ``conv``, by default ``conv``. Its transposes are the gradients for
             which no function is given.

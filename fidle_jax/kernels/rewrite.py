@@ -24,7 +24,6 @@ from fidle_jax.kernels.general import (
 )
 from fidle_jax.kernels.geometry import ConvGeometry, pad, resolve_geometry, shifted_slices
 from fidle_jax.kernels.jaxprs import (
-    LOOPS,
     AnyJaxpr,
     Program,
     contains,
@@ -45,60 +44,54 @@ class Replacement(NamedTuple):
 
     eqn: JaxprEqn
     problem: Problem | None  # None if XLA computes it as before
-    in_loop: bool
+    calls: tuple[str, ...]  # names of the primitives around it, for example "scan"
 
 
-def rewrite(
-    jaxpr: AnyJaxpr, report: Callable[[Replacement], Any], in_loop: bool = False
-) -> AnyJaxpr:
+def rewrite(jaxpr: AnyJaxpr, report: Callable[[Replacement], Any] = lambda _: None) -> AnyJaxpr:
     """Return a jaxpr that computes the same, with faster operations on a CPU.
 
     Args:
         jaxpr: Jaxpr, with or without constants.
         report: Function that is called with each operation.
-        in_loop: The jaxpr is the body of a loop.
     """
-    changed: dict[tuple[int, bool], AnyJaxpr] = {}
+    changed: dict[int, tuple[AnyJaxpr, AnyJaxpr]] = {}  # old and new one, by the id of the old one
 
-    def change(jaxpr, in_loop):
+    def change(jaxpr, calls=()):
         # The same jaxpr stays one object, because JAX lowers each only once.
         if not contains(jaxpr, TARGETS):
             return jaxpr
-        key = id(jaxpr), in_loop
-        if key not in changed:
-            changed[key] = _change(jaxpr, in_loop)
-        return changed[key]
+        if id(jaxpr) not in changed:
+            changed[id(jaxpr)] = jaxpr, _change(jaxpr, calls)
+        return changed[id(jaxpr)][1]
 
-    def _change(jaxpr, in_loop):
+    def _change(jaxpr, calls):
         eqns, outvars = inline(jaxpr, TARGETS)
         eqns = [
-            map_inner(
-                eqn, functools.partial(change, in_loop=in_loop or eqn.primitive.name in LOOPS)
-            )
+            map_inner(eqn, functools.partial(change, calls=(*calls, eqn.primitive.name)))
             for eqn in eqns
         ]
         program = Program(eqns, outvars)
-        calls = {
-            i: call
+        convs = {
+            i: conv
             for i, eqn in enumerate(program.eqns)
-            if eqn.primitive.name == CONV and (call := _call_of(eqn))
+            if eqn.primitive.name == CONV and (conv := _conv_of(eqn))
         }
-        problems = fuse_conv_pools(program, calls)
+        problems = fuse_conv_pools(program, convs)
         problems |= _replace_pools(program)
         for i, eqn in enumerate(program.eqns):
-            if i in calls and i not in problems:
-                problems[i] = _replace_conv(program, i, calls[i])
+            if i in convs and i not in problems:
+                problems[i] = _replace_conv(program, i, convs[i])
             elif eqn.primitive.name == BITS:
                 _replace_bits(program, i)
         for i, eqn in enumerate(program.eqns):
             if eqn.primitive.name in TARGETS - {BITS}:
-                report(Replacement(eqn, problems.get(i), in_loop))
+                report(Replacement(eqn, problems.get(i), calls))
         return with_equations(jaxpr, *program.remaining())
 
-    return change(jaxpr, in_loop)
+    return change(jaxpr)
 
 
-def _call_of(eqn: JaxprEqn) -> ConvCall | None:
+def _conv_of(eqn: JaxprEqn) -> ConvCall | None:
     lhs, rhs = eqn.invars
     return conv_call(lhs.aval, rhs.aval, eqn.outvars[0].aval, **eqn.params)
 

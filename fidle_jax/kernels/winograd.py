@@ -28,10 +28,9 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import linear_call
 
-from fidle_jax.kernels import fused
+from fidle_jax.kernels import forward, fused
 from fidle_jax.kernels.arrays import Argmax, Array, Float, Images, Kernel, Output, sum_dtype
 from fidle_jax.kernels.chunks import in_chunks
-from fidle_jax.kernels.forward import reverse
 from fidle_jax.kernels.geometry import ConvGeometry, pad
 from fidle_jax.kernels.materialize import materialize
 from fidle_jax.kernels.pooling import max_and_argmax_of, take_of
@@ -88,10 +87,13 @@ def conv(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
 
 
 def image_gradient(
-    w: Kernel, y: Output, geometry: ConvGeometry, groups: int, reversed_geometry: ConvGeometry
+    w: Kernel, y: Output, geometry: ConvGeometry, groups: int, spatial: tuple[int, ...]
 ) -> Images:
     """Compute the gradient of `conv` in the images; see `forward.image_gradient`."""
-    return conv(y, reverse(w, groups), reversed_geometry, groups)
+    reversed_geometry = forward.reverse_geometry(geometry, spatial)
+    if reversed_geometry is None:
+        return forward.image_gradient(w, y, geometry, groups, spatial)
+    return conv(y, forward.reverse(w, groups), reversed_geometry, groups)
 
 
 def conv_pool(

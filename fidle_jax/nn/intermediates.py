@@ -30,12 +30,6 @@ class Grid(NamedTuple):
     step: float  # distance between neighbouring cells
 
 
-def unfused(model: nn.Module) -> nn.Module:
-    """Return the network with separate layers and XLA's convolutions, which compile quickly."""
-    changes: dict[str, Any] = {"method": "xla"} if hasattr(model, "method") else {}
-    return model.clone(fuse=False, **changes)
-
-
 def compute_intermediates(
     model: nn.Module,
     variables: dict[str, Any],
@@ -43,9 +37,7 @@ def compute_intermediates(
 ) -> Intermediates:
     """Return the kernels of ``model`` and the output of each layer for an image from 0 to 1."""
     # For a single image, compiling the network would take longer than running it uncompiled.
-    _, captured = unfused(model).apply(
-        variables, jnp.asarray(image)[None], capture_intermediates=True
-    )
+    _, captured = model.apply(variables, jnp.asarray(image)[None], capture_intermediates=True)
     kernels, maps = {}, {"00 input": np.asarray(image)}
     height, width, channels = image.shape
     for row in layer_table(model, (height, width, channels)):

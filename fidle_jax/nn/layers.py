@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,30 +37,28 @@ def he_normal(
 
 
 class Conv(nn.Module):
-    """Convolution with stride 1, bias and ReLU. With ``pool``, one kernel computes max pooling too."""
+    """Convolution with stride 1, bias and ReLU."""
 
     features: int  # number of output channels
     kernel_size: tuple[int, int] = (3, 3)  # height and width
-    padding: str | Sequence[tuple[int, int]] = "valid"  # see `kernels.conv`
+    padding: str | Sequence[tuple[int, int]] = "valid"  # see `jax.lax.conv_general_dilated`
     plain: bool = False  # omit the bias and ReLU, for a layer that is followed by a normalization
     kernel_init: Callable = glorot_uniform
-    method: str = "auto"  # of `kernels.conv`, or with ``pool`` of `kernels.conv_pool`
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], pool: int | None = None
+        self, x: Float[Array, "batch height width channel"]
     ) -> Float[Array, "batch out_height out_width feature"]:
-        """Return the activations, after max pooling with window ``pool`` if it is given."""
+        """Return the activations."""
         kernel_shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, kernel_shape)
-        bias = None if self.plain else self.param("bias", nn.initializers.zeros, (self.features,))
-        options: dict[str, Any] = {"padding": self.padding, "method": self.method}
-        if pool is not None:
-            activation = None if self.plain else jax.nn.relu
-            options |= {"window": pool, "activation": activation}
-            return kernels.conv_pool(x, kernel, bias, **options)
-        y = kernels.conv(x, kernel, **options)
-        return y if bias is None else jax.nn.relu(y + bias)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), self.padding, dimension_numbers=numbers
+        )
+        if self.plain:
+            return y
+        return jax.nn.relu(y + self.param("bias", nn.initializers.zeros, (self.features,)))
 
 
 class MaxPool(nn.Module):
@@ -73,7 +70,7 @@ class MaxPool(nn.Module):
         self, x: Float[Array, "batch height width channel"]
     ) -> Float[Array, "batch out_height out_width channel"]:
         """Return the maximum of each window."""
-        return kernels.max_pool(x, self.window)
+        return nn.max_pool(x, (self.window, self.window), (self.window, self.window))
 
 
 class Dropout(nn.Module):

@@ -31,10 +31,6 @@ class Network(nn.Module):
 
     classes: int = 10  # or number of other outputs
     dropout: tuple[float, ...] = ()  # rate of each dropout layer
-    # Compute a convolution and its max pooling with one kernel. The result is the same. Tables and
-    # intermediates need separate layers.
-    fuse: bool = True
-    method: str = "auto"  # of the convolutions, see `fidle_jax.nn.layers.Conv`
     axis_name: str | None = None  # name of the pmap axis that shards the batch, for batch norms
 
     @nn.compact
@@ -63,10 +59,6 @@ class Network(nn.Module):
         """Return the smallest height and width that the pooling layers accept."""
         return 1
 
-    def _conv_pool(self, conv, number, x):
-        pool = MaxPool(name=f"pool_{number}")
-        return conv(x, pool=pool.window) if self.fuse else pool(conv(x))
-
     def _dropout(self, number, x, mode):
         return Dropout(self.dropout[number - 1], name=f"dropout_{number}")(x, **mode)
 
@@ -89,12 +81,12 @@ class CNN(Network):
 
         def conv(features, padding):
             name = f"conv_{next(numbers)}"
-            return Conv(features, padding=padding, method=self.method, name=name)
+            return Conv(features, padding=padding, name=name)
 
         for i, (*inner, last) in enumerate(self.blocks, start=1):
             for features in inner:
                 x = conv(features, "same")(x)
-            x = self._conv_pool(conv(last, "valid"), i, x)
+            x = MaxPool(name=f"pool_{i}")(conv(last, "valid")(x))
             x = self._dropout(i, x, mode)
         x = Flatten(name="flatten")(x)
         x = Dense(self.hidden, jax.nn.relu, name="dense_1")(x)
@@ -127,10 +119,7 @@ class DNN(Network):
 
 
 class NormedCNN(Network):
-    """The course's third network for traffic signs: 5x5 convolutions with batch norms after the ReLU.
-
-    ``fuse`` has no effect, because a batch norm precedes each pooling.
-    """
+    """The course's third network for traffic signs: 5x5 convolutions with batch norms after the ReLU."""
 
     classes: int = 43
     dropout: tuple[float, ...] = (0.2, 0.2, 0.4)
@@ -144,7 +133,7 @@ class NormedCNN(Network):
             return norm(x, **mode)
 
         for number, features in enumerate((32, 64, 128), start=1):
-            conv = Conv(features, (5, 5), padding="same", method=self.method, name=f"conv_{number}")
+            conv = Conv(features, (5, 5), padding="same", name=f"conv_{number}")
             x = normalized(conv(x), number)
             if number != 2:
                 pooling = (number + 1) // 2
@@ -195,7 +184,6 @@ class Compact(Network):
                 padding="same",
                 plain=True,
                 kernel_init=he_normal,
-                method=self.method,
                 name=f"conv_{block}_{number}",
             )
 
@@ -206,7 +194,7 @@ class Compact(Network):
         x = jnp.concatenate([normalize_contrast(x) / 2, light], axis=-1)
         for i, block in enumerate(self.blocks, start=1):
             first, *others = map(widened, block)
-            x = normalized(self._conv_pool(conv(i, 1, first), i, x))
+            x = normalized(MaxPool(name=f"pool_{i}")(conv(i, 1, first)(x)))
             for j, features in enumerate(others, start=2):
                 y = conv(i, j, features)(x)
                 x = normalized(y, x if features == x.shape[-1] else None)

@@ -28,7 +28,7 @@ def trace_layers(
 ) -> None:
     """Call ``record`` with each module of ``model``, its input and its output. Compute nothing.
 
-    The modules are in the order of the network, without fused layers. The model itself is the last one.
+    The modules are in the order of the network. The model itself is the last one.
     """
 
     def intercept(call, args, kwargs, context):
@@ -39,7 +39,7 @@ def trace_layers(
 
     def apply(images):
         with nn.intercept_methods(intercept):
-            return model.clone(fuse=False).init_with_output(jax.random.key(0), images)
+            return model.init_with_output(jax.random.key(0), images)
 
     jax.eval_shape(apply, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from fidle_jax import kernels
 from fidle_jax.data.batches import epoch_order
 from fidle_jax.train.evaluation import evaluate
 from fidle_jax.train.step import Task, Totals, TrainState, init_state, train_chunk
@@ -58,6 +59,7 @@ def fit(
 
 
 @functools.partial(jax.jit, static_argnames=("task", "epochs", "batch_size", "follow"))
+@kernels.accelerate
 def _epochs(task, epochs, batch_size, follow, state, train, validation):
     inputs, targets = train
 

@@ -55,12 +55,9 @@ def as_trained(model, shape: tuple[int, int, int], config: ResolvedConfig) -> Tr
     rng = np.random.default_rng(0)
     variables = jax.tree_util.tree_map_with_path(functools.partial(_random, rng), variables)
 
-    # XLA's convolutions, because others take longer to compile than the tests take to run.
-    plain = model.clone(fuse=False, **({"method": "xla"} if hasattr(model, "method") else {}))
-
     @jax.jit
     def predict(images):
-        return jax.nn.softmax(plain.apply(variables, scale(images)))
+        return jax.nn.softmax(model.apply(variables, scale(images)))
 
     names = tuple(f"class {number}" for number in range(CLASSES))
     return Trained(predict, variables, model, shape, names, config, dict(RESULT))

@@ -75,8 +75,6 @@ def test_the_graph_is_of_an_opset_that_older_runtimes_read():
 
 
 class _Even(nn.Module):
-    fuse: bool = True
-
     @nn.compact
     def __call__(self, x, *, train=False):
         x = Conv(3, kernel_size=(2, 4), padding="same", name="conv_1")(x)
@@ -91,8 +89,6 @@ def test_even_kernel_sizes_are_padded_in_the_same_way():
 
 
 class _Residual(nn.Module):
-    fuse: bool = True
-
     @nn.compact
     def __call__(self, x, *, train=False):
         x = Flatten(name="flatten")(x)
@@ -101,24 +97,18 @@ class _Residual(nn.Module):
 
 
 class _Rectified(nn.Module):
-    fuse: bool = True
-
     @nn.compact
     def __call__(self, x, *, train=False):
         return jax.nn.relu(Dense(7, name="dense_1")(Flatten(name="flatten")(x)))
 
 
 class _Foreign(nn.Module):
-    fuse: bool = True
-
     @nn.compact
     def __call__(self, x, *, train=False):
         return nn.Dense(7, name="dense_1")(Flatten(name="flatten")(x))
 
 
 class _Shifted(nn.Module):
-    fuse: bool = True
-
     @nn.compact
     def __call__(self, x, *, train=False):
         x = Conv(3, padding=((1, 1), (0, 2)), name="conv_1")(x)

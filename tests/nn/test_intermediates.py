@@ -14,7 +14,6 @@ from fidle_jax.nn.intermediates import (
     compute_intermediates,
     last_feature_maps,
     resize_map,
-    unfused,
 )
 
 SHAPES = {"cnn": (28, 28, 1), "dnn": (28, 28, 1)}
@@ -26,7 +25,7 @@ def untrained(name):
     """Return a model, random variables and a random image."""
     rng = np.random.default_rng(0)
     image = rng.uniform(size=SHAPES.get(name, SIGNS)).astype(np.float32)
-    model = unfused(MODELS[name])
+    model = MODELS[name]
     shapes = jax.eval_shape(model.init, jax.random.key(0), image[None])
     # Positive, like variances.
     fill = lambda leaf: rng.uniform(0.01, 0.1, leaf.shape).astype(np.float32)  # noqa: E731

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fidle_jax import kernels
 from fidle_jax.errors import InputError
 from fidle_jax.nn import CNN, DNN, MODELS, Compact, ModelName, layer_table, make_model
 
@@ -29,32 +30,45 @@ def _variables(name="cnn"):
     return jit(make_model(name, 10, (28, 28, 1)).init)(KEY, IMAGES)
 
 
-@functools.partial(jit, static_argnames=("name", "fuse"))
-def _train_logits(variables, x, index, key=KEY, name="cnn", fuse=True):
+def _train_model(variables, x, index, key=KEY, name="cnn"):
     rates = (0.2, 0.2, 0.5)[: len(MODELS[name].dropout)]
-    model = MODELS[name].clone(dropout=rates, fuse=fuse)
+    model = MODELS[name].clone(dropout=rates)
     return model.apply(variables, x, train=True, example_index=index, rngs={"dropout": key})
 
 
-@functools.partial(jit, static_argnames="fuse")
-def _logits_and_gradients(variables, x, fuse):
-    logits, pullback = jax.vjp(lambda variables: CNN(fuse=fuse).apply(variables, x), variables)
+_train_logits = jit(_train_model, static_argnames="name")
+
+
+def _logits_and_gradients(variables, x):
+    logits, pullback = jax.vjp(lambda variables: CNN().apply(variables, x), variables)
     return logits, pullback(logits)
 
 
-def test_fused_and_unfused_cnn_have_the_same_weights_logits_and_gradients():
+def test_the_accelerated_cnn_has_the_same_logits_and_gradients():
     x = IMAGES.at[:, :, :6].set(0)  # the blank margin of a digit
-    fused, unfused = (_logits_and_gradients(_variables(), x, fuse) for fuse in (True, False))
-    chex.assert_shape(fused[0], (6, 10))
-    chex.assert_trees_all_close(fused, unfused, atol=1e-4, rtol=1e-4)
-
-
-def test_fused_and_unfused_cnn_drop_the_same_values_in_training():
-    index = jnp.arange(6)
-    fused, unfused = (
-        _train_logits(_variables(), IMAGES, index, fuse=fuse) for fuse in (True, False)
+    fast, plain = (
+        jit(function)(_variables(), x)
+        for function in (kernels.accelerate(_logits_and_gradients), _logits_and_gradients)
     )
-    chex.assert_trees_all_close(fused, unfused, atol=1e-4)
+    chex.assert_shape(fast[0], (6, 10))
+    chex.assert_trees_all_close(fast, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_each_convolution_with_pooling_of_the_cnn_is_fused_in_training():
+    def loss(variables, x, index):
+        return jnp.square(_train_model(variables, x, index)).mean()
+
+    step = kernels.accelerate(jax.value_and_grad(loss))
+    text = str(jax.make_jaxpr(step)(_variables(), IMAGES, jnp.arange(6)))
+    assert text.count("= fidle_conv_max[") == 2
+    for name in ("conv_general_dilated", "reduce_window", "select_and_scatter_add"):
+        assert name not in text
+
+
+def test_the_accelerated_cnn_drops_the_same_values_in_training():
+    arguments = _variables(), IMAGES, jnp.arange(6)
+    fast = jit(kernels.accelerate(_train_model))(*arguments)
+    chex.assert_trees_all_close(fast, _train_logits(*arguments), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["cnn", "dnn"])
@@ -81,18 +95,6 @@ def test_dropout_depends_on_the_key_in_training_and_is_inactive_otherwise():
 def test_the_dnn_of_the_course_has_no_dropout():
     trained = DNN().apply(_variables("dnn"), IMAGES, train=True)  # without a key
     chex.assert_trees_all_close(trained, DNN().apply(_variables("dnn"), IMAGES), atol=1e-5)
-
-
-def test_the_method_of_the_convolutions_does_not_change_the_logits():
-    xla, winograd = (
-        jit(CNN(blocks=((4, 4),), dropout=(0.2, 0.5), fuse=fuse, method=method).init_with_output)(
-            KEY, IMAGES[:, :12, :11]
-        )
-        for method, fuse in (("xla", True), ("winograd", False))
-    )
-    chex.assert_trees_all_close(xla, winograd, atol=1e-4)
-    with pytest.raises(ValueError, match="unknown method 'mine'"):
-        CNN(method="mine").init(KEY, IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -194,18 +196,18 @@ def _small_variables():
     return jit(SMALL.init)(KEY, SIGNS)
 
 
-@functools.partial(jit, static_argnames="fuse")
-def _train_small(variables, x, index, fuse=True):
-    model = SMALL.clone(fuse=fuse)
-    return model.apply(variables, x, train=True, example_index=index, mutable=["batch_stats"])
+def _apply_small(variables, x, index):
+    return SMALL.apply(variables, x, train=True, example_index=index, mutable=["batch_stats"])
 
 
-def test_fused_and_unfused_compact_have_the_same_weights_logits_and_statistics():
-    fused, unfused = (
-        _train_small(_small_variables(), SIGNS, jnp.arange(6), fuse) for fuse in (True, False)
-    )
-    chex.assert_shape(fused[0], (6, 5))
-    chex.assert_trees_all_close(fused, unfused, atol=1e-4, rtol=1e-4)
+_train_small = jit(_apply_small)
+
+
+def test_the_accelerated_compact_has_the_same_logits_and_statistics():
+    arguments = _small_variables(), SIGNS, jnp.arange(6)
+    fast, plain = jit(kernels.accelerate(_apply_small))(*arguments), _train_small(*arguments)
+    chex.assert_shape(fast[0], (6, 5))
+    chex.assert_trees_all_close(fast, plain, atol=1e-4, rtol=1e-4)
 
 
 def test_padding_does_not_change_the_logits_and_statistics_of_compact():

@@ -51,8 +51,6 @@ def test_a_nested_layer_is_named_by_its_path_and_counted_once():
             return Dense(3, name="within")(x) + self.param("own", nn.initializers.zeros, (3,))
 
     class Net(nn.Module):
-        fuse: bool = True
-
         @nn.compact
         def __call__(self, x):
             return Block(name="block")(x.reshape(x.shape[0], -1))

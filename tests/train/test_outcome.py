@@ -62,8 +62,6 @@ class Block(nn.Module):
 class Nested(nn.Module):
     """A model that consists of modules."""
 
-    fuse: bool = True
-
     @nn.compact
     def __call__(self, x, *, train=False, example_index=None):
         x = Block(name="block")(x)

@@ -320,7 +320,10 @@ def main(config: Config) -> None:
     check_positive(config, "rounds", "seconds")
     where = machine(jax.devices()[0].device_kind)
     print(f"{where}; medians in ms, and seconds to compile, without and with accelerate")
-    print(f"{'program':14} {'called from Python':^26} {'in a loop':^26} {'compilation':^20}", flush=True)
+    print(
+        f"{'program':14} {'called from Python':^26} {'in a loop':^26} {'compilation':^20}",
+        flush=True,
+    )
     results = []
     for name in config.only:
         needed = NEEDS.get(name, "keras" if name == KERAS else "jax")
@@ -329,7 +332,9 @@ def main(config: Config) -> None:
             continue
         result = measure_keras(config) if name == KERAS else measure(PROGRAMS[name](), config)
         results.append({"name": name, **result})
-        cells = (_cell(result[column]) for column in ("call", "loop", "compile") if column in result)
+        cells = (
+            _cell(result[column]) for column in ("call", "loop", "compile") if column in result
+        )
         print(f"{name:14} " + " ".join(cells), flush=True)
     output = config.output or default_run_dir("bench_accelerate") / "accelerate.json"
     save(output, {"machine": where, "results": results})

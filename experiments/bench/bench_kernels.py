@@ -176,8 +176,10 @@ def _layer_methods(problem, rows) -> dict[str, Callable[..., Any]]:
         }
     if pool:
         arguments |= {"window": pool.size, "pool_strides": pool.strides}
+        # Winograd's method takes as long to compile alone as with the pooling, so it is not compared.
         conv_alone = auto.cheapest(rows, dataclasses.replace(problem, kind="conv", pool=None))
-        methods = {"xla": "xla", "separate": conv_alone} | {
+        separate = "forward" if conv_alone == "winograd" else conv_alone
+        methods = {"xla": "xla", "separate": separate} | {
             name: name
             for name, method in kernels.conv_pool_methods().items()
             if method.supports(geometry, pool)

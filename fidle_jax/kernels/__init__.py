@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fidle_jax.kernels import pooling, reference
-from fidle_jax.kernels.accelerate import accelerate, accelerated, plan
+from fidle_jax.kernels.acceleration import accelerate, accelerated, plan
 from fidle_jax.kernels.arrays import (
     AnyArray,
     AnyOutput,
@@ -25,6 +25,7 @@ from fidle_jax.kernels.arrays import (
     automatically_sharded,
 )
 from fidle_jax.kernels.auto import choose, problem_of
+from fidle_jax.kernels.bilinear import ConvSpec
 from fidle_jax.kernels.convolution import convolve, convolve_and_pool
 from fidle_jax.kernels.general import conv_general_dilated
 from fidle_jax.kernels.geometry import Count, Padding, Sizes, conv_geometry, resolve_geometry
@@ -82,8 +83,8 @@ def conv(
     """
     x, w = _promote(x, w)
     geometry = conv_geometry(x, w, strides, padding, dilation, groups)
-    call = functools.partial(convolve, geometry=geometry, groups=int(groups or 1), method=method)
-    return automatically_sharded(call, x, w)
+    spec = ConvSpec(x.shape[1:-1], geometry, int(groups or 1), method)
+    return automatically_sharded(functools.partial(convolve, spec=spec), x, w)
 
 
 # The functions of each pooling by method.
@@ -225,8 +226,8 @@ def conv_pool(
             return add_bias(y, b, activation is not None)
 
         return automatically_sharded(fused, x, w, b)
-    call = functools.partial(convolve, geometry=geometry, groups=groups, method=method)
-    y = automatically_sharded(call, x, w)
+    spec = ConvSpec(x.shape[1:-1], geometry, groups, method)
+    y = automatically_sharded(functools.partial(convolve, spec=spec), x, w)
     y = y + lax.broadcast_in_dim(b, (1,) * (y.ndim - 1) + b.shape, (y.ndim - 1,))
     y = y if activation is None else activation(y)
     return max_pool(y, pool.size, strides=pool.strides, method="xla" if method == "xla" else "auto")

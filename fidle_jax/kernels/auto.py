@@ -3,7 +3,7 @@
 The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop and called from Python,
 and the time to compile them. ``experiments/bench/bench_kernels.py`` writes
 the table. The cheapest method has the smallest sum of compile time and run time, in a training in which
-the fastest method runs for `LAYER_SECONDS`. A method is eligible if it
+the fastest method runs for a tenth of `RUN_SECONDS`. A method is eligible if it
 
 - supports the geometry, and does not unroll a large window;
 - has rounding errors relative to the values in the window;
@@ -25,7 +25,8 @@ from fidle_jax.kernels.methods import conv_methods, conv_pool_methods
 TABLE = "auto.tsv"
 UNKNOWN_BATCH = 64  # replaces a symbolic batch size (`jax.export`)
 
-LAYER_SECONDS = 6  # one of ten layers in a run of one minute
+RUN_SECONDS = 60.0  # expected run time of a program
+LAYERS = 10  # among which the run time is divided
 
 # The other methods unroll the window, so their compile time grows with it.
 NOT_UNROLLED = ("xla", "forward", "fft", "separate")
@@ -87,18 +88,21 @@ def problem_of(
 
 
 @functools.lru_cache(maxsize=1024)
-def choose(problem: Problem, in_loop: bool = True) -> str:
+def choose(problem: Problem, in_loop: bool = True, seconds: float = RUN_SECONDS) -> str:
     """Return the method that "auto" selects on a CPU; "separate" is a convolution, then a pooling.
 
     Args:
         problem: Shapes and arguments.
         in_loop: Select by the times in a compiled loop. Otherwise, select "xla" if it is cheaper than
             that method when both are called from Python. Only "xla" is slower in a loop.
+        seconds: Expected run time of a program in which the layer is one of `LAYERS`.
     """
-    return cheapest(table_rows(), problem, in_loop)
+    return cheapest(table_rows(), problem, in_loop, seconds)
 
 
-def cheapest(rows: Sequence[Row], problem: Problem, in_loop: bool = True) -> str:
+def cheapest(
+    rows: Sequence[Row], problem: Problem, in_loop: bool = True, seconds: float = RUN_SECONDS
+) -> str:
     """Return the cheapest eligible method in the row nearest to ``problem``; see `choose`.
 
     Rows with the same kind of grouping (none, some, depthwise) come first, then rows with the same
@@ -106,19 +110,19 @@ def cheapest(rows: Sequence[Row], problem: Problem, in_loop: bool = True) -> str
     """
     row = nearest_row(problem, rows)
     methods = [method for method in row.milliseconds if _is_eligible(method, problem)]
-    selected = _cheapest(row, row.milliseconds, methods)
+
+    def pick(times, methods):
+        fastest = min(times[method] for method in methods)
+
+        def cost(method):
+            return seconds / LAYERS * times[method] / fastest + row.compile_seconds[method]
+
+        return min(methods, key=cost)
+
+    selected = pick(row.milliseconds, methods)
     if in_loop or not {selected, "xla"} <= row.call_milliseconds.keys():
         return selected
-    return _cheapest(row, row.call_milliseconds, [selected, "xla"])
-
-
-def _cheapest(row, times, methods):
-    fastest = min(times[method] for method in methods)
-
-    def cost(method):
-        return LAYER_SECONDS * times[method] / fastest + row.compile_seconds[method]
-
-    return min(methods, key=cost)
+    return pick(row.call_milliseconds, [selected, "xla"])
 
 
 def nearest_row(problem: Problem, rows: Sequence[Row] | None = None) -> Row:

@@ -29,6 +29,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from fidle_jax.kernels.arrays import Array
+from fidle_jax.kernels.auto import RUN_SECONDS
 from fidle_jax.kernels.geometry import ConvGeometry
 
 ROLES = ("x", "w", "y")
@@ -42,6 +43,7 @@ class ConvSpec(NamedTuple):
     groups: int
     method: str  # name of a method of `fidle_jax.kernels.methods`, or "auto"
     precision: Any = None  # for XLA's convolution only
+    seconds: float = RUN_SECONDS  # see `fidle_jax.kernels.auto.choose`
     # Geometry of a max pooling that follows. Then y holds the convolution at the positions selected by an
     # extra integer argument, the argmax of each pool.
     pool: ConvGeometry | None = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,19 +34,16 @@ GUARD_LIMIT = 2.0**40
 def convolve(
     x: Images,
     w: Kernel,
-    geometry: ConvGeometry,
-    groups: int,
-    method: str,
-    precision: Any = None,
+    spec: ConvSpec,
 ) -> Output:
-    """Compute a convolution with validated arguments by a method; see `find_method` for errors."""
-    if method != "auto":
-        function = find_method(method, geometry).conv
-        if method == "xla":
-            return simple_methods.xla(x, w, geometry, groups, precision)
-        if method not in OPAQUE:
-            return function(x, w, geometry, groups)
-    return bilinear.bind("y", ConvSpec(x.shape[1:-1], geometry, groups, method, precision), x, w)
+    """Compute a convolution with validated arguments; see `find_method` for errors."""
+    if spec.method != "auto":
+        function = find_method(spec.method, spec.geometry).conv
+        if spec.method == "xla":
+            return simple_methods.xla(x, w, spec.geometry, spec.groups, spec.precision)
+        if spec.method not in OPAQUE:
+            return function(x, w, spec.geometry, spec.groups)
+    return bilinear.bind("y", spec, x, w)
 
 
 def convolve_and_pool(
@@ -107,7 +103,7 @@ def _select(spec, x_shape, w_shape, is_cpu, in_loop):
     if spec.method != "auto":
         return spec.method
     problem = problem_of("conv", x_shape, w_shape[-1], spec.geometry, spec.groups)
-    return choose(problem, in_loop) if is_cpu else "xla"
+    return choose(problem, in_loop, spec.seconds) if is_cpu else "xla"
 
 
 def _select_pool(spec, x_shape, w_shape, is_cpu, in_loop):
@@ -115,7 +111,7 @@ def _select_pool(spec, x_shape, w_shape, is_cpu, in_loop):
     name = spec.method
     if name == "auto" and is_cpu and spec.groups == 1:
         problem = problem_of("conv_pool", x_shape, w_shape[-1], spec.geometry, 1, spec.pool)
-        name = choose(problem, in_loop)
+        name = choose(problem, in_loop, spec.seconds)
     if name not in conv_pool_methods() or spec.groups > 1:
         return functools.partial(_separate, spec=spec), None
     conv_pool = conv_pool_methods()[name].conv_pool

@@ -83,7 +83,9 @@ def _transposed(y, w, geometry, groups, spatial):
     options = []
     for n, s, k in zip(longest, strides, size, strict=True):
         split = k - (n - 1) * s  # offsets below this have n values, the others one less
-        options.append([(n, slice(split)), (n - 1, slice(split, s))][: 2 if split < s and n > 1 else 1])
+        options.append(
+            [(n, slice(split)), (n - 1, slice(split, s))][: 2 if split < s and n > 1 else 1]
+        )
     for option in itertools.product(*options) if x.size and y.size else ():
         values = tuple(n for n, _ in option)
         kernel = w[tuple(index for n, offsets in option for index in (slice(n), offsets))]
@@ -107,7 +109,9 @@ def _transposed(y, w, geometry, groups, spatial):
     x = x.transpose(0, *alternating, x.ndim - 1)
     x = x.reshape(batch, *(n * s for n, s in zip(count, strides, strict=True)), shape[-1])
     axes = zip(lows, starts, strides, spatial, strict=True)
-    return x[(slice(None), *(slice(low - start * s, low - start * s + n) for low, start, s, n in axes))]
+    return x[
+        (slice(None), *(slice(low - start * s, low - start * s + n) for low, start, s, n in axes))
+    ]
 
 
 def reverse(w: Kernel, groups: int) -> Float[Array, "*window feature_per_group channel"]:

@@ -23,6 +23,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fidle_jax.kernels import bilinear, forward
 from fidle_jax.kernels.arrays import AnyArray, Array, Shaped
+from fidle_jax.kernels.auto import RUN_SECONDS
 from fidle_jax.kernels.bilinear import ConvSpec
 from fidle_jax.kernels.convolution import convolve
 from fidle_jax.kernels.geometry import ConvGeometry, dilated
@@ -94,8 +95,7 @@ class ConvCall(NamedTuple):
         """Compute the convolution."""
         inputs, method = self.inputs(lhs, rhs), self.spec.method
         if self.out == "y":
-            geometry, groups, precision = self.spec.geometry, self.spec.groups, self.spec.precision
-            return self.result(convolve(*inputs, geometry, groups, method, precision))
+            return self.result(convolve(*inputs, self.spec))
         if method != "auto":
             find_method(method, self.spec.geometry)
         return self.result(bilinear.bind(self.out, self.spec, *inputs))
@@ -116,6 +116,7 @@ def conv_call(
     precision: Any = None,
     out_sharding: Any = None,
     method: str = "auto",
+    seconds: float = RUN_SECONDS,
     **_: Any,
 ) -> ConvCall | None:
     """Return how to compute a convolution by a method, or None if only `jax.lax` supports it.
@@ -128,7 +129,7 @@ def conv_call(
     if (
         {lhs.dtype, rhs.dtype} != {result.dtype}
         or result.dtype not in FLOATS
-        or out_sharding is not None
+        or _names_axes(out_sharding)
         or is_sharded_explicitly(result)
     ):
         return None
@@ -156,7 +157,7 @@ def conv_call(
         geometry = geometry if set(dilation) == {1} and feature_group_count == 1 else None
     elif set(stretch) != {1}:
         out, images = "x", counts
-        geometry = _transposed(window_sizes, stretch, dilation, lows, sizes, counts)
+        geometry = transposed_geometry(window_sizes, stretch, dilation, lows, sizes, counts)
         geometry = geometry if set(strides) == {1} else None
     elif has_large_window:
         out, images = "w", sizes
@@ -166,25 +167,30 @@ def conv_call(
         geometry = ConvGeometry(window_sizes, strides, pads, dilation, counts)
     if geometry is None or min(map(min, geometry.padding)) < 0:
         return None
-    spec = ConvSpec(images, geometry, groups, method, precision)
+    spec = ConvSpec(images, geometry, groups, method, precision, seconds)
     return ConvCall(out, spec, batch_group_count, is_swapped, *axes)
 
 
-def transposed_geometry(geometry: ConvGeometry, images: tuple[int, ...]) -> ConvGeometry | None:
-    """Return the geometry of which ``geometry``, without strides, is the gradient in the images.
+def transposed_geometry(
+    size: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    lows: Sequence[int],
+    count: Sequence[int],
+    images: Sequence[int],
+) -> ConvGeometry | None:
+    """Return the geometry of which a convolution is the gradient in the images, or None.
 
     Args:
-        geometry: Geometry of a convolution.
-        images: Spatial shape of its images.
+        size: Kernel size of the convolution.
+        strides: Its input dilation, the strides of the result.
+        dilation: Its kernel dilation.
+        lows: Its padding before the images.
+        count: Spatial shape of its images.
+        images: Spatial shape of its output.
     """
-    lows = tuple(low for low, _ in geometry.padding)
-    ones = (1,) * len(images)
-    return _transposed(geometry.size, ones, geometry.dilation, lows, images, geometry.count)
-
-
-def _transposed(size, strides, dilation, lows, count, images):
     span = dilated(size, dilation)
-    lows = tuple(k - 1 - low for k, low in zip(span, lows, strict=True))
+    lows = [k - 1 - low for k, low in zip(span, lows, strict=True)]
     return _fitting(size, strides, lows, dilation, count, images)
 
 
@@ -196,7 +202,8 @@ def _fitting(size, strides, lows, dilation, count, images):
     if any(high <= -s for high, s in zip(highs, strides, strict=True)):
         return None
     padding = tuple((low, max(0, high)) for low, high in zip(lows, highs, strict=True))
-    return ConvGeometry(size, strides, padding, dilation, count)
+    sizes = (tuple(each) for each in (size, strides, padding, dilation, count))
+    return ConvGeometry(*sizes)
 
 
 def _swapped_ends(array):
@@ -215,9 +222,12 @@ def _transpose(array, axes):
 
 
 def is_sharded_explicitly(aval: Any) -> bool:
-    """Return True for an array type with explicit mesh axes."""
-    sharding = getattr(aval, "sharding", None)
-    return sharding is not None and any(getattr(sharding, "spec", ()))
+    """Return True for an array type that is sharded over explicit mesh axes."""
+    return _names_axes(getattr(aval, "sharding", None))
+
+
+def _names_axes(sharding):
+    return sharding is not None and any(getattr(sharding, "spec", sharding) or ())
 
 
 def conv_general_dilated(

@@ -92,9 +92,7 @@ def map_inner(eqn: JaxprEqn, change: Callable[[AnyJaxpr], AnyJaxpr]) -> JaxprEqn
     return eqn.replace(params=params)
 
 
-def with_equations(
-    jaxpr: AnyJaxpr, eqns: Sequence[JaxprEqn], outvars: Sequence[Atom]
-) -> AnyJaxpr:
+def with_equations(jaxpr: AnyJaxpr, eqns: Sequence[JaxprEqn], outvars: Sequence[Atom]) -> AnyJaxpr:
     """Return the jaxpr with other equations."""
     changed = open_jaxpr(jaxpr).replace(eqns=list(eqns), outvars=list(outvars))
     if isinstance(jaxpr, ClosedJaxpr) and not isinstance(jaxpr, Jaxpr):

@@ -43,7 +43,9 @@ class View(NamedTuple):
 
     def canonical(self, array: Array, shape: tuple[int, ...]) -> Array:
         """Return an array with these axes as (batch, *spatial, channel) of ``shape``."""
-        order = sorted(range(array.ndim), key=lambda i: -1 if self.axes[i] is None else self.axes[i])
+        order = sorted(
+            range(array.ndim), key=lambda i: -1 if self.axes[i] is None else self.axes[i]
+        )
         return array.transpose(order).reshape(shape)
 
 
@@ -85,8 +87,12 @@ class Pattern:
         self.scatters: dict[int, View] = {}  # equations of its gradient
         self.masks: dict[Var, View] = {}  # comparisons of the ReLU's input or output with 0
         self.mask_stages: set[str] = set()  # stages of their inputs
-        self.sums: dict[int, tuple[int, View]] = {}  # sums of the gradient, with the scatter's index
-        self.gradients: dict[int, tuple[int, str]] = {}  # convolutions of the gradient, and their role
+        self.sums: dict[
+            int, tuple[int, View]
+        ] = {}  # sums of the gradient, with the scatter's index
+        self.gradients: dict[
+            int, tuple[int, str]
+        ] = {}  # convolutions of the gradient, and their role
         output = self.eqn.outvars[0]
         order = self.call.out_axes
         axes = (order.index(axis) for axis in range(len(order)))
@@ -153,7 +159,9 @@ class Pattern:
             raise NoMatch
         bias = source.invars[0]
         at = [None] * len(shape)
-        for size, target in zip(bias.aval.shape, source.params["broadcast_dimensions"], strict=True):
+        for size, target in zip(
+            bias.aval.shape, source.params["broadcast_dimensions"], strict=True
+        ):
             at[target] = size
         if not isinstance(bias, Var) or not _is_bias([size or 1 for size in at], axis):
             raise NoMatch
@@ -164,15 +172,22 @@ class Pattern:
         dilations = *params.get("base_dilation", ()), *params.get("window_dilation", ())
         window, strides = [1] * rank, [1] * rank
         columns = zip(
-            view.axes, params["window_dimensions"], params["window_strides"], params["padding"], strict=True
+            view.axes,
+            params["window_dimensions"],
+            params["window_strides"],
+            params["padding"],
+            strict=True,
         )
         for axis, size, stride, padding in columns:
             is_spatial = axis is not None and 0 < axis <= rank
-            if tuple(padding) != (0, 0) or not is_spatial and (size, stride) != (1, 1):
+            if tuple(padding) != (0, 0) or (not is_spatial and (size, stride) != (1, 1)):
                 raise NoMatch
             if is_spatial:
                 window[axis - 1], strides[axis - 1] = size, stride
-        if any(factor != 1 for factor in dilations) or params.get("select_prim", lax.ge_p) is not lax.ge_p:
+        if (
+            any(factor != 1 for factor in dilations)
+            or params.get("select_prim", lax.ge_p) is not lax.ge_p
+        ):
             raise NoMatch
         try:
             pool = resolve_geometry(self.call.spec.geometry.count, window, strides), stage
@@ -220,13 +235,17 @@ class Pattern:
         elif call.out in ("x", "y") and lhs is var:
             order, found = call.lhs_axes, call.spec.geometry
             if call.out == "y":
-                found = transposed_geometry(found, call.spec.spatial)
-                if set(call.spec.geometry.strides) != {1}:
+                if set(found.strides) != {1}:
                     raise NoMatch
+                lows = [low for low, _ in found.padding]
+                sides = call.spec.spatial, found.count
+                found = transposed_geometry(found.size, found.strides, found.dilation, lows, *sides)
         else:
             raise NoMatch
         expected = range(len(order))
-        has_order = all(view.axes[axis] in (None, i) for axis, i in zip(order, expected, strict=True))
+        has_order = all(
+            view.axes[axis] in (None, i) for axis, i in zip(order, expected, strict=True)
+        )
         images = call.spec.geometry.count if call.out == "y" else call.spec.spatial
         if not has_order or images != self.call.spec.spatial or not _same_windows(found, geometry):
             raise NoMatch
@@ -371,4 +390,3 @@ def _same_windows(a, b):
         (a.size, a.strides, a.dilation, a.count) == (b.size, b.strides, b.dilation, b.count)
         and [low for low, _ in a.padding] == [low for low, _ in b.padding]
     )
-

@@ -47,11 +47,14 @@ class Replacement(NamedTuple):
     calls: tuple[str, ...]  # names of the primitives around it, for example "scan"
 
 
-def rewrite(jaxpr: AnyJaxpr, report: Callable[[Replacement], Any] = lambda _: None) -> AnyJaxpr:
+def rewrite(
+    jaxpr: AnyJaxpr, seconds: float, report: Callable[[Replacement], Any] = lambda _: None
+) -> AnyJaxpr:
     """Return a jaxpr that computes the same, with faster operations on a CPU.
 
     Args:
         jaxpr: Jaxpr, with or without constants.
+        seconds: Expected run time; see `fidle_jax.kernels.auto.choose`.
         report: Function that is called with each operation.
     """
     changed: dict[int, tuple[AnyJaxpr, AnyJaxpr]] = {}  # old and new one, by the id of the old one
@@ -74,7 +77,7 @@ def rewrite(jaxpr: AnyJaxpr, report: Callable[[Replacement], Any] = lambda _: No
         convs = {
             i: conv
             for i, eqn in enumerate(program.eqns)
-            if eqn.primitive.name == CONV and (conv := _conv_of(eqn))
+            if eqn.primitive.name == CONV and (conv := _conv_of(eqn, seconds))
         }
         problems = fuse_conv_pools(program, convs)
         problems |= _replace_pools(program)
@@ -91,9 +94,9 @@ def rewrite(jaxpr: AnyJaxpr, report: Callable[[Replacement], Any] = lambda _: No
     return change(jaxpr)
 
 
-def _conv_of(eqn: JaxprEqn) -> ConvCall | None:
+def _conv_of(eqn: JaxprEqn, seconds: float) -> ConvCall | None:
     lhs, rhs = eqn.invars
-    return conv_call(lhs.aval, rhs.aval, eqn.outvars[0].aval, **eqn.params)
+    return conv_call(lhs.aval, rhs.aval, eqn.outvars[0].aval, **eqn.params, seconds=seconds)
 
 
 def _replace_conv(program: Program, index: int, call: ConvCall) -> Problem:
@@ -101,9 +104,7 @@ def _replace_conv(program: Program, index: int, call: ConvCall) -> Problem:
     program.replace(index, lambda lhs, rhs: [call.compute(lhs, rhs)], eqn.invars, eqn.outvars)
     inputs = jax.eval_shape(call.inputs, *(atom.aval for atom in eqn.invars))
     shapes = all_shapes(call.out, call.spec, *inputs)
-    return problem_of(
-        "conv", shapes["x"], shapes["w"][-1], call.spec.geometry, call.spec.groups
-    )
+    return problem_of("conv", shapes["x"], shapes["w"][-1], call.spec.geometry, call.spec.groups)
 
 
 class Pool(NamedTuple):
@@ -152,7 +153,9 @@ def pool_of(aval: Any, params: dict[str, Any]) -> Pool | None:
     ):
         return None
     sizes = [aval.shape[axis] for axis in spatial]
-    window, strides, padding = ([each[axis] for axis in spatial] for each in (window, strides, padding))
+    window, strides, padding = (
+        [each[axis] for axis in spatial] for each in (window, strides, padding)
+    )
     try:
         geometry = resolve_geometry(sizes, window, strides, padding)
     except ValueError:  # the window is larger than the image
@@ -261,10 +264,8 @@ def _transposed_window(count, images, params):
     if {*params["window_strides"], *params["window_dilation"]} != {1}:
         return None
     window, strides = params["window_dimensions"], params["base_dilation"]
-    lows = tuple(low for low, _ in params["padding"])
-    geometry = transposed_geometry(
-        ConvGeometry(window, strides, params["padding"], ones, images.shape), count.shape
-    )
+    lows = [low for low, _ in params["padding"]]
+    geometry = transposed_geometry(window, strides, ones, lows, count.shape, images.shape)
     if geometry is None:
         return None
     return {

@@ -53,9 +53,7 @@ class Conv(nn.Module):
         kernel_shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, kernel_shape)
         numbers = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), self.padding, dimension_numbers=numbers
-        )
+        y = jax.lax.conv_general_dilated(x, kernel, (1, 1), self.padding, dimension_numbers=numbers)
         if self.plain:
             return y
         return jax.nn.relu(y + self.param("bias", nn.initializers.zeros, (self.features,)))

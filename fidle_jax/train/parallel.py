@@ -25,6 +25,7 @@ from jaxtyping import Int, PyTree
 
 from fidle_jax import kernels
 from fidle_jax.errors import InputError
+from fidle_jax.kernels.auto import RUN_SECONDS
 from fidle_jax.train.step import Task
 
 AXIS = "batch"
@@ -106,19 +107,23 @@ def compile_evaluation(
 ) -> tuple[Callable[..., PyTree], Callable[[PyTree], PyTree]]:
     """Compile an evaluation function with jit, as `compile_training` does. Nothing is donated."""
     put = functools.partial(jax.tree.map, functools.partial(_shard_jit, mesh))
-    function = jax.jit(kernels.accelerate(function), out_shardings=_replicated(mesh))
+    function = jax.jit(_accelerate(function), out_shardings=_replicated(mesh))
     return function.lower(*replicated, *put(local)).compile(), put
 
 
+def _accelerate(function):
+    return kernels.accelerate(function, seconds=RUN_SECONDS)
+
+
 def _compile_jit(mesh, task, function, replicated, sharded):
-    function = kernels.accelerate(functools.partial(function, task))
+    function = _accelerate(functools.partial(function, task))
     function = jax.jit(function, donate_argnums=0, out_shardings=_replicated(mesh))
     return function.lower(*replicated, *sharded).compile()
 
 
 def _compile_pmap(mesh, task, function, replicated, sharded):
     function = jax.pmap(
-        kernels.accelerate(functools.partial(function, task.over_axis(AXIS))),
+        _accelerate(functools.partial(function, task.over_axis(AXIS))),
         axis_name=AXIS,
         in_axes=(*[None] * len(replicated), *[0] * len(sharded)),
         out_axes=None,

@@ -1,8 +1,10 @@
-"""Networks of Flax's own layers compute the same with this package's convolutions as with XLA's."""
+"""The programs of the benchmark compute the same with this package's operations as with XLA's."""
 
 import functools
+import importlib.util
+import json
 
-import bench_flax_models as bench
+import bench_accelerate as bench
 import chex
 import jax
 import numpy as np
@@ -11,27 +13,20 @@ import pytest
 from fidle_jax import kernels
 
 BATCH = 4
-BOTTLENECK = ((1, 1), (3, 1), (1, 4))
 SMALL = {
-    "mnist_cnn": (bench.mnist_cnn, (8, 9, 1)),
     "resnet": (functools.partial(bench.resnet, stages=((1, 4), (1, 8))), (8, 8, 3)),
     "bottlenecks": (
-        functools.partial(bench.resnet, stages=((1, 4), (1, 8)), block=BOTTLENECK, stem=7),
+        functools.partial(bench.resnet, stages=((1, 4), (1, 8)), block=bench.BOTTLENECK, stem=7),
         (16, 16, 3),
     ),
+    "vgg": (functools.partial(bench.vgg, blocks=(4, 8)), (8, 8, 3)),
+    "unet": (functools.partial(bench.unet, widths=(2, 4, 6)), (8, 12, 1)),
+    "dcgan": (functools.partial(bench.dcgan, features=(8, 6, 4)), (10,)),
     "mobilenet": (functools.partial(bench.mobilenet, blocks=((16, 2),)), (8, 8, 3)),
-    "wavenet_1d": (functools.partial(bench.wavenet, dilations=(1, 2), features=8), (32, 1)),
-    "voxnet_3d": (functools.partial(bench.voxnet, features=4), (13, 12, 12, 1)),
+    "wavenet": (functools.partial(bench.wavenet, dilations=(1, 2), features=8), (32, 1)),
+    "voxnet": (functools.partial(bench.voxnet, features=4), (13, 12, 12, 1)),
 }
-CONVOLUTIONS = {
-    "xla": jax.lax.conv_general_dilated,
-    "auto": kernels.conv_general_dilated,
-    "im2col": functools.partial(kernels.conv_general_dilated, method="im2col"),
-}
-
-
-def test_each_network_of_the_benchmark_is_tested():
-    assert SMALL.keys() == bench.PROBLEMS.keys() | {"bottlenecks"}
+CHEAP = {"xla_backend_optimization_level": 0}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -39,21 +34,46 @@ def test_outputs_and_gradients_equal_those_with_the_convolutions_of_xla(name):
     function, image = SMALL[name]
     rng = np.random.default_rng(0)
     x = rng.normal(size=(BATCH, *image)).astype("f")
-    labels = rng.integers(0, 10, BATCH)
-    network = bench.Network(function, CONVOLUTIONS["xla"])
+    labels = rng.integers(0, bench.CLASSES, BATCH)
+    network = bench.Network(function)
     parameters = jax.tree.map(
         lambda leaf: rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape).astype("f"),
         jax.eval_shape(network.init, jax.random.key(0), x)["params"],
     )
 
-    def run(conv):
-        network = bench.Network(function, conv)
+    def step(network):
         return network.logits(parameters, x), jax.grad(network.loss)(parameters, x, labels)
 
-    cheap = {"xla_backend_optimization_level": 0}
-    results = {
-        label: jax.jit(run, static_argnums=0, compiler_options=cheap)(conv)
-        for label, conv in CONVOLUTIONS.items()
+    programs = {
+        "xla": lambda: step(network),
+        "accelerated": kernels.accelerate(lambda: step(network)),
+        "drop_in": lambda: step(bench.Network(function, kernels.conv_general_dilated)),
     }
-    chex.assert_trees_all_close(results["auto"], results["xla"], atol=1e-5, rtol=1e-5)
-    chex.assert_trees_all_close(results["im2col"], results["xla"], atol=1e-5, rtol=1e-5)
+    results = {
+        label: jax.jit(program, compiler_options=CHEAP)() for label, program in programs.items()
+    }
+    for label in ("accelerated", "drop_in"):
+        chex.assert_trees_all_close(results[label], results["xla"], atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", bench.PROGRAMS)
+def test_each_program_computes_the_same_when_it_is_accelerated(name):
+    if importlib.util.find_spec(bench.NEEDS.get(name, "jax")) is None:
+        pytest.skip(f"needs {bench.NEEDS[name]}")
+    function, arguments = bench.PROGRAMS[name]()
+    expected = jax.jit(function)(*arguments)
+    actual = jax.jit(kernels.accelerate(function))(*arguments)
+    for one, other in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
+        largest = np.abs(np.asarray(other, "f")).max() + 1e-30
+        tolerance = 1e-2 if other.dtype == "bfloat16" else 1e-3
+        chex.assert_trees_all_close(one / largest, other / largest, atol=tolerance)
+
+
+def test_a_program_is_measured_in_both_ways(run_main, tmp_path, capsys):
+    output = tmp_path / "accelerate.json"
+    flags = ("--only", "transposed_1d", "--rounds", 1, "--seconds", 0.1, "--output", output)
+    assert run_main(bench, *flags) == 0
+    (result,) = json.loads(output.read_text())["results"]
+    assert {len(result[column]) for column in ("call", "loop", "compile")} == {2}
+    assert "transposed_1d" in capsys.readouterr().out

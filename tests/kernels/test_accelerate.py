@@ -13,7 +13,7 @@ from jax._src.interpreters import pxla
 from jax.sharding import PartitionSpec
 
 from fidle_jax import kernels
-from fidle_jax.kernels.accelerate import plan_lines
+from fidle_jax.kernels.acceleration import plan_lines
 from fidle_jax.kernels.jaxprs import contains
 from fidle_jax.kernels.rewrite import TARGETS
 
@@ -72,7 +72,11 @@ def layer(x, w, b, order="last", relu=jax.nn.relu):
 
 
 def images_and_parameters(order="last", dtype=np.float32):
-    x, w, b = random(3, 8, 6, 2, dtype=dtype), random(3, 3, 2, 4, seed=1, dtype=dtype), random(4, seed=2)
+    x, w, b = (
+        random(3, 8, 6, 2, dtype=dtype),
+        random(3, 3, 2, 4, seed=1, dtype=dtype),
+        random(4, seed=2),
+    )
     b = b.astype(dtype)
     if order == "last":
         return x, w, b
@@ -161,7 +165,9 @@ def mask_of_another_array(x, w, b):
 
 def pools_of_channels(x, w, b):
     return max_pool(
-        jax.nn.relu(lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=NUMBERS["last"]) + b),
+        jax.nn.relu(
+            lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=NUMBERS["last"]) + b
+        ),
         (1, 2, 3),
     )
 
@@ -216,9 +222,7 @@ def test_poolings_along_any_axes_keep_their_values_and_derivatives(
     x = jnp.round(random(*shape) * 2)
 
     def pool(x):
-        return POOLS[kind](
-            x, window_dimensions=window, window_strides=strides, padding=padding
-        )
+        return POOLS[kind](x, window_dimensions=window, window_strides=strides, padding=padding)
 
     check(pool, x)
     check(jax.grad(lambda x: jnp.sin(pool(x)).sum()), x)
@@ -258,7 +262,9 @@ def transposed_block(x, w):
 
 
 def average_block(x, w):
-    y = lax.reduce_window(x * w.sum(), np.zeros((), x.dtype), lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    y = lax.reduce_window(
+        x * w.sum(), np.zeros((), x.dtype), lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+    )
     return jnp.cos(jnp.repeat(jnp.repeat(y, 2, axis=1), 2, axis=2))
 
 
@@ -454,9 +460,13 @@ def test_effects_happen_in_their_order():
     seen = []
 
     def function(x, w, b):
-        jax.debug.callback(lambda value: seen.append(("before", float(value))), x.sum(), ordered=True)
+        jax.debug.callback(
+            lambda value: seen.append(("before", float(value))), x.sum(), ordered=True
+        )
         y = layer(x, w, b)
-        jax.debug.callback(lambda value: seen.append(("after", float(value))), y.sum(), ordered=True)
+        jax.debug.callback(
+            lambda value: seen.append(("after", float(value))), y.sum(), ordered=True
+        )
         return y
 
     arguments = images_and_parameters()
@@ -484,7 +494,9 @@ def test_static_arguments_and_results_of_any_type_are_kept():
 
 def test_weak_types_are_kept():
     def function(x):
-        return lax.conv(jnp.full((1, 1, 4, 4), 2.0), jnp.full((1, 1, 2, 2), 1.0), (1, 1), "SAME"), x * 2
+        return lax.conv(
+            jnp.full((1, 1, 4, 4), 2.0), jnp.full((1, 1, 2, 2), 1.0), (1, 1), "SAME"
+        ), x * 2
 
     for argument in (1.0, jnp.float32(1)):
         expected = jax.eval_shape(function, argument)
@@ -535,7 +547,9 @@ def test_random_bits_are_those_of_threefry(shape, dtype):
 
     for key in (jax.random.key(3), jax.random.PRNGKey(4)):
         assert "random_bits" not in primitives(function, key)
-        chex.assert_trees_all_equal(jax.jit(kernels.accelerate(function))(key), jax.jit(function)(key))
+        chex.assert_trees_all_equal(
+            jax.jit(kernels.accelerate(function))(key), jax.jit(function)(key)
+        )
     keys = jax.random.split(jax.random.key(5), (2, 3))
     mapped = jax.vmap(jax.vmap(function))
     chex.assert_trees_all_equal(kernels.accelerate(mapped)(keys), mapped(keys))
@@ -644,7 +658,9 @@ def test_the_plan_has_a_line_for_each_operation():
     in_loop = [line for line in lines if " yes " in line]
     assert len(in_loop) == 4  # the convolution, its kernel's gradient, the pooling and its gradient
     assert all(__file__.split("/")[-1] in line for line in lines)
-    assert sum(float(line.split(" %")[0].split()[-1]) for line in lines) == pytest.approx(100, abs=0.5)
+    assert sum(float(line.split(" %")[0].split()[-1]) for line in lines) == pytest.approx(
+        100, abs=0.5
+    )
     assert "XLA, unchanged" not in "".join(in_loop)
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fidle_jax import kernels
 from fidle_jax.kernels.auto import (
-    LAYER_SECONDS,
+    LAYERS,
+    RUN_SECONDS,
     Problem,
     Row,
     cheapest,
@@ -21,6 +22,7 @@ from fidle_jax.kernels.auto import (
 from fidle_jax.kernels.geometry import resolve_geometry
 
 POOL_METHODS = {"slices", "xla"}
+LAYER_SECONDS = RUN_SECONDS / LAYERS
 OWN_METHODS = set(kernels.conv_methods())
 NOT_LOCAL = {"fft"}
 
@@ -30,8 +32,9 @@ def problem(kind="conv", batch=64, spatial=(16, 16), channels=8, window=3, group
     return Problem(kind, batch, spatial, channels, 8, resolved, groups)
 
 
-def row(problem, compile_seconds=None, **milliseconds):
-    return Row(problem, milliseconds, compile_seconds or dict.fromkeys(milliseconds, 1.0), "today")
+def row(problem, compile_seconds=None, call=None, **milliseconds):
+    compile_seconds = compile_seconds or dict.fromkeys(milliseconds, 1.0)
+    return Row(problem, milliseconds, call or {}, compile_seconds, "today")
 
 
 def test_each_measured_problem_selects_a_method_that_is_fast_or_compiles_quickly():
@@ -74,7 +77,7 @@ def test_rows_are_the_same_after_writing_and_reading():
     pool = resolve_geometry((16, 16), (2, 1), (2, 3))
     rows = (
         row(problem(strides=(2, 1), dilation=2), xla=1.5, im2col=0.25),
-        row(problem(spatial=(5,), channels=4, groups=2), xla=0.0125),
+        row(problem(spatial=(5,), channels=4, groups=2), call={"xla": 0.01}, xla=0.0125),
         row(dataclasses.replace(problem("conv_pool"), pool=pool), fused=1.0, separate=2e-05),
     )
     assert read_rows(write_rows(rows)) == rows
@@ -125,6 +128,17 @@ def test_the_fastest_method_of_the_nearest_row_is_selected():
     assert cheapest(rows, problem(batch=7)) == "xla"
     assert cheapest(rows, problem(batch=9)) == "im2col"
     assert cheapest(rows, problem("max_pool", batch=1)) == "slices"
+
+
+def test_outside_of_a_loop_xla_is_selected_if_it_is_faster_there():
+    def selected(in_loop, **call):
+        rows = [row(problem(), call=call, xla=30.0, im2col=2.0, forward=3.0)]
+        return cheapest(rows, problem(), in_loop)
+
+    assert selected(True, xla=1.0, im2col=2.0) == "im2col"
+    assert selected(False, xla=1.0, im2col=2.0) == "xla"
+    assert selected(False, xla=3.0, im2col=2.0, forward=1.0) == "im2col"
+    assert selected(False) == "im2col"
 
 
 def test_the_next_fastest_method_is_selected_if_the_fastest_does_not_support_the_windows():

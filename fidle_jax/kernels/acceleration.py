@@ -23,14 +23,18 @@ from fidle_jax.kernels.rewrite import Replacement, rewrite
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
-# Functions that JAX traces and compiles in the context are not shared with others.
-_is_active = jax.make_user_context(False)
+PROGRAM_SECONDS = 10.0  # XLA should not compile much longer than without acceleration
+
+# Expected run time, or None outside of the context. JAX does not share what it compiles with other values.
+_seconds = jax.make_user_context(None)
 _lock = threading.Lock()
 _contexts = 0  # number of open contexts in all threads
 _original: Any = None  # JAX's function that is replaced meanwhile
 
 
-def accelerate(function: Callable[Args, Result]) -> Callable[Args, Result]:
+def accelerate(
+    function: Callable[Args, Result], *, seconds: float = PROGRAM_SECONDS
+) -> Callable[Args, Result]:
     """Return a function that computes the same with faster convolutions, poolings and random bits.
 
     The function is traced as by `jax.jit`, and the operations are replaced, also in loops, conditionals
@@ -40,6 +44,8 @@ def accelerate(function: Callable[Args, Result]) -> Callable[Args, Result]:
     Args:
         function: Function of arrays and any other arguments. Only arguments of the type `jax.Array` are
             traced. Wrap the result in `jax.jit`, since each call traces the function.
+        seconds: Expected run time of the compiled function, all calls together. For longer runs, methods
+            are selected that take longer to compile if they save that time.
 
     Raises:
         TypeError: The function changed an argument, for example a module of `flax.nnx`.
@@ -53,18 +59,21 @@ def accelerate(function: Callable[Args, Result]) -> Callable[Args, Result]:
         if not _on_cpu():
             return function(*args, **kwargs)
         jaxpr, arrays, finish = _trace(function, args, kwargs)
-        return finish(jaxpr_as_fun(rewrite(jaxpr))(*arrays))
+        return finish(jaxpr_as_fun(rewrite(jaxpr, seconds))(*arrays))
 
     faster._is_accelerated = True  # pyright: ignore[reportAttributeAccessIssue]
     return faster
 
 
 @contextlib.contextmanager
-def accelerated() -> Iterator[None]:
+def accelerated(*, seconds: float = PROGRAM_SECONDS) -> Iterator[None]:
     """Accelerate everything that this thread compiles in the context, like `accelerate`.
 
     This is for frameworks that own the training loop, such as Keras. Functions that were compiled outside of
     the context are compiled again.
+
+    Args:
+        seconds: See `accelerate`.
 
     Raises:
         RuntimeError: JAX traces a function, so the context would end before compilation.
@@ -72,8 +81,8 @@ def accelerated() -> Iterator[None]:
     global _contexts, _original
     if not jax_core.trace_state_clean():
         raise RuntimeError(
-            "accelerated() has no effect inside of a function that JAX traces; expected it around the call of "
-            "the compiled function; use accelerate(function) inside"
+            "accelerated() has no effect inside of a function that JAX traces; expected it around the call "
+            "of the compiled function; use accelerate(function) inside"
         )
     with _lock:
         if _contexts == 0:
@@ -82,7 +91,7 @@ def accelerated() -> Iterator[None]:
             pxla.lower_sharding_computation = functools.partial(_lower, _original)
         _contexts += 1
     try:
-        with _is_active(True):
+        with _seconds(seconds):
             yield
     finally:
         with _lock:
@@ -92,8 +101,8 @@ def accelerated() -> Iterator[None]:
 
 
 def _lower(original, jaxpr, *args, **kwargs):
-    if _is_active.value and _on_cpu():
-        jaxpr = rewrite(jaxpr)
+    if _seconds.value is not None and _on_cpu():
+        jaxpr = rewrite(jaxpr, _seconds.value)
     return original(jaxpr, *args, **kwargs)
 
 
@@ -153,14 +162,14 @@ def plan_lines(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[
     """Return the lines that `plan` prints."""
     jaxpr, _, _ = _trace(function, args, kwargs)
     found: list[Replacement] = []
-    rewrite(jaxpr, found.append)
+    rewrite(jaxpr, PROGRAM_SECONDS, found.append)
     total = sum(map(_operations, found)) or 1
     rows = [("line", "operation", "result", "FLOPs", "loop", "method", "nearest measurement")]
     for each in found:
         method, measured = "XLA, unchanged", ""
         if each.problem is not None and _on_cpu():
             # Inside of a call, JAX does not know whether the call is in a loop.
-            method = choose(each.problem, in_loop=bool(each.calls))
+            method = choose(each.problem, bool(each.calls), PROGRAM_SECONDS)
             measured = nearest_row(each.problem).label
         rows.append(
             (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 if TYPE_CHECKING:
@@ -62,3 +63,19 @@ def automatically_sharded(function: Callable[..., Array], x: Array, *others: Arr
     sharding = NamedSharding(explicit[0].mesh, spec)
     automatic: Callable[..., Any] = jax.sharding.auto_axes(function, out_sharding=sharding)
     return automatic(x, *others)
+
+
+def same_varying(*arrays: Array) -> list[Array]:
+    """Cast arrays inside `jax.shard_map` so that they vary over the same axes, as JAX's operations do."""
+    varying = [varying_axes(jax.typeof(array)) for array in arrays]
+    every = frozenset().union(*varying)
+    return [
+        lax.pcast(array, tuple(sorted(every - own)), to="varying") if every - own else array
+        for array, own in zip(arrays, varying, strict=True)
+    ]
+
+
+def varying_axes(aval: Any) -> frozenset[str]:
+    """Return the mesh axes of `jax.shard_map` over which an array of this type varies."""
+    axes = getattr(aval, "manual_axis_type", None)
+    return getattr(aval, "vma", frozenset()) if axes is None else axes.varying

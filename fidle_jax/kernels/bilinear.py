@@ -23,12 +23,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fidle_jax.kernels.arrays import Array
+from fidle_jax.kernels.arrays import Array, same_varying
 from fidle_jax.kernels.auto import RUN_SECONDS
 from fidle_jax.kernels.geometry import ConvGeometry
 
@@ -47,22 +46,6 @@ class ConvSpec(NamedTuple):
     # Geometry of a max pooling that follows. Then y holds the convolution at the positions selected by an
     # extra integer argument, the argmax of each pool.
     pool: ConvGeometry | None = None
-
-
-def same_varying(*arrays: Array) -> list[Array]:
-    """Cast arrays inside `jax.shard_map` so that they vary over the same axes, as JAX's operations do."""
-    varying = [_varying(array) for array in arrays]
-    every = frozenset().union(*varying)
-    return [
-        lax.pcast(array, tuple(sorted(every - own)), to="varying") if every - own else array
-        for array, own in zip(arrays, varying, strict=True)
-    ]
-
-
-def _varying(array):
-    aval = jax.typeof(array)
-    axes = getattr(aval, "manual_axis_type", None)
-    return getattr(aval, "vma", frozenset()) if axes is None else axes.varying
 
 
 conv_p = Primitive("fidle_conv")

@@ -18,7 +18,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
 from fidle_jax.kernels import bilinear, forward, simple_methods
-from fidle_jax.kernels.arrays import Array, Images, Kernel, Output
+from fidle_jax.kernels.arrays import Array, Images, Kernel, Output, same_varying
 from fidle_jax.kernels.auto import choose, problem_of
 from fidle_jax.kernels.bilinear import ConvSpec, conv_p
 from fidle_jax.kernels.geometry import ConvGeometry, shifted_slices
@@ -55,7 +55,7 @@ def convolve_and_pool(
 ) -> Output:
     """Compute ``max_pool(conv(x, w))`` for one group by a method of `conv_pool_methods` or "auto"."""
     spec = ConvSpec(x.shape[1:-1], geometry, 1, method, pool=pool)
-    return conv_max_p.bind(*bilinear.same_varying(x, w), spec=spec)[0]
+    return conv_max_p.bind(*same_varying(x, w), spec=spec)[0]
 
 
 def _role(*arrays, out, spec, is_cpu=True, in_loop=True):
@@ -208,7 +208,7 @@ def _max_batch(arguments, axes, *, spec):
     if w_axis is None:
         x = jnp.moveaxis(x, x_axis, 0)
         folded = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
-        results = conv_max_p.bind(*bilinear.same_varying(folded, w), spec=spec)
+        results = conv_max_p.bind(*same_varying(folded, w), spec=spec)
         return [y.reshape(x.shape[0], x.shape[1], *y.shape[1:]) for y in results], [0, 0]
 
     def separate(x, w):

@@ -106,10 +106,10 @@ def conv_call(
     rhs: Any,
     result: Any,
     *,
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
+    window_strides: Any,
+    padding: Any,
+    lhs_dilation: Any,
+    rhs_dilation: Any,
     dimension_numbers: lax.ConvDimensionNumbers,
     feature_group_count: int,
     batch_group_count: int,
@@ -141,6 +141,8 @@ def conv_call(
     )
     fixed = (*sizes, *window_sizes, *counts, lhs.shape[c], *rhs.shape, result.shape[y_c])
     if not spatial or not all(isinstance(size, int) and size > 0 for size in fixed):
+        return None
+    if {len(window_strides), len(lhs_dilation), len(rhs_dilation)} != {len(spatial)}:
         return None
     groups = feature_group_count * batch_group_count
     pads = tuple((operator.index(low), operator.index(high)) for low, high in padding)
@@ -280,7 +282,7 @@ def conv_general_dilated(
     result = jax.eval_shape(by_xla, lhs, rhs)  # raises JAX's errors
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     ones = (1,) * (lhs.ndim - 2)
-    dilation = ones if rhs_dilation is None else rhs_dilation
+    dilation = ones if rhs_dilation is None else tuple(map(operator.index, rhs_dilation))
     if isinstance(padding, str):
         spatial, window = (
             [array.shape[axis] for axis in spec[2:]]

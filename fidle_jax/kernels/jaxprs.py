@@ -7,12 +7,17 @@ effects, types and source lines.
 from __future__ import annotations
 
 import collections
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+from jax._src import config as jax_config
+from jax._src import core as jax_core
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.extend.core.primitives import convert_element_type_p
+
+from fidle_jax.kernels.arrays import varying_axes
 
 # Primitives that evaluate the jaxprs in their parameters. Jaxprs of others, such as kernels of Pallas,
 # are not changed.
@@ -198,25 +203,31 @@ class Program:
         function: Callable[..., Any],
         inputs: Sequence[Atom],
         outputs: Sequence[Var],
-    ) -> None:
+    ) -> list[Var]:
         """Replace an equation by those of a function of arrays without constants.
 
         Args:
             index: Index of the equation.
             function: Function that returns a list of arrays.
             inputs: Arguments of the function, variables or literals of this jaxpr.
-            outputs: Variables for its results.
+            outputs: Variables for its first results.
+
+        Returns:
+            New variables for its other results.
         """
         old = self.eqns[index]
 
         def with_weak_types(*arrays):
             results = function(*arrays)
-            return [_like(array, var.aval) for array, var in zip(results, outputs, strict=True)]
+            like = [_like(array, var.aval) for array, var in zip(results, outputs, strict=False)]
+            return like + results[len(outputs) :]
 
-        with old.ctx.manager:
+        with _tracing(old, inputs):
             closed = jax.make_jaxpr(with_weak_types)(*(atom.aval for atom in inputs))
         assert not closed.consts
         traced = closed.jaxpr
+        new = [Var(atom.aval) for atom in traced.outvars[len(outputs) :]]
+        outputs = [*outputs, *new]
         names = Names(zip(traced.invars, inputs, strict=True))
         produced = {var for eqn in traced.eqns for var in eqn.outvars}
         targets: dict[Var, Var] = {}
@@ -232,6 +243,7 @@ class Program:
             )
             for eqn in traced.eqns
         ]
+        return new
 
     def remaining(self) -> tuple[list[JaxprEqn], list[Atom]]:
         """Return the equations after replacement, without those that nothing needs, and the outputs."""
@@ -245,6 +257,20 @@ class Program:
                 kept.append(eqn)
                 needed.update(_variables(eqn.invars))
         return kept[::-1], outvars
+
+
+@contextlib.contextmanager
+def _tracing(eqn, atoms):
+    """Trace as where the equation was traced, for example inside of `jax.shard_map`."""
+    axes = frozenset().union(*(varying_axes(atom.aval) for atom in atoms))
+    with eqn.ctx.manager:
+        if not axes:
+            yield
+            return
+        mesh = eqn.ctx.cur_abstract_mesh
+        sizes = [(axis, mesh.shape[axis]) for axis in sorted(axes)]
+        with jax_core.extend_axis_env_nd(sizes), jax_config._check_vma(True):
+            yield
 
 
 def _variables(atoms: Iterable[Atom]) -> list[Var]:

@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from fidle_jax.kernels import bilinear, forward
-from fidle_jax.kernels.arrays import Array
+from fidle_jax.kernels.arrays import Array, same_varying
 from fidle_jax.kernels.auto import Problem, problem_of
 from fidle_jax.kernels.bilinear import ConvSpec
 from fidle_jax.kernels.convolution import conv_max_p
@@ -260,43 +260,39 @@ class Pattern:
 
         def pooled(lhs, rhs, *bias):
             x, w = self.call.inputs(lhs, rhs)
-            y, argmax = conv_max_p.bind(*bilinear.same_varying(x, w), spec=spec)
+            y, argmax = conv_max_p.bind(*same_varying(x, w), spec=spec)
             if bias or relu:
                 b = bias[0].reshape(-1) if bias else jnp.zeros(y.shape[-1], y.dtype)
                 y = add_bias(y, b, relu)
             return y, argmax
 
-        shared: list[Var] = []
+        shared: list[Var] = []  # pooled values and their argmax
         arguments = [*self.eqn.invars, *bias]
-        avals = jax.eval_shape(pooled, *(atom.aval for atom in arguments))
-        shape, dtype = avals[0].shape, avals[0].dtype
         gradients: dict[int, Var] = {}
         for i in sorted((*self.pools, *self.scatters)):
-            eqn = program.eqns[i]
-            is_pool = i in self.pools
+            eqn, is_pool = program.eqns[i], i in self.pools
             view = self.pools[i] if is_pool else self.scatters[i]
 
-            def result(y, *gradient, view=view, out=eqn.outvars[0].aval.shape):
+            def result(y, *gradient, view=view, shape=eqn.outvars[0].aval.shape):
                 if not gradient:
-                    return view.restore(y, out)
-                gradient = view.canonical(*gradient, shape)
-                return jnp.where(y > 0, gradient, jnp.zeros((), dtype)) if relu else gradient
+                    return view.restore(y, shape)
+                gradient = view.canonical(*gradient, y.shape)
+                return jnp.where(y > 0, gradient, jnp.zeros((), y.dtype)) if relu else gradient
 
-            if is_pool:
-                output, extra = eqn.outvars[0], []
-            else:
-                gradients[i] = output = Var(jax.typeof(avals[0]))
-                extra = [eqn.invars[0]]
-            if shared:
-                program.replace(i, lambda *a, f=result: [f(*a)], [shared[0], *extra], [output])
-                continue
-            shared = [Var(jax.typeof(each)) for each in avals]
-
-            def first(*arrays, f=result):
+            def compute(*arrays, result=result):
                 y, argmax = pooled(*arrays[: len(arguments)])
-                return [f(y, *arrays[len(arguments) :]), y, argmax]
+                return [result(y, *arrays[len(arguments) :]), y, argmax]
 
-            program.replace(i, first, [*arguments, *extra], [output, *shared])
+            inputs = [] if is_pool else [eqn.invars[0]]
+            outputs = eqn.outvars if is_pool else []
+            if shared:
+                repeat = [shared[0], *inputs]
+                new = program.replace(i, lambda *a, f=result: [f(*a)], repeat, outputs)
+            else:
+                new = program.replace(i, compute, [*arguments, *inputs], outputs)
+            if not is_pool:
+                gradients[i] = new.pop(0)
+            shared = shared or new
         for i, (scatter, view) in self.sums.items():
             self._replace_sum(i, view, gradients[scatter])
         for i, (scatter, role) in self.gradients.items():
@@ -349,7 +345,7 @@ def is_relu(eqn: JaxprEqn, program: Program) -> bool:
 def _is_zero(atom: Atom, program: Program) -> bool:
     """Return True for the literal 0, also broadcast."""
     if isinstance(atom, Literal):
-        return jnp.ndim(atom.val) == 0 and atom.val == 0
+        return jnp.ndim(atom.val) == 0 and bool(atom.val == 0)
     source = program.producer.get(atom)
     is_broadcast = source is not None and source.primitive.name == "broadcast_in_dim"
     return is_broadcast and _is_zero(source.invars[0], program)

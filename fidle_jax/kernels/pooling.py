@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fidle_jax.kernels.arrays import AnyImages, AnyOutput, Argmax, Array, Int, Shaped, sum_dtype
+from fidle_jax.kernels.arrays import (
+    AnyImages,
+    AnyOutput,
+    Argmax,
+    Array,
+    Int,
+    Shaped,
+    same_varying,
+    sum_dtype,
+)
 from fidle_jax.kernels.geometry import ConvGeometry, pad, shifted_slices
 from fidle_jax.kernels.materialize import materialize
 
@@ -148,17 +157,28 @@ def take_in_windows(x: AnyImages, argmax: Argmax, geometry: ConvGeometry) -> Any
     return jnp.where(chosen, x, jnp.zeros((), x.dtype)).sum(axis=within)
 
 
-def put_in_windows(y: AnyOutput, argmax: Argmax, images: Any, geometry: ConvGeometry) -> AnyImages:
+def put_in_windows(
+    y: AnyOutput, argmax: Argmax, images: tuple[int, ...], geometry: ConvGeometry
+) -> AnyImages:
     """Add each value to the images at the index of `max_and_argmax`: the transpose of `take_in_windows`.
 
     Args:
         y: Values.
         argmax: Index in each window.
-        images: Shape and type of the result.
+        images: Shape of the result.
         geometry: Geometry of the pooling.
     """
     take = functools.partial(take_in_windows, argmax=argmax, geometry=geometry)
-    return jax.linear_transpose(take, images)(y)[0]
+    return transpose_linear(take, images, y)
+
+
+def transpose_linear(function: Callable[[Array], Array], shape: tuple[int, ...], y: Array) -> Array:
+    """Apply the transpose of a linear function of arrays of ``shape`` to ``y``.
+
+    `jax.linear_transpose` does not work inside of `jax.shard_map`.
+    """
+    zeros, y = same_varying(jnp.zeros(shape, y.dtype), y)
+    return jax.vjp(function, zeros)[1](y)[0]
 
 
 def max_with_argmax(x: AnyImages, geometry: ConvGeometry) -> tuple[AnyOutput, Argmax]:

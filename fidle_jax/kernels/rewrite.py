@@ -114,6 +114,13 @@ class Pool(NamedTuple):
     geometry: ConvGeometry
     axes: tuple[int, ...]  # of the images in the order (batches, *spatial, channel)
 
+    @property
+    def images_shape(self) -> tuple[int, ...]:
+        """Shape of the images as (batch, *spatial, channel)."""
+        rank = len(self.geometry.size)
+        *sides, channels = (self.shape[axis] for axis in self.axes)
+        return (math.prod(sides[:-rank]), *sides[-rank:], channels)
+
     def images(self, array: Array) -> Array:
         """Return an array like the images or the result as (batch, *spatial, channel)."""
         array = array.transpose(self.axes)
@@ -178,7 +185,7 @@ def _replace_pools(program: Program) -> dict[int, Problem]:
             if pool and eqn.params.get("select_prim", lax.ge_p) is lax.ge_p:
                 maxima.setdefault((operand, pool), []).append(i)
     for (operand, pool), indices in maxima.items():
-        problem = _problem("max_pool", pool, pool.shape)
+        problem = _problem("max_pool", pool)
         if choose(problem) == "slices":
             problems |= dict.fromkeys(indices, problem)
             _replace_max(program, operand, pool, indices)
@@ -195,8 +202,7 @@ def _replace_max(program, operand, pool, indices):
         values = pool.images(*linear)
         if name == GATHER:
             return pool.restore(pooling.take_in_windows(values, argmax, geometry))
-        images = jax.eval_shape(pool.images, jax.ShapeDtypeStruct(pool.shape, values.dtype))
-        return pool.restore(pooling.put_in_windows(values, argmax, images, geometry))
+        return pool.restore(pooling.put_in_windows(values, argmax, pool.images_shape, geometry))
 
     if all(program.eqns[i].primitive.name == MAX for i in indices):
         for i in indices:
@@ -221,9 +227,7 @@ def _replace_max(program, operand, pool, indices):
             program.replace(i, lambda *a, f=compute: [f(*a)], [*shared, *linear], eqn.outvars)
         else:
             compute = functools.partial(compute_both, name)
-            both = jax.eval_shape(compute, *(a.aval for a in (operand, *linear)))[1:]
-            shared = [Var(jax.typeof(each)) for each in both]
-            program.replace(i, compute, [operand, *linear], [*eqn.outvars, *shared])
+            shared = program.replace(i, compute, [operand, *linear], eqn.outvars)
 
 
 def _replace_sum(program, index):
@@ -240,19 +244,16 @@ def _replace_sum(program, index):
     pool = pool_of(images, params)
     if pool is None:
         return {}
-    problem = _problem("avg_pool", pool, images.shape)
+    problem = _problem("avg_pool", pool)
     if choose(problem) != "slices":
         return {}
 
     def add_up(x):
-        y = functools.reduce(
-            jnp.add,
-            shifted_slices(pad(pool.images(x), pool.geometry.padding), pool.geometry),
-        )
-        return [pool.restore(y)]
+        padded = pad(pool.images(x), pool.geometry.padding)
+        return pool.restore(functools.reduce(jnp.add, shifted_slices(padded, pool.geometry)))
 
     def compute(x):
-        return jax.linear_transpose(add_up, images)([x]) if spread else add_up(x)
+        return [pooling.transpose_linear(add_up, images.shape, x) if spread else add_up(x)]
 
     program.replace(index, compute, [operand], [output])
     return {index: problem}
@@ -275,13 +276,9 @@ def _transposed_window(count, images, params):
     }
 
 
-def _problem(kind: str, pool: Pool, shape: tuple[int, ...]) -> Problem:
-    rank = len(pool.geometry.size)
-    *batches, channels = (shape[axis] for axis in (*pool.axes[: -rank - 1], pool.axes[-1]))
-    spatial = (shape[axis] for axis in pool.axes[-rank - 1 : -1])
-    return problem_of(
-        kind, (math.prod(batches), *spatial, channels), channels, pool.geometry, channels
-    )
+def _problem(kind: str, pool: Pool) -> Problem:
+    channels = pool.images_shape[-1]
+    return problem_of(kind, pool.images_shape, channels, pool.geometry, channels)
 
 
 def _replace_bits(program: Program, index: int) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float, Int, Key
 
 from fidle_jax import kernels
@@ -52,6 +53,7 @@ class Conv(nn.Module):
         """Return the activations."""
         kernel_shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, kernel_shape)
+        x, kernel = promote_dtype(x, kernel, dtype=None)
         numbers = ("NHWC", "HWIO", "NHWC")
         y = jax.lax.conv_general_dilated(x, kernel, (1, 1), self.padding, dimension_numbers=numbers)
         if self.plain:
@@ -67,7 +69,12 @@ class MaxPool(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channel"]
     ) -> Float[Array, "batch out_height out_width channel"]:
-        """Return the maximum of each window."""
+        """Return the maximum of each window. Raise ValueError if the image has none."""
+        if min(x.shape[1:-1]) < self.window:
+            raise ValueError(
+                f"an image of {x.shape[1]}x{x.shape[2]} is too small for max pooling; expected at least "
+                f"{self.window} pixels on each side; use larger images or fewer poolings"
+            )
         return nn.max_pool(x, (self.window, self.window), (self.window, self.window))
 
 

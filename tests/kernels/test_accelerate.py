@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 from jax._src.interpreters import pxla
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 from fidle_jax import kernels
 from fidle_jax.kernels.acceleration import plan_lines
@@ -228,9 +228,11 @@ def test_poolings_along_any_axes_keep_their_values_and_derivatives(
     check(jax.grad(lambda x: jnp.sin(pool(x)).sum()), x)
     if len(window) < len(shape) or 1 in window:
         assert not primitives(jax.grad(lambda x: jnp.sin(pool(x)).sum()), x) & TARGETS
-    check(lambda x, t: jax.jvp(pool, (x,), (t,)), x, random(*shape, seed=1))
+    # In forward mode, XLA selects any of equal values.
+    check(lambda x, t: jax.jvp(pool, (x,), (t,)), random(*shape), random(*shape, seed=1))
     accelerated = kernels.accelerate(jax.grad(lambda x: jnp.sin(pool(x)).sum()))
     second = jax.grad(lambda x: (jax.grad(lambda x: jnp.sin(pool(x)).sum())(x) ** 2).sum())
+    x = random(*shape)
     assert_close(jax.grad(lambda x: (accelerated(x) ** 2).sum())(x), second(x))
 
 
@@ -312,7 +314,7 @@ def in_gradient(f):
 
 
 def in_shard_map(f):
-    mesh = jax.make_mesh((1,), ("i",))
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(AxisType.Auto,))
     specs = {"in_specs": (PartitionSpec("i"), PartitionSpec()), "out_specs": PartitionSpec("i")}
     return jax.shard_map(f, mesh=mesh, **specs)
 
@@ -422,7 +424,7 @@ def test_pmap_computes_the_same():
 def test_sharded_arrays_stay_sharded():
     x, w, b = images_and_parameters()
     x = jnp.concatenate([x, x])[:4]
-    mesh = jax.make_mesh((2,), ("data",))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     x = jax.device_put(x, jax.NamedSharding(mesh, PartitionSpec("data")))
     expected = jax.jit(layer)(x, w, b)
     actual = jax.jit(kernels.accelerate(layer))(x, w, b)
@@ -433,7 +435,7 @@ def test_sharded_arrays_stay_sharded():
 def test_shard_map_over_two_devices_computes_the_same():
     x, w, b = images_and_parameters()
     x = jnp.concatenate([x, x])[:4]
-    mesh = jax.make_mesh((2,), ("data",))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     specs = (PartitionSpec("data"), PartitionSpec(), PartitionSpec())
 
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=PartitionSpec())

@@ -80,6 +80,31 @@ CONVOLUTIONS = {
     "dilation": ((1, 2, 9), (2, 2, 3), {"rhs_dilation": [2], "window_strides": [2]}),
     "input dilation": ((1, 2, 4), (2, 2, 3), {"lhs_dilation": [2], "padding": [(-1, 2)]}),
     "batch groups": ((4, 2, 5), (4, 2, 2), {"batch_group_count": 2}),
+    "gradient of strides": (
+        (2, 3, 4, 3),
+        (2, 3, 3, 3),
+        {"lhs_dilation": [2, 3], "padding": [(2, 1), (0, 2)]},
+    ),
+    "gradient in a kernel": (
+        (2, 3, 6, 7),
+        (4, 3, 5, 4),
+        {"rhs_dilation": [1, 2], "padding": [(0, 1), (1, 1)]},
+    ),
+    "gradient in a grouped kernel": (
+        (4, 3, 6, 7),
+        (4, 3, 5, 6),
+        {"batch_group_count": 2, "padding": "VALID"},
+    ),
+    "gradients of examples": (
+        (2, 6, 6, 7),
+        (4, 3, 5, 6),
+        {"feature_group_count": 2, "padding": "VALID"},
+    ),
+    "gradient in a transposed kernel": (
+        (4, 3, 3, 2),
+        (2, 3, 6, 6),
+        {"lhs_dilation": [2, 3], "padding": [(1, 2), (2, 2)], "batch_group_count": 2},
+    ),
     "three axes": ((1, 2, 4, 3, 4), (1, 2, 2, 3, 1), {"padding": "SAME"}),
 }
 
@@ -153,8 +178,7 @@ def test_an_empty_batch_returns_an_empty_batch():
 @pytest.mark.parametrize(
     ("lhs", "rhs", "named"),
     [
-        (NCHW, OIHW, {"lhs_dilation": (1, 2)}),
-        (NCHW, OIHW, {"batch_group_count": 2}),
+        (NCHW, OIHW, {"lhs_dilation": (1, 2), "window_strides": (2, 1)}),
         (NCHW, OIHW, {"padding": [(0, 0), (1, -1)]}),
         (NCHW.update(shape=(2, 4, 2, 5)), OIHW, {}),
         (NCHW, OIHW.update(shape=(0, 4, 3, 2)), {}),
@@ -168,7 +192,7 @@ def test_an_empty_batch_returns_an_empty_batch():
         ),
     ],
     ids=[
-        *("input dilation", "batch groups", "negative padding", "no window fits", "no features"),
+        *("two strides", "negative padding", "no window fits", "no features"),
         "a dilation too few",
         *("integers", "complex numbers", "no spatial axis"),
     ],
@@ -203,7 +227,7 @@ def test_a_batch_of_symbolic_size_is_exported():
 def test_auto_selects_the_method_by_shape_on_a_cpu(chosen, monkeypatch):
     problems = []
 
-    def choose(problem):
+    def choose(problem, *_):
         problems.append(problem)
         return chosen
 

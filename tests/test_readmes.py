@@ -59,6 +59,9 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_python_snippets_run_as_printed(snippet, workplace, request):
+    for library in ("equinox", "haiku", "keras"):  # of the extra "bench"
+        if f"import {library}" in snippet:
+            pytest.importorskip(library)
     tree = ast.parse(snippet)
     if "slurm" in snippet:  # without a cluster, only the imports can run
         imports = (ast.Import, ast.ImportFrom)

@@ -18,7 +18,7 @@ from jax.extend.core import jaxpr_as_fun
 from fidle_jax.kernels.auto import choose, nearest_row
 from fidle_jax.kernels.geometry import format_sizes
 from fidle_jax.kernels.jaxprs import LOOPS
-from fidle_jax.kernels.rewrite import Replacement, rewrite
+from fidle_jax.kernels.rewrite import rewrite
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -27,6 +27,7 @@ PROGRAM_SECONDS = 10.0  # XLA should not compile much longer than without accele
 
 # Expected run time, or None outside of the context. JAX does not share what it compiles with other values.
 _seconds = jax.make_user_context(None)
+_plan = jax.make_user_context(None)  # the `Plan` that is being made
 _lock = threading.Lock()
 _contexts = 0  # number of open contexts in all threads
 _original: Any = None  # JAX's function that is replaced meanwhile
@@ -56,7 +57,9 @@ def accelerate(
 
     @functools.wraps(function)
     def faster(*args, **kwargs):
-        if not _on_cpu():
+        if plan := _plan.value:
+            plan.seconds = seconds
+        if plan or not _on_cpu():
             return function(*args, **kwargs)
         jaxpr, arrays, finish = _trace(function, args, kwargs)
         return finish(jaxpr_as_fun(rewrite(jaxpr, seconds))(*arrays))
@@ -149,6 +152,12 @@ def _differ(one, other):
     return one is not other
 
 
+class Plan:
+    """Expected run time of the function that is planned."""
+
+    seconds = PROGRAM_SECONDS
+
+
 def plan(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Print one row for each convolution and pooling of ``function(*args, **kwargs)``.
 
@@ -160,16 +169,17 @@ def plan(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
 
 def plan_lines(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
     """Return the lines that `plan` prints."""
-    jaxpr, _, _ = _trace(function, args, kwargs)
-    found: list[Replacement] = []
-    rewrite(jaxpr, PROGRAM_SECONDS, found.append)
+    plan, found = Plan(), []
+    with _plan(plan):  # functions that are already accelerated are planned too
+        jaxpr, _, _ = _trace(function, args, kwargs)
+    rewrite(jaxpr, plan.seconds, found.append)
     total = sum(map(_operations, found)) or 1
     rows = [("line", "operation", "result", "FLOPs", "loop", "method", "nearest measurement")]
     for each in found:
         method, measured = "XLA, unchanged", ""
         if each.problem is not None and _on_cpu():
             # Inside of a call, JAX does not know whether the call is in a loop.
-            method = choose(each.problem, bool(each.calls), PROGRAM_SECONDS)
+            method = choose(each.problem, bool(each.calls), plan.seconds)
             measured = nearest_row(each.problem).label
         rows.append(
             (

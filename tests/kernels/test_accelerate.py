@@ -666,6 +666,15 @@ def test_the_plan_has_a_line_for_each_operation():
     assert "XLA, unchanged" not in "".join(in_loop)
 
 
+def test_the_plan_of_an_accelerated_function_is_that_of_the_function():
+    arguments = images_and_parameters()
+    expected = plan_lines(layer, *arguments)
+    accelerated = jax.jit(kernels.accelerate(layer))
+    accelerated(*arguments)
+    assert plan_lines(accelerated, *arguments) == expected
+    assert len(expected) == 3
+
+
 def test_the_plan_names_what_stays_as_it_is(monkeypatch):
     def function(x):
         return lax.conv(x.astype(int), x.astype(int), (1, 1), "SAME")

@@ -230,12 +230,14 @@ class Program:
         outputs = [*outputs, *new]
         names = Names(zip(traced.invars, inputs, strict=True))
         produced = {var for eqn in traced.eqns for var in eqn.outvars}
-        targets: dict[Var, Var] = {}
+        targets: dict[Any, Var] = {}
         for atom, output in zip(traced.outvars, outputs, strict=True):
             if isinstance(atom, Var) and atom in produced and atom not in targets:
                 targets[atom] = output
-            else:
+            elif isinstance(atom, Var):
                 self.names[output] = names.of(targets.get(atom, atom))
+            else:
+                self.names[output] = atom
         names |= targets
         self.replaced[index] = [
             names.rename(eqn).replace(

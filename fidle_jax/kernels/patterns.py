@@ -7,6 +7,7 @@ between, the convolution is left alone.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ class View(NamedTuple):
     def canonical(self, array: Array, shape: tuple[int, ...]) -> Array:
         """Return an array with these axes as (batch, *spatial, channel) of ``shape``."""
         order = sorted(
-            range(array.ndim), key=lambda i: -1 if self.axes[i] is None else self.axes[i]
+            range(array.ndim), key=lambda i: (self.axes[i] is not None, self.axes[i] or 0)
         )
         return array.transpose(order).reshape(shape)
 
@@ -87,16 +88,14 @@ class Pattern:
         self.scatters: dict[int, View] = {}  # equations of its gradient
         self.masks: dict[Var, View] = {}  # comparisons of the ReLU's input or output with 0
         self.mask_stages: set[str] = set()  # stages of their inputs
-        self.sums: dict[
-            int, tuple[int, View]
-        ] = {}  # sums of the gradient, with the scatter's index
-        self.gradients: dict[
-            int, tuple[int, str]
-        ] = {}  # convolutions of the gradient, and their role
+        # Sums of the gradient, with the scatter's index.
+        self.sums: dict[int, tuple[int, View]] = {}
+        # Convolutions of the gradient, and their role.
+        self.gradients: dict[int, tuple[int, str]] = {}
         output = self.eqn.outvars[0]
         order = self.call.out_axes
         axes = (order.index(axis) for axis in range(len(order)))
-        view = _view(axes, output.aval.shape)
+        view = _view(axes, shape_of(output))
         self._follow_forward(output, view, "conv")
         if not self.pools and not self.scatters:
             raise NoMatch
@@ -151,19 +150,16 @@ class Pattern:
         axis = view.axes.index(channel) if channel in view.axes else None
         if not isinstance(other, Var):
             raise NoMatch
-        shape = other.aval.shape
-        source = self.program.producer.get(other)
+        shape, source = shape_of(other), self.program.producer.get(other)
         if _is_bias(shape, axis):
             return other
         if source is None or source.primitive.name != "broadcast_in_dim":
             raise NoMatch
-        bias = source.invars[0]
-        at = [None] * len(shape)
-        for size, target in zip(
-            bias.aval.shape, source.params["broadcast_dimensions"], strict=True
-        ):
+        bias, at = source.invars[0], [1] * len(shape)
+        targets = source.params["broadcast_dimensions"]
+        for size, target in zip(shape_of(bias), targets, strict=True):
             at[target] = size
-        if not isinstance(bias, Var) or not _is_bias([size or 1 for size in at], axis):
+        if not isinstance(bias, Var) or not _is_bias(at, axis):
             raise NoMatch
         return bias
 
@@ -182,7 +178,7 @@ class Pattern:
             is_spatial = axis is not None and 0 < axis <= rank
             if tuple(padding) != (0, 0) or (not is_spatial and (size, stride) != (1, 1)):
                 raise NoMatch
-            if is_spatial:
+            if axis is not None and is_spatial:
                 window[axis - 1], strides[axis - 1] = size, stride
         if (
             any(factor != 1 for factor in dilations)
@@ -209,7 +205,7 @@ class Pattern:
                     which, on_false, on_true = eqn.invars
                     if on_true is not var or not _is_zero(on_false, self.program):
                         raise NoMatch
-                    if self.masks[which] != view:
+                    if not isinstance(which, Var) or self.masks[which] != view:
                         raise NoMatch
                     follow(output, view, True)
                 elif is_masked != (self.relu is not None):
@@ -273,21 +269,22 @@ class Pattern:
             eqn, is_pool = program.eqns[i], i in self.pools
             view = self.pools[i] if is_pool else self.scatters[i]
 
-            def result(y, *gradient, view=view, shape=eqn.outvars[0].aval.shape):
+            def result(y, *gradient, view=view, shape=shape_of(eqn.outvars[0])):
                 if not gradient:
                     return view.restore(y, shape)
                 gradient = view.canonical(*gradient, y.shape)
                 return jnp.where(y > 0, gradient, jnp.zeros((), y.dtype)) if relu else gradient
 
-            def compute(*arrays, result=result):
+            def compute(*arrays, function=result):
                 y, argmax = pooled(*arrays[: len(arguments)])
-                return [result(y, *arrays[len(arguments) :]), y, argmax]
+                return [function(y, *arrays[len(arguments) :]), y, argmax]
 
             inputs = [] if is_pool else [eqn.invars[0]]
             outputs = eqn.outvars if is_pool else []
             if shared:
                 repeat = [shared[0], *inputs]
-                new = program.replace(i, lambda *a, f=result: [f(*a)], repeat, outputs)
+                again = functools.partial(lambda function, *a: [function(*a)], result)
+                new = program.replace(i, again, repeat, outputs)
             else:
                 new = program.replace(i, compute, [*arguments, *inputs], outputs)
             if not is_pool:
@@ -302,7 +299,7 @@ class Pattern:
 
     def _replace_sum(self, index, view, gradient):
         eqn = self.program.eqns[index]
-        shape = [1 if axis is None else gradient.aval.shape[axis] for axis in view.axes]
+        shape = [1 if axis is None else shape_of(gradient)[axis] for axis in view.axes]
 
         def add_up(gradient):
             return [view.restore(gradient, tuple(shape)).sum(axis=eqn.params["axes"])]
@@ -329,6 +326,11 @@ class Pattern:
         return problem_of("conv_pool", x.shape, w.shape[-1], spec.geometry, 1, spec.pool)
 
 
+def shape_of(atom: Any) -> tuple[Any, ...]:
+    """Return the shape of a variable or a literal."""
+    return atom.aval.shape
+
+
 def is_relu(eqn: JaxprEqn, program: Program) -> bool:
     """Return True for ``max(x, 0)``, also inside of `jax.jit` and `jax.custom_jvp`."""
     if eqn.primitive.name == "max":
@@ -347,8 +349,9 @@ def _is_zero(atom: Atom, program: Program) -> bool:
     if isinstance(atom, Literal):
         return jnp.ndim(atom.val) == 0 and bool(atom.val == 0)
     source = program.producer.get(atom)
-    is_broadcast = source is not None and source.primitive.name == "broadcast_in_dim"
-    return is_broadcast and _is_zero(source.invars[0], program)
+    if source is None or source.primitive.name != "broadcast_in_dim":
+        return False
+    return _is_zero(source.invars[0], program)
 
 
 def _is_bias(shape, axis):
@@ -364,7 +367,7 @@ def _changed_view(eqn: JaxprEqn, view: View) -> View | None:
     name = eqn.primitive.name
     if name not in VIEWS or not isinstance(eqn.invars[0], Var):
         return None
-    before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    before, after = shape_of(eqn.invars[0]), shape_of(eqn.outvars[0])
     if name == "transpose":
         return View(tuple(view.axes[axis] for axis in eqn.params["permutation"]))
     sizes = [size for size in before if size != 1]

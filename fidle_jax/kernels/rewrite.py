@@ -284,7 +284,8 @@ def _problem(kind: str, pool: Pool) -> Problem:
 def _replace_bits(program: Program, index: int) -> None:
     """Replace random bits of threefry by the same bits, computed without a loop."""
     eqn = program.eqns[index]
-    (key,), params = eqn.invars, eqn.params
+    key: Any = eqn.invars[0]
+    params = eqn.params
     threefry = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32")).dtype
     if (
         key.aval.dtype == threefry

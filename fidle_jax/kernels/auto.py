@@ -228,7 +228,8 @@ def _read_row(cells: dict[str, str]) -> Row:
     )
     problem = Problem(cells["kind"], batch, spatial, channels, features, geometry, groups, pool)
     columns = ("milliseconds", "call_milliseconds", "compile_seconds")
-    return Row(problem, *(_read_times(cells[name]) for name in columns), cells["measured"])
+    loop, call, compilation = (_read_times(cells[name]) for name in columns)
+    return Row(problem, loop, call, compilation, cells["measured"])
 
 
 def _cells(row: Row) -> dict[str, str]:

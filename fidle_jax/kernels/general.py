@@ -204,8 +204,7 @@ def _fitting(size, strides, lows, dilation, count, images):
     if any(high <= -s for high, s in zip(highs, strides, strict=True)):
         return None
     padding = tuple((low, max(0, high)) for low, high in zip(lows, highs, strict=True))
-    sizes = (tuple(each) for each in (size, strides, padding, dilation, count))
-    return ConvGeometry(*sizes)
+    return ConvGeometry(tuple(size), tuple(strides), padding, tuple(dilation), tuple(count))
 
 
 def _swapped_ends(array):

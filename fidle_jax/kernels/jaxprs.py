@@ -14,7 +14,13 @@ from typing import Any
 import jax
 from jax._src import config as jax_config
 from jax._src import core as jax_core
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import (
+    ClosedJaxpr,  # pyright: ignore[reportPrivateImportUsage]
+    Jaxpr,
+    JaxprEqn,
+    Literal,
+    Var,
+)
 from jax.extend.core.primitives import convert_element_type_p
 
 from fidle_jax.kernels.arrays import varying_axes

@@ -269,11 +269,13 @@ class Pattern:
             eqn, is_pool = program.eqns[i], i in self.pools
             view = self.pools[i] if is_pool else self.scatters[i]
 
-            def result(y, *gradient, view=view, shape=shape_of(eqn.outvars[0])):
+            out = shape_of(eqn.outvars[0])
+
+            def result(y, *gradient, view=view, shape=out):
                 if not gradient:
                     return view.restore(y, shape)
-                gradient = view.canonical(*gradient, y.shape)
-                return jnp.where(y > 0, gradient, jnp.zeros((), y.dtype)) if relu else gradient
+                values = view.canonical(gradient[0], y.shape)
+                return jnp.where(y > 0, values, jnp.zeros((), y.dtype)) if relu else values
 
             def compute(*arrays, function=result):
                 y, argmax = pooled(*arrays[: len(arguments)])

@@ -20,6 +20,7 @@ from jax import lax
 from timing import check_positive, machine, run, save, time_functions, time_in_turns
 
 from fidle_jax import kernels
+from fidle_jax.kernels.acceleration import PROGRAM_SECONDS
 from fidle_jax.train.run_dir import default_run_dir
 
 CLASSES = 10
@@ -311,13 +312,15 @@ class Config:
     """Maximum number of turns of each program."""
     seconds: float = 6.0
     """Approximate limit for all turns of one program. Three rounds are always measured."""
+    run_seconds: float = PROGRAM_SECONDS
+    """Expected run time of the programs, which `accelerate` weighs against the time to compile."""
     output: Path | None = None
     """JSON file of the measurements (default: runs/bench_accelerate/<UTC time>/accelerate.json)."""
 
 
 def main(config: Config) -> None:
     """Time each program called from Python and in a compiled loop, and write a JSON file."""
-    check_positive(config, "rounds", "seconds")
+    check_positive(config, "rounds", "seconds", "run_seconds")
     where = machine(jax.devices()[0].device_kind)
     print(f"{where}; medians in ms, and seconds to compile, without and with accelerate")
     print(
@@ -353,7 +356,8 @@ def measure(program: Program, config: Config) -> dict[str, Any]:
     def plain(*arrays):
         return function(*structure.unflatten(arrays))
 
-    both = {"plain": plain, "accelerated": kernels.accelerate(plain)}
+    faster = kernels.accelerate(plain, seconds=config.run_seconds)
+    both = {"plain": plain, "accelerated": faster}
     result = {}
     for column, loop in (("call", False), ("loop", True)):
         settings = config.rounds, config.seconds, loop, TURN
@@ -381,7 +385,7 @@ def measure_keras(config: Config) -> dict[str, Any]:
         model.fit(pixels, labels, batch_size=512, epochs=epochs, verbose=0)
 
     def faster(model, epochs):
-        with kernels.accelerated():
+        with kernels.accelerated(seconds=config.run_seconds):
             fit(model, epochs)
 
     def compile_model():

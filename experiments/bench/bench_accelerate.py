@@ -84,7 +84,9 @@ def haiku_mnist() -> Program:
     import haiku as hk
 
     def network(x):
-        pool = functools.partial(hk.max_pool, window_shape=2, strides=2, padding="VALID")
+        pool = functools.partial(
+            hk.max_pool, window_shape=(2, 2, 1), strides=(2, 2, 1), padding="VALID"
+        )
         for features in (8, 16):
             x = pool(jax.nn.relu(hk.Conv2D(features, 3, padding="VALID")(x)))
         return hk.Linear(CLASSES)(jax.nn.relu(hk.Linear(100)(hk.Flatten()(x))))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from jax import lax
 from jax._src.interpreters import pxla
@@ -374,10 +374,17 @@ def test_each_transformation_of_a_layer_keeps_values_and_gradients(transformatio
     st.sampled_from(BLOCKS),
     st.lists(st.sampled_from(TRANSFORMATIONS), max_size=4),
     st.booleans(),
-    st.sampled_from([np.float32, np.float64]),
 )
-def test_nested_transformations_keep_values_and_gradients(block, transformations, outside, dtype):
-    run_nested(block, transformations, outside, dtype)
+def test_nested_transformations_keep_values_and_gradients_in_float64(
+    block, transformations, outside
+):
+    with jax.enable_x64(True):
+        x, w = random(2, 4, 4, 2, dtype=np.float64), random(3, 3, 2, 2, dtype=np.float64)
+        try:
+            jax.eval_shape(jax.grad(program(block, transformations), argnums=(0, 1)), x, w)
+        except (NotImplementedError, TypeError, ValueError):
+            reject()  # JAX does not support the combination
+    run_nested(block, transformations, outside, np.float64)
 
 
 @settings(max_examples=10)

@@ -118,7 +118,7 @@ def _on_cpu():
 def _trace(function, args, kwargs):
     """Return the jaxpr, its arguments, and a function that builds the result from its outputs."""
     leaves, structure = jax.tree.flatten((args, kwargs))
-    is_traced = [isinstance(leaf, jax.Array) for leaf in leaves]
+    is_traced = [isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)) for leaf in leaves]
     arrays = [leaf for leaf, traced in zip(leaves, is_traced, strict=True) if traced]
     results, result_structure = [], None
 
@@ -161,8 +161,9 @@ class Plan:
 def plan(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Print one row for each convolution and pooling of ``function(*args, **kwargs)``.
 
-    The columns are the source line, the shapes, the share of the floating-point operations, whether it runs
-    in a loop, the method that `accelerate` selects, and the measured problem that the selection is based on.
+    The arguments are arrays or shapes (`jax.ShapeDtypeStruct`). The columns are the source line, the
+    shapes, the share of the floating-point operations, whether it runs in a loop, the method that
+    `accelerate` selects, and the measured problem that the selection is based on.
     """
     print("\n".join(plan_lines(function, *args, **kwargs)))
 

@@ -673,6 +673,19 @@ def test_the_plan_has_a_line_for_each_operation():
     assert "XLA, unchanged" not in "".join(in_loop)
 
 
+def test_the_plan_of_shapes_is_that_of_arrays_of_these_shapes():
+    arguments = images_and_parameters()
+    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arguments]
+    assert plan_lines(layer, *shapes) == plan_lines(layer, *arguments)
+
+
+def test_arrays_of_numpy_are_constants_of_the_program():
+    x, w, b = images_and_parameters()
+    accelerated = jax.jit(lambda x: kernels.accelerate(layer)(x, np.asarray(w), np.asarray(b)))
+    assert_close(accelerated(x), layer(x, w, b))
+    assert_close(kernels.accelerate(layer)(np.asarray(x), w, b), layer(x, w, b))
+
+
 def test_the_plan_of_an_accelerated_function_is_that_of_the_function():
     arguments = images_and_parameters()
     expected = plan_lines(layer, *arguments)

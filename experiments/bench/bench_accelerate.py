@@ -337,23 +337,16 @@ def main(config: Config) -> None:
             continue
         result = measure_keras(config) if name == KERAS else measure(PROGRAMS[name](), config)
         results.append({"name": name, **result})
-        cells = (
-            _cell(result[column]) for column in ("call", "loop", "compile") if column in result
-        )
+        pairs = (result[column] for column in ("call", "loop", "compile") if column in result)
+        cells = (f"{before:9.2f} {after:8.2f} {before / after:6.2f}x" for before, after in pairs)
         print(f"{name:14} " + " ".join(cells), flush=True)
     output = config.output or default_run_dir("bench_accelerate") / "accelerate.json"
     save(output, {"machine": where, "results": results})
 
 
-def _cell(pair):
-    before, after = pair
-    return f"{before:9.2f} {after:8.2f} {before / after:6.2f}x"
-
-
 def measure(program: Program, config: Config) -> dict[str, Any]:
     """Return the pairs (without, with acceleration) of times called from Python, in a loop and to compile."""
-    function, arguments = program
-    arrays, structure = jax.tree.flatten(arguments)
+    function, (arrays, structure) = program[0], jax.tree.flatten(program[1])
 
     def plain(*arrays):
         return function(*structure.unflatten(arrays))
@@ -362,8 +355,7 @@ def measure(program: Program, config: Config) -> dict[str, Any]:
     both = {"plain": plain, "accelerated": faster}
     result = {}
     for column, loop in (("call", False), ("loop", True)):
-        settings = config.rounds, config.seconds, loop, TURN
-        times = time_functions(both, tuple(arrays), *settings)
+        times = time_functions(both, tuple(arrays), config.rounds, config.seconds, loop, TURN)
         result[column] = [times[name]["milliseconds"] for name in both]
         if not loop:
             result["compile"] = [times[name]["compile_seconds"] for name in both]
@@ -392,8 +384,7 @@ def measure_keras(config: Config) -> dict[str, Any]:
 
     def compile_model():
         model = make_keras_network(case)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile("adam", loss)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         return model
 
     runs = {

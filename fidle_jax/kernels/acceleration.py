@@ -120,10 +120,10 @@ def _trace(function, args, kwargs):
     leaves, structure = jax.tree.flatten((args, kwargs))
     is_traced = [isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)) for leaf in leaves]
     arrays = [leaf for leaf, traced in zip(leaves, is_traced, strict=True) if traced]
-    results, result_structure = [], None
+    is_array, others, result_structure = [], [], None  # of the result
 
     def flat(*arrays):
-        nonlocal results, result_structure
+        nonlocal is_array, others, result_structure
         remaining = iter(arrays)
         inputs = [
             next(remaining) if traced else leaf
@@ -138,11 +138,13 @@ def _trace(function, args, kwargs):
                 "function that returns the new values; use `with kernels.accelerated():` around its call"
             )
         results, result_structure = jax.tree.flatten(result)
-        return [leaf for leaf in results if isinstance(leaf, jax.Array)]
+        is_array = [isinstance(leaf, jax.Array) for leaf in results]
+        others = [leaf for leaf, array in zip(results, is_array, strict=True) if not array]
+        return [leaf for leaf, array in zip(results, is_array, strict=True) if array]
 
     def finish(outputs):
-        remaining = iter(outputs)
-        leaves = [next(remaining) if isinstance(leaf, jax.Array) else leaf for leaf in results]
+        arrays, rest = iter(outputs), iter(others)
+        leaves = [next(arrays if array else rest) for array in is_array]
         return jax.tree.unflatten(result_structure, leaves)
 
     return jax.make_jaxpr(flat)(*arrays), arrays, finish

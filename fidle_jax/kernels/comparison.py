@@ -1,128 +1,389 @@
-"""Cases, transformations and comparisons for the tests of a convolution or pooling method.
+"""Rounding errors of a kernel relative to float64 and to a baseline.
 
-`fidle_jax.kernels.testing.ConvComparison` runs them.
+`fidle_jax.kernels.testing` runs the comparisons. The error of a value is measured in units of
+
+    eps(type) / 2 * |value|  +  eps(type of sums) / 2 * sensitivity  +  the smallest normal number
+
+The sensitivity is the change of the value, in float64, if all arguments change by random relative amounts.
+So the error of a small difference of large numbers is relative to these numbers, but numbers that the
+value does not depend on have no influence. For each result, such as a gradient, a kernel passes if its
+largest error is at most ``ratio`` times that of the baseline, or ``ratio`` times `FLOOR`.
 """
 
 import contextlib
 import dataclasses
 import functools
+import inspect
 import itertools
-import logging
-import unittest
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import strategies as st
-from jax.sharding import AxisType, PartitionSpec
 
-from fidle_jax.kernels import conv
-from fidle_jax.kernels.geometry import resolve_geometry
+from fidle_jax.kernels.arrays import sum_dtype
+from fidle_jax.kernels.specs import NUMBERS, Spec, is_shape
 
-Conv = Callable[[Any, Any], Any]
+DIRECTIONS = 8  # of the random changes that determine the sensitivity
+STEP = 8  # eps, the size of these changes
+FLOOR = 4  # units; a smaller error of the baseline counts as this, because short sums have errors by chance
 
-# Programs in the tests run once on little data, so compilation dominates.
-jit_once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-# Kernel sizes, strides and dilations for an axis, by the number of axes.
-CHOICES = {
-    1: ((1, 2, 3, 4, 5), (1, 2, 3), (1, 2, 3)),
-    2: ((1, 2, 3, 4, 5), (1, 2, 3), (1, 2)),
-    3: ((1, 2, 3), (1, 2), (1, 2)),
-    4: ((1, 2), (1, 2), (1,)),
+# Numbers that break kernels which multiply values outside of a window by zero, or add and subtract them:
+# NaN, infinities, markers of missing data, and a number near the largest one.
+ODD_NUMBERS = {
+    "a NaN": np.nan,
+    "an infinity": np.inf,
+    "a negative infinity": -np.inf,
+    "a -9999": -9999.0,
+    "a number near the largest": None,
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvCase:
-    """Shapes, type and arguments of a convolution."""
+class Subject:
+    """A kernel and the functions that it is compared with. All of them accept the arguments of a `Spec`.
 
-    x_shape: tuple[int, ...]
-    w_shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    padding: str | int | tuple[int | tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int = 1
-    dtype: str = "float32"
+    Attributes:
+        name: Name for messages.
+        function: The kernel.
+        reference: Definition, which is computed in float64.
+        baseline: Function whose errors are accepted, in the type of the kernel.
+        differentiable: Compare vector-Jacobian products, in each argument separately.
+        forward_mode: Compare Jacobian-vector products, too.
+        ratio: Largest accepted error, relative to that of the baseline.
+        local: The error is relative to the numbers that a value depends on, not to all numbers.
+        mixed: Name of an argument whose values the kernel adds and subtracts, or None. Errors are
+            relative to the largest of these values.
+    """
 
-    def arrays(self) -> list[jax.Array]:
-        """Return x, w, and random weights of the result, the cotangent of the gradients."""
-        rng = np.random.default_rng(0)
-        y_shape = jax.eval_shape(
-            self.conv("xla"), *map(jnp.zeros, (self.x_shape, self.w_shape))
-        ).shape
-        shapes = (self.x_shape, self.w_shape, y_shape)
-        return [jnp.asarray(rng.normal(size=shape), self.dtype) for shape in shapes]
-
-    def conv(self, method: str) -> Conv:
-        """Return the convolution of x and w by ``method``."""
-        names = ("strides", "padding", "dilation", "groups")
-        return functools.partial(conv, method=method, **{n: getattr(self, n) for n in names})
-
-
-def supported(supports: Callable[..., bool], rank: int) -> list[tuple]:
-    """Return all (kernel size, strides, dilation) from ``CHOICES[rank]`` that ``supports`` accepts."""
-    axes = itertools.product(itertools.product(*CHOICES[rank]), repeat=rank)
-    return [kind for kind in (tuple(zip(*axis, strict=True)) for axis in axes) if supports(*kind)]
+    name: str
+    function: Callable[..., Any]
+    reference: Callable[..., Any]
+    baseline: Callable[..., Any]
+    differentiable: bool = True
+    forward_mode: bool = True
+    ratio: float = 2.0
+    local: bool = True
+    mixed: str | None = None
 
 
-@st.composite
-def conv_cases(draw, supports: Callable[..., bool], rank: int) -> ConvCase:
-    """Draw cases of ``rank`` spatial axes with supported geometry, the simplest first."""
-    size, strides, dilation = draw(st.sampled_from(supported(supports, rank)))
-    pair = st.tuples(*[st.integers(0, 3)] * 2)
-    each = st.tuples(*[st.integers(0, 3) | pair] * rank)
-    padding = draw(st.sampled_from(["valid", "same"]) | st.integers(0, 2) | each)
-    span = resolve_geometry(size, size, 1, "same", dilation).span
-    least = [1 if padding == "same" else k for k in span]
-    spatial = [n + draw(st.integers(0, 4)) for n in least]
-    batch, groups, channels, features = (draw(st.integers(1, 3)) for _ in range(4))
-    dtype = draw(st.sampled_from(["float32", "bfloat16", "float64"]))
-    x_shape = (batch, *spatial, channels * groups)
-    w_shape = (*size, channels, features * groups)
-    return ConvCase(x_shape, w_shape, strides, padding, dilation, groups, dtype)
+class Case(NamedTuple):
+    """Arguments of the kernel, and what its derivatives are multiplied by, as NumPy arrays."""
+
+    inputs: list
+    tangents: list
+    cotangents: Any
 
 
-def value_and_gradients(conv: Conv, x: Any, w: Any, weights: Any) -> tuple[Any, tuple[Any, Any]]:
-    """Return conv(x, w) and the gradients of ``sum(conv(x, w) * weights)`` in x and w."""
-    y, pullback = jax.vjp(conv, x, w)
-    chex.assert_equal_shape([y, weights])
-    chex.assert_type(y, weights.dtype)
-    return y, pullback(weights)
+class Truth(NamedTuple):
+    """Expected results by name, and the units of their errors."""
+
+    expected: dict[str, Any]
+    units: dict[str, Any]
+    baseline: dict[str, Any]
 
 
-# Compiles for each function, because these are different objects.
-compiled_gradients = jit_once(value_and_gradients, static_argnums=0)
+class Error(NamedTuple):
+    """Largest error of a result, in units."""
+
+    spec: Spec
+    dtype: str
+    numbers: str  # name of the case
+    what: str  # for example "VJP in x"
+    ours: float
+    baseline: float
+    message: str  # says where the error is
 
 
-def solve(method: str, case: ConvCase):
-    """Compute the value and gradients of ``case`` by ``method``, as NumPy arrays."""
-    with jax.enable_x64(case.dtype == "float64"):
-        return jax.device_get(compiled_gradients(case.conv(method), *case.arrays()))
+def is_float(tree: Any) -> bool:
+    """Return True if all arrays of the tree have a floating-point type."""
+    return all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(tree))
 
 
-solve_once = functools.cache(solve)
+def argument_names(function: Callable[..., Any], count: int) -> list[str]:
+    """Return the names of the first ``count`` parameters of a function, or numbers."""
+    try:
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        names = []
+    return names[:count] if len(names) >= count else [f"argument {i}" for i in range(count)]
 
 
-def check(method: str, case: ConvCase, tolerance: float) -> None:
-    """Compare the value and gradients by ``method`` with those of the reference and of XLA."""
-    result = solve(method, case)
-    for judge in {"reference", "xla"} - {method}:
-        message = f"{method} and {judge} on {case}"
-        assert_close(result, solve_once(judge, case), tolerance, message)
+def on_floats(
+    function: Callable[..., Any], inputs: Sequence[Any]
+) -> tuple[Callable[..., Any], list[Any], list[int]]:
+    """Return the function of the floating-point inputs only, these inputs, and their indices."""
+    chosen = [i for i, each in enumerate(inputs) if is_float(each)]
+
+    def of_floats(*arrays):
+        replaced = dict(zip(chosen, arrays, strict=True))
+        return function(*(replaced.get(i, each) for i, each in enumerate(inputs)))
+
+    return of_floats, [inputs[i] for i in chosen], chosen
 
 
-def assert_close(ours, theirs, tolerance: float, message: str = "") -> None:
-    """Compare trees: equal shapes and types, values within ``tolerance`` eps of the largest value."""
-    chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
-    for mine, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        rounding = float(jnp.finfo(expected.dtype).eps)
-        mine, expected = (np.asarray(leaf, np.float64) for leaf in (mine, expected))
-        atol = tolerance * rounding * np.abs(expected).max(initial=1)
-        chex.assert_trees_all_close(mine, expected, rtol=0, atol=atol, custom_message=message)
+def check_types(value: Any, expected: Any) -> None:
+    """Raise AssertionError if the shapes and types of a result are not the expected ones."""
+    ours, theirs = (
+        jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)
+        for tree in (value, expected)
+    )
+    if ours != theirs:
+        raise AssertionError(
+            f"the result is {ours}; expected {theirs}. The layout and the type must be those of the reference"
+        )
+
+
+def results_of(function: Callable[..., Any], subject: Subject, spec: Spec) -> Callable[..., Any]:
+    """Return a function of the values of a `Case` that returns the results to compare, by name."""
+    function = functools.partial(function, **spec.arguments)
+    names = argument_names(subject.reference, len(spec.inputs))
+
+    def compute(inputs, tangents, cotangents):
+        if not subject.differentiable:
+            return {"value": function(*inputs)}
+        check_types(jax.eval_shape(function, *inputs), cotangents)
+        of_floats, floats, chosen = on_floats(function, inputs)
+        value, pullback = jax.vjp(of_floats, *floats)
+        results = {"value": value}
+        for i, gradient in zip(chosen, pullback(cotangents), strict=True):
+            results[f"VJP in {names[i]}"] = gradient
+        for k, i in enumerate(chosen if subject.forward_mode else ()):
+            alone = lambda array, k=k: of_floats(*floats[:k], array, *floats[k + 1 :])  # noqa: E731
+            results[f"JVP in {names[i]}"] = jax.jvp(alone, (floats[k],), (tangents[i],))[1]
+        return results
+
+    return compute
+
+
+def cases(subject: Subject, spec: Spec, odd: bool = True) -> Iterator[tuple[str, int]]:
+    """Yield the name and the seed of each `make_case`, also those with `ODD_NUMBERS` if ``odd``."""
+    yield from ((numbers, 0) for numbers in NUMBERS)
+    names = argument_names(subject.reference, len(spec.inputs))
+    targets = [name for name, each in zip(names, spec.inputs, strict=True) if is_shape(each)]
+    targets += ["the cotangent"] if subject.differentiable else []
+    for seed, (number, target) in enumerate(itertools.product(ODD_NUMBERS, targets if odd else ())):
+        yield f"with {number} in {target}", seed
+
+
+@functools.cache
+def make_case(subject: Subject, spec: Spec, dtype: str, numbers: str, seed: int) -> Case:
+    """Return random arguments. ``numbers`` and ``seed`` are those of `cases`."""
+    with jax.enable_x64(dtype == "float64"):
+        ordinary = numbers if numbers in NUMBERS else "normal"
+        inputs = jax.device_get(spec.arrays(dtype, ordinary, seed))
+        shapes = jax.eval_shape(
+            functools.partial(subject.baseline, **spec.arguments), *map(jnp.asarray, inputs)
+        )
+        rng = np.random.default_rng((seed, 1))
+        exact = numbers == "small integers"
+
+        def random(leaf):
+            values = rng.integers(-2, 3, leaf.shape) if exact else rng.normal(size=leaf.shape)
+            return np.asarray(values).astype(leaf.dtype)
+
+        tangents = [jax.tree.map(random, each) if is_float(each) else each for each in inputs]
+        cotangents = jax.tree.map(random, shapes)
+    case = Case(inputs, tangents, cotangents)
+    if numbers in NUMBERS:
+        return case
+    odd, target = numbers.removeprefix("with ").split(" in ")
+    value = ODD_NUMBERS[odd]
+    value = 0.9 * float(jnp.finfo(dtype).max) if value is None else value
+    # Numbers below 1, so that a product with a large number is finite.
+    bounded = jax.tree.map(lambda a: np.tanh(a) if is_float(a) else a, case)
+    names = argument_names(subject.reference, len(inputs))
+    array = bounded.cotangents if target == "the cotangent" else bounded.inputs[names.index(target)]
+    leaf = jax.tree.leaves(array)[0]
+    if leaf.size:
+        leaf.reshape(-1)[rng.integers(leaf.size)] = value
+    return bounded
+
+
+@functools.cache
+def _compiled(subject, spec, program, vectorized):
+    """Compile the results of the baseline, or of the reference for vectors of cases."""
+    if vectorized:
+        return jax.jit(jax.vmap(program(subject.reference, subject, spec)))
+    return jax.jit(program(subject.baseline, subject, spec))
+
+
+def without_kernel(subject: Subject) -> Subject:
+    """Return the part of the subject that determines a `Truth`, so that kernels can share it."""
+    return dataclasses.replace(subject, name="", function=subject.reference, ratio=0)
+
+
+@functools.cache
+def truth_of(subject: Subject, spec: Spec, dtype: str, numbers: str, seed: int) -> Truth:
+    """Return `find_truth` for a case of `make_case`. ``subject`` is that of `without_kernel`."""
+    return find_truth(subject, spec, make_case(subject, spec, dtype, numbers, seed))
+
+
+def find_truth(
+    subject: Subject, spec: Spec, case: Case, program: Callable[..., Any] = results_of
+) -> Truth:
+    """Compute the results and the units of errors in float64 on a CPU, and the results of the baseline.
+
+    ``program`` is a function like `results_of`.
+    """
+    dtype = next(leaf.dtype for leaf in jax.tree.leaves(case) if is_float(leaf))
+    step = STEP * float(jnp.finfo(dtype).eps)
+    rng = np.random.default_rng(2)
+
+    def changed(array, mixed=False):
+        if not is_float(array):
+            return np.stack([array] * (2 * DIRECTIONS + 1))
+        array = np.asarray(array, np.float64)
+        size = np.max(np.abs(array), initial=0, where=np.isfinite(array)) if mixed else array
+        with np.errstate(all="ignore"):
+            change = step * size * rng.normal(size=(DIRECTIONS, *array.shape))
+            return np.concatenate([array[None], array + change, array - change])
+
+    names = argument_names(subject.reference, len(case.inputs))
+
+    def all_changed(trees):
+        return [
+            jax.tree.map(functools.partial(changed, mixed=name == subject.mixed), tree)
+            for name, tree in zip(names, trees, strict=True)
+        ]
+
+    several = all_changed(case.inputs), all_changed(case.tangents)
+    cotangents = jax.tree.map(changed, case.cotangents)
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        results = jax.device_get(_compiled(subject, spec, program, True)(*several, cotangents))
+    with jax.enable_x64(dtype == np.float64):
+        baseline = jax.device_get(_compiled(subject, spec, program, False)(*case))
+
+    def unit(path, result, base):
+        if not is_float(base):
+            return np.zeros(result.shape[1:])
+        info = jnp.finfo(base.dtype)
+        plus, minus = result[1 : DIRECTIONS + 1], result[DIRECTIONS + 1 :]
+        with np.errstate(all="ignore"):
+            slopes = (plus - minus) / (2 * step)
+            parts = [np.abs(result[0]), np.sqrt((slopes**2).mean(0))]
+            if not subject.local or path[0].key == f"VJP in {subject.mixed}":
+                parts = [np.max(part, initial=0, where=np.isfinite(part)) for part in parts]
+            sums = float(jnp.finfo(sum_dtype(base.dtype)).eps)
+            total = float(info.eps) / 2 * parts[0] + sums / 2 * parts[1]
+        return np.broadcast_to(total + float(info.smallest_normal), result.shape[1:])
+
+    expected = jax.tree.map(lambda result: result[0], results)
+    return Truth(expected, jax.tree.map_with_path(unit, results, baseline), baseline)
+
+
+def measure(
+    subject: Subject, spec: Spec, dtype: str, numbers: Sequence[str] | None = None, odd: bool = True
+) -> list[Error]:
+    """Return the largest error of each result for all `cases`.
+
+    Args:
+        subject: Kernel.
+        spec: Arguments.
+        dtype: Type of the arguments.
+        numbers: Names of cases; by default, all.
+        odd: Include the cases with infinities, NaN and numbers near the largest.
+
+    Raises:
+        AssertionError: The kernel does not pass.
+    """
+    shared = without_kernel(subject)
+    compiled = jax.jit(results_of(subject.function, subject, spec))
+    errors: list[Error] = []
+
+    def check_all():
+        check_errors(subject, [error[3:] for error in errors])
+
+    for name, seed in cases(subject, spec, odd):
+        if numbers is not None and name not in numbers:
+            continue
+        if name not in NUMBERS:
+            check_all()  # a wrong value says more than an infinite one
+        with jax.enable_x64(dtype == "float64"):
+            results = jax.device_get(compiled(*make_case(shared, spec, dtype, name, seed)))
+        truth = truth_of(shared, spec, dtype, name, seed)
+        each = find_errors(subject, results, truth, f"for {spec} in {dtype}, numbers {name}")
+        if dtype == "float64":
+            # The reference has rounding errors, too. Units are relative, so those in float32 count.
+            narrow = truth_of(shared, spec, "float32", name, seed)
+            accepted = find_errors(subject, narrow.baseline, narrow, "")
+            each = [
+                (what, ours, max(baseline, other), message)
+                for (what, ours, baseline, message), (_, other, *_) in zip(
+                    each, accepted, strict=True
+                )
+            ]
+        errors += [Error(spec, dtype, name, *error) for error in each]
+    check_all()
+    return errors
+
+
+def compare(subject: Subject, results: Mapping[str, Any], truth: Truth, where: str) -> None:
+    """Raise AssertionError if a result is wrong. The message says where and how large the error is."""
+    check_errors(subject, find_errors(subject, results, truth, where))
+
+
+def check_errors(subject: Subject, errors: Sequence[tuple[str, float, float, str]]) -> None:
+    """Raise AssertionError if an error of `find_errors` is larger than those of the baseline allow."""
+    largest: dict[str, float] = {}
+    for what, _, baseline, _ in errors:
+        largest[what] = max(largest.get(what, FLOOR), baseline)
+    for what, ours, _, message in errors:
+        if ours > subject.ratio * largest[what]:
+            raise AssertionError(
+                f"{message}; accepted are {subject.ratio * largest[what]:.3g} units, {subject.ratio:.3g} "
+                "times the error of the baseline. The kernel computes something else, or in lower "
+                "precision, or it rounds numbers that the value does not depend on"
+            )
+
+
+def find_errors(
+    subject: Subject, results: Mapping[str, Any], truth: Truth, where: str
+) -> list[tuple[str, float, float, str]]:
+    """Return the name of each result, the largest error of the kernel and of the baseline, and a message.
+
+    Raises:
+        AssertionError: A shape or a type is wrong, or a value is infinite or NaN by mistake.
+    """
+    errors = []
+    for what, tree in results.items():
+        label = f"{subject.name}, {what}, {where}"
+        trees = tree, *(each[what] for each in (truth.expected, truth.baseline, truth.units))
+        check_types(tree, truth.baseline[what])
+        for leaves in zip(*map(jax.tree.leaves, trees), strict=True):
+            errors.append((what, *_compare_arrays(*leaves, label)))
+    return errors
+
+
+def _compare_arrays(ours, expected, baseline, units, label):
+    if ours.dtype == jax.dtypes.float0 or not ours.size:
+        return 0.0, 0.0, ""
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(expected.astype(ours.dtype))
+        ours, baseline = (np.asarray(array, np.float64) for array in (ours, baseline))
+        # Overflow and NaN must be those of the definition, or of the baseline.
+        differs = (np.isfinite(ours) != finite) & (np.isfinite(ours) != np.isfinite(baseline))
+        unit = np.maximum(units, np.finfo(np.float64).tiny)
+        mine, theirs = (
+            np.where(finite & np.isfinite(array), np.abs(array - expected) / unit, 0)
+            for array in (ours, baseline)
+        )
+    if differs.any():
+        index = tuple(map(int, np.argwhere(differs)[0]))
+        raise AssertionError(
+            f"{label}: {ours[index]} at {index}, the reference has {expected[index]} "
+            f"({differs.sum()} of {differs.size} values are wrong). A result may be infinite or NaN only "
+            "if a number in its window is, and then it must be"
+        )
+    mine, theirs = (np.where(np.isnan(each), 0, each) for each in (mine, theirs))
+    index = tuple(map(int, np.unravel_index(np.argmax(mine), mine.shape)))
+    message = (
+        f"{label}: {ours[index]} at {index}, the reference has {expected[index]}. The error is "
+        f"{mine[index]:.3g} units of rounding, and above 2 units for {(mine > 2).mean():.1%} of the values"
+    )
+    return float(mine.max()), float(theirs.max()), message
 
 
 @contextlib.contextmanager
@@ -134,231 +395,11 @@ def reported_as(what: str) -> Iterator[None]:
         raise AssertionError(f"{what}\n{type(error).__name__}: {error}") from error
 
 
-def compiled_programs(call: Callable[[], object]) -> list[str]:
-    """Run ``call`` and return the names of the programs that JAX compiled for it."""
-    with jax.log_compiles(), unittest.TestCase().assertLogs("jax", logging.DEBUG) as logs:
-        logging.getLogger("jax").debug("assertLogs needs at least one message")
-        jax.block_until_ready(call())
-    messages = [record.getMessage() for record in logs.records]
-    return [line.split(" with ")[0] for line in messages if line.startswith("Compiling")]
-
-
-def _pair(array):
-    return jnp.stack([array, 1 - array])
-
-
-def _squares(conv):
-    return lambda x, w: (conv(x, w) ** 2).sum()
-
-
-def _grad_of_vmap(x_axis, w_axis):
-    def compute(conv, x, w, _):
-        def loss(x, w):
-            x, w = x if x_axis is None else _pair(x), w if w_axis is None else _pair(w)
-            return (jax.vmap(conv, (x_axis, w_axis))(x, w) ** 2).sum()
-
-        return jax.grad(loss, (0, 1))(x, w)
-
-    return compute
-
-
-def _vmap_of_grad(conv, x, w, _):
-    gradient = jax.grad(lambda w, x: _squares(conv)(x[None], w))
-    return jax.vmap(gradient, in_axes=(None, 0))(w, x)
-
-
-def _grad_of_grad(conv, x, w, _):
-    return jax.grad(lambda *a: (jax.grad(_squares(conv), 1)(*a) ** 2).sum(), (0, 1))(x, w)
-
-
-def _descent_in_scan(conv, x, w, weights):
-    def step(w, x):
-        loss, slope = jax.value_and_grad(lambda w: (conv(x, w) * weights).mean())(w)
-        return w - 0.1 * slope, loss
-
-    return jax.lax.scan(step, w, jnp.stack([x, 1 - x, x]))
-
-
-# Functions (conv, x, w, weights) by name. Their results are compared with those for the reference.
-REVERSE_MODE = {
-    "vmap of its value and gradients": lambda conv, *arrays: jax.vmap(
-        functools.partial(value_and_gradients, conv)
-    )(*map(_pair, arrays)),
-    "gradient descent in lax.scan": _descent_in_scan,
-    "grad of vmap over images": _grad_of_vmap(0, None),
-    "grad of vmap over kernels": _grad_of_vmap(None, 0),
-    "grad of vmap over both": _grad_of_vmap(0, 0),
-    "vmap of grad (gradients of single examples)": _vmap_of_grad,
-    "jacrev": lambda conv, x, w, _: jax.jacrev(conv, 1)(x[:1], w),
-    "grad of grad": _grad_of_grad,
-}
-FORWARD_MODE = {
-    "jvp": lambda conv, x, w, _: jax.jvp(conv, (x, w), (1 - x, 1 - w)),
-    "linearize": lambda conv, x, w, _: jax.linearize(conv, x, w)[1](1 - x, 1 - w),
-    "linear_transpose": lambda conv, x, w, weights: (
-        jax.linear_transpose(lambda x: conv(x, w), x)(weights),
-        jax.linear_transpose(lambda w: conv(x, w), w)(weights),
-    ),
-    "jvp of grad": lambda conv, x, w, _: jax.jvp(
-        jax.grad(_squares(conv), (0, 1)), (x, w), (1 - x, 1 - w)
-    ),
-}
-
-_policies = jax.checkpoint_policies
-POLICIES = [
-    _policies.everything_saveable,
-    _policies.nothing_saveable,
-    _policies.dots_saveable,
-    _policies.dots_with_no_batch_dims_saveable,
-    _policies.save_only_these_names("a"),
-    _policies.save_anything_except_these_names("a"),
-    _policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
-]
-
-
-def without_effect() -> dict[str, Callable[..., Any]]:
-    """Return functions (conv, x, w, weights) with the result of `value_and_gradients`, by name."""
-    sharded, whole = PartitionSpec("batch"), PartitionSpec()
-    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
-    shard_map = functools.partial(jax.shard_map, mesh=mesh)
-    outside = {"in_specs": (sharded, whole), "out_specs": sharded}
-    inside = {"in_specs": (sharded, whole, sharded), "out_specs": (sharded, (sharded, whole))}
-
-    def with_checkpoint(policy, conv, *arrays):
-        return value_and_gradients(jax.checkpoint(conv, policy=policy), *arrays)
-
-    def grad_of_shard_map(conv, *arrays):
-        return value_and_gradients(shard_map(conv, **outside), *arrays)
-
-    def shard_map_of_grad(conv, *arrays):
-        return shard_map(functools.partial(value_and_gradients, conv), **inside)(*arrays)
-
-    found = {"grad of shard_map": grad_of_shard_map, "shard_map of grad": shard_map_of_grad}
-    for policy in POLICIES:
-        name = f"jax.checkpoint with the policy {policy.__qualname__.partition('.')[0]}"
-        found[name] = functools.partial(with_checkpoint, policy)
-    return found
-
-
-def check_transformations(
-    transformations: Mapping[str, Callable[..., Any]],
-    ours: Conv,
-    theirs: Conv,
-    arrays: Sequence[Any],
-    tolerance: float,
-    name: str = "it",
-    plain: Callable[..., Any] | None = None,
-) -> None:
-    """Compare transformed convolutions. All transformations are compiled as one program.
-
-    ``transformations`` are those of ``ours`` by name, as in `REVERSE_MODE`, and of ``theirs`` if ``plain``
-    is None. ``name`` is that of the method, for error messages.
-    """
-
-    def transform_all(conv, functions):
-        return jit_once(lambda *arrays: [each(conv, *arrays) for each in functions])(*arrays)
-
-    functions = transformations.values()
-    expected = transform_all(theirs, [plain] if plain else functions)
-    try:
-        results = transform_all(ours, functions)
-    except Exception:
-        for label, function in transformations.items():
-            with reported_as(f"{name} fails under {label}:"):
-                transform_all(ours, [function])
-        raise
-    for index, label in enumerate(transformations):
-        with reported_as(f"{name} fails under {label}:"):
-            assert_close(results[index], expected[0 if plain else index], tolerance)
-
-
-# Numbers that break methods which multiply values outside of a window by zero, or add and subtract
-# them: missing-data markers of satellite images, infinities, NaN, and numbers near the largest.
-ODD_NUMBERS = (np.nan, np.inf, -np.inf, 3e38, -3e38, -9999.0, 1e6)
-
-
-def check_odd_numbers(
-    ours: Conv,
-    reference: Conv,
-    x_shape: Sequence[int],
-    w_shape: Sequence[int],
-    *,
-    local: bool,
-    bound: Conv | None = None,
-) -> None:
-    """Check outputs and gradients for images, kernels and cotangents with odd numbers.
-
-    Args:
-        ours: Convolution to check.
-        reference: Its definition.
-        x_shape: Shape of the images. The batch size is replaced: each image has one odd number.
-        w_shape: Shape of the kernel. Its values are below 1, so that products stay finite.
-        local: Check also that rounding errors are relative to the values in the window.
-        bound: Bilinear function that bounds the absolute output, if the reference is not bilinear.
-    """
-    rng = np.random.default_rng(0)
-    x = rng.uniform(0.1, 1, (len(ODD_NUMBERS), *x_shape[1:])).astype(np.float32)
-    w = (rng.uniform(0.1, 0.9, w_shape) * rng.choice([-1, 1], w_shape)).astype(np.float32)
-    weights = rng.uniform(0.1, 1, jax.eval_shape(reference, x, w).shape).astype(np.float32)
-    odd_x, odd_w, odd_weights = (array.copy() for array in (x, w, weights))
-    odd_w.reshape(-1)[w.size // 2] = np.inf
-    for i, number in enumerate(ODD_NUMBERS):
-        odd_x[i].reshape(-1)[rng.integers(x[i].size)] = number
-        odd_weights[i].reshape(-1)[i % weights[i].size] = number
-    x = np.where(np.abs(odd_x) < 1e4, odd_x, x)  # with a large but ordinary number
-
-    def all_of(conv):
-        """Return the output and its gradients, those in w for each example alone."""
-
-        def of_kernel(x, w, weights):
-            return jax.vjp(lambda w: conv(x[None], w), w)[1](weights[None])[0]
-
-        def compute(x, w, weights):
-            y, pullback = jax.vjp(conv, x, w)
-            # Not `lax.map`: in a loop XLA's convolution ignores a NaN that meets padding.
-            dw = [of_kernel(x[i], w, weights[i]) for i in range(len(x))]
-            return y, pullback(weights)[0], jnp.stack(dw)
-
-        return jit_once(compute)
-
-    compute, definition, bounds = map(all_of, (ours, reference, bound or reference))
-    for what, arrays in {
-        "with odd numbers in x": (odd_x, w, weights),
-        "with an infinity in w": (x, odd_w, weights),
-        "with odd numbers in the cotangent": (x, w, odd_weights),
-    }.items():
-        results = jax.device_get(compute(*arrays))
-        with jax.enable_x64(True):
-            wide = [np.asarray(a, np.float64) for a in arrays]
-            expected = jax.device_get(definition(*wide))
-            magnitudes = [np.where(np.isfinite(a), np.abs(a), 0) for a in wide]
-            magnitudes[1] = np.full_like(w, magnitudes[1].max(), np.float64)
-            y, dx, dw = jax.device_get(bounds(*magnitudes))
-        # A kernel's gradient sums over the whole image, except for the pixels at its margin.
-        dw = np.broadcast_to(dw.max(tuple(range(1, dw.ndim)), keepdims=True), dw.shape)
-        names = ("y", "the gradient in x", "the gradient in w")
-        for name, mine, theirs, largest in zip(names, results, expected, (y, dx, dw), strict=True):
-            _assert_same_finite(mine, theirs, largest, local, f"{what}, {name}")
-
-
-def _assert_same_finite(ours, expected, largest, local, what):
-    """Compare arrays: finite at the same positions, and there within rounding if ``local``."""
-    ours, expected = (np.asarray(a, np.float64) for a in (ours, expected))
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(expected.astype(np.float32))
-        bounds = 64 * float(np.finfo(np.float32).eps) * np.asarray(largest, np.float64)
-        excess = finite & (np.abs(ours - expected) > bounds)
-    reasons = {
-        "An output may be infinite or NaN only if a number in its window makes it so": (
-            np.isfinite(ours) != finite
-        ),
-        "The error exceeds the rounding of the values in the window: a large number elsewhere changes "
-        "this output": excess & local,
-    }
-    for reason, wrong in reasons.items():
-        if wrong.any():
-            index = tuple(map(int, np.argwhere(wrong)[0]))
-            raise AssertionError(
-                f"{what} is {ours[index]} at {index}, but the definition says {expected[index]} "
-                f"({wrong.sum()} of {wrong.size} values are wrong). {reason}"
-            )
+def assert_close(ours, theirs, tolerance: float, message: str = "") -> None:
+    """Compare trees: equal shapes and types, values within ``tolerance`` eps of the largest value."""
+    chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
+    for mine, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        rounding = float(jnp.finfo(expected.dtype).eps)
+        mine, expected = (np.asarray(leaf, np.float64) for leaf in (mine, expected))
+        atol = tolerance * rounding * np.abs(expected).max(initial=1)
+        chex.assert_trees_all_close(mine, expected, rtol=0, atol=atol, custom_message=message)

@@ -18,7 +18,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
 from fidle_jax.kernels import bilinear, forward, simple_methods
-from fidle_jax.kernels.arrays import Array, Images, Kernel, Output, same_varying
+from fidle_jax.kernels.arrays import Array, Images, Kernel, Output, same_varying, sum_dtype
 from fidle_jax.kernels.auto import choose, problem_of
 from fidle_jax.kernels.bilinear import ConvSpec, conv_p
 from fidle_jax.kernels.geometry import ConvGeometry, shifted_slices
@@ -63,10 +63,10 @@ def _role(*arrays, out, spec, is_cpu=True, in_loop=True):
     shapes = bilinear.all_shapes(out, spec, *arrays[:2])
     if spec.pool is not None:
         pooled, safe = _select_pool(spec, shapes["x"], shapes["w"], is_cpu, in_loop)
-        by_pooled = functools.partial(bilinear.evaluate, pooled, out, spec)
-        if safe is None:
-            return by_pooled(*arrays)
-        return guarded(by_pooled, functools.partial(bilinear.evaluate, safe, out, spec), *arrays)
+        by_pooled, by_safe = (
+            functools.partial(_transposed_in_wide, each, out, spec) for each in (pooled, safe)
+        )
+        return by_pooled(*arrays) if safe is None else guarded(by_pooled, by_safe, *arrays)
     name = _select(spec, shapes["x"], shapes["w"], is_cpu, in_loop)
     fast = functools.partial(_by_method, name, out, spec)
     if conv_methods()[name].exact:
@@ -87,9 +87,18 @@ def _by_method(name, out, spec, *arrays):
     if out == "w" and method.kernel_gradient and groups == 1:
         return method.kernel_gradient(*arrays, geometry)
     function = method.conv if out == "y" else method.transposed or method.conv
-    return bilinear.evaluate(
-        functools.partial(function, geometry=geometry, groups=groups), out, spec, *arrays
-    )
+    function = functools.partial(function, geometry=geometry, groups=groups)
+    return _transposed_in_wide(function, out, spec, *arrays)
+
+
+def _transposed_in_wide(function, out, spec, *arrays):
+    """Compute a gradient in float32 or wider, because a transpose adds up overlapping windows."""
+    if out == "y":
+        return function(*arrays)
+    wide, dtype = sum_dtype(arrays[0].dtype), arrays[0].dtype
+    one, other, *argmax = arrays
+    result = bilinear.evaluate(function, out, spec, one.astype(wide), other.astype(wide), *argmax)
+    return result.astype(dtype)
 
 
 def _max(x, w, *, spec, is_cpu=True, in_loop=True):

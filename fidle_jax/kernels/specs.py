@@ -54,7 +54,9 @@ def is_shape(value: Any) -> bool:
 def _describe(tree):
     if is_shape(tree):
         return "x".join(map(str, tree)) or "scalar"
-    return str(jax.tree.map(lambda each: each if is_shape(each) else each.shape, tree, is_leaf=is_shape))
+    return str(
+        jax.tree.map(lambda each: each if is_shape(each) else each.shape, tree, is_leaf=is_shape)
+    )
 
 
 def _normal(rng, shape, index, info):

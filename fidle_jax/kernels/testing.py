@@ -1,4 +1,4 @@
-"""Tests for a method of convolution, as a class to derive from.
+"""Tests for a kernel, as classes to derive from: errors relative to float64, transformations, timing.
 
     from fidle_jax import kernels
     from fidle_jax.kernels.testing import ConvComparison
@@ -10,179 +10,379 @@
     class TestMine(ConvComparison):
         method = "mine"
 
-Run it with pytest; it needs hypothesis and chex (the extra ``test``). ``-m slow`` draws hundreds of
-cases. On a GPU, set ``JAX_DEFAULT_MATMUL_PRECISION=highest`` to compare the methods instead of TF32's
-rounding.
+Run it with pytest; it needs hypothesis and chex (the extra ``test``). It ends with a table. `Comparison`
+compares any two functions, `PoolComparison` and `ConvPoolComparison` the operations of their names.
 """
 
-import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import pytest
 from absl import flags
 from absl.testing import parameterized
-from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fidle_jax.kernels import comparison, conv_methods
+from fidle_jax.kernels import checks, conv, conv_methods, conv_pool, max_pool, reference
+from fidle_jax.kernels.comparison import (
+    Error,
+    Subject,
+    compare,
+    find_truth,
+    make_case,
+    measure,
+    reported_as,
+    results_of,
+    without_kernel,
+)
+from fidle_jax.kernels.geometry import resolve_geometry
+from fidle_jax.kernels.specs import CONV_POOL_SPECS, CONV_SPECS, POOL_SPECS, Spec
 
-__all__ = ["ConvComparison"]
+__all__ = ["Comparison", "ConvComparison", "ConvPoolComparison", "PoolComparison", "Spec", "time"]
 
-EACH_RANK = parameterized.named_parameters(*((f"_in_{rank}d", rank) for rank in comparison.CHOICES))
+EACH_DTYPE = parameterized.named_parameters(
+    *((f"_in_{dtype}", dtype) for dtype in ("float32", "bfloat16", "float16", "float64"))
+)
 
 
-class ConvComparison(chex.TestCase):
-    """Tests of a registered method. Derive from this class and set ``method``.
+class Comparison(chex.TestCase):
+    """Tests of a function against its definition. Derive from this class and set the attributes.
+
+        class TestAttention(Comparison):
+            function = fast_attention
+            reference = attention
+            specs = [Spec((2, 16, 4, 8), (2, 16, 4, 8), (2, 16, 4, 8))]
+            batched = (0, 1, 2)
 
     Attributes:
-        method: Name of the method.
-        tolerance: Largest accepted error, in units of eps times the largest value.
-        forward_mode: The method supports `jax.jvp`. A method with a ``custom_vjp`` does not.
-        local: Rounding errors are relative to the values in the window, not to the whole image.
-        rank: Number of spatial axes of the case for all tests but those of drawn cases.
-        examples: Number of drawn cases in 1, 2, 3 and 4 dimensions; ``-m slow`` draws 25 times as many.
+        function: The kernel, a function of the arguments of each spec.
+        reference: Its definition in JAX. It is computed in float64 for the comparison.
+        baseline: Function whose errors are accepted; by default the reference in the type of the kernel.
+        specs: Arguments. The first is used for the tests of calls and transformations.
+        dtypes: Types of the arguments.
+        ratio: Largest accepted error relative to that of the baseline, see `fidle_jax.kernels.comparison`.
+        differentiable: The function has derivatives. Otherwise only values are compared.
+        forward_mode: It supports `jax.jvp`. A function with a ``custom_vjp`` does not.
+        batched: Indices of the arguments whose first axis is the batch, like that of the result.
+        local: Errors are relative to the numbers that a value depends on, not to the largest ones. A
+            function must be well-conditioned everywhere for this, for example linear in each argument.
+        odd_numbers: Compare also with infinities, NaN and numbers near the largest.
+        mixed: See `fidle_jax.kernels.comparison.Subject`.
+        examples: Number of drawn shapes.
+        drawn: Strategy of hypothesis for specs; by default, the specs with other sizes of the axes.
+        independent: Fail if the function calls the reference.
+        definition: Function that the kernel must not call; by default, the reference.
+        timed: Specs whose time is compared; by default, the first.
     """
 
-    method: str
-    tolerance: float = 16
+    function: Callable[..., Any]
+    reference: Callable[..., Any]
+    baseline: Callable[..., Any] | None = None
+    specs: Sequence[Spec]
+    dtypes: Sequence[str] = ("float32", "bfloat16", "float64")
+    ratio: float = 2
+    differentiable: bool = True
     forward_mode: bool = True
-    local: bool = True
-    rank: int = 2
-    examples: Sequence[int] = (5, 5, 3, 2)
+    batched: Sequence[int] = ()
+    local: bool = False
+    odd_numbers: bool = True
+    mixed: str | None = None
+    examples: int = 5
+    drawn: st.SearchStrategy[Spec] | None = None
+    independent: bool = True
+    definition: Callable[..., Any] | None = None
+    timed: Sequence[Spec] = ()
+    table: "Table"
+    pytest_config: Any = None
     __test__ = False
 
     def __init_subclass__(cls):
         super().__init_subclass__()
-        cls.__test__ = True
+        cls.__test__ = hasattr(cls, "function")
 
     @classmethod
     def setUpClass(cls):
         """Run the pmap variant also on a single device, which chex skips by default."""
         super().setUpClass()
+        cls.table = Table(cls.__name__)
         flags.FLAGS["chex_skip_pmap_variant_if_single_device"].value = False
 
-    @property
-    def _supports(self):
-        return conv_methods()[self.method].supports
+    @classmethod
+    def tearDownClass(cls):
+        """Print the table at the end of the run of pytest."""
+        if cls.pytest_config:
+            cls.pytest_config.pluginmanager.register(cls.table)
+        super().tearDownClass()
 
-    @property
-    def _case(self):
-        """Return a case of common shape: 3x3 for a rank of 2, if the method supports it."""
-        drawn = (comparison.supported(self._supports, rank) for rank in comparison.CHOICES)
-        kinds = itertools.chain([((3,) * self.rank, *[(1,) * self.rank] * 2)], *drawn)
-        size, strides, dilation = next(kind for kind in kinds if self._supports(*kind))
-        spatial = [(k - 1) * d + 2 * s for k, d, s in zip(size, dilation, strides, strict=True)]
-        batch = 2 * jax.device_count()
-        return comparison.ConvCase((batch, *spatial, 2), (*size, 2, 3), strides, "same", dilation)
+    @pytest.fixture(autouse=True)
+    def _remember_config(self, request):
+        type(self).pytest_config = request.config
 
-    def _inputs(self):
-        """Return the convolution of the common case by this method, by the reference, and arrays."""
-        case = self._case
-        return case.conv(self.method), case.conv("reference"), case.arrays()
-
-    @property
-    def _name(self):
-        return f"method {self.method!r}"
-
-    def _check_drawn(self, rank, **how):
-        if not comparison.supported(self._supports, rank):
-            self.skipTest(f"{self.method} supports no case with {rank} axes")
-
-        @settings(deadline=None, **how)
-        @given(comparison.conv_cases(self._supports, rank))
-        def check_one(case):
-            comparison.check(self.method, case, self.tolerance)
-
-        check_one()
-
-    def _check_transformations(self, transformations, plain=None):
-        inputs = self._inputs()
-        comparison.check_transformations(
-            transformations, *inputs, self.tolerance, self._name, plain
+    @classmethod
+    def subject(cls) -> Subject:
+        """Return the functions to compare."""
+        return Subject(
+            cls.label(),
+            cls.function,
+            cls.reference,
+            cls.baseline or cls.reference,
+            cls.differentiable,
+            cls.forward_mode,
+            cls.ratio,
+            cls.local,
+            cls.mixed,
         )
 
-    @EACH_RANK
-    def test_drawn_cases(self, rank):
-        self._check_drawn(rank, max_examples=self.examples[rank - 1], derandomize=True)
+    @classmethod
+    def label(cls) -> str:
+        """Return the name of the kernel for messages."""
+        return getattr(cls.function, "__name__", cls.__name__)
 
-    @EACH_RANK
-    @pytest.mark.slow
-    def test_many_drawn_cases(self, rank):
-        self._check_drawn(rank, max_examples=25 * self.examples[rank - 1])
+    @property
+    def _common(self):
+        """Return the first spec, with a batch that can be sharded over all devices."""
+        spec = self.specs[0]
+        inputs = [
+            (each[0] * jax.device_count(), *each[1:]) if i in self.batched else each
+            for i, each in enumerate(spec.inputs)
+        ]
+        return Spec(*inputs, **spec.arguments)
 
-    @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
-    def test_common_case(self):
-        conv, _, arrays = self._inputs()
-        result = self.variant(functools.partial(comparison.value_and_gradients, conv))(*arrays)
-        comparison.assert_close(
-            result, comparison.solve_once("reference", self._case), self.tolerance
-        )
+    def _truth(self, dtype="float32"):
+        """Return the subject, the common spec, a case of it, and the expected results."""
+        subject, spec = self.subject(), self._common
+        case = make_case(without_kernel(subject), spec, dtype, "normal", 0)
+        return subject, spec, case, find_truth(subject, spec, case)
+
+    @EACH_DTYPE
+    def test_errors(self, dtype):
+        if dtype not in self.dtypes:
+            self.skipTest(f"{dtype} is not among the types of {type(self).__name__}.dtypes")
+        for spec in self.specs:
+            odd = self.odd_numbers and dtype == self.dtypes[0]
+            self.table.errors += measure(self.subject(), spec, dtype, odd=odd)
+
+    def test_drawn_shapes(self):
+        subject = self.subject()
+        drawn = self.drawn or checks.resized_specs(self.specs, subject.reference)
+        checks.check_drawn(subject, drawn, self.dtypes, self.examples)
+
+    def test_calls_outside_of_jit(self):
+        checks.check_calls(self.subject(), self._common, self.dtypes[0])
+
+    def test_it_does_not_call_the_reference(self):
+        if not self.independent:
+            self.skipTest("independent is False")
+        cls = type(self)
+        checks.check_independent(self.subject(), self._common, cls.definition or cls.reference)
+
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
+    def test_variants(self):
+        subject, spec, case, truth = self._truth()
+        compute = self.variant(results_of(subject.function, subject, spec))
+        results = compute(*jax.tree.map(jnp.asarray, case))
+        compare(subject, jax.device_get(results), truth, f"for {spec}")
 
     def test_empty_batch(self):
-        case = self._case
-        empty = dataclasses.replace(case, x_shape=(0, *case.x_shape[1:]))
-        comparison.check(self.method, empty, self.tolerance)
+        if not self.batched:
+            self.skipTest("batched is empty")
+        inputs = [
+            (0, *each[1:]) if i in self.batched else each
+            for i, each in enumerate(self.specs[0].inputs)
+        ]
+        measure(self.subject(), Spec(*inputs, **self.specs[0].arguments), "float32", ["normal"])
 
     def test_reverse_mode(self):
-        self._check_transformations(comparison.REVERSE_MODE)
+        if not self.differentiable:
+            self.skipTest("differentiable is False")
+        checks.check_transformations(self.subject(), self._common, checks.REVERSE_MODE)
 
     def test_forward_mode(self):
-        if not self.forward_mode:
-            self.skipTest(f"{self.method} has no forward mode")
-        self._check_transformations(comparison.FORWARD_MODE)
+        if not (self.differentiable and self.forward_mode):
+            self.skipTest("forward_mode is False")
+        checks.check_transformations(self.subject(), self._common, checks.FORWARD_MODE)
 
     def test_checkpoint_and_shard_map(self):
-        self._check_transformations(
-            comparison.without_effect(), plain=comparison.value_and_gradients
-        )
+        checks.check_without_effect(self.subject(), self._common, self.batched)
 
     def test_explicit_mesh(self):
-        conv, reference, (x, w, weights) = self._inputs()
+        if not self.batched:
+            self.skipTest("batched is empty")
+        subject, spec, case, truth = self._truth()
         mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Explicit,))
-        expected = comparison.compiled_gradients(reference, x, w, weights)
-        with comparison.reported_as(
-            f"{self._name} fails for a batch sharded over an explicit mesh:"
-        ):
+        with reported_as(f"{subject.name} fails for a batch sharded over an explicit mesh:"):
             with jax.set_mesh(mesh):
                 sharding = NamedSharding(mesh, PartitionSpec("batch"))
-                x, weights = jax.device_put((x, weights), sharding)
-                result = comparison.compiled_gradients(conv, x, w, weights)
-            comparison.assert_close(
-                jax.device_get(result), jax.device_get(expected), self.tolerance
-            )
+
+                def place(trees):
+                    return [
+                        jax.device_put(each, sharding) if i in self.batched else each
+                        for i, each in enumerate(trees)
+                    ]
+
+                cotangents = jax.device_put(case.cotangents, sharding)
+                compute = jax.jit(results_of(subject.function, subject, spec))
+                results = compute(place(case.inputs), place(case.tangents), cotangents)
+            compare(subject, jax.device_get(results), truth, f"for {spec}")
 
     def test_strict_promotion(self):
-        case = dataclasses.replace(self._case, dtype="bfloat16")
-        arrays, expected = case.arrays(), comparison.solve_once("reference", case)
+        subject, spec, case, truth = self._truth("bfloat16")
         with (
-            comparison.reported_as(f"{self._name} fails with strict type promotion in bfloat16:"),
+            reported_as(f"{subject.name} fails with strict type promotion in bfloat16:"),
             jax.numpy_dtype_promotion("strict"),
             jax.numpy_rank_promotion("raise"),
         ):
-            result = comparison.compiled_gradients(case.conv(self.method), *arrays)
-            comparison.assert_close(jax.device_get(result), expected, self.tolerance)
+            results = jax.jit(results_of(subject.function, subject, spec))(*case)
+            compare(subject, jax.device_get(results), truth, f"for {spec}")
 
     def test_repeated_eager_calls_compile_nothing(self):
-        conv, _, (x, w, weights) = self._inputs()
-
-        def call():
-            y, pullback = jax.vjp(conv, x, w)
-            return y, pullback(weights)
-
-        jax.block_until_ready((call(), call()))
-        programs = comparison.compiled_programs(call)
+        subject, spec = self.subject(), self._common
+        inputs = spec.arrays("float32")
+        function = functools.partial(subject.function, **spec.arguments)
+        call = functools.partial(jax.vjp if self.differentiable else lambda f, *x: f(*x), function)
+        jax.block_until_ready([jax.tree.leaves(call(*inputs)) for _ in range(2)])
+        programs = checks.compiled_programs(lambda: jax.tree.leaves(call(*inputs)))
         assert not programs, (
-            f"{self._name} compiles programs again in its third call with equal shapes: {programs}. "
+            f"{subject.name} compiles programs again in its third call with equal shapes: {programs}. "
             "Wrap it in jax.jit, or define the functions given to lax.map, lax.cond and lax.scan "
             "outside of the call"
         )
 
-    def test_odd_numbers(self):
-        conv, reference, _ = self._inputs()
-        shapes = self._case.x_shape, self._case.w_shape
-        with comparison.reported_as(f"{self._name} fails for infinities, NaN or large numbers:"):
-            comparison.check_odd_numbers(conv, reference, *shapes, local=self.local)
+    def test_time(self):
+        subject = self.subject()
+        self.table.times = time(
+            subject.function, self.timed or self.specs[:1], baseline=subject.baseline
+        )
+
+
+class Table:
+    """Plugin of pytest that prints the errors and times of a kernel next to those of the baseline."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.errors: list[Error] = []
+        self.times: Sequence[Any] = ()
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table."""
+        terminalreporter.section(f"{self.name}: largest errors and times")
+        for line in self.lines():
+            terminalreporter.write_line(line)
+
+    def lines(self) -> list[str]:
+        """Return the lines of the table."""
+        rows = [("compared", "type", "cases", "error", "baseline", "largest for")]
+        key = lambda error: (error.what, error.dtype)  # noqa: E731
+        for (what, dtype), group in itertools.groupby(sorted(self.errors, key=key), key):
+            errors = list(group)
+            worst = max(errors, key=lambda error: error.ours)
+            baseline = max(error.baseline for error in errors)
+            where = f"{worst.spec}, numbers {worst.numbers}"
+            rows.append(
+                (what, dtype, str(len(errors)), f"{worst.ours:.3g}", f"{baseline:.3g}", where)
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return [*lines, "(errors in units of rounding; see fidle_jax.kernels.comparison)"]
+
+
+@functools.cache
+def _by(function, method):
+    """Return an operation by a method, always as the same object, so that results can be cached."""
+    return functools.partial(function, method=method)
+
+
+class OperationComparison(Comparison):
+    """Tests of an operation of `fidle_jax.kernels` by one of its methods, or by another function.
+
+    Attributes:
+        operation: Function of this package with the methods "reference" and "xla".
+        method: Name of the method. Otherwise, set ``function``.
+    """
+
+    operation: Callable[..., Any]
+    method: str = ""
+    batched = (0,)
+    local = True
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        cls.reference, cls.baseline = _by(cls.operation, "reference"), _by(cls.operation, "xla")
+        if cls.method:
+            cls.function = _by(cls.operation, cls.method)
+            cls.__test__ = True
+
+    @classmethod
+    def label(cls):
+        """Return the name of the kernel for messages."""
+        return f"method {cls.method!r}" if cls.method else super().label()
+
+
+class ConvComparison(OperationComparison):
+    """Tests of a registered method of convolution. Derive from this class and set ``method``."""
+
+    operation = conv
+    definition = reference.conv
+    examples = 12
+    timed = (
+        Spec((64, 28, 28, 1), (3, 3, 1, 8)),
+        Spec((8, 16, 16, 64), (3, 3, 64, 64), padding="same"),
+    )
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        if not cls.method:
+            return
+        if cls.method not in conv_methods():
+            raise ValueError(
+                f"unknown method {cls.method!r}; expected a name from kernels.conv_methods(); call "
+                "kernels.register before the class is defined"
+            )
+        supports = conv_methods()[cls.method].supports
+        ranks = [rank for rank in checks.CHOICES if checks.supported(supports, rank)]
+        cls.drawn = st.one_of([checks.conv_specs(supports, rank) for rank in ranks])
+        cls.specs = [spec for spec in cls.specs if supports(*_windows(spec))]
+        cls.timed = [spec for spec in cls.timed if supports(*_windows(spec))]
+        if not cls.specs:
+            size, strides, dilation = checks.supported(supports, ranks[0])[0]
+            spatial = [(k - 1) * d + 2 * s for k, d, s in zip(size, dilation, strides, strict=True)]
+            windows = {"strides": strides, "dilation": dilation, "padding": "same"}
+            cls.specs = [Spec((2, *spatial, 2), (*size, 2, 3), **windows)]
+
+    specs = CONV_SPECS
+
+
+def _windows(spec):
+    """Return the kernel size, the strides and the dilation of a convolution."""
+    x, w = spec.inputs
+    names = ("strides", "padding", "dilation")
+    windows = {name: spec.arguments[name] for name in names if name in spec.arguments}
+    geometry = resolve_geometry(x[1:-1], w[:-2], **windows)
+    return geometry.size, geometry.strides, geometry.dilation
+
+
+class PoolComparison(OperationComparison):
+    """Tests of max pooling, or of average pooling with ``operation = kernels.avg_pool``.
+
+    Set ``method`` or ``function``.
+    """
+
+    operation = max_pool
+    definition = reference.max_pool
+    specs = POOL_SPECS
+
+
+class ConvPoolComparison(OperationComparison):
+    """Tests of a convolution with bias, ReLU and max pooling. Set ``method`` or ``function``."""
+
+    operation = conv_pool
+    definition = reference.conv
+    specs = CONV_POOL_SPECS

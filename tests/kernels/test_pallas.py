@@ -1,0 +1,5 @@
+from fidle_jax.kernels.testing import ConvComparison
+
+
+class TestPallas(ConvComparison):
+    method = "pallas"

@@ -1,17 +1,24 @@
-"""Convolution and max pooling written in Pallas: one program for each tile of the output.
+"""Convolution and max pooling written in Pallas: one program for each block of the output.
 
-The images are a matrix with one row per pixel and one column per channel. In this layout the values at one
-position of all windows are consecutive rows. So a tile of rows of a convolution is
+Each image is a matrix with one row per pixel and one column per channel. In this layout the values at one
+position of all windows are consecutive rows. So a block of rows of a convolution is
 
-    y[tile] = sum(x[tile + row(k)] @ w[k] for k in positions of the window)
+    y[block] = sum(x[block + row(k)] @ w[k] for k in positions of the window)
 
-and max pooling is the maximum of the same slices. Rows at the margins of the images, which have no window,
-are computed and dropped. With strides the images are divided into phases: phase r consists of the pixels
+and max pooling is the maximum of the same slices. Rows at the margins of the image, which have no window,
+are computed and dropped. With strides the image is divided into phases: phase r consists of the pixels
 s q + r, and a position of the window is a phase and a number of rows.
 
 JAX compiles the program with Mosaic for a TPU and with Triton for a GPU, and interprets it on a CPU. "auto"
-never selects it. XLA cannot partition it on a TPU or GPU: use `jax.shard_map` to shard the batch. The tests
-lower it for both, but it has not been run on either.
+never selects it. The gradients are again such convolutions (see `fidle_jax.kernels.forward`), except with
+both strides and dilation, and in the kernel with groups: these are transposes of "im2col".
+
+The programs were compiled for a TPU v5e and for an H100, but have not been run on a TPU or GPU. Limits:
+
+- XLA cannot partition them. Use `jax.shard_map` to shard the batch.
+- On a TPU there is no float64, and a window must fit into the 16 MB of vector memory. The window of a
+  gradient in the kernel is an image: 56x56 pixels are too many.
+- JAX 0.12 deprecates Triton. Its successor, Mosaic GPU, needs another program, with explicit copies.
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +50,8 @@ from fidle_jax.kernels.arrays import (
 from fidle_jax.kernels.geometry import ConvGeometry
 from fidle_jax.kernels.primitives import compile_eagerly, register_lowerings
 
-# Rows of a compiled tile, and limits of its channels and features. Triton needs powers of two.
-ROWS, LEAST, MOST = 128, 16, 64
+# Sizes of compiled blocks of rows, channels and features. Triton needs powers of two.
+LEAST, MOST = 16, 64
 
 
 def conv(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
@@ -60,7 +68,14 @@ def conv(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
 
 
 image_gradient = functools.partial(forward.image_gradient, conv=conv)
-kernel_gradient = functools.partial(forward.kernel_gradient, conv=conv)
+
+
+def kernel_gradient(x: Images, y: Output, geometry: ConvGeometry) -> Kernel:
+    """Compute `fidle_jax.kernels.forward.kernel_gradient` in Pallas."""
+    gradient = functools.partial(forward.kernel_gradient, geometry=geometry, conv=conv)
+    if isinstance(x.shape[0], int):
+        return gradient(x, y)
+    return lax.map(lambda pair: gradient(pair[0][None], pair[1][None]), (x, y)).sum(0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -71,8 +86,9 @@ def max_pool(x: AnyImages, geometry: ConvGeometry) -> AnyOutput:
 
 @max_pool.defjvp
 def _max_pool_jvp(geometry, primals, tangents):
-    argmax = pooling.max_with_argmax(*primals, geometry)[1]
-    return max_pool(*primals, geometry), pooling.take_in_windows(*tangents, argmax, geometry)
+    (x,), (tangent,) = primals, tangents
+    argmax = pooling.max_with_argmax(x, geometry)[1]
+    return max_pool(x, geometry), pooling.take_in_windows(tangent, argmax, geometry)
 
 
 def _max_pool(x, *, geometry, **_):
@@ -89,9 +105,16 @@ def _max_pool(x, *, geometry, **_):
     return _on_platform(functools.partial(_run, larger, start, geometry, 1), wide).astype(x.dtype)
 
 
-def _on_platform(run, *arrays):
-    interpreted = functools.partial(run, interpret=True)
-    return lax.platform_dependent(*arrays, cpu=interpreted, default=run)
+def _on_platform(run, x, *kernels):
+    """Return ``run(x, *kernels)``, interpreted on a CPU."""
+
+    def dispatch(x):
+        interpreted = functools.partial(run, interpret=True)
+        return lax.platform_dependent(x, *kernels, cpu=interpreted, default=run)
+
+    if isinstance(x.shape[0], int):
+        return dispatch(x)
+    return lax.map(lambda image: dispatch(image[None])[0], x)  # a symbolic batch size
 
 
 def _run(
@@ -113,35 +136,39 @@ def _run(
         groups: Number of groups of channels.
         x: Images.
         *kernels: Kernel of a convolution, or nothing for a pooling.
-        interpret: Interpret a single tile of rows, because a step takes long on a CPU.
+        interpret: Interpret one large block, because a step of the interpreter copies all arrays.
     """
     from jax.experimental import pallas as pl  # slow to import
 
-    axes = list(zip(geometry.size, geometry.dilation, geometry.strides, strict=True))
-    reach = [(k - 1) * d // s for k, d, s in axes]
-    extent = [n + more for n, more in zip(geometry.count, reach, strict=True)]
+    # Pixels of a phase along each axis, and the rows between neighbours.
+    axes = list(zip(geometry.count, geometry.span, geometry.strides, strict=True))
+    extent = [n + (k - 1) // s for n, k, s in axes]
     steps = [math.prod(extent[axis + 1 :]) for axis in range(len(extent))]
-    used, windows = x.shape[0] * math.prod(extent), math.prod(geometry.size)
-    halo = sum(more * step for more, step in zip(reach, steps, strict=True))
-    outputs = (*kernels, x)[0].shape[-1]
+    used = 1 + sum((n - 1) * step for n, step in zip(geometry.count, steps, strict=True))
+    windows = math.prod(geometry.size)
+    batch, outputs = x.shape[0], (*kernels, x)[0].shape[-1]
     channels, features = x.shape[-1] // groups, outputs // groups
-    rows, depth, width = used, channels, features
-    if not interpret:
-        rows, depth, width = ROWS, _power_of_two(channels), _power_of_two(features)
-        halo += -halo % 8  # the alignment of Mosaic
-    if not kernels:  # the channels are independent
-        groups, channels, features = -(-channels // depth), depth, depth
-    chunks, columns, tiles = -(-channels // depth), -(-features // width), -(-used // rows)
-    x = _planes(
-        _pad_to(x, -1, groups * channels, start), geometry, extent, groups, chunks, depth, start
-    )
-    x = _pad_to(x, 2, tiles * rows + halo)
-    kernels = [_matrices(w, groups, chunks, depth, columns, width) for w in kernels]
 
-    def position(k):
+    # Blocks of images, rows, channels and features, and the rows after a block that its windows reach.
+    images, rows, depth, width = batch, used, channels, features
+    halo = sum((k - 1) // s * step for (_, k, s), step in zip(axes, steps, strict=True))
+    if not interpret:
+        images, rows, depth, width = 1, MOST, _power_of_two(channels), _power_of_two(features)
+        halo += -halo % 8  # the alignment of Mosaic
+    if not kernels:  # each block of channels is a group
+        groups, channels, features = -(-channels // depth), depth, depth
+        x = _pad_to(x, -1, groups * depth, start)
+    tiles, chunks, columns = -(-used // rows), -(-channels // depth), -(-features // width)
+    x = _pad_to(_planes(x, geometry, extent, groups, chunks, depth, start), 3, tiles * rows + halo)
+    matrices = [_matrices(w, groups, chunks, depth, columns, width) for w in kernels]
+    # Mosaic has no 64-bit integers, also if they are JAX's default.
+    table = np.array([geometry.size, geometry.dilation, geometry.strides, steps], np.int32).T
+
+    def position(k) -> Any:
         """Return the plane of x and the first row of a position and chunk."""
-        plane, planes, k, row = lax.rem(k, chunks), chunks, lax.div(k, chunks), 0
-        for (size, dilation, stride), step in reversed(list(zip(axes, steps, strict=True))):
+        planes, row = np.int32(chunks), np.int32(0)
+        plane, k = lax.rem(k, planes), lax.div(k, planes)
+        for size, dilation, stride, step in reversed(table):
             at, k = lax.rem(k, size) * dilation, lax.div(k, size)
             plane, planes = plane + lax.rem(at, stride) * planes, planes * stride
             row += lax.div(at, stride) * step
@@ -150,35 +177,42 @@ def _run(
     def program(x_ref, *refs):
         *w_refs, y_ref = refs
 
-        def step(k, y):
+        # An index of its own, because that of the loop may have 64 bits.
+        def step(_, carry):
+            k, y = carry
             plane, row = position(k)
-            values = x_ref[0, plane, pl.ds(row, rows), :]
-            return combine(y, values, *(ref[0, 0, k] for ref in w_refs))
+            values = x_ref[0, plane, :, pl.ds(row, rows), :].reshape(images * rows, depth)
+            return k + 1, combine(y, values, *(ref[0, k] for ref in w_refs))
 
-        bounds = np.int32(0), np.int32(windows * chunks)
-        y_ref[0, 0] = lax.fori_loop(*bounds, step, jnp.full((rows, width), start))
+        carry = jnp.int32(0), jnp.full((images * rows, width), start)
+        y = lax.fori_loop(0, windows * chunks, step, carry)[1]
+        y_ref[:, 0] = y.reshape(images, rows, width)
 
     # Blocks of rows overlap. They begin at an element, not at a multiple of the block.
-    x_block = tuple(map(pl.Element, (1, x.shape[1], rows + halo, depth)))
-    x_spec = pl.BlockSpec(x_block, lambda i, g, j: (g, 0, i * rows, 0))
-    w_spec = pl.BlockSpec((1, 1, windows * chunks, depth, width), lambda i, g, j: (g, j, 0, 0, 0))
+    x_block = tuple(map(pl.Element, (1, x.shape[1], images, rows + halo, depth)))
+    per_group = np.int32(columns)
     y = pl.pallas_call(
         program,
-        grid=(tiles, groups, columns),
-        in_specs=[x_spec, w_spec][: 1 + len(kernels)],
-        out_specs=pl.BlockSpec((1, 1, rows, width), lambda i, g, j: (g, j, i, 0)),
-        out_shape=ShapedArray((groups, columns, tiles * rows, width), x.dtype),
+        grid=(batch // images, tiles, groups * columns),
+        in_specs=[
+            pl.BlockSpec(
+                x_block, lambda n, i, j: (lax.div(j, per_group), 0, n * images, i * rows, 0)
+            ),
+            *(pl.BlockSpec((1, *w.shape[1:]), lambda n, i, j: (j, 0, 0, 0)) for w in matrices),
+        ],
+        out_specs=pl.BlockSpec((images, 1, rows, width), lambda n, i, j: (n, j, i, 0)),
+        out_shape=ShapedArray((batch, groups * columns, tiles * rows, width), x.dtype),
         interpret=interpret,
-    )(x, *kernels)
-    y = y[:, :, :used].reshape(groups, columns, -1, *extent, width)
+    )(x, *matrices)
+    y = _pad_to(y, 2, math.prod(extent)).reshape(batch, groups, columns, *extent, width)
     y = y[(slice(None),) * 3 + tuple(map(slice, geometry.count))]
-    y = jnp.moveaxis(y, (0, 1), (-3, -2))
+    y = jnp.moveaxis(y, (1, 2), (-3, -2))
     y = y.reshape(*y.shape[:-2], columns * width)[..., :features]
     return y.reshape(*y.shape[:-2], groups * features)[..., :outputs]
 
 
 def _planes(x, geometry, extent, groups, chunks, depth, value):
-    """Return images as (group, phase and chunk of channels, row, channel), padded with ``value``."""
+    """Return images as (group, phase and chunk of channels, image, row, channel)."""
     axes = zip(geometry.padding, extent, geometry.strides, x.shape[1:-1], strict=True)
     pads = [(low, n * s - low - size, 0) for (low, _), n, s, size in axes]
     x = lax.pad(x, jnp.array(value, x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
@@ -187,17 +221,18 @@ def _planes(x, geometry, extent, groups, chunks, depth, value):
     x = x.reshape(*x.shape[:-1], chunks, depth)
     *axes, group, chunk, channel = range(x.ndim)
     x = x.transpose(group, *axes[2::2], chunk, axes[0], *axes[1::2], channel)
-    return x.reshape(groups, math.prod(geometry.strides) * chunks, -1, depth)
+    return x.reshape(groups, math.prod(geometry.strides) * chunks, -1, math.prod(extent), depth)
 
 
 def _matrices(w, groups, chunks, depth, columns, width):
-    """Return a kernel as (group, column of features, position and chunk, channel, feature)."""
+    """Return a kernel as (group and column of features, position and chunk, channel, feature)."""
     w = w.reshape(-1, w.shape[-2], groups, w.shape[-1] // groups)
     w = _pad_to(_pad_to(w, 1, chunks * depth), 3, columns * width)
-    return w.reshape(-1, depth, groups, columns, width).transpose(2, 3, 0, 1, 4)
+    return w.reshape(-1, depth, groups * columns, width).transpose(2, 0, 1, 3)
 
 
-def _pad_to(array, axis, size, value=0):
+def _pad_to(array: Array, axis: int, size: int, value: float | np.ndarray = 0) -> Array:
+    """Pad the end of an axis to ``size``."""
     config = [(0, 0, 0)] * array.ndim
     config[axis] = (0, size - array.shape[axis], 0)
     return lax.pad(array, jnp.array(value, array.dtype), config)

@@ -170,7 +170,7 @@ def _layer_methods(problem, rows) -> dict[str, Callable[..., Any]]:
         methods = {
             name: name
             for name, method in kernels.conv_methods().items()
-            if name != "reference"
+            if name not in ("reference", "pallas")
             and method.supports(geometry.size, geometry.strides, geometry.dilation)
             and (name != "fft" or math.prod(geometry.size) >= FFT_FROM)
         }

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fidle_jax.kernels import pooling, reference
+from fidle_jax.kernels import pallas, pooling, reference
 from fidle_jax.kernels.acceleration import accelerate, accelerated, plan
 from fidle_jax.kernels.arrays import (
     AnyArray,
@@ -93,6 +93,7 @@ POOLS = {
         "reference": reference.max_pool,
         "slices": pooling.max_pool,
         "xla": pooling.xla_max_pool,
+        "pallas": pallas.max_pool,
     },
     "avg_pool": {
         "reference": reference.avg_pool,
@@ -117,7 +118,8 @@ def max_pool(
         window: Size of the window, an integer or one per axis.
         strides: Strides of the window; by default its size, so that windows do not overlap.
         padding: As in `conv`. Padding is never the largest value.
-        method: "reference", "slices", "xla", or "auto": by shape on a CPU, "xla" elsewhere.
+        method: "reference", "slices", "xla", "pallas" (for `max_pool`), or "auto": by shape on a CPU,
+            "xla" elsewhere.
 
     Raises:
         ValueError: The arguments do not fit together, or the method is unknown.

@@ -25,6 +25,7 @@ from fidle_jax.kernels.geometry import ConvGeometry, shifted_slices
 from fidle_jax.kernels.materialize import materialize
 from fidle_jax.kernels.methods import OPAQUE, conv_methods, conv_pool_methods, find_method
 from fidle_jax.kernels.pooling import argmax_dtype, max_and_argmax, take_in_windows
+from fidle_jax.kernels.primitives import compile_eagerly, register_lowerings
 
 # Sums of products of two numbers below this limit are far below the largest float32. In float16 the
 # limit becomes infinity. That is correct, because its products are added in float32.
@@ -232,5 +233,5 @@ conv_max_p.def_abstract_eval(_max_abstract)
 ad.primitive_jvps[conv_max_p] = _max_jvp
 batching.primitive_batchers[conv_max_p] = _max_batch
 for primitive, function in ((conv_p, _role), (conv_max_p, _max)):
-    bilinear.compile_eagerly(primitive, function)
-    bilinear.register_lowerings(primitive, function)
+    compile_eagerly(primitive, function)
+    register_lowerings(primitive, function)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import lax
@@ -35,7 +36,12 @@ def conv(x: Images, w: Kernel, geometry: ConvGeometry, groups: int) -> Output:
 
 
 def image_gradient(
-    w: Kernel, y: Output, geometry: ConvGeometry, groups: int, spatial: tuple[int, ...]
+    w: Kernel,
+    y: Output,
+    geometry: ConvGeometry,
+    groups: int,
+    spatial: tuple[int, ...],
+    conv: Callable[..., Output] = conv,
 ) -> Images:
     """Return the gradient of ``sum(y * conv(x, w))`` in x, for images of shape ``spatial``.
 
@@ -44,7 +50,7 @@ def image_gradient(
     """
 
     def gradient(w, y=y):
-        return _transposed(y, w, geometry, groups, spatial)
+        return _transposed(y, w, geometry, groups, spatial, conv)
 
     def repair(_):
         finite = jnp.isfinite(w)
@@ -61,7 +67,7 @@ def has_image_gradient(geometry: ConvGeometry) -> bool:
     return all(1 in pair for pair in zip(geometry.strides, geometry.dilation, strict=True))
 
 
-def _transposed(y, w, geometry, groups, spatial):
+def _transposed(y, w, geometry, groups, spatial, conv):
     """Compute a transposed convolution.
 
     With a stride s along an axis, the pixels s q + r depend on every s-th value of the kernel, from value r.
@@ -134,7 +140,9 @@ def reverse_geometry(geometry: ConvGeometry, spatial: tuple[int, ...]) -> ConvGe
     return ConvGeometry(geometry.size, geometry.strides, padding, geometry.dilation, spatial)
 
 
-def kernel_gradient(x: Images, y: Output, geometry: ConvGeometry) -> Kernel:
+def kernel_gradient(
+    x: Images, y: Output, geometry: ConvGeometry, conv: Callable[..., Output] = xla
+) -> Kernel:
     """Return the gradient of ``sum(y * conv(x, w))`` in w, for one group, in chunks of the batch."""
     axes = zip(
         geometry.padding,
@@ -155,7 +163,7 @@ def kernel_gradient(x: Images, y: Output, geometry: ConvGeometry) -> Kernel:
 
     def add(total, chunk):
         x, y = chunk
-        part = xla(jnp.moveaxis(x, (-1, 0), (0, -1)), jnp.moveaxis(y, 0, -2), swapped)
+        part = conv(jnp.moveaxis(x, (-1, 0), (0, -1)), jnp.moveaxis(y, 0, -2), swapped, 1)
         return total + jnp.moveaxis(part, 0, -2), None
 
     total = jnp.zeros((*geometry.size, x.shape[-1], y.shape[-1]), wide)

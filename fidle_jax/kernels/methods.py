@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from collections.abc import Callable
 
-from fidle_jax.kernels import forward, fused, reference, simple_methods, winograd
+from fidle_jax.kernels import forward, fused, pallas, reference, simple_methods, winograd
 from fidle_jax.kernels.arrays import Array
 from fidle_jax.kernels.geometry import ConvGeometry
 
@@ -55,9 +55,15 @@ _METHODS = {
         winograd.conv, winograd.supports, exact=False, image_gradient=winograd.image_gradient
     ),
     "fft": Method(simple_methods.fft, exact=False, local=False),
+    "pallas": Method(
+        pallas.conv,
+        image_gradient=pallas.image_gradient,
+        kernel_gradient=pallas.kernel_gradient,
+        transposed=simple_methods.im2col,
+    ),
 }
 # Methods of this package that are primitives for JAX; the others are plain JAX functions.
-OPAQUE = frozenset({"forward", "im2col", "shifted", "winograd", "fft"})
+OPAQUE = frozenset({"forward", "im2col", "shifted", "winograd", "fft", "pallas"})
 _OWN = frozenset(_METHODS)
 
 

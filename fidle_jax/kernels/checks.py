@@ -129,6 +129,7 @@ def check_calls(subject: Subject, spec: Spec, dtype: str) -> None:
                 seed % 7,
                 "is wrong for new arrays (it may cache by the identity or address of arrays)",
             )
+        chex.clear_trace_counter()
         traced = jax.jit(chex.assert_max_traces(lambda *inputs: function(*inputs), n=1))
         for seed in (0, 1, 0):
             with reported_as(

@@ -225,6 +225,46 @@ def wrong_gradient(x, w, **how):
     return _halved_slope(honest(x, w, **how))
 
 
+def flipped(x, w, **how):
+    return honest(x, jnp.flip(w, range(w.ndim - 2)), **how)
+
+
+def without(argument):
+    def conv(x, w, **how):
+        return honest(x, w, **(how | {argument: (1,) * (x.ndim - 2)}))
+
+    return conv
+
+
+def padded_on_the_other_side(x, w, *, padding, **how):
+    return honest(x, w, padding=[pair[::-1] for pair in padding], **how)
+
+
+def groups_interleaved(x, w, *, groups, **how):
+    order = jnp.arange(w.shape[-1]).reshape(-1, groups).T.ravel()
+    return honest(x, w, groups=groups, **how)[..., order]
+
+
+def compiled_again(x, w, **how):
+    return jax.lax.map(lambda x: honest(x[None], w, **how)[0], x)
+
+
+@jax.custom_vjp
+def _no_transpose(y):
+    return y
+
+
+_no_transpose.defvjp(lambda y: (y, None), lambda _, dy: (dy,))
+
+
+def without_forward_mode(x, w, **how):
+    return _no_transpose(honest(x, w, **how))
+
+
+def with_implicit_promotion(x, w, **how):
+    return (honest(x, w, **how) * jnp.ones((), jnp.float32)).astype(x.dtype)
+
+
 F32, BF16 = "test_errors_in_float32", "test_errors_in_bfloat16"
 CALLS = "test_calls_outside_of_jit"
 # Kernel, the test that rejects it, and a part of the sentence that says why.
@@ -279,6 +319,34 @@ CHEATS = {
         "test_it_does_not_call_the_reference",
         "calls the reference, so a comparison with it says nothing",
     ),
+    "flipped": (flipped, F32, "The kernel computes something else"),
+    "no strides": (
+        without("strides"),
+        F32,
+        "The layout and the type must be those of the reference",
+    ),
+    "no dilation": (
+        without("dilation"),
+        F32,
+        "The layout and the type must be those of the reference",
+    ),
+    "padded on the other side": (
+        padded_on_the_other_side,
+        F32,
+        "The kernel computes something else",
+    ),
+    "groups interleaved": (groups_interleaved, F32, "The kernel computes something else"),
+    "compiles again": (
+        compiled_again,
+        "test_repeated_eager_calls_compile_nothing",
+        "compiles programs again in its third call with equal shapes",
+    ),
+    "no forward mode": (without_forward_mode, "test_forward_mode", "fails under linearize"),
+    "implicit promotion": (
+        with_implicit_promotion,
+        "test_strict_promotion",
+        "fails with strict type promotion in bfloat16",
+    ),
     "wrong gradient": (wrong_gradient, F32, "JVP in w, for"),
 }
 
@@ -316,6 +384,40 @@ def test_a_kernel_that_cheats_is_rejected_with_the_reason(name):
         method = "mine"
 
     assert reason in run_test(Mine, test)
+
+
+def test_a_method_is_tested_only_with_the_windows_it_supports():
+    def pointwise(x, w, **how):
+        assert set(w.shape[:-2]) == {1}
+        return kernels.conv(x, w, **how, method="im2col")
+
+    def supports(size, strides, dilation):
+        return len(size) == 2 and set(size) == {1}
+
+    kernels.register("mine", pointwise, supports)
+
+    class Mine(ConvComparison):
+        method = "mine"
+
+    for name in (F32, "test_drawn_shapes", "test_variants__with_jit"):
+        assert not run_test(Mine, name)
+
+
+def test_a_method_without_a_listed_shape_is_tested_with_one_that_it_supports():
+    kernels.register("mine", honest, lambda size, strides, dilation: size == (4, 2))
+
+    class Mine(ConvComparison):
+        method = "mine"
+
+    assert [spec.inputs[1][:2] for spec in Mine.specs] == [(4, 2)]
+    assert not run_test(Mine, F32)
+
+
+def test_an_unknown_method_is_an_error_of_the_class():
+    with pytest.raises(ValueError, match=r"unknown method 'yours'.*call kernels.register before"):
+
+        class Yours(ConvComparison):
+            method = "yours"
 
 
 def attention(q, k, v):

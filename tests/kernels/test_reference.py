@@ -20,6 +20,7 @@ from tests.kernels.pooling_cases import POOL_CASES
 
 class TestReference(ConvComparison):
     method = "reference"
+    independent = False
 
 
 @pytest.mark.parametrize("method", kernels.conv_methods())

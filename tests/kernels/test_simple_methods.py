@@ -1,4 +1,7 @@
 import itertools
+import os
+import subprocess
+import sys
 
 import chex
 import jax
@@ -48,6 +51,14 @@ class TestShifted(ConvComparison):
 class TestFft(ConvComparison):
     method = "fft"
     local = False
+    odd_numbers = False
+
+
+@pytest.mark.slow
+def test_all_built_in_methods_on_three_devices():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "pytest", "-q", "tests/kernels", "-k", "pmap or shard_map"]
+    subprocess.run(command, env=os.environ | flags, check=True)
 
 
 def test_fft_of_a_large_window_is_within_a_few_roundings():

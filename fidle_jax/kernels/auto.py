@@ -60,7 +60,7 @@ _recorder = jax.make_user_context(None)  # function that is called with each pro
 class Table:
     """Measurements of the methods on one device, for the problems of a program; see `kernels.tune`.
 
-    `str` formats the selected methods and the times of all methods.
+    `str` formats the times of all methods, and the method selected for a run of `RUN_SECONDS`.
     """
 
     rows: tuple[Row, ...]
@@ -166,12 +166,12 @@ def _table_of_variable(path):
 
 
 @contextlib.contextmanager
-def recorded_problems() -> Iterator[dict[Problem, None]]:
-    """Return the problems for which this thread selects methods in the context, as keys of a dictionary."""
-    problems: dict[Problem, None] = {}
+def recorded_problems() -> Iterator[dict[Problem, float]]:
+    """Return the problems for which this thread selects methods in the context, and the expected seconds."""
+    problems: dict[Problem, float] = {}
 
-    def record(problem):
-        problems[problem] = None
+    def record(problem, seconds):
+        problems[problem] = seconds
 
     with _recorder(record):
         yield problems
@@ -262,7 +262,7 @@ def choose(
         is_cpu: Select for a CPU. On another device, the method is "xla" without an active `Table`.
     """
     if _recorder.value is not None:
-        _recorder.value(problem)
+        _recorder.value(problem, seconds)
     return _choose(problem, in_loop, seconds, is_cpu, active_table())
 
 

@@ -81,12 +81,11 @@ def tune(
         with recorded_problems() as found:
             jax.jit(program).lower(*arrays)
         # A convolution with pooling may be computed in two steps.
-        problems = dict.fromkeys(
-            part
-            for each in found
-            for part in ([dataclasses.replace(each, kind="conv", pool=None)] if each.pool else [])
-            + [each]
-        )
+        problems = {}
+        for each, run_seconds in found.items():
+            if each.pool:
+                problems[dataclasses.replace(each, kind="conv", pool=None)] = run_seconds
+            problems[each] = run_seconds
         rows: list[Row] = []
         for number, problem in enumerate(problems, 1):
             report(f"{number} of {len(problems)}: {problem}")
@@ -137,8 +136,14 @@ def _as_array(leaf):
 def _is_faster(program, arrays, table, problems, rounds, seconds, report):
     """Return False if the program is slower with the table, called from Python or in a loop."""
 
+    is_cpu = default_device().platform == "cpu"
+
     def selected():
-        return [choose(each, in_loop) for each in problems for in_loop in (False, True)]
+        return [
+            choose(problem, in_loop, run_seconds, is_cpu)
+            for problem, run_seconds in problems.items()
+            for in_loop in (False, True)
+        ]
 
     programs = {"without": _table(()), "with": table}
     choices = []

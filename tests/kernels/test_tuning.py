@@ -280,6 +280,22 @@ def test_a_table_that_makes_the_program_slower_has_no_effect(factor, rows, monke
     assert len(result.rows) == rows
 
 
+def test_the_program_is_timed_if_its_expected_run_time_changes_the_selection(monkeypatch):
+    # For a run of ten seconds the compile time counts, for a run of a minute it does not.
+    times = {"xla": 9.0, "im2col": 1.0, "shifted": 1.5}
+    seconds = {"xla": 1.0, "im2col": 1.9, "shifted": 1.0}
+    measured = Row(PROBLEM, times, times, seconds, "today, here")
+    monkeypatch.setattr("fidle_jax.kernels.tuning.measure", lambda *args, **kwargs: [])
+    monkeypatch.setattr("fidle_jax.kernels.tuning.row_of", lambda *args: measured)
+    monkeypatch.setattr(auto, "table_rows", lambda: (row(**FASTEST_IS["im2col"]),))
+    monkeypatch.setattr(auto, "_choose", auto._choose.__wrapped__)  # without the cache
+    lines = []
+    numbers = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    conv = functools.partial(jax.lax.conv_general_dilated, **numbers)
+    tune(conv, X, W, (1, 1), "VALID", **QUICK | {"report": lines.append})
+    assert any("without the table" in line for line in lines)
+
+
 def test_the_methods_of_a_problem_are_those_that_auto_may_select():
     assert list(methods_of(PROBLEM)) == ["xla", "forward", "im2col", "shifted", "winograd"]
     assert list(methods_of(PROBLEM, names=["fft"])) == ["xla", "fft"]

@@ -218,7 +218,7 @@ def plot(timings: Sequence[Timing], peaks: Peaks, path: Path) -> None:
         )
         axis.grid(alpha=0.3)
     figure.supxlabel(
-        "FLOPs of XLA's method per byte of arguments and results "
+        "FLOPs of XLA's method per byte of arguments and results\n"
         "(small arrays stay in the caches and can exceed the peak)",
         size=9,
     )

@@ -94,7 +94,9 @@ def time(
     Raises:
         RuntimeError: A result is wrong before or after the timing, or an argument was changed.
     """
-    names = [each if isinstance(each, str) else each.__name__ for each in (baseline, method)]
+    names = _name_of(baseline, "baseline"), _name_of(method, "method")
+    if names[0] == names[1] and baseline is not method:
+        names = "baseline", "method"
     functions = dict(zip(names, map(_function_of, (baseline, method)), strict=True))
     how = {"dtype": dtype, "rounds": rounds, "seconds": seconds}
     return [
@@ -103,6 +105,10 @@ def time(
         for phase in phases
         for timing in compare(functions, spec, phase, **how)
     ]
+
+
+def _name_of(method, default):
+    return method if isinstance(method, str) else getattr(method, "__name__", default)
 
 
 def _function_of(method):

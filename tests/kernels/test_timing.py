@@ -41,8 +41,14 @@ def test_functions_of_trees_and_integers_are_timed():
         return tree["a"][labels] * tree["b"]
 
     spec = Spec({"a": (5, 3), "b": (3,)}, jnp.arange(4))
-    timings = timing.time(function, [spec], baseline=lambda *args: function(*args), **QUICK)
-    assert len(timings) == 12
+    timings = timing.time(function, [spec], baseline=functools.partial(function), **QUICK)
+    assert [each.method for each in timings] == ["baseline", "function"] * 6
+
+
+def test_two_functions_with_the_same_name_are_both_timed():
+    pair = (lambda x: x + 1), (lambda x: 1 + x)
+    timings = timing.time(pair[0], [Spec((3,))], baseline=pair[1], phases=["forward"], **QUICK)
+    assert [each.method for each in timings] == ["baseline", "method"] * 2
 
 
 def test_random_keys_are_carried_through_a_loop():

@@ -1,6 +1,7 @@
 """Convolution, pooling and dropout as pure functions of arrays, channels last, any number of axes.
 
-`accelerate` makes any JAX program use them. Each operation has several methods with one signature.
+`accelerate` makes any JAX program use them, and `tune` measures which of their methods are fastest for it on
+this machine. Each operation has several methods with one signature.
 README.md describes them and the guarantees of ``method="auto"``, the default. `conv_general_dilated` is a
 drop-in for Flax modules. `register` adds a method, and `fidle_jax.kernels.testing` tests it.
 """

@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from timing import check_positive, machine, run, save, time_functions, time_in_turns
+from timing import check_positive, run, save
 
 from fidle_jax import kernels
 from fidle_jax.kernels.acceleration import PROGRAM_SECONDS
+from fidle_jax.kernels.turns import machine, time_functions, time_in_turns
 from fidle_jax.train.run_dir import default_run_dir
 
 CLASSES = 10

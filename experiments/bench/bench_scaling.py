@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from peers import Peer, RunFailed, Worker
-from timing import check_positive, machine, run, save, time_in_turns
+from timing import check_positive, run, save
 
 CLASSES = 10
 # Block, stages and stem of `bench_accelerate.resnet`, image size, batch size.
@@ -82,6 +82,8 @@ class Network:
 
 def main(config: Config) -> None:
     """Measure, print a line per network, and write the numbers and the figure."""
+    from fidle_jax.kernels.turns import machine  # imports JAX
+
     check_positive(config, "rounds", "seconds")
     frameworks = [
         name for name in config.frameworks if name != "torch" or importlib.util.find_spec("torch")
@@ -104,6 +106,8 @@ def main(config: Config) -> None:
 
 def measure(network: Network, frameworks: list[str], config: Config) -> dict[str, Any]:
     """Time a network in each framework, each in a new process."""
+    from fidle_jax.kernels.turns import time_in_turns  # imports JAX
+
     rows, workers = {}, {}
     for name in frameworks:
         worker = Worker(Peer(name, _start))

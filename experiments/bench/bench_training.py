@@ -23,7 +23,7 @@ from frameworks import (
     train_torch,
 )
 from peers import Peer, Worker, time_steps
-from timing import check_positive, machine, run, save
+from timing import check_positive, run, save
 
 # By default, XLA runs matrix products, reductions and all convolutions but those of the input gradient
 # in YNNPACK. oneDNN receives only what YNNPACK leaves. Which is fastest depends on the network.
@@ -87,6 +87,8 @@ class Config:
 
 def main(config: Config) -> None:
     """Measure, print the tables, and write the numbers."""
+    from fidle_jax.kernels.turns import machine  # imports JAX
+
     check_positive(config, "rounds", "batch_sizes", "devices", "seconds")
     chosen, left_out = find_installed(config.peers if set(config.cases) & set(COMPARED) else ())
     for title, reason in left_out.items():

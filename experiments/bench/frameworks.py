@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from timing import time_in_turns
 
 LEARNING_RATE = 1e-3
 EXAMPLES = 8192
@@ -75,6 +74,8 @@ class Trainer:
 
 def pick_fastest(trainers: list[Trainer]) -> Trainer:
     """Time the trainers alternately and return the one with the shortest time."""
+    from fidle_jax.kernels.turns import time_in_turns  # imports JAX
+
     for trainer in trainers:
         trainer.train(1)  # compile
     runs = {trainer.setting: trainer.train for trainer in trainers}

@@ -14,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from frameworks import STEPS, Case, Trainer
-from timing import time_in_turns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +107,8 @@ def time_steps(case: Case, workers: list[Worker], rounds: int, seconds: float) -
         RunFailed: Our own framework failed.
         RuntimeError: The networks differ in their number of parameters.
     """
+    from fidle_jax.kernels.turns import time_in_turns  # imports JAX
+
     trainers = {}
     for worker in workers:
         try:

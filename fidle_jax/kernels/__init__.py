@@ -1,6 +1,7 @@
 """Convolution, pooling and dropout as pure functions of arrays, channels last, any number of axes.
 
-`accelerate` makes any JAX program use them. Each operation has several methods with one signature.
+`accelerate` makes any JAX program use them, and `tune` measures which of their methods are fastest for it on
+this machine. Each operation has several methods with one signature.
 README.md describes them and the guarantees of ``method="auto"``, the default. `conv_general_dilated` is a
 drop-in for Flax modules. `register` adds a method, and `fidle_jax.kernels.testing` tests it.
 """
@@ -24,7 +25,7 @@ from fidle_jax.kernels.arrays import (
     Shaped,
     automatically_sharded,
 )
-from fidle_jax.kernels.auto import choose, problem_of
+from fidle_jax.kernels.auto import Table, choose, problem_of, tuned
 from fidle_jax.kernels.bilinear import ConvSpec
 from fidle_jax.kernels.convolution import convolve, convolve_and_pool
 from fidle_jax.kernels.general import conv_general_dilated
@@ -33,8 +34,10 @@ from fidle_jax.kernels.materialize import add_bias
 from fidle_jax.kernels.methods import conv_methods, conv_pool_methods, register
 from fidle_jax.kernels.random import dropout, hash_bits, permutation
 from fidle_jax.kernels.releases import warn_if_excluded
+from fidle_jax.kernels.tuning import tune
 
 __all__ = [
+    "Table",
     "accelerate",
     "accelerated",
     "avg_pool",
@@ -49,6 +52,8 @@ __all__ = [
     "permutation",
     "plan",
     "register",
+    "tune",
+    "tuned",
 ]
 
 warn_if_excluded()
@@ -162,7 +167,8 @@ def _pool(kind, x, window, strides, padding, method):
 
     def auto(x):
         problem = problem_of(kind, x.shape, x.shape[-1], geometry, x.shape[-1])
-        return lax.platform_dependent(x, cpu=calls[choose(problem)], default=calls["xla"])
+        on_cpu, elsewhere = (calls[choose(problem, is_cpu=is_cpu)] for is_cpu in (True, False))
+        return lax.platform_dependent(x, cpu=on_cpu, default=elsewhere)
 
     if method not in ("auto", *calls):
         known = ", ".join(map(repr, calls))

@@ -10,15 +10,22 @@ from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-from jax._src import core as jax_core
 from jax._src import source_info_util
 from jax._src.interpreters import pxla
 from jax.extend.core import jaxpr_as_fun
 
-from fidle_jax.kernels.auto import choose, nearest_row
+from fidle_jax.kernels.auto import (
+    active_rows,
+    active_table,
+    choose,
+    is_recording,
+    nearest_row,
+    require_no_trace,
+)
 from fidle_jax.kernels.geometry import format_sizes
 from fidle_jax.kernels.jaxprs import LOOPS
 from fidle_jax.kernels.rewrite import rewrite
+from fidle_jax.kernels.rows import align
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -40,7 +47,7 @@ def accelerate(
 
     The function is traced as by `jax.jit`, and the operations are replaced, also in loops, conditionals
     and other transformations. It may contain gradients, and it can be transformed. Values agree up to
-    rounding. On other devices than a CPU nothing is replaced.
+    rounding. On other devices than a CPU nothing is replaced without a table of `kernels.tuned`.
 
     Args:
         function: Function of arrays and any other arguments. Only arguments of the type `jax.Array` are
@@ -59,10 +66,10 @@ def accelerate(
     def faster(*args, **kwargs):
         if plan := _plan.value:
             plan.seconds = seconds
-        if plan or not _on_cpu():
+        if plan or not _replaces():
             return function(*args, **kwargs)
         jaxpr, arrays, finish = _trace(function, args, kwargs)
-        return finish(jaxpr_as_fun(rewrite(jaxpr, seconds))(*arrays))
+        return finish(jaxpr_as_fun(rewrite(jaxpr, seconds, is_cpu=_on_cpu()))(*arrays))
 
     faster._is_accelerated = True  # pyright: ignore[reportAttributeAccessIssue]
     return faster
@@ -82,11 +89,7 @@ def accelerated(*, seconds: float = PROGRAM_SECONDS) -> Iterator[None]:
         RuntimeError: JAX traces a function, so the context would end before compilation.
     """
     global _contexts, _original
-    if not jax_core.trace_state_clean():
-        raise RuntimeError(
-            "accelerated() has no effect inside of a function that JAX traces; expected it around the call "
-            "of the compiled function; use accelerate(function) inside"
-        )
+    require_no_trace("accelerated", "use accelerate(function) inside")
     with _lock:
         if _contexts == 0:
             # All compilation passes this function of JAX.
@@ -104,8 +107,8 @@ def accelerated(*, seconds: float = PROGRAM_SECONDS) -> Iterator[None]:
 
 
 def _lower(original, jaxpr, *args, **kwargs):
-    if _seconds.value is not None and _on_cpu():
-        jaxpr = rewrite(jaxpr, _seconds.value)
+    if _seconds.value is not None and _replaces():
+        jaxpr = rewrite(jaxpr, _seconds.value, is_cpu=_on_cpu())
     return original(jaxpr, *args, **kwargs)
 
 
@@ -113,6 +116,10 @@ def _on_cpu():
     device = jax.config.jax_default_device
     platform = device if isinstance(device, str) else getattr(device, "platform", None)
     return (platform or jax.default_backend()) == "cpu"
+
+
+def _replaces():
+    return _on_cpu() or is_recording() or bool(active_rows(active_table(), is_cpu=False))
 
 
 def _trace(function, args, kwargs):
@@ -175,14 +182,14 @@ def plan_lines(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[
     plan, found = Plan(), []
     with _plan(plan):  # functions that are already accelerated are planned too
         jaxpr, _, _ = _trace(function, args, kwargs)
-    rewrite(jaxpr, plan.seconds, found.append)
+    rewrite(jaxpr, plan.seconds, found.append, _on_cpu())
     total = sum(map(_operations, found)) or 1
     rows = [("line", "operation", "result", "FLOPs", "loop", "method", "nearest measurement")]
     for each in found:
         method, measured = "XLA, unchanged", ""
-        if each.problem is not None and _on_cpu():
+        if each.problem is not None:
             # Inside of a call, JAX does not know whether the call is in a loop.
-            method = choose(each.problem, bool(each.calls), plan.seconds)
+            method = choose(each.problem, bool(each.calls), plan.seconds, _on_cpu())
             measured = nearest_row(each.problem).label
         rows.append(
             (
@@ -195,13 +202,11 @@ def plan_lines(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[
                 measured,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    if not _on_cpu():
-        lines.append(f"accelerate changes nothing on {jax.default_backend()}, only on a CPU")
+    lines = align(rows).splitlines()
+    if not _replaces():
+        lines.append(
+            f"accelerate changes nothing on {jax.default_backend()}, only on a CPU or with a tuning table"
+        )
     return lines
 
 

@@ -1,28 +1,42 @@
-"""Selection of a method on a CPU: the cheapest one for the nearest measured problem.
+"""Selection of a method: the cheapest one for the nearest measured problem.
 
-The measurements in ``auto.tsv`` are forward and backward passes in a compiled loop and called from Python,
-and the time to compile them. ``experiments/bench/bench_kernels.py`` writes
-the table. The cheapest method has the smallest sum of compile time and run time, in a training in which
-the fastest method runs for a tenth of `RUN_SECONDS`. A method is eligible if it
+The measurements in ``auto.tsv`` are forward and backward passes on a CPU, in a compiled loop and called from
+Python, and the time to compile them. ``experiments/bench/kernels.py`` writes the file. The rows of a `Table`
+that `tuned` makes active come first. Other devices than a CPU use only such rows, for exactly their problem.
+
+The cheapest method has the smallest sum of compile time and run time, in a training in which the fastest
+method runs for a tenth of `RUN_SECONDS`. A method is eligible if it
 
 - supports the geometry, and does not unroll a large window;
 - has rounding errors relative to the values in the window;
 - needs at most `MEMORY_LIMIT` bytes of temporary memory.
 """
 
+from __future__ import annotations
+
+import contextlib
 import dataclasses
 import functools
 import importlib.resources
 import math
-from collections.abc import Sequence
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+import jax
+import jaxlib.version
+from jax._src import core as jax_core
 
 from fidle_jax.kernels import fused, winograd
 from fidle_jax.kernels.chunks import SLAB_BYTES
-from fidle_jax.kernels.geometry import ConvGeometry, format_sizes, resolve_geometry
+from fidle_jax.kernels.geometry import ConvGeometry
 from fidle_jax.kernels.methods import conv_methods, conv_pool_methods
+from fidle_jax.kernels.rows import Problem, Row, read_rows, write_rows
 
 TABLE = "auto.tsv"
+VARIABLE = "FIDLE_JAX_TUNING"  # environment variable: path of a table
 UNKNOWN_BATCH = 64  # replaces a symbolic batch size (`jax.export`)
 
 RUN_SECONDS = 60.0  # expected run time of a program
@@ -31,43 +45,191 @@ LAYERS = 10  # among which the run time is divided
 # The other methods unroll the window, so their compile time grows with it.
 NOT_UNROLLED = ("xla", "forward", "fft", "separate")
 MOST_UNROLLED = 128  # values of a window: a little more than the largest that was measured
+POOL_METHODS = ("xla", "slices", "pallas")
+VECTORS = ("avx512f", "avx2", "avx", "sse4_2", "sve", "asimd")  # features of a CPU, best first
 
 # Bytes of one example's intermediate arrays. "im2col" divides one example, "xla" and "forward" need none.
 MEMORY_LIMIT = SLAB_BYTES
 
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """Shapes and arguments of a convolution or a pooling."""
-
-    kind: str  # "conv", "conv_pool", "max_pool" or "avg_pool"
-    batch: int
-    spatial: tuple[int, ...]  # of the images
-    channels: int  # of the images
-    features: int  # channels of the output
-    geometry: ConvGeometry  # of the convolution, or of the pooling if there is no convolution
-    groups: int = 1  # of the convolution; for a pooling the number of channels
-    pool: ConvGeometry | None = None  # geometry of the pooling after a convolution
+# JAX does not share what it compiles with other values of these contexts.
+_active = jax.make_user_context(None)  # the `Table` of `tuned`
+_recorder = jax.make_user_context(None)  # function that is called with each problem
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """Measurements of one problem."""
+class Table:
+    """Measurements of the methods on one device, for the problems of a program; see `kernels.tune`.
 
-    problem: Problem
-    # Median by method, forward and backward; with 3 or fewer channels without the gradient in the images.
-    milliseconds: dict[str, float]  # in a compiled loop
-    call_milliseconds: dict[str, float]  # called from Python, of some or all methods
-    compile_seconds: dict[str, float]  # by method
-    measured: str  # date and machine
+    `str` formats the times of all methods, and the method selected for a run of `RUN_SECONDS`.
+    """
 
-    @property
-    def label(self) -> str:
-        """Description of the problem in a few words."""
-        each = self.problem
-        window = format_sizes(each.geometry.size)
-        images = f"{each.batch}x{format_sizes(each.spatial)}x{each.channels}"
-        return f"{images} to {each.features}, {window}, {self.measured.split(',')[0]}"
+    rows: tuple[Row, ...]
+    device: str  # of `device_name`
+    versions: str  # of `versions`
+    date: str
+
+    def __hash__(self) -> int:
+        return hash(
+            (self.device, self.versions, self.date, tuple(row.problem for row in self.rows))
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.device}; {self.versions}; {self.date}"]
+        for row in self.rows:
+            selected = cheapest([row], row.problem)
+            times = row.milliseconds
+            faster = [
+                f"{method} {times['xla'] / time:.2f}x"
+                for method, time in times.items()
+                if method != "xla"
+            ]
+            cells = (f"{row.problem}:", f"{selected};", f"xla {times['xla']:.4g} ms,", *faster)
+            lines.append("  " + " ".join(cells))
+        return "\n".join(lines)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table to a text file."""
+        header = "".join(f"# {name}: {getattr(self, name)}\n" for name in _HEADER)
+        Path(path).write_text(header + write_rows(self.rows), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Table:
+        """Read a table that `save` wrote.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The file does not contain a valid table.
+        """
+        try:
+            *header, text = Path(path).read_text(encoding="utf-8").split("\n", len(_HEADER))
+            values = dict(line.removeprefix("# ").split(": ", 1) for line in header)
+            if tuple(values) != _HEADER:
+                raise ValueError(f"the first lines are not {', '.join(_HEADER)}")
+            return cls(read_rows(text), **values)
+        except ValueError as error:
+            raise ValueError(
+                f"{os.fspath(path)} is not a tuning table: {error}; expected a file of Table.save; "
+                "write it again with kernels.tune"
+            ) from None
+
+    def check(self) -> None:
+        """Raise ValueError if the table was measured on another device or with another version of JAX."""
+        for name, value, here in (
+            ("device", self.device, device_name()),
+            ("version", self.versions, versions()),
+        ):
+            if value != here:
+                raise ValueError(
+                    f"the tuning table is for another {name}: {value}; expected {here}; "
+                    "measure it here with kernels.tune"
+                )
+
+
+_HEADER = tuple(field.name for field in dataclasses.fields(Table) if field.name != "rows")
+
+
+@contextlib.contextmanager
+def tuned(table: Table | str | os.PathLike[str]) -> Iterator[Table]:
+    """Select methods by ``table``, or its file, in all that this thread compiles in the context.
+
+    Functions that were compiled outside of the context are compiled again. The environment variable
+    FIDLE_JAX_TUNING, the path of a file, does the same for a whole process. Convolutions and poolings of
+    other packages are replaced only by `accelerate`. Register your own methods before.
+
+    Raises:
+        OSError: The file cannot be read.
+        RuntimeError: JAX traces a function, so the context would end before compilation.
+        ValueError: The file is not valid, or the table is for another device or version of JAX.
+    """
+    require_no_trace("tuned", "enter it there")
+    table = table if isinstance(table, Table) else Table.load(table)
+    table.check()
+    with _active(table):
+        yield table
+
+
+def active_table() -> Table | None:
+    """Return the table of `tuned`, or that of the environment variable, or None."""
+    return _active.value or _table_of_variable(os.environ.get(VARIABLE))
+
+
+@functools.lru_cache(maxsize=1)
+def _table_of_variable(path):
+    if not path:
+        return None
+    try:
+        table = Table.load(path)
+        table.check()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{VARIABLE}={path}: {error}; or unset the variable") from None
+    return table
+
+
+@contextlib.contextmanager
+def recorded_problems() -> Iterator[dict[Problem, float]]:
+    """Return the problems for which this thread selects methods in the context, and the expected seconds."""
+    problems: dict[Problem, float] = {}
+
+    def record(problem, seconds):
+        problems[problem] = seconds
+
+    with _recorder(record):
+        yield problems
+
+
+def is_recording() -> bool:
+    """Return True inside of `recorded_problems`."""
+    return _recorder.value is not None
+
+
+def require_no_trace(name: str, advice: str) -> None:
+    """Raise RuntimeError if JAX traces a function, so the context ``name`` would end before compilation."""
+    if not jax_core.trace_state_clean():
+        raise RuntimeError(
+            f"{name}() has no effect inside of a function that JAX traces; expected it around the call of "
+            f"the compiled function; {advice}"
+        )
+
+
+def default_device() -> Any:
+    """Return the device that JAX computes on by default."""
+    device: Any = jax.config.jax_default_device
+    return device if isinstance(device, jax.Device) else jax.local_devices(backend=device)[0]
+
+
+def device_name() -> str:
+    """Describe the default device by all that measured times depend on.
+
+    On a CPU these are the model, the usable cores, the vector features and the options of XLA for a CPU.
+    """
+    device = default_device()
+    if device.platform != "cpu":
+        return f"{device.platform} {device.device_kind}"
+    features = read_cpu_info("flags", "Features").split()
+    vectors = [name for name in VECTORS if name in features][:1]
+    options = os.environ.get("XLA_FLAGS", "").split()
+    options = sorted(option for option in options if option.startswith("--xla_cpu"))
+    return " ".join(["cpu", cpu_cores(), *vectors, *options])
+
+
+def cpu_cores() -> str:
+    """Return the number of usable cores and the model of the CPU: ``2 cores of AMD EPYC``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    model = read_cpu_info("model name") or platform.processor() or platform.machine()
+    return f"{cores} cores of {model}"
+
+
+def read_cpu_info(*names: str) -> str:
+    """Return the first value with one of these names in Linux's description of the CPU, or ""."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() in names), "")
+
+
+def versions() -> str:
+    """Return the versions of JAX and jaxlib, which contains XLA."""
+    return f"jax {jax.__version__}, jaxlib {jaxlib.version.__version__}"
 
 
 def problem_of(
@@ -87,17 +249,35 @@ def problem_of(
     return Problem(kind, batch, tuple(spatial), channels, features, geometry, groups, pool)
 
 
-@functools.lru_cache(maxsize=1024)
-def choose(problem: Problem, in_loop: bool = True, seconds: float = RUN_SECONDS) -> str:
-    """Return the method that "auto" selects on a CPU; "separate" is a convolution, then a pooling.
+def choose(
+    problem: Problem, in_loop: bool = True, seconds: float = RUN_SECONDS, is_cpu: bool = True
+) -> str:
+    """Return the method that "auto" selects; "separate" is a convolution, then a pooling.
 
     Args:
         problem: Shapes and arguments.
         in_loop: Select by the times in a compiled loop. Otherwise, select "xla" if it is cheaper than
             that method when both are called from Python. Only "xla" is slower in a loop.
         seconds: Expected run time of a program in which the layer is one of `LAYERS`.
+        is_cpu: Select for a CPU. On another device, the method is "xla" without an active `Table`.
     """
-    return cheapest(table_rows(), problem, in_loop, seconds)
+    if _recorder.value is not None:
+        _recorder.value(problem, seconds)
+    return _choose(problem, in_loop, seconds, is_cpu, active_table())
+
+
+@functools.lru_cache(maxsize=1024)
+def _choose(problem, in_loop, seconds, is_cpu, table):
+    rows = active_rows(table, is_cpu)
+    if is_cpu:
+        return cheapest(rows + table_rows(), problem, in_loop, seconds)
+    exact = [row for row in rows if row.problem == problem]
+    return cheapest(exact, problem, in_loop, seconds) if exact else "xla"
+
+
+def active_rows(table: Table | None, is_cpu: bool) -> tuple[Row, ...]:
+    """Return the rows of ``table`` if it is for this kind of device."""
+    return table.rows if table and table.device.startswith("cpu ") == is_cpu else ()
 
 
 def cheapest(
@@ -127,9 +307,11 @@ def cheapest(
 
 def nearest_row(problem: Problem, rows: Sequence[Row] | None = None) -> Row:
     """Return the measured problem of the same kind that is nearest to ``problem``."""
+    active = active_table()
+    rows = rows or (active.rows if active else ()) + table_rows()
     return min(
-        (row for row in rows or table_rows() if row.problem.kind == problem.kind),
-        key=lambda row: _distance(row.problem, problem),
+        (row for row in rows if row.problem.kind == problem.kind),
+        key=lambda row: (row.problem != problem, *_distance(row.problem, problem)),
     )
 
 
@@ -142,12 +324,14 @@ def _is_eligible(method, problem):
         pooled = conv_pool_methods().get(method)
         supported = pooled is None or pooled.supports(geometry, problem.pool)
     elif problem.kind == "conv":
-        found = conv_methods()[method]
+        found = conv_methods().get(method)  # None if it is not registered in this process
         supported = (
-            found.supports(geometry.size, geometry.strides, geometry.dilation) and found.local
+            found is not None
+            and found.supports(geometry.size, geometry.strides, geometry.dilation)
+            and found.local
         )
     else:
-        return True
+        return method in POOL_METHODS
     return supported and _temporary_bytes(method, problem) <= MEMORY_LIMIT
 
 
@@ -195,73 +379,3 @@ def _measures(problem):
 def table_rows() -> tuple[Row, ...]:
     """Return the rows of the package's table."""
     return read_rows(importlib.resources.files("fidle_jax.kernels").joinpath(TABLE).read_text())
-
-
-def read_rows(text: str) -> tuple[Row, ...]:
-    """Parse the text of `write_rows`."""
-    names, *lines = (line.split("\t") for line in text.splitlines())
-    return tuple(_read_row(dict(zip(names, cells, strict=True))) for cells in lines)
-
-
-def write_rows(rows: Sequence[Row]) -> str:
-    """Format rows as tab-separated lines with a header."""
-    cells = [_cells(row) for row in rows]
-    lines = [cells[0].keys(), *(row.values() for row in cells)]
-    return "".join("\t".join(line) + "\n" for line in lines)
-
-
-def _read_row(cells: dict[str, str]) -> Row:
-    spatial = _numbers(cells["spatial"])
-    geometry = resolve_geometry(
-        spatial,
-        _numbers(cells["window"]),
-        _numbers(cells["strides"]),
-        [list(map(int, pair.split(","))) for pair in cells["padding"].split("x")],
-        _numbers(cells["dilation"]),
-    )
-    pool = None
-    if cells["pool"]:
-        pool_size, pool_strides = _numbers(cells["pool"]), _numbers(cells["pool_strides"])
-        pool = resolve_geometry(geometry.count, pool_size, pool_strides)
-    batch, channels, features, groups = (
-        int(cells[name]) for name in ("batch", "channels", "features", "groups")
-    )
-    problem = Problem(cells["kind"], batch, spatial, channels, features, geometry, groups, pool)
-    columns = ("milliseconds", "call_milliseconds", "compile_seconds")
-    loop, call, compilation = (_read_times(cells[name]) for name in columns)
-    return Row(problem, loop, call, compilation, cells["measured"])
-
-
-def _cells(row: Row) -> dict[str, str]:
-    problem, geometry, pool = row.problem, row.problem.geometry, row.problem.pool
-    return {
-        "kind": problem.kind,
-        "batch": str(problem.batch),
-        "spatial": format_sizes(problem.spatial),
-        "channels": str(problem.channels),
-        "features": str(problem.features),
-        "window": format_sizes(geometry.size),
-        "strides": format_sizes(geometry.strides),
-        "padding": "x".join(f"{low},{high}" for low, high in geometry.padding),
-        "dilation": format_sizes(geometry.dilation),
-        "groups": str(problem.groups),
-        "pool": format_sizes(pool.size) if pool else "",
-        "pool_strides": format_sizes(pool.strides) if pool else "",
-        "milliseconds": _format_times(row.milliseconds),
-        "call_milliseconds": _format_times(row.call_milliseconds),
-        "compile_seconds": _format_times(row.compile_seconds),
-        "measured": row.measured,
-    }
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split("x")))
-
-
-def _read_times(text: str) -> dict[str, float]:
-    pairs = (pair.split("=") for pair in text.split())
-    return {method: float(time) for method, time in pairs}
-
-
-def _format_times(times: dict[str, float]) -> str:
-    return " ".join(f"{method}={time:.4g}" for method, time in times.items())

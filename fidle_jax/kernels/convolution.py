@@ -113,15 +113,15 @@ def _select(spec, x_shape, w_shape, is_cpu, in_loop):
     if spec.method != "auto":
         return spec.method
     problem = problem_of("conv", x_shape, w_shape[-1], spec.geometry, spec.groups)
-    return choose(problem, in_loop, spec.seconds) if is_cpu else "xla"
+    return choose(problem, in_loop, spec.seconds, is_cpu)
 
 
 def _select_pool(spec, x_shape, w_shape, is_cpu, in_loop):
     """Return a function (x, w, *argmax), and an exact one for its guard if it needs that."""
     name = spec.method
-    if name == "auto" and is_cpu and spec.groups == 1:
+    if name == "auto" and spec.groups == 1:
         problem = problem_of("conv_pool", x_shape, w_shape[-1], spec.geometry, 1, spec.pool)
-        name = choose(problem, in_loop, spec.seconds)
+        name = choose(problem, in_loop, spec.seconds, is_cpu)
     if name not in conv_pool_methods() or spec.groups > 1:
         return functools.partial(_separate, spec=spec), None
     conv_pool = conv_pool_methods()[name].conv_pool

@@ -48,14 +48,19 @@ class Replacement(NamedTuple):
 
 
 def rewrite(
-    jaxpr: AnyJaxpr, seconds: float, report: Callable[[Replacement], Any] = lambda _: None
+    jaxpr: AnyJaxpr,
+    seconds: float,
+    report: Callable[[Replacement], Any] = lambda _: None,
+    is_cpu: bool = True,
 ) -> AnyJaxpr:
-    """Return a jaxpr that computes the same, with faster operations on a CPU.
+    """Return a jaxpr that computes the same, with faster operations.
 
     Args:
         jaxpr: Jaxpr, with or without constants.
         seconds: Expected run time; see `fidle_jax.kernels.auto.choose`.
         report: Function that is called with each operation.
+        is_cpu: Replace operations for a CPU. On other devices, replace those that an active
+            `fidle_jax.kernels.auto.Table` computes by another method than XLA's.
     """
     changed: dict[int, tuple[AnyJaxpr, AnyJaxpr]] = {}  # old and new one, by the id of the old one
 
@@ -79,12 +84,18 @@ def rewrite(
             for i, eqn in enumerate(program.eqns)
             if eqn.primitive.name == CONV and (conv := _conv_of(eqn, seconds))
         }
-        problems = fuse_conv_pools(program, convs)
-        problems |= _replace_pools(program)
+        if not is_cpu:
+            convs = {
+                i: conv
+                for i, conv in convs.items()
+                if choose(_conv_problem(program, i, conv), True, seconds, is_cpu) != "xla"
+            }
+        problems = fuse_conv_pools(program, convs) if is_cpu else {}
+        problems |= _replace_pools(program, is_cpu)
         for i, eqn in enumerate(program.eqns):
             if i in convs and i not in problems:
                 problems[i] = _replace_conv(program, i, convs[i])
-            elif eqn.primitive.name == BITS:
+            elif eqn.primitive.name == BITS and is_cpu:
                 _replace_bits(program, i)
         for i, eqn in enumerate(program.eqns):
             if eqn.primitive.name in TARGETS - {BITS}:
@@ -102,6 +113,11 @@ def _conv_of(eqn: JaxprEqn, seconds: float) -> ConvCall | None:
 def _replace_conv(program: Program, index: int, call: ConvCall) -> Problem:
     eqn = program.eqns[index]
     program.replace(index, lambda lhs, rhs: [call.compute(lhs, rhs)], eqn.invars, eqn.outvars)
+    return _conv_problem(program, index, call)
+
+
+def _conv_problem(program: Program, index: int, call: ConvCall) -> Problem:
+    eqn = program.eqns[index]
     inputs = jax.eval_shape(call.inputs, *(atom.aval for atom in eqn.invars))
     shapes = all_shapes(call.out, call.spec, *inputs)
     return problem_of("conv", shapes["x"], shapes["w"][-1], call.spec.geometry, call.spec.groups)
@@ -170,7 +186,7 @@ def pool_of(aval: Any, params: dict[str, Any]) -> Pool | None:
     return Pool(aval.shape, geometry, (*others[:-1], *spatial, others[-1]))
 
 
-def _replace_pools(program: Program) -> dict[int, Problem]:
+def _replace_pools(program: Program, is_cpu: bool) -> dict[int, Problem]:
     problems: dict[int, Problem] = {}
     maxima: dict[tuple[Var, Pool], list[int]] = {}
     for i, eqn in enumerate(program.eqns):
@@ -178,7 +194,7 @@ def _replace_pools(program: Program) -> dict[int, Problem]:
         if i in program.replaced or not isinstance(operand, Var):
             continue
         if eqn.primitive.name == SUM:
-            problems |= _replace_sum(program, i)
+            problems |= _replace_sum(program, i, is_cpu)
         elif eqn.primitive.name in (MAX, SCATTER, GATHER):
             pool = pool_of(operand.aval, eqn.params)
             # The gradient goes to the first of equal values.
@@ -186,7 +202,7 @@ def _replace_pools(program: Program) -> dict[int, Problem]:
                 maxima.setdefault((operand, pool), []).append(i)
     for (operand, pool), indices in maxima.items():
         problem = _problem("max_pool", pool)
-        if choose(problem) == "slices":
+        if choose(problem, is_cpu=is_cpu) == "slices":
             problems |= dict.fromkeys(indices, problem)
             _replace_max(program, operand, pool, indices)
     return problems
@@ -230,7 +246,7 @@ def _replace_max(program, operand, pool, indices):
             shared = program.replace(i, compute, [operand, *linear], eqn.outvars)
 
 
-def _replace_sum(program, index):
+def _replace_sum(program, index, is_cpu):
     """Replace sums over windows, and their transposes, which have a base dilation."""
     eqn = program.eqns[index]
     (operand,), (output,), params = eqn.invars, eqn.outvars, dict(eqn.params)
@@ -245,7 +261,7 @@ def _replace_sum(program, index):
     if pool is None:
         return {}
     problem = _problem("avg_pool", pool)
-    if choose(problem) != "slices":
+    if choose(problem, is_cpu=is_cpu) != "slices":
         return {}
 
     def add_up(x):

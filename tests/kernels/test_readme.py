@@ -12,7 +12,8 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.parametrize("index", range(len(SNIPPETS)))
-def test_a_snippet_runs_and_has_the_shapes_of_its_comments(index, monkeypatch):
+def test_a_snippet_runs_and_has_the_shapes_of_its_comments(index, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     for library in ("equinox", "haiku", "keras"):
         if f"import {library}" in SNIPPETS[index]:
             monkeypatch.setenv("KERAS_BACKEND", "jax")
@@ -26,7 +27,7 @@ def test_a_snippet_runs_and_has_the_shapes_of_its_comments(index, monkeypatch):
 
 
 def test_there_are_snippets_with_shapes():
-    assert len(SNIPPETS) == 9
+    assert len(SNIPPETS) == 10
     assert len(re.findall(r"# .*\(\d[\d, ]*\)\n", SNIPPETS[5])) == 3
 
 
@@ -38,7 +39,7 @@ def test_the_methods_that_auto_selects_are_those_of_the_comments(capsys):
 def test_the_own_method_passes_a_test_of_its_class(monkeypatch):
     monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
     names = {"__name__": "snippet"}
-    exec(SNIPPETS[8], names)
+    exec(SNIPPETS[9], names)
     result = names["TestMine"]("test_common_case__with_jit").run()
     assert result.wasSuccessful()
 

@@ -41,7 +41,9 @@ from fidle_jax.kernels.comparison import (
     without_kernel,
 )
 from fidle_jax.kernels.geometry import resolve_geometry
+from fidle_jax.kernels.rows import align
 from fidle_jax.kernels.specs import CONV_POOL_SPECS, CONV_SPECS, POOL_SPECS, Spec
+from fidle_jax.kernels.timing import time
 
 __all__ = ["Comparison", "ConvComparison", "ConvPoolComparison", "PoolComparison", "Spec", "time"]
 
@@ -254,10 +256,10 @@ class Comparison(chex.TestCase):
         )
 
     def test_time(self):
-        subject = self.subject()
-        self.table.times = time(
-            subject.function, self.timed or self.specs[:1], baseline=subject.baseline
-        )
+        subject, specs = self.subject(), self.timed or self.specs[:1]
+        phases = ("forward", "vjp") if self.differentiable else ("forward",)
+        how = {"baseline": subject.baseline, "phases": phases, "seconds": 0.3}
+        self.table.times = time(subject.function, specs, **how)
 
 
 class Table:
@@ -275,23 +277,24 @@ class Table:
             terminalreporter.write_line(line)
 
     def lines(self) -> list[str]:
-        """Return the lines of the table."""
-        rows = [("compared", "type", "cases", "error", "baseline", "largest for")]
-        key = lambda error: (error.what, error.dtype)  # noqa: E731
+        """Return the lines of the table: errors by result and type, then times."""
+        rows = [("compared", "type", "kernel", "baseline", "cases, and where the error is largest")]
+
+        def key(error):
+            return error.what, error.dtype
+
         for (what, dtype), group in itertools.groupby(sorted(self.errors, key=key), key):
             errors = list(group)
             worst = max(errors, key=lambda error: error.ours)
-            baseline = max(error.baseline for error in errors)
-            where = f"{worst.spec}, numbers {worst.numbers}"
-            rows.append(
-                (what, dtype, str(len(errors)), f"{worst.ours:.3g}", f"{baseline:.3g}", where)
-            )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        return [*lines, "(errors in units of rounding; see fidle_jax.kernels.comparison)"]
+            cells = f"{worst.ours:.3g}", f"{max(error.baseline for error in errors):.3g}"
+            where = f"{len(errors)}, {worst.spec}, numbers {worst.numbers}"
+            rows.append((f"error of {what}", dtype, *cells, where))
+        for baseline, ours in zip(self.times[::2], self.times[1::2], strict=True):
+            what = f"ms of {ours.phase}, {'in a loop' if ours.in_loop else 'called'}"
+            cells = f"{ours.milliseconds:.3g}", f"{baseline.milliseconds:.3g}"
+            rows.append((what, "float32", *cells, ours.spec))
+        note = "Errors are in units of rounding: see fidle_jax.kernels.comparison."
+        return [*align(rows).splitlines(), note]
 
 
 @functools.cache

@@ -238,7 +238,8 @@ def conv_pool(
     y = automatically_sharded(functools.partial(convolve, spec=spec), x, w)
     y = y + lax.broadcast_in_dim(b, (1,) * (y.ndim - 1) + b.shape, (y.ndim - 1,))
     y = y if activation is None else activation(y)
-    return max_pool(y, pool.size, strides=pool.strides, method="xla" if method == "xla" else "auto")
+    method = method if method in ("reference", "xla") else "auto"
+    return max_pool(y, pool.size, strides=pool.strides, method=method)
 
 
 def _promote(*arrays: AnyArray) -> list[Array]:

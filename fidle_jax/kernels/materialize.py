@@ -16,7 +16,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fidle_jax.kernels.arrays import Array, Float
+from fidle_jax.kernels.arrays import Array, Float, sum_dtype
 
 materialize_p = Primitive("materialize")
 
@@ -45,11 +45,15 @@ def as_rows(x: Float[Array, "batch ..."]) -> Float[Array, "batch value"]:
 def add_bias(
     y: Float[Array, "batch *spatial feature"], b: Float[Array, " feature"], relu: bool
 ) -> Float[Array, "batch *spatial feature"]:
-    """Return ``relu(y + b)``, or ``y + b``. Short examples are computed as rows."""
-    shape = y.shape
+    """Return ``relu(y + b)``, or ``y + b``. Short examples are computed as rows.
+
+    The gradient in ``b`` is summed in float32 or wider.
+    """
+    shape, dtype, wide = y.shape, y.dtype, sum_dtype(y.dtype)
+    y, b = y.astype(wide), b.astype(wide)
     if y.size and math.prod(shape[1:]) <= LONGEST_ROW:
         y, b = as_rows(y), materialize(jnp.tile(b, math.prod(shape[1:-1])))
-    y = y + lax.broadcast_in_dim(b, y.shape, (y.ndim - 1,))
+    y = (y + lax.broadcast_in_dim(b, y.shape, (y.ndim - 1,))).astype(dtype)
     return (jax.nn.relu(y) if relu else y).reshape(shape)
 
 

@@ -8,21 +8,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fidle_jax import kernels
-from fidle_jax.kernels.comparison import (
-    FORWARD_MODE,
-    REVERSE_MODE,
-    assert_close,
-    check_odd_numbers,
-    check_transformations,
-    compiled_gradients,
-    compiled_programs,
-    jit_once,
-    value_and_gradients,
-    without_effect,
-)
+from fidle_jax.kernels.checks import compiled_programs, jit_once
+from fidle_jax.kernels.comparison import assert_close
+from fidle_jax.kernels.specs import CONV_POOL_SPECS
+from fidle_jax.kernels.testing import ConvPoolComparison, PoolComparison
 from fidle_jax.nn import CNN, MODELS
 
 RNG = np.random.default_rng(0)
@@ -30,138 +21,41 @@ X = jnp.asarray(RNG.normal(size=(3 * jax.device_count(), 7, 8, 2)), jnp.float32)
 W = jnp.asarray(RNG.normal(size=(3, 3, 2, 4)), jnp.float32)
 B = jnp.asarray(RNG.normal(size=4), jnp.float32)
 SLOW = pytest.mark.slow  # seconds to compile
+WINOGRAD_SPECS = [CONV_POOL_SPECS[i] for i in (0, 1, 3)]  # those that it supports
 
 
-def conv_pool(x, w, *, method):
-    return kernels.conv_pool(x, w, B.astype(x.dtype), method=method)
+class TestFused(ConvPoolComparison):
+    method = "fused"
 
 
-def max_pool(x, w, *, method):
-    return kernels.max_pool(x, 2, method=method) * w.sum()
+class TestWinogradPool(ConvPoolComparison):
+    method, mixed = "winograd_pool", "w"
+    specs = WINOGRAD_SPECS
 
 
-def avg_pool(x, w, *, method):
-    return kernels.avg_pool(x, (2, 3), strides=1, padding=1, method=method) * w.sum()
+class TestWinograd1d(ConvPoolComparison):
+    method, mixed = "winograd_1d", "w"
+    specs = WINOGRAD_SPECS
 
 
-# "auto" selects "slices" for these pools, and one of the other methods for the convolution.
-CALLS = [
-    *((conv_pool, method) for method in ("auto", "fused", "winograd_pool", "winograd_1d")),
-    *((pool, "auto") for pool in (max_pool, avg_pool)),
-]
+class TestConvPool(ConvPoolComparison):
+    method, mixed = "auto", "w"  # it may select a method of Winograd
 
 
-def each_call(*slow):
-    """Parametrize a test by call and method; these methods of `conv_pool` are slow."""
-    slow = {(conv_pool, method) for method in slow}
-    calls = [
-        pytest.param(*each, id=f"{each[0].__name__}-{each[1]}", marks=[SLOW] * (each in slow))
-        for each in CALLS
-    ]
-    return pytest.mark.parametrize(("call", "method"), calls)
+class TestMaxPool(PoolComparison):
+    method = "auto"
 
 
-# "auto" selects one of the methods of `conv_pool`; the pools test how it dispatches.
-EACH_CALL = each_call("auto")
-TRANSFORMATIONS = REVERSE_MODE | FORWARD_MODE
-del TRANSFORMATIONS["linear_transpose"]  # pooling is not linear
-# What the methods share is tested with these two.
-SHARED = {
-    *("grad of vmap over both", "jacrev", "grad of grad", "jvp of grad", "linearize"),
-    *("grad of vmap over kernels", "vmap of grad (gradients of single examples)"),
-}
-WITH_SHARED = [(conv_pool, "fused"), (max_pool, "auto")]
+class TestMaxPoolBySlices(PoolComparison):
+    method = "slices"
 
 
-def arrays(call):
-    y = jax.eval_shape(functools.partial(call, method="xla"), X, W)
-    return X, W, jnp.asarray(np.random.default_rng(1).normal(size=y.shape), jnp.float32)
+class TestAvgPool(PoolComparison):
+    method, operation = "auto", kernels.avg_pool
 
 
-def by_both(call, method):
-    """Return the call by ``method`` and by XLA, the arrays, and the tolerance."""
-    calls = (functools.partial(call, method=name) for name in (method, "xla"))
-    return *calls, arrays(call), 64
-
-
-def test_auto_selects_slices_for_the_pools_of_these_tests():
-    for pool in (max_pool, avg_pool):
-        lowered = jax.jit(functools.partial(pool, method="auto")).lower(X, W).as_text()
-        assert "reduce_window" not in lowered
-
-
-@each_call("auto")
-def test_derivatives_and_vmap_are_those_of_xla(call, method):
-    chosen = {
-        name: transform
-        for name, transform in TRANSFORMATIONS.items()
-        if name not in SHARED or (call, method) in WITH_SHARED
-    }
-    check_transformations(chosen, *by_both(call, method))
-
-
-@each_call("winograd_pool", "winograd_1d", "fused")
-def test_checkpoint_and_shard_map_do_not_change_the_gradients(call, method):
-    check_transformations(without_effect(), *by_both(call, method), plain=value_and_gradients)
-
-
-@EACH_CALL
-def test_gradients_on_an_explicit_mesh_are_those_of_xla(call, method):
-    ours, theirs, (x, w, weights), tolerance = by_both(call, method)
-    expected = jax.device_get(compiled_gradients(theirs, x, w, weights))
-    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Explicit,))
-    with jax.set_mesh(mesh):
-        sharding = NamedSharding(mesh, PartitionSpec("batch"))
-        x, weights = jax.device_put((x, weights), sharding)
-        result = compiled_gradients(ours, x, w, weights)
-    assert_close(jax.device_get(result), expected, tolerance)
-
-
-@EACH_CALL
-def test_strict_promotion_is_supported_in_bfloat16(call, method):
-    ours, theirs, inputs, _ = by_both(call, method)
-    x, w, weights = (a.astype(jnp.bfloat16) for a in inputs)
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        result = compiled_gradients(ours, x, w, weights)
-    # Rounding to bfloat16 makes values equal, so the gradient may go to another one.
-    assert_close(result[0], jit_once(theirs)(x, w), 8)
-
-
-@EACH_CALL
-def test_repeated_eager_calls_compile_nothing(call, method):
-    ours, _, (x, w, weights), _ = by_both(call, method)
-
-    def run():
-        y, pullback = jax.vjp(ours, x, w)
-        return y, pullback(weights)
-
-    jax.block_until_ready((run(), run()))
-    assert compiled_programs(run) == []
-
-
-def test_compilations_are_counted():
-    assert len(compiled_programs(lambda: jax.jit(lambda x: x + 12345)(1.0))) == 1
-
-
-@pytest.mark.parametrize(
-    ("method", "activation"),
-    [
-        ("fused", None),
-        *((method, jax.nn.relu) for method in ("winograd_pool", "winograd_1d")),
-        pytest.param("auto", jax.nn.relu, marks=SLOW),
-        pytest.param("winograd_pool", None, marks=SLOW),
-        pytest.param("winograd_1d", None, marks=SLOW),
-    ],
-)
-def test_conv_pool_is_infinite_or_nan_exactly_if_the_definition_is(method, activation):
-    def by(method):
-        return lambda x, w: kernels.conv_pool(x, w, activation=activation, method=method)
-
-    def sum_over_pools(x, w):
-        return 4 * kernels.avg_pool(kernels.conv(x, w, method="reference"), method="reference")
-
-    shapes = (1, 8, 8, 2), (3, 3, 2, 3)
-    check_odd_numbers(by(method), by("reference"), *shapes, local=True, bound=sum_over_pools)
+class TestAvgPoolBySlices(PoolComparison):
+    method, operation = "slices", kernels.avg_pool
 
 
 def test_a_fused_method_ignores_values_between_those_of_a_dilated_kernel():

@@ -27,17 +27,15 @@ from fidle_jax.kernels.comparison import (
     argument_names,
     compare,
     find_truth,
-    is_float,
     make_case,
     measure,
-    on_floats,
     reported_as,
     results_of,
     truth_of,
     without_kernel,
 )
 from fidle_jax.kernels.geometry import resolve_geometry
-from fidle_jax.kernels.specs import Spec, is_shape
+from fidle_jax.kernels.specs import Spec, is_float, is_shape, on_floats
 
 # Programs in the tests run once on little data, so compilation dominates.
 jit_once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -207,7 +205,7 @@ def _vmap_of_gradients(function, inputs, tangents, cotangents):
 def _grad_of_vmap(function, inputs, tangents, cotangents, index=0):
     """Map over one of the floating-point arguments only."""
     of_floats, floats, _ = on_floats(function, inputs)
-    axes = [None] * len(floats)
+    axes: list[int | None] = [None] * len(floats)
     axes[index] = 0
     floats[index] = _pair(floats[index])
     return jax.grad(_squares(jax.vmap(of_floats, axes)), range(len(floats)))(*floats)

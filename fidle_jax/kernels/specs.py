@@ -51,6 +51,27 @@ def is_shape(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(n, int | np.integer) for n in value)
 
 
+def is_float(tree: Any) -> bool:
+    """Return True if all arrays of the tree have a floating-point type."""
+    return all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(tree))
+
+
+def on_floats(
+    function: Callable[..., Any], inputs: Sequence[Any], constants: int = 0
+) -> tuple[Callable[..., Any], list[Any], list[int]]:
+    """Return the function of the floating-point inputs only, these inputs, and their indices.
+
+    The first ``constants`` inputs are not among them.
+    """
+    chosen = [i for i, each in enumerate(inputs) if i >= constants and is_float(each)]
+
+    def of_floats(*arrays):
+        replaced = dict(zip(chosen, arrays, strict=True))
+        return function(*(replaced.get(i, each) for i, each in enumerate(inputs)))
+
+    return of_floats, [inputs[i] for i in chosen], chosen
+
+
 def _describe(tree):
     if is_shape(tree):
         return "x".join(map(str, tree)) or "scalar"
@@ -101,9 +122,9 @@ NUMBERS: Mapping[str, Callable[..., Any]] = {
 # Layers of networks with fewer channels, and degenerate shapes.
 CONV_SPECS: Sequence[Spec] = (
     Spec((4, 14, 14, 1), (3, 3, 1, 8)),  # the course's network for digits
+    Spec((1, 20, 20, 3), (7, 7, 3, 8), strides=2, padding="same"),  # first layer of ResNet
     Spec((2, 8, 8, 48), (3, 3, 48, 16), padding="same"),  # ResNet
-    Spec((1, 20, 20, 3), (7, 7, 3, 8), strides=2, padding="same"),  # its first layer
-    Spec((2, 8, 8, 16), (1, 1, 16, 32), strides=2),  # its shortcut
+    Spec((2, 8, 8, 16), (1, 1, 16, 32), strides=2),  # shortcut of ResNet
     Spec((2, 9, 9, 16), (3, 3, 1, 16), padding="same", groups=16),  # MobileNet
     Spec((1, 9, 9, 8), (5, 5, 4, 6), padding=2, groups=2),  # AlexNet
     Spec((2, 40, 8), (2, 8, 12), padding=((4, 0),), dilation=4),  # WaveNet

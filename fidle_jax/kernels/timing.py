@@ -15,7 +15,7 @@ import fidle_jax.kernels as kernels
 from fidle_jax.kernels.arrays import sum_dtype
 from fidle_jax.kernels.auto import default_device
 from fidle_jax.kernels.rows import align
-from fidle_jax.kernels.specs import Spec
+from fidle_jax.kernels.specs import Spec, on_floats
 from fidle_jax.kernels.turns import compile_calls, set_first, time_compiled, time_functions
 
 # Computations to time: the values; the gradients of the inputs by the pullback of `jax.vjp`; both of these.
@@ -141,7 +141,7 @@ def compare(
     """
     label, baseline = label or str(spec), next(iter(functions))
     programs = {
-        name: _phase(functools.partial(function, **spec.arguments), phase, spec, constants)
+        name: _phase(functools.partial(function, **spec.arguments), phase, constants)
         for name, function in functions.items()
     }
 
@@ -193,24 +193,14 @@ def compare(
     return timings
 
 
-def _phase(function, phase, spec, constants):
+def _phase(function, phase, constants):
     """Return a function of the inputs, for the gradients also of the cotangent before them."""
     if phase == "forward":
         return function
 
     def program(cotangent, *inputs):
-        variables = [
-            index
-            for index, tree in enumerate(inputs)
-            if index >= constants
-            and all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(tree))
-        ]
-
-        def of_variables(*values):
-            changed = dict(zip(variables, values, strict=True))
-            return function(*(changed.get(i, each) for i, each in enumerate(inputs)))
-
-        value, pullback = jax.vjp(of_variables, *(inputs[index] for index in variables))
+        of_floats, floats, _ = on_floats(function, inputs, constants)
+        value, pullback = jax.vjp(of_floats, *floats)
         return (value, pullback(cotangent)) if phase == "both" else pullback(cotangent)
 
     return program

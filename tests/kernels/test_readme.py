@@ -27,7 +27,7 @@ def test_a_snippet_runs_and_has_the_shapes_of_its_comments(index, monkeypatch, t
 
 
 def test_there_are_snippets_with_shapes():
-    assert len(SNIPPETS) == 10
+    assert len(SNIPPETS) == 12
     assert len(re.findall(r"# .*\(\d[\d, ]*\)\n", SNIPPETS[5])) == 3
 
 
@@ -36,12 +36,14 @@ def test_the_methods_that_auto_selects_are_those_of_the_comments(capsys):
     assert capsys.readouterr().out.split() == re.findall(r"# (\w+)$", SNIPPETS[7], re.MULTILINE)
 
 
-def test_the_own_method_passes_a_test_of_its_class(monkeypatch):
+@pytest.mark.parametrize("name", ["TestMine", "TestRmsNorm"])
+def test_the_own_kernels_pass_tests_of_their_classes(name, monkeypatch):
     monkeypatch.setattr(methods, "_METHODS", dict(methods._METHODS))
     names = {"__name__": "snippet"}
-    exec(SNIPPETS[9], names)
-    result = names["TestMine"]("test_common_case__with_jit").run()
-    assert result.wasSuccessful()
+    exec(next(each for each in SNIPPETS if name in each), names)
+    for test in ("test_errors_in_float32", "test_calls_outside_of_jit", "test_drawn_shapes"):
+        names[name].setUpClass()
+        assert names[name](test).run().wasSuccessful()
 
 
 def test_the_tables_have_all_methods_and_excluded_releases():

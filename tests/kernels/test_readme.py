@@ -27,7 +27,7 @@ def test_a_snippet_runs_and_has_the_shapes_of_its_comments(index, monkeypatch, t
 
 
 def test_there_are_snippets_with_shapes():
-    assert len(SNIPPETS) == 12
+    assert len(SNIPPETS) == 11
     assert len(re.findall(r"# .*\(\d[\d, ]*\)\n", SNIPPETS[5])) == 3
 
 

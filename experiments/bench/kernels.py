@@ -107,7 +107,7 @@ def main(config: Config) -> None:
     save(output / "kernels.json", {**content, "timings": list(map(dataclasses.asdict, timings))})
     plot(timings, peaks, output / "roofline.png")
     if config.write_table:
-        table = Path(auto.__file__).with_name(auto.TABLE)
+        table = Path(auto.__file__).with_name(auto.table_name())
         write_atomically(table, write_rows(list(rows.values())))
         print(f"written: {table}, {len(problems)} of its {len(rows)} rows from this run")
     behind = [(ratio, problem) for ratio, problem in slow if ratio > TOLERANCE]

@@ -1,8 +1,9 @@
 """Selection of a method: the cheapest one for the nearest measured problem.
 
-The measurements in ``auto.tsv`` are forward and backward passes on a CPU, in a compiled loop and called from
-Python, and the time to compile them. ``experiments/bench/kernels.py`` writes the file. The rows of a `Table`
-that `tuned` makes active come first. Other devices than a CPU use only such rows, for exactly their problem.
+The measurements in ``auto.tsv`` and ``auto_avx2.tsv`` are forward and backward passes on a CPU with and
+without AVX-512, in a compiled loop and called from Python, and the time to compile them.
+``experiments/bench/kernels.py`` writes the files. The rows of a `Table` that `tuned` makes active come
+first. Other devices than a CPU use only such rows, for exactly their problem.
 
 The cheapest method has the smallest sum of compile time and run time, in a training in which the fastest
 method runs for a tenth of `RUN_SECONDS`. A method is eligible if it
@@ -35,7 +36,7 @@ from fidle_jax.kernels.geometry import ConvGeometry
 from fidle_jax.kernels.methods import conv_methods, conv_pool_methods
 from fidle_jax.kernels.rows import Problem, Row, read_rows, write_rows
 
-TABLE = "auto.tsv"
+WIDE_TABLE, NARROW_TABLE = "auto.tsv", "auto_avx2.tsv"  # for CPUs with and without AVX-512
 VARIABLE = "FIDLE_JAX_TUNING"  # environment variable: path of a table
 UNKNOWN_BATCH = 64  # replaces a symbolic batch size (`jax.export`)
 
@@ -90,7 +91,9 @@ class Table:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table to a text file."""
         header = "".join(f"# {name}: {getattr(self, name)}\n" for name in _HEADER)
-        Path(path).write_text(header + write_rows(self.rows), encoding="utf-8")
+        unfinished = f"{os.fspath(path)}.{os.getpid()}"
+        Path(unfinished).write_text(header + write_rows(self.rows), encoding="utf-8")
+        os.replace(unfinished, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Table:
@@ -207,9 +210,13 @@ def device_name() -> str:
         return f"{device.platform} {device.device_kind}"
     features = read_cpu_info("flags", "Features").split()
     vectors = [name for name in VECTORS if name in features][:1]
+    return " ".join(["cpu", cpu_cores(), *vectors, *_cpu_options()])
+
+
+def _cpu_options():
+    """Return XLA's options for a CPU, such as the largest instruction set."""
     options = os.environ.get("XLA_FLAGS", "").split()
-    options = sorted(option for option in options if option.startswith("--xla_cpu"))
-    return " ".join(["cpu", cpu_cores(), *vectors, *options])
+    return sorted(option for option in options if option.startswith("--xla_cpu"))
 
 
 def cpu_cores() -> str:
@@ -375,7 +382,18 @@ def _measures(problem):
     return [measure or 1 for measure in measures]  # an empty batch counts as one
 
 
-@functools.lru_cache(maxsize=1)
+def table_name() -> str:
+    """Return the name of the package's table for the vector instructions that XLA uses."""
+    narrow = {f"--xla_cpu_max_isa={name}" for name in ("SSE4_2", "AVX", "AVX2")}
+    wide = "avx512f" in read_cpu_info("flags").split()
+    return WIDE_TABLE if wide and narrow.isdisjoint(_cpu_options()) else NARROW_TABLE
+
+
+@functools.cache
+def _read_table(name):
+    return read_rows(importlib.resources.files("fidle_jax.kernels").joinpath(name).read_text())
+
+
 def table_rows() -> tuple[Row, ...]:
-    """Return the rows of the package's table."""
-    return read_rows(importlib.resources.files("fidle_jax.kernels").joinpath(TABLE).read_text())
+    """Return the rows of the package's table; see `table_name`."""
+    return _read_table(table_name())

@@ -67,7 +67,7 @@ def test_the_table_is_written_with_the_new_rows_replacing_the_rows_of_the_same_p
     monkeypatch.setattr(auto, "__file__", str(tmp_path / "auto.py"))
     flags = ("--only", "^avg_pool 1x26", *QUICK, "--phases", "both", "--write-table")
     assert run_main(bench, *flags, "--output", tmp_path) == 0
-    kept, written = table_rows(), read_rows((tmp_path / "auto.tsv").read_text())
+    kept, written = table_rows(), read_rows((tmp_path / auto.table_name()).read_text())
     assert [row.problem for row in written] == [row.problem for row in kept]
     (new,) = [row for row in written if row not in kept]
     assert (new.problem.kind, new.problem.spatial) == ("avg_pool", (26, 26))

@@ -6,7 +6,6 @@
 import dataclasses
 import functools
 import inspect
-import itertools
 import logging
 import sys
 import time
@@ -18,7 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
 
@@ -34,8 +33,7 @@ from fidle_jax.kernels.comparison import (
     truth_of,
     without_kernel,
 )
-from fidle_jax.kernels.geometry import resolve_geometry
-from fidle_jax.kernels.specs import Spec, is_float, is_shape, on_floats
+from fidle_jax.kernels.specs import Spec, is_float, on_floats
 
 # Programs in the tests run once on little data, so compilation dominates.
 jit_once = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -330,64 +328,6 @@ def check_without_effect(subject: Subject, spec: Spec, batched: Sequence[int] = 
             compare(subject, results, truth, f"for {spec} in float32")
 
 
-# Strategies of hypothesis for shapes that are not listed.
-
-# Kernel sizes, strides and dilations for an axis, by the number of axes.
-CHOICES = {
-    1: ((1, 2, 3, 4, 5), (1, 2, 3), (1, 2, 3)),
-    2: ((1, 2, 3, 4, 5), (1, 2, 3), (1, 2)),
-    3: ((1, 2, 3), (1, 2), (1, 2)),
-    4: ((1, 2), (1, 2), (1,)),
-}
-
-
-def supported(supports: Callable[..., bool], rank: int) -> list[tuple]:
-    """Return all (kernel size, strides, dilation) from ``CHOICES[rank]`` that ``supports`` accepts."""
-    axes = itertools.product(itertools.product(*CHOICES[rank]), repeat=rank)
-    return [kind for kind in (tuple(zip(*axis, strict=True)) for axis in axes) if supports(*kind)]
-
-
-@st.composite
-def conv_specs(draw, supports: Callable[..., bool], rank: int) -> Spec:
-    """Draw convolutions of ``rank`` spatial axes with supported geometry, the simplest first."""
-    size, strides, dilation = draw(st.sampled_from(supported(supports, rank)))
-    pair = st.tuples(*[st.integers(0, 3)] * 2)
-    each = st.tuples(*[st.integers(0, 3) | pair] * rank)
-    padding = draw(st.sampled_from(["valid", "same"]) | st.integers(0, 2) | each)
-    span = resolve_geometry(size, size, 1, "same", dilation).span
-    least = [1 if padding == "same" else k for k in span]
-    spatial = [n + draw(st.integers(0, 4)) for n in least]
-    batch, groups, channels, features = (draw(st.integers(1, 3)) for _ in range(4))
-    x_shape = (batch, *spatial, channels * groups)
-    w_shape = (*size, channels, features * groups)
-    windows = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
-    return Spec(x_shape, w_shape, **windows)
-
-
-@st.composite
-def resized_specs(draw, specs: Sequence[Spec], function: Callable[..., Any]) -> Spec:
-    """Draw specs with other sizes. Axes of equal size in a spec have equal size in the new one.
-
-    Draw only what ``function`` accepts.
-    """
-    spec = draw(st.sampled_from(specs))
-    shapes = jax.tree.leaves(spec.inputs, is_leaf=is_shape)
-    sizes = {
-        n: draw(st.integers(1, 2 * n + 1)) for shape in shapes if is_shape(shape) for n in shape
-    }
-
-    def resize(shape):
-        return tuple(sizes[n] for n in shape) if is_shape(shape) else shape
-
-    resized = Spec(*jax.tree.map(resize, spec.inputs, is_leaf=is_shape), **spec.arguments)
-    try:
-        call = functools.partial(function, **spec.arguments)
-        jax.eval_shape(call, *resized.arrays(np.float32))
-    except Exception:
-        assume(False)
-    return resized
-
-
 def check_drawn(
     subject: Subject, drawn: st.SearchStrategy[Spec], dtypes: Sequence[str], examples: int
 ) -> None:
@@ -400,7 +340,7 @@ def check_drawn(
     @settings(deadline=None, max_examples=examples, derandomize=True)
     @given(drawn, st.sampled_from(list(dtypes)))
     def check_one(spec, dtype):
-        measure(subject, spec, dtype, ["normal"])
+        measure(subject, spec, dtype, ["normal", "small integers"])
 
     with reported_as(f"{subject.name} fails for a shape that is not listed:"):
         check_one()

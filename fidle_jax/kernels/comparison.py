@@ -308,6 +308,9 @@ def measure(
             narrow = truth_of(shared, spec, "float32", name, seed)
             others = find_errors(subject, narrow.baseline, narrow, "")
             accepted = [max(one, each[1]) for one, each in zip(accepted, others, strict=True)]
+        if name not in NUMBERS and subject.local:
+            # Larger errors are not of rounding, for example if XLA's maximum ignores NaN.
+            accepted = [min(each, 4.0 * FLOOR) for each in accepted]
         for (what, ours, _, message), baseline in zip(found, accepted, strict=True):
             errors.append(Error(spec, dtype, name, what, ours, baseline, message))
     check_all()

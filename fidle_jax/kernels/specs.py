@@ -139,11 +139,12 @@ POOL_SPECS: Sequence[Spec] = (
     Spec((1, 7, 7, 4), window=3, strides=1, padding=1),  # Inception
     Spec((2, 31, 3), window=(4,), strides=(3,)),
     Spec((1, 6, 6, 6, 2), window=2),
+    Spec((1, 6, 7, 2), window=(3, 2), strides=(1, 3), padding=((2, 0), (0, 1))),
     Spec((1, 1, 1, 1), window=1),
 )
 CONV_POOL_SPECS: Sequence[Spec] = (
     Spec((4, 14, 14, 1), (3, 3, 1, 8), (8,), window=2),  # the course's network for digits
     Spec((2, 9, 9, 16), (3, 3, 16, 8), (8,), window=2, padding="same"),
     Spec((1, 12, 12, 3), (5, 5, 3, 4), (4,), window=3, pool_strides=2, strides=2, padding=2),
-    Spec((2, 20, 2), (3, 2, 4), (4,), window=2),
+    Spec((2, 20, 2), (3, 2, 4), (4,), window=2, activation=None),
 )

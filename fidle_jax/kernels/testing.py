@@ -28,7 +28,16 @@ from absl.testing import parameterized
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fidle_jax.kernels import checks, conv, conv_methods, conv_pool, max_pool, reference
+from fidle_jax.kernels import (
+    checks,
+    conv,
+    conv_methods,
+    conv_pool,
+    conv_pool_methods,
+    drawn,
+    max_pool,
+    reference,
+)
 from fidle_jax.kernels.comparison import (
     Error,
     Subject,
@@ -40,7 +49,6 @@ from fidle_jax.kernels.comparison import (
     results_of,
     without_kernel,
 )
-from fidle_jax.kernels.geometry import resolve_geometry
 from fidle_jax.kernels.rows import align
 from fidle_jax.kernels.specs import CONV_POOL_SPECS, CONV_SPECS, POOL_SPECS, Spec
 from fidle_jax.kernels.timing import time
@@ -175,12 +183,10 @@ class Comparison(chex.TestCase):
 
     def test_drawn_shapes(self):
         subject = self.subject()
-        drawn = (
-            self.drawn
-            if self.drawn is not None
-            else checks.resized_specs(self.specs, subject.reference)
-        )
-        checks.check_drawn(subject, drawn, self.dtypes, self.examples)
+        shapes = self.drawn
+        if shapes is None:
+            shapes = drawn.resized_specs(self.specs, subject.reference)
+        checks.check_drawn(subject, shapes, self.dtypes, self.examples)
 
     def test_calls_outside_of_jit(self):
         checks.check_calls(self.subject(), self._common, self.dtypes[0])
@@ -362,26 +368,17 @@ class ConvComparison(OperationComparison):
                 "kernels.register before the class is defined"
             )
         supports = conv_methods()[cls.method].supports
-        ranks = [rank for rank in checks.CHOICES if checks.supported(supports, rank)]
-        cls.drawn = st.one_of([checks.conv_specs(supports, rank) for rank in ranks])
-        cls.specs = [spec for spec in cls.specs if supports(*_windows(spec))]
-        cls.timed = [spec for spec in cls.timed if supports(*_windows(spec))]
+        ranks = [rank for rank in drawn.CHOICES if drawn.supported(supports, rank)]
+        cls.drawn = st.one_of([drawn.conv_specs(supports, rank) for rank in ranks])
+        cls.specs = [spec for spec in cls.specs if supports(*drawn.windows_of(spec))]
+        cls.timed = [spec for spec in cls.timed if supports(*drawn.windows_of(spec))]
         if not cls.specs:
-            size, strides, dilation = checks.supported(supports, ranks[0])[0]
+            size, strides, dilation = drawn.supported(supports, ranks[0])[0]
             spatial = [(k - 1) * d + 2 * s for k, d, s in zip(size, dilation, strides, strict=True)]
             windows = {"strides": strides, "dilation": dilation, "padding": "same"}
             cls.specs = [Spec((2, *spatial, 2), (*size, 2, 3), **windows)]
 
     specs = CONV_SPECS
-
-
-def _windows(spec):
-    """Return the kernel size, the strides and the dilation of a convolution."""
-    x, w = spec.inputs
-    names = ("strides", "padding", "dilation")
-    windows = {name: spec.arguments[name] for name in names if name in spec.arguments}
-    geometry = resolve_geometry(x[1:-1], w[:-2], **windows)
-    return geometry.size, geometry.strides, geometry.dilation
 
 
 class PoolComparison(OperationComparison):
@@ -393,6 +390,8 @@ class PoolComparison(OperationComparison):
     operation = max_pool
     definition = reference.max_pool
     specs = POOL_SPECS
+    drawn = drawn.pool_specs()
+    examples = 12
 
     def __init_subclass__(cls):
         super().__init_subclass__()
@@ -405,5 +404,13 @@ class ConvPoolComparison(OperationComparison):
     operation = conv_pool
     definition = reference.conv
     specs = CONV_POOL_SPECS
+    examples = 12
     # A sum with a large bias makes all values equal, and the gradient may go to any of them.
     odd_numbers = ("x", "w", "the cotangent")
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        known = conv_pool_methods()
+        supports = known.get(cls.method, known["fused"]).supports
+        cls.drawn = st.one_of([drawn.conv_pool_specs(supports, rank) for rank in (1, 2)])
+        cls.specs = [spec for spec in cls.specs if supports(*drawn.geometries_of(spec))]

@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,11 @@ from hypothesis import strategies as st
 
 from fidle_jax import kernels
 from fidle_jax.kernels import chunks
-from fidle_jax.kernels.comparison import ConvCase, check, compiled_gradients, jit_once
+from fidle_jax.kernels.checks import jit_once
+from fidle_jax.kernels.comparison import measure
 from fidle_jax.kernels.geometry import resolve_geometry
+from fidle_jax.kernels.specs import Spec
+from tests.kernels import test_simple_methods
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(12, 5)), jnp.float32)
 W = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)), jnp.float32)
@@ -103,42 +108,50 @@ def test_an_empty_batch_is_one_chunk():
     assert chunks.in_chunks(lambda chunk: chunk @ W, (X[:0],), 1000).shape == (0, 3)
 
 
-def _lowered(case, method="im2col"):
-    shapes = [jax.ShapeDtypeStruct(s, case.dtype) for s in (case.x_shape, case.w_shape)]
-    return jax.jit(case.conv(method)).lower(*shapes).as_text()
+def _check_im2col(spec, part_of_program, dtype="float32"):
+    """Compare the method with its definition, and check that its program contains a text."""
+    conv = functools.partial(kernels.conv, **spec.arguments, method="im2col")
+    with jax.enable_x64(dtype == "float64"):
+        assert part_of_program in jax.jit(conv).lower(*spec.arrays(dtype)).as_text()
+    measure(test_simple_methods.TestIm2col.subject(), spec, dtype, ["normal"])
 
 
-def test_a_prime_batch_in_chunks_has_the_value_and_gradients_of_the_whole_batch(monkeypatch):
-    case = ConvCase((251, 6, 2), (3, 2, 3), (1,), "same", (1,))
-    arrays = case.arrays()
-    whole = compiled_gradients(case.conv("im2col"), *arrays)
+def test_a_prime_batch_in_chunks_has_the_value_and_derivatives_of_the_definition(monkeypatch):
     # 432 bytes per example: 64 of them fit, and four chunks of 63 are computed.
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 432 * 64)
-    assert "tensor<63x6x2xf32>" in _lowered(case)
-    in_chunks = compiled_gradients(case.conv("im2col"), *arrays)
-    chex.assert_trees_all_close(in_chunks, whole, rtol=1e-5, atol=1e-4)
+    _check_im2col(Spec((251, 6, 2), (3, 2, 3), padding="same"), "tensor<63x6x2xf32>")
 
 
 SLABS = {
-    "one axis": ConvCase((2, 23, 2), (3, 2, 3), (1,), "valid", (1,)),
-    "strides, dilation and padding": ConvCase((2, 23, 2), (3, 2, 3), (2,), ((3, 4),), (2,)),
-    "strides larger than the window": ConvCase((1, 46, 2), (2, 2, 3), (3,), 1, (1,)),
-    "two axes": ConvCase((2, 9, 8, 2), (3, 2, 2, 3), (1, 2), "same", (1, 1)),
-    "groups": ConvCase((1, 11, 5, 4), (2, 3, 2, 6), (2, 1), ((1, 0), (0, 2)), (2, 1), 2),
-    "three axes": ConvCase((1, 7, 4, 5, 2), (2, 2, 3, 2, 2), (1, 2, 1), 1, (2, 1, 1)),
-    "bfloat16": ConvCase((1, 12, 4, 2), (3, 3, 2, 3), (1, 1), "same", (1, 1), 1, "bfloat16"),
-    "float64": ConvCase((1, 12, 2), (3, 2, 3), (1,), "same", (1,), 1, "float64"),
+    "one axis": Spec((2, 23, 2), (3, 2, 3)),
+    "strides, dilation and padding": Spec(
+        (2, 23, 2), (3, 2, 3), strides=2, padding=((3, 4),), dilation=2
+    ),
+    "strides larger than the window": Spec((1, 46, 2), (2, 2, 3), strides=3, padding=1),
+    "two axes": Spec((2, 9, 8, 2), (3, 2, 2, 3), strides=(1, 2), padding="same"),
+    "groups": Spec(
+        (1, 11, 5, 4),
+        (2, 3, 2, 6),
+        strides=(2, 1),
+        padding=((1, 0), (0, 2)),
+        dilation=(2, 1),
+        groups=2,
+    ),
+    "three axes": Spec(
+        (1, 7, 4, 5, 2), (2, 2, 3, 2, 2), strides=(1, 2, 1), padding=1, dilation=(2, 1, 1)
+    ),
+    "bfloat16": Spec((1, 12, 4, 2), (3, 3, 2, 3), padding="same"),
+    "float64": Spec((1, 12, 2), (3, 2, 3), padding="same"),
 }
 
 
 @pytest.mark.parametrize("name", SLABS)
-def test_large_examples_in_slabs_have_the_value_and_gradients_of_the_definition(name, monkeypatch):
-    case = SLABS[name]
+def test_large_examples_in_slabs_have_the_value_and_derivatives_of_the_definition(
+    name, monkeypatch
+):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 600)
     monkeypatch.setattr(chunks, "SLAB_BYTES", 600)
-    with jax.enable_x64(case.dtype == "float64"):
-        assert "stablehlo.while" in _lowered(case)
-    check("im2col", case, 16)
+    _check_im2col(SLABS[name], "stablehlo.while", name if "float" in name else "float32")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fidle_jax.kernels.comparison import jit_once
+from fidle_jax.kernels.checks import jit_once
 from fidle_jax.kernels.materialize import LONGEST_ROW, add_bias, as_rows, materialize
 
 as_matrix = functools.partial(materialize, rows=True)

@@ -12,10 +12,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.signal import correlate
 
 from fidle_jax import kernels
-from fidle_jax.kernels import geometry
-from fidle_jax.kernels.comparison import assert_close, conv_cases, jit_once, solve
+from fidle_jax.kernels import drawn, geometry
+from fidle_jax.kernels.checks import jit_once
+from fidle_jax.kernels.comparison import assert_close
+from fidle_jax.kernels.specs import POOL_SPECS
 from fidle_jax.kernels.testing import ConvComparison
-from tests.kernels.pooling_cases import POOL_CASES
 
 
 class TestReference(ConvComparison):
@@ -67,30 +68,33 @@ def test_conv_equals_the_correlation_of_scipy(size, mode):
 def test_conv_and_its_gradients_are_those_of_torch(rank):
     torch = pytest.importorskip("torch")
     torch_conv = getattr(torch.nn.functional, f"conv{rank}d")
+    each_method = st.sampled_from(["reference", "xla"])
+    each_dtype = st.sampled_from(["float32", "bfloat16", "float64"])
 
     @settings(max_examples=10, derandomize=True)
-    @given(conv_cases(lambda *kind: True, rank), st.sampled_from(["reference", "xla"]))
-    def check(case, method):
-        spatial, size = case.x_shape[1:-1], case.w_shape[:-2]
-        how = (case.strides, case.padding, case.dilation)
-        pairs = geometry.resolve_geometry(spatial, size, *how).padding
-        with jax.enable_x64(case.dtype == "float64"):
-            x, w, weights = (torch.tensor(np.asarray(a, np.float64)) for a in case.arrays())
+    @given(drawn.conv_specs(lambda *kind: True, rank), each_method, each_dtype)
+    def check(spec, method, dtype):
+        @jit_once
+        def value_and_gradients(x, w):
+            call = functools.partial(kernels.conv, **spec.arguments, method=method)
+            y, pullback = jax.vjp(call, x, w)
+            weights = jnp.cos(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype)
+            return (y, *pullback(weights)), weights
+
+        with jax.enable_x64(dtype == "float64"):
+            arrays = spec.arrays(dtype)
+            ours, weights = jax.device_get(value_and_gradients(*arrays))
+            x, w, weights = (torch.tensor(np.asarray(a, np.float64)) for a in (*arrays, weights))
+        how = drawn.geometry_of(spec)
         x.requires_grad, w.requires_grad = True, True
-        image = torch.nn.functional.pad(x.movedim(-1, 1), [n for pair in pairs[::-1] for n in pair])
+        sides = [n for pair in how.padding[::-1] for n in pair]
+        image = torch.nn.functional.pad(x.movedim(-1, 1), sides)
         kernel = w.movedim((-1, -2), (0, 1))
-        strides, dilation, groups = case.strides, case.dilation, case.groups
-        y = torch_conv(image, kernel, stride=strides, dilation=dilation, groups=groups).movedim(
-            1, -1
-        )
+        arguments = {"stride": how.strides, "dilation": how.dilation}
+        y = torch_conv(image, kernel, groups=spec.arguments["groups"], **arguments).movedim(1, -1)
         y.backward(weights)
-        ours = solve(method, case)
-        theirs = jax.tree.map(
-            lambda ours, theirs: theirs.detach().numpy().astype(ours.dtype),
-            ours,
-            (y, (x.grad, w.grad)),
-        )
-        assert_close(ours, theirs, 16, f"{method} and torch on {case}")
+        theirs = [each.detach().numpy().astype(ours[0].dtype) for each in (y, x.grad, w.grad)]
+        assert_close(ours, tuple(theirs), 16, f"{method} and torch on {spec}")
 
     check()
 
@@ -119,20 +123,26 @@ def test_pooling_and_its_gradient_are_those_of_torch(kind, rank):
         assert_close(np.asarray(slope), theirs_x.grad.numpy(), 8, method)
 
 
-@pytest.mark.parametrize("case", POOL_CASES, ids=str)
-def test_pooling_is_the_maximum_and_the_mean_of_the_values_of_each_window_inside_the_image(case):
-    how = geometry.resolve_geometry(
-        case.x_shape[1:-1], case.window, case.strides or case.window, case.padding
-    )
-    axes = tuple(range(1, 1 + len(case.window)))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("spec", POOL_SPECS, ids=str)
+def test_pooling_is_the_maximum_and_the_mean_of_the_values_of_each_window_inside_the_image(
+    spec, dtype
+):
+    (x,) = spec.arrays(dtype, "small integers")
+    (_, *spatial, _), window = spec.inputs[0], spec.arguments["window"]
+    strides = spec.arguments.get("strides", window)
+    how = geometry.resolve_geometry(spatial, window, strides, spec.arguments.get("padding", 0))
+    axes = tuple(range(1, 1 + len(how.size)))
     padding = [(0, 0), *how.padding, (0, 0)]
-    padded = np.pad(case.images().astype(np.float64), padding, constant_values=np.nan)
+    padded = np.pad(np.asarray(x, np.float64), padding, constant_values=np.nan)
     steps = (slice(None), *(slice(None, None, s) for s in how.strides))
-    views = sliding_window_view(padded, case.window, axes)[steps]
-    values = views.reshape(*views.shape[: 2 + len(axes)], math.prod(case.window))
+    views = sliding_window_view(padded, how.size, axes)[steps]
+    values = views.reshape(*views.shape[: 2 + len(axes)], math.prod(how.size))
 
-    largest, _ = case.value_and_gradient("max", "reference")
-    mean, _ = case.value_and_gradient("avg", "reference")
+    largest, mean = (
+        jit_once(functools.partial(pool, **spec.arguments, method="reference"))(x)
+        for pool in (kernels.max_pool, kernels.avg_pool)
+    )
 
-    np.testing.assert_array_equal(largest, np.nanmax(values, -1))
+    np.testing.assert_array_equal(np.asarray(largest, np.float64), np.nanmax(values, -1))
     assert_close(mean, np.nanmean(values, -1).astype(mean.dtype), 1)

@@ -1,4 +1,4 @@
-"""Apply every transformation of JAX to pooling, and to convolution with pooling, by every method."""
+"""Compare pooling, also after a convolution, with its definition; transform models and solvers."""
 
 import functools
 
@@ -12,16 +12,11 @@ from flax import nnx
 from fidle_jax import kernels
 from fidle_jax.kernels.checks import compiled_programs, jit_once
 from fidle_jax.kernels.comparison import assert_close
-from fidle_jax.kernels.specs import CONV_POOL_SPECS
-from fidle_jax.kernels.testing import ConvPoolComparison, PoolComparison
+from fidle_jax.kernels.testing import ConvPoolComparison, PoolComparison, Spec
 from fidle_jax.nn import CNN, MODELS
 
 RNG = np.random.default_rng(0)
-X = jnp.asarray(RNG.normal(size=(3 * jax.device_count(), 7, 8, 2)), jnp.float32)
-W = jnp.asarray(RNG.normal(size=(3, 3, 2, 4)), jnp.float32)
-B = jnp.asarray(RNG.normal(size=4), jnp.float32)
 SLOW = pytest.mark.slow  # seconds to compile
-WINOGRAD_SPECS = [CONV_POOL_SPECS[i] for i in (0, 1, 3)]  # those that it supports
 
 
 class TestFused(ConvPoolComparison):
@@ -29,33 +24,45 @@ class TestFused(ConvPoolComparison):
 
 
 class TestWinogradPool(ConvPoolComparison):
-    method, mixed = "winograd_pool", "w"
-    specs = WINOGRAD_SPECS
+    method, mixed, ratio = "winograd_pool", "w", 2.5
 
 
 class TestWinograd1d(ConvPoolComparison):
     method, mixed = "winograd_1d", "w"
-    specs = WINOGRAD_SPECS
 
 
+@SLOW  # "auto" selects one of the methods above
 class TestConvPool(ConvPoolComparison):
-    method, mixed = "auto", "w"  # it may select a method of Winograd
+    method, mixed = "auto", "w"
 
 
 class TestMaxPool(PoolComparison):
-    method = "auto"
-
-
-class TestMaxPoolBySlices(PoolComparison):
-    method = "slices"
+    method, ratio = "auto", 1
 
 
 class TestAvgPool(PoolComparison):
-    method, operation = "auto", kernels.avg_pool
+    operation, method, ratio = kernels.avg_pool, "auto", 1.5
 
 
+@SLOW  # "auto" selects "slices"
+class TestMaxPoolBySlices(PoolComparison):
+    method, ratio = "slices", 1
+
+
+@SLOW
 class TestAvgPoolBySlices(PoolComparison):
-    method, operation = "slices", kernels.avg_pool
+    operation, method, ratio = kernels.avg_pool, "slices", 1.5
+
+
+@pytest.mark.parametrize("spec", PoolComparison.specs, ids=str)
+@pytest.mark.parametrize("pool", [kernels.max_pool, kernels.avg_pool])
+def test_auto_selects_slices_for_the_pools_of_these_tests(pool, spec):
+    lowered = jax.jit(functools.partial(pool, **spec.arguments)).lower(*spec.arrays("float32"))
+    assert "reduce_window" not in lowered.as_text()
+
+
+def test_compilations_are_counted():
+    assert len(compiled_programs(lambda: jax.jit(lambda x: x + 12345)(1.0))) == 1
 
 
 def test_a_fused_method_ignores_values_between_those_of_a_dilated_kernel():
@@ -119,8 +126,8 @@ def test_layers_of_nnx_have_the_gradients_of_xla():
     ],
 )
 def test_gradients_go_through_a_linear_solver_whose_operator_is_a_convolution(solver, method):
-    kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(3.0) + 0.1 * W[:, :, :1, :1]
-    image = X[:1, :5, :5, :1]
+    image, kernel = Spec((1, 5, 5, 1), (3, 3, 1, 1)).arrays("float32")
+    kernel = jnp.zeros_like(kernel).at[1, 1].set(3.0) + 0.1 * kernel
 
     def loss(kernel, image, method):
         def operator(x):

@@ -1,13 +1,11 @@
 import jax.numpy as jnp
 import pytest
-from hypothesis import given, settings
 
 from fidle_jax import kernels
 from fidle_jax.kernels import chunks
-from fidle_jax.kernels.comparison import ConvCase, check
+from fidle_jax.kernels.comparison import measure
+from fidle_jax.kernels.specs import Spec
 from fidle_jax.kernels.testing import ConvComparison
-from tests.kernels import pooling_cases
-from tests.kernels.pooling_cases import ConvPoolCase
 
 IMAGES = jnp.ones((1, 9, 9, 1))
 
@@ -18,64 +16,17 @@ class TestWinograd(ConvComparison):
     ratio = 4
 
 
-POOL_CASES = {
-    ("winograd_pool", "one axis"): ConvPoolCase((2, 9, 2), (3, 2, 3), padding="same"),
-    ("winograd_pool", "two axes"): ConvPoolCase(
-        (1, 6, 8, 3), (3, 3, 3, 2), padding=((1, 0), (2, 1)), activation="none", dtype="bfloat16"
-    ),
-    ("winograd_1d", "one axis"): ConvPoolCase((3, 9, 2), (3, 2, 3), padding=1, dtype="float64"),
-    ("winograd_1d", "strides and dilation of the other axis"): ConvPoolCase(
-        (2, 11, 8, 2), (2, 3, 2, 2), (3, 2), (2, 2), (2, 1), "same", (2, 1)
-    ),
-    ("winograd_1d", "overlapping pools of the other axis"): ConvPoolCase(
-        (1, 6, 7, 1), (3, 3, 1, 3), (3, 2), (1, 2), padding="same", activation="none"
-    ),
-    ("winograd_1d", "three axes"): ConvPoolCase(
-        (1, 4, 3, 6, 2), (2, 1, 3, 2, 2), (2, 1, 2), (1, 1, 2)
-    ),
-}
-
-
-FEW = [("winograd_pool", "one axis"), ("winograd_pool", "two axes")]
-FEW += [("winograd_1d", "strides and dilation of the other axis")]
-
-
-@pytest.mark.parametrize(
-    ("method", "name"),
-    [pytest.param(*case, marks=[pytest.mark.slow] * (case not in FEW)) for case in POOL_CASES],
-)
-def test_conv_pool_of_integers_equals_the_reference_exactly(method, name):
-    pooling_cases.check(method, POOL_CASES[method, name])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "rank", "examples"),
-    [
-        *(("winograd_pool", rank, number) for rank, number in ((1, 20), (2, 20), (3, 2))),
-        *(("winograd_1d", rank, number) for rank, number in ((1, 30), (2, 60), (3, 10))),
-    ],
-)
-def test_conv_pool_of_many_cases_equals_the_reference(method, rank, examples):
-    draw = "winograd_1d_cases" if method == "winograd_1d" else "winograd_pool_cases"
-
-    @settings(max_examples=examples)
-    @given(getattr(pooling_cases, draw)(rank))
-    def check_one(case):
-        pooling_cases.check(method, case)
-
-    check_one()
-
-
-def test_a_batch_in_chunks_has_the_value_and_gradients_of_the_definition(monkeypatch):
+def test_a_batch_in_chunks_has_the_value_and_derivatives_of_the_definition(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "SHARED_TIMES", 0)
-    check("winograd", ConvCase((3, 4, 5, 2), (3, 3, 2, 2), (1, 1), "valid", (1, 1)), 32)
+    spec = Spec((3, 4, 5, 2), (3, 3, 2, 2))
+    measure(TestWinograd.subject(), spec, "float32", ["normal"])
 
 
 @pytest.mark.slow
 def test_four_axes_are_supported():
-    check("winograd", ConvCase((1, 4, 3, 4, 5, 2), (3, 3, 3, 3, 2, 2), (1,) * 4, 1, (1,) * 4), 32)
+    spec = Spec((1, 4, 3, 4, 5, 2), (3, 3, 3, 3, 2, 2), padding=1)
+    measure(TestWinograd.subject(), spec, "float32", ["normal"])
 
 
 @pytest.mark.parametrize(

@@ -219,10 +219,10 @@ def _descent_in_scan(function, inputs, tangents, cotangents):
 
     def step(last, first):
         arrays = [first, *floats[1:-1], last] if len(floats) > 1 else [last]
-        loss, slope = jax.value_and_grad(_squares(of_floats), len(arrays) - 1)(*arrays)
-        return jax.tree.map(lambda a, s: a - 2**-10 * s, last, slope), loss
+        slope = jax.grad(_squares(of_floats), len(arrays) - 1)(*arrays)
+        return jax.tree.map(lambda a, s: a - 2**-10 * s, last, slope), None
 
-    return jax.lax.scan(step, floats[-1], _pair(floats[0]))
+    return jax.lax.scan(step, floats[-1], _pair(floats[0]))[0]
 
 
 def _grad_of_grad(function, inputs, tangents, cotangents):

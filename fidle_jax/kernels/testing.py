@@ -178,7 +178,7 @@ class Comparison(chex.TestCase):
             self.skipTest(f"{dtype} is not among the types of {type(self).__name__}.dtypes")
         # Programs for each type take long to compile. Drawn shapes have all types.
         for spec in self.specs if dtype == self.dtypes[0] else self.specs[::2]:
-            odd = self.odd_numbers and dtype == self.dtypes[0]
+            odd = dtype == self.dtypes[0] and self.odd_numbers
             self.table.errors += measure(self.subject(), spec, dtype, odd=odd)
 
     def test_drawn_shapes(self):
@@ -335,8 +335,7 @@ class OperationComparison(Comparison):
 
     def __init_subclass__(cls):
         super().__init_subclass__()
-        cls.reference = _by(cls.operation, "reference")
-        cls.baseline = cls.reference if cls.method == "xla" else _by(cls.operation, "xla")
+        cls.reference, cls.baseline = _by(cls.operation, "reference"), _by(cls.operation, "xla")
         if cls.method:
             cls.function = _by(cls.operation, cls.method)
             cls.__test__ = True
@@ -391,7 +390,6 @@ class PoolComparison(OperationComparison):
     definition = reference.max_pool
     specs = POOL_SPECS
     drawn = drawn.pool_specs()
-    examples = 12
 
     def __init_subclass__(cls):
         super().__init_subclass__()
@@ -404,7 +402,6 @@ class ConvPoolComparison(OperationComparison):
     operation = conv_pool
     definition = reference.conv
     specs = CONV_POOL_SPECS
-    examples = 12
     # A sum with a large bias makes all values equal, and the gradient may go to any of them.
     odd_numbers = ("x", "w", "the cotangent")
 

@@ -89,7 +89,7 @@ def test_conv_and_its_gradients_are_those_of_torch(rank):
         x.requires_grad, w.requires_grad = True, True
         sides = [n for pair in how.padding[::-1] for n in pair]
         image = torch.nn.functional.pad(x.movedim(-1, 1), sides)
-        kernel = w.movedim((-1, -2), (0, 1))
+        kernel = w.movedim((-1, -2), (0, 1)).contiguous()
         arguments = {"stride": how.strides, "dilation": how.dilation}
         y = torch_conv(image, kernel, groups=spec.arguments["groups"], **arguments).movedim(1, -1)
         y.backward(weights)

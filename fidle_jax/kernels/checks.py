@@ -169,6 +169,11 @@ def check_independent(subject: Subject, spec: Spec, reference: Callable[..., Any
         )
 
 
+# A comparison with numbers of one kind accepts errors that are this many times as large, because the largest
+# error of a few values varies by chance.
+ONE_CASE = 4
+
+
 # Transformations: functions (kernel, inputs, tangents, cotangents) -> results, by name.
 
 
@@ -259,9 +264,12 @@ def check_transformations(
 ) -> None:
     """Compare transformed kernels. All transformations are compiled as one program.
 
+    Larger errors are accepted; see `ONE_CASE`.
+
     Raises:
         AssertionError: A transformation fails, or a result is wrong.
     """
+    subject = dataclasses.replace(subject, ratio=ONE_CASE * subject.ratio)
 
     def program(function, subject, spec, chosen=transformations):
         function = functools.partial(function, **spec.arguments)
@@ -333,9 +341,9 @@ def check_drawn(
 ) -> None:
     """Compare the results for drawn shapes and types, the same ones in each run.
 
-    Four times the usual errors are accepted, because those of a few values vary by chance.
+    Larger errors are accepted; see `ONE_CASE`.
     """
-    subject = dataclasses.replace(subject, ratio=4 * subject.ratio)
+    subject = dataclasses.replace(subject, ratio=ONE_CASE * subject.ratio)
 
     @settings(deadline=None, max_examples=examples, derandomize=True)
     @given(drawn, st.sampled_from(list(dtypes)))
@@ -344,3 +352,13 @@ def check_drawn(
 
     with reported_as(f"{subject.name} fails for a shape that is not listed:"):
         check_one()
+
+
+def assert_close(ours, theirs, tolerance: float, message: str = "") -> None:
+    """Compare trees: equal shapes and types, values within ``tolerance`` eps of the largest value."""
+    chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
+    for mine, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        rounding = float(jnp.finfo(expected.dtype).eps)
+        mine, expected = (np.asarray(leaf, np.float64) for leaf in (mine, expected))
+        atol = tolerance * rounding * np.abs(expected).max(initial=1)
+        chex.assert_trees_all_close(mine, expected, rtol=0, atol=atol, custom_message=message)

@@ -18,7 +18,6 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -397,13 +396,3 @@ def reported_as(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise AssertionError(f"{what}\n{type(error).__name__}: {error}") from error
-
-
-def assert_close(ours, theirs, tolerance: float, message: str = "") -> None:
-    """Compare trees: equal shapes and types, values within ``tolerance`` eps of the largest value."""
-    chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
-    for mine, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        rounding = float(jnp.finfo(expected.dtype).eps)
-        mine, expected = (np.asarray(leaf, np.float64) for leaf in (mine, expected))
-        atol = tolerance * rounding * np.abs(expected).max(initial=1)
-        chex.assert_trees_all_close(mine, expected, rtol=0, atol=atol, custom_message=message)

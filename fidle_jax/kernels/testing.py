@@ -28,27 +28,9 @@ from absl.testing import parameterized
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fidle_jax.kernels import (
-    checks,
-    conv,
-    conv_methods,
-    conv_pool,
-    conv_pool_methods,
-    drawn,
-    max_pool,
-    reference,
-)
-from fidle_jax.kernels.comparison import (
-    Error,
-    Subject,
-    compare,
-    find_truth,
-    make_case,
-    measure,
-    reported_as,
-    results_of,
-    without_kernel,
-)
+import fidle_jax.kernels as kernels
+from fidle_jax.kernels import checks, comparison, drawn, reference
+from fidle_jax.kernels.comparison import Error, Subject
 from fidle_jax.kernels.rows import align
 from fidle_jax.kernels.specs import CONV_POOL_SPECS, CONV_SPECS, POOL_SPECS, Spec
 from fidle_jax.kernels.timing import time
@@ -169,8 +151,8 @@ class Comparison(chex.TestCase):
     def _truth(self, dtype="float32"):
         """Return the subject, the common spec, a case of it, and the expected results."""
         subject, spec = self.subject(), self._common
-        case = make_case(without_kernel(subject), spec, dtype, "normal", 0)
-        return subject, spec, case, find_truth(subject, spec, case)
+        case = comparison.make_case(comparison.without_kernel(subject), spec, dtype, "normal", 0)
+        return subject, spec, case, comparison.find_truth(subject, spec, case)
 
     @EACH_DTYPE
     def test_errors(self, dtype):
@@ -179,7 +161,7 @@ class Comparison(chex.TestCase):
         # Programs for each type take long to compile. Drawn shapes have all types.
         for spec in self.specs if dtype == self.dtypes[0] else self.specs[::2]:
             odd = dtype == self.dtypes[0] and self.odd_numbers
-            self.table.errors += measure(self.subject(), spec, dtype, odd=odd)
+            self.table.errors += comparison.measure(self.subject(), spec, dtype, odd=odd)
 
     def test_drawn_shapes(self):
         subject = self.subject()
@@ -200,9 +182,9 @@ class Comparison(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
     def test_variants(self):
         subject, spec, case, truth = self._truth()
-        compute = self.variant(results_of(subject.function, subject, spec))
+        compute = self.variant(comparison.results_of(subject.function, subject, spec))
         results = compute(*jax.tree.map(jnp.asarray, case))
-        compare(subject, jax.device_get(results), truth, f"for {spec}")
+        comparison.compare(subject, jax.device_get(results), truth, f"for {spec}")
 
     def test_empty_batch(self):
         if not self.batched:
@@ -211,7 +193,9 @@ class Comparison(chex.TestCase):
             (0, *each[1:]) if i in self.batched else each
             for i, each in enumerate(self.specs[0].inputs)
         ]
-        measure(self.subject(), Spec(*inputs, **self.specs[0].arguments), "float32", ["normal"])
+        comparison.measure(
+            self.subject(), Spec(*inputs, **self.specs[0].arguments), "float32", ["normal"]
+        )
 
     def test_reverse_mode(self):
         if not self.differentiable:
@@ -231,7 +215,9 @@ class Comparison(chex.TestCase):
             self.skipTest("batched is empty")
         subject, spec, case, truth = self._truth()
         mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Explicit,))
-        with reported_as(f"{subject.name} fails for a batch sharded over an explicit mesh:"):
+        with comparison.reported_as(
+            f"{subject.name} fails for a batch sharded over an explicit mesh:"
+        ):
             with jax.set_mesh(mesh):
                 sharding = NamedSharding(mesh, PartitionSpec("batch"))
 
@@ -242,21 +228,21 @@ class Comparison(chex.TestCase):
                     ]
 
                 cotangents = jax.device_put(case.cotangents, sharding)
-                compute = jax.jit(results_of(subject.function, subject, spec))
+                compute = jax.jit(comparison.results_of(subject.function, subject, spec))
                 results = compute(place(case.inputs), place(case.tangents), cotangents)
-            compare(subject, jax.device_get(results), truth, f"for {spec}")
+            comparison.compare(subject, jax.device_get(results), truth, f"for {spec}")
 
     def test_strict_promotion(self):
         if not self.strict_promotion:
             self.skipTest("strict_promotion is False")
         subject, spec, case, truth = self._truth("bfloat16")
         with (
-            reported_as(f"{subject.name} fails with strict type promotion in bfloat16:"),
+            comparison.reported_as(f"{subject.name} fails with strict type promotion in bfloat16:"),
             jax.numpy_dtype_promotion("strict"),
             jax.numpy_rank_promotion("raise"),
         ):
-            results = jax.jit(results_of(subject.function, subject, spec))(*case)
-            compare(subject, jax.device_get(results), truth, f"for {spec}")
+            results = jax.jit(comparison.results_of(subject.function, subject, spec))(*case)
+            comparison.compare(subject, jax.device_get(results), truth, f"for {spec}")
 
     def test_repeated_eager_calls_compile_nothing(self):
         subject, spec = self.subject(), self._common
@@ -349,7 +335,7 @@ class OperationComparison(Comparison):
 class ConvComparison(OperationComparison):
     """Tests of a registered method of convolution. Derive from this class and set ``method``."""
 
-    operation = conv
+    operation = kernels.conv
     definition = reference.conv
     examples = 8
     timed = (
@@ -361,12 +347,12 @@ class ConvComparison(OperationComparison):
         super().__init_subclass__()
         if not cls.method:
             return
-        if cls.method not in conv_methods():
+        if cls.method not in kernels.conv_methods():
             raise ValueError(
                 f"unknown method {cls.method!r}; expected a name from kernels.conv_methods(); call "
                 "kernels.register before the class is defined"
             )
-        supports = conv_methods()[cls.method].supports
+        supports = kernels.conv_methods()[cls.method].supports
         ranks = [rank for rank in drawn.CHOICES if drawn.supported(supports, rank)]
         cls.drawn = st.one_of([drawn.conv_specs(supports, rank) for rank in ranks])
         cls.specs = [spec for spec in cls.specs if supports(*drawn.windows_of(spec))]
@@ -386,7 +372,7 @@ class PoolComparison(OperationComparison):
     Set ``method`` or ``function``.
     """
 
-    operation = max_pool
+    operation = kernels.max_pool
     definition = reference.max_pool
     specs = POOL_SPECS
     drawn = drawn.pool_specs()
@@ -399,7 +385,7 @@ class PoolComparison(OperationComparison):
 class ConvPoolComparison(OperationComparison):
     """Tests of a convolution with bias, ReLU and max pooling. Set ``method`` or ``function``."""
 
-    operation = conv_pool
+    operation = kernels.conv_pool
     definition = reference.conv
     specs = CONV_POOL_SPECS
     # A sum with a large bias makes all values equal, and the gradient may go to any of them.
@@ -407,7 +393,7 @@ class ConvPoolComparison(OperationComparison):
 
     def __init_subclass__(cls):
         super().__init_subclass__()
-        known = conv_pool_methods()
+        known = kernels.conv_pool_methods()
         supports = known.get(cls.method, known["fused"]).supports
         cls.drawn = st.one_of([drawn.conv_pool_specs(supports, rank) for rank in (1, 2)])
         cls.specs = [spec for spec in cls.specs if supports(*drawn.geometries_of(spec))]

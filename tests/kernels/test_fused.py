@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fidle_jax import kernels
 from fidle_jax.kernels import chunks, drawn
-from fidle_jax.kernels.checks import jit_once
-from fidle_jax.kernels.comparison import FLOOR, Subject, assert_close, measure
+from fidle_jax.kernels.checks import assert_close, jit_once
+from fidle_jax.kernels.comparison import FLOOR, Subject, measure
 from fidle_jax.kernels.specs import Spec
 
 METHODS = kernels.conv_pool_methods()

@@ -16,7 +16,7 @@ from tests.kernels import miscompilations
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "fidle_jax" / "kernels"
 # The tests of a user's method need the extra "test".
-WITH_EXTRA = {"checks", "comparison", "testing"}
+WITH_EXTRA = {"checks", "comparison", "drawn", "testing"}
 MODULES = sorted(path.stem for path in KERNELS.glob("*.py") if path.stem not in WITH_EXTRA)
 
 

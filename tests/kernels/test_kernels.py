@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from fidle_jax import kernels
-from fidle_jax.kernels.checks import jit_once
-from fidle_jax.kernels.comparison import assert_close
+from fidle_jax.kernels.checks import assert_close, jit_once
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 9, 2)), jnp.float32)
 W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 2, 4)), jnp.float32)

@@ -13,11 +13,10 @@ from jax.experimental import pallas as pl
 from jax.sharding import AbstractDevice, AbstractMesh
 
 from fidle_jax import kernels
-from fidle_jax.kernels import comparison
 from fidle_jax.kernels.auto import table_rows
-from fidle_jax.kernels.comparison import ConvCase, assert_close
-from fidle_jax.kernels.testing import ConvComparison
-from tests.kernels.pooling_cases import POOL_CASES
+from fidle_jax.kernels.checks import assert_close
+from fidle_jax.kernels.comparison import measure
+from fidle_jax.kernels.testing import ConvComparison, PoolComparison, Spec
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2 * jax.device_count(), 7, 8, 3)), "f")
 W = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 3, 4)), "f")
@@ -29,14 +28,9 @@ class TestPallas(ConvComparison):
     method = "pallas"
 
 
-def scaled_pool(x, w, method="pallas"):
-    return pool(x, method=method) * w.sum()
-
-
-@pytest.mark.parametrize("case", POOL_CASES, ids=str)
-def test_max_pool_and_its_gradient_equal_the_reference_exactly(case):
-    ours, theirs = (case.value_and_gradient("max", name) for name in ("pallas", "reference"))
-    assert_close(ours, theirs, 0)
+class TestPallasMaxPool(PoolComparison):
+    method = "pallas"
+    ratio = 1
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool", "float8_e4m3fn", "float16"])
@@ -57,27 +51,6 @@ def test_max_pool_of_nan_and_infinities_equals_the_reference():
     np.testing.assert_array_equal(y, expected)
 
 
-def test_max_pool_works_under_every_transformation():
-    theirs = functools.partial(scaled_pool, method="reference")
-    y = jax.eval_shape(scaled_pool, X, W)
-    arrays = X, W, jnp.asarray(np.random.default_rng(2).normal(size=y.shape), "f")
-    derivatives = comparison.REVERSE_MODE | comparison.FORWARD_MODE
-    del derivatives["linear_transpose"]  # pooling is not linear
-    comparison.check_transformations(derivatives, scaled_pool, theirs, arrays, 16)
-    plain = comparison.value_and_gradients
-    comparison.check_transformations(
-        comparison.without_effect(), scaled_pool, theirs, arrays, 16, plain=plain
-    )
-
-
-def test_repeated_eager_calls_of_max_pool_compile_nothing():
-    def call():
-        return jax.grad(lambda x: scaled_pool(x, W).sum())(X)
-
-    jax.block_until_ready((call(), call()))
-    assert comparison.compiled_programs(call) == []
-
-
 CALLS = {
     "conv": lambda x: conv(x, W),
     "gradient in the images": jax.grad(lambda x: (conv(x, W) ** 2).sum()),
@@ -96,11 +69,11 @@ def test_a_symbolic_batch_size_is_supported(name):
 
 
 # More than one block of rows (64), of channels and of features (64), and numbers that fill no block.
-BLOCK_CASES = [
-    ConvCase((3, 7, 9, 5), (3, 2, 5, 4), (1, 1), "same", (1, 1)),
-    ConvCase((2, 9, 11, 70), (3, 3, 70, 90), (2, 1), "same", (1, 1)),
-    ConvCase((1, 12, 13, 4), (2, 3, 2, 6), (3, 2), 1, (2, 3), groups=2),
-    ConvCase((2, 20, 130), (4, 65, 130), (1,), "valid", (2,), groups=2),
+BLOCK_SPECS = [
+    Spec((3, 7, 9, 5), (3, 2, 5, 4), strides=(1, 1), padding="same", dilation=(1, 1)),
+    Spec((2, 9, 11, 70), (3, 3, 70, 90), strides=(2, 1), padding="same", dilation=(1, 1)),
+    Spec((1, 12, 13, 4), (2, 3, 2, 6), strides=(3, 2), padding=1, dilation=(2, 3), groups=2),
+    Spec((2, 20, 130), (4, 65, 130), strides=(1,), padding="valid", dilation=(2,), groups=2),
 ]
 
 
@@ -117,9 +90,9 @@ def interpreted_blocks(monkeypatch):
 
 
 @pytest.mark.usefixtures("interpreted_blocks")
-@pytest.mark.parametrize("case", BLOCK_CASES, ids=str)
-def test_blocks_of_compiled_programs_compute_the_reference(case):
-    comparison.check("pallas", case, 16)
+@pytest.mark.parametrize("spec", BLOCK_SPECS, ids=str)
+def test_blocks_of_compiled_programs_compute_the_reference(spec):
+    measure(TestPallas.subject(), spec, "float32", ["normal"])
 
 
 @pytest.mark.usefixtures("interpreted_blocks")

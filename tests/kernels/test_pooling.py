@@ -12,8 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fidle_jax import kernels
 from fidle_jax.kernels import drawn
-from fidle_jax.kernels.checks import jit_once
-from fidle_jax.kernels.comparison import FLOOR, Subject, assert_close, measure
+from fidle_jax.kernels.checks import assert_close, jit_once
+from fidle_jax.kernels.comparison import FLOOR, Subject, measure
 from fidle_jax.kernels.pooling import (
     max_and_argmax,
     max_and_argmax_of,

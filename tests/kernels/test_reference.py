@@ -13,8 +13,7 @@ from scipy.signal import correlate
 
 from fidle_jax import kernels
 from fidle_jax.kernels import drawn, geometry
-from fidle_jax.kernels.checks import jit_once
-from fidle_jax.kernels.comparison import assert_close
+from fidle_jax.kernels.checks import assert_close, jit_once
 from fidle_jax.kernels.specs import POOL_SPECS
 from fidle_jax.kernels.testing import ConvComparison
 

@@ -10,8 +10,7 @@ from flax import linen as nn
 from flax import nnx
 
 from fidle_jax import kernels
-from fidle_jax.kernels.checks import compiled_programs, jit_once
-from fidle_jax.kernels.comparison import assert_close
+from fidle_jax.kernels.checks import assert_close, compiled_programs, jit_once
 from fidle_jax.kernels.testing import ConvPoolComparison, PoolComparison, Spec
 from fidle_jax.nn import CNN, MODELS
 

@@ -278,11 +278,11 @@ def check_transformations(
     case = make_case(subject, spec, "float32", "normal", 0)
     truth = find_truth(subject, spec, case, program)
     try:
-        results = jax.jit(program(subject.function, subject, spec))(*case)
+        results = jit_once(program(subject.function, subject, spec))(*case)
     except Exception:
         for name, each in transformations.items():
             with reported_as(f"{subject.name} fails under {name}:"):
-                jax.jit(program(subject.function, subject, spec, {name: each}))(*case)
+                jit_once(program(subject.function, subject, spec, {name: each}))(*case)
         raise
     compare(subject, jax.device_get(results), truth, f"for {spec} in float32")
 
@@ -332,7 +332,7 @@ def check_without_effect(subject: Subject, spec: Spec, batched: Sequence[int] = 
     truth = find_truth(subject, spec, case, results_of)
     for name, program in programs.items():
         with reported_as(f"{subject.name} fails under {name}:"):
-            results = jax.device_get(jax.jit(program)(*case))
+            results = jax.device_get(jit_once(program)(*case))
             compare(subject, results, truth, f"for {spec} in float32")
 
 

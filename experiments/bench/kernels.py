@@ -95,6 +95,7 @@ def main(config: Config) -> None:
         for phase in config.phases:
             how = config.methods, phase, config.rounds, config.seconds, failures.append
             by_phase[phase] = measure(problem, list(rows.values()), *how)
+        jax.clear_caches()  # programs map memory, and Linux limits a process to 65,530 maps
         timings += (new := list(itertools.chain(*by_phase.values())))
         print(format_timings(new, peaks), flush=True)
         if "both" in by_phase and not config.methods:

@@ -36,7 +36,7 @@ from fidle_jax.kernels.geometry import ConvGeometry
 from fidle_jax.kernels.methods import conv_methods, conv_pool_methods
 from fidle_jax.kernels.rows import Problem, Row, read_rows, write_rows
 
-WIDE_TABLE, NARROW_TABLE = "auto.tsv", "auto_avx2.tsv"  # for CPUs with and without AVX-512
+TABLES = ("auto.tsv", "auto_avx2.tsv")  # for CPUs with and without AVX-512
 VARIABLE = "FIDLE_JAX_TUNING"  # environment variable: path of a table
 UNKNOWN_BATCH = 64  # replaces a symbolic batch size (`jax.export`)
 
@@ -78,14 +78,8 @@ class Table:
         lines = [f"{self.device}; {self.versions}; {self.date}"]
         for row in self.rows:
             selected = cheapest([row], row.problem)
-            times = row.milliseconds
-            faster = [
-                f"{method} {times['xla'] / time:.2f}x"
-                for method, time in times.items()
-                if method != "xla"
-            ]
-            cells = (f"{row.problem}:", f"{selected};", f"xla {times['xla']:.4g} ms,", *faster)
-            lines.append("  " + " ".join(cells))
+            times = [f"{method} {time:.4g}" for method, time in row.milliseconds.items()]
+            lines.append(f"  {row.problem}: {selected}; ms in a loop: {', '.join(times)}")
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -386,7 +380,7 @@ def table_name() -> str:
     """Return the name of the package's table for the vector instructions that XLA uses."""
     narrow = {f"--xla_cpu_max_isa={name}" for name in ("SSE4_2", "AVX", "AVX2")}
     wide = "avx512f" in read_cpu_info("flags").split()
-    return WIDE_TABLE if wide and narrow.isdisjoint(_cpu_options()) else NARROW_TABLE
+    return TABLES[0] if wide and narrow.isdisjoint(_cpu_options()) else TABLES[1]
 
 
 @functools.cache

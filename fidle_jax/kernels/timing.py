@@ -122,10 +122,12 @@ def compare(
     *,
     label: str = "",
     constants: int = 0,
+    numbers: str = "normal",
     dtype: jax.typing.DTypeLike = jnp.float32,
     rounds: int = ROUNDS,
     seconds: float = SECONDS,
     skip: Callable[[str, Exception], Any] | None = None,
+    only_called: Sequence[str] = (),
 ) -> list[Timing]:
     """Time functions of the same arguments alternately; see `time`. The first one is the baseline.
 
@@ -135,9 +137,12 @@ def compare(
         phase: A name from `PHASES`. Integers have no gradient.
         label: Description of the arguments; by default ``spec``.
         constants: Number of first inputs without a gradient.
+        numbers: Name from `fidle_jax.kernels.specs.NUMBERS`. Sums of small integers are exact, so that all
+            methods find the same maximum.
         dtype: See `time`, also for rounds and seconds.
         skip: Function that is called with the name and the error of a function that fails, which is left
             out. By default, the error is raised.
+        only_called: Names of functions that are not timed in a loop.
     """
     label, baseline = label or str(spec), next(iter(functions))
     programs = {
@@ -146,7 +151,7 @@ def compare(
     }
 
     def arguments(seed):
-        inputs = spec.arrays(dtype, seed=seed)
+        inputs = spec.arrays(dtype, numbers, seed)
         results = jax.eval_shape(functools.partial(functions[baseline], **spec.arguments), *inputs)
         random = np.random.default_rng(seed)
 
@@ -177,7 +182,7 @@ def compare(
     for loop in (False, True):
         compiled = {} if loop else {baseline: reference}
         for name, program in programs.items():
-            if name in compiled:
+            if name in compiled or (loop and name in only_called):
                 continue
             each = attempt(name, compile_calls, program, arguments(0), loop)
             if each and (

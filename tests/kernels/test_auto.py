@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fidle_jax import kernels
+from fidle_jax.kernels import auto
 from fidle_jax.kernels.auto import (
     LAYERS,
     RUN_SECONDS,
@@ -270,3 +271,17 @@ def test_a_function_with_a_symbolic_batch_size_can_be_exported():
     x = jax.ShapeDtypeStruct((batch, 8, 8, 2), jnp.float32)
     exported = jax.export.export(jax.jit(lambda x: kernels.conv(x, jnp.ones((3, 3, 2, 4)))))(x)
     assert exported.out_avals[0].shape == (batch, 6, 6, 4)
+
+
+def test_the_table_is_that_of_the_vector_instructions_that_xla_uses(monkeypatch):
+    def name(features, options=""):
+        monkeypatch.setattr(auto, "read_cpu_info", lambda *_: features)
+        monkeypatch.setenv("XLA_FLAGS", options)
+        return auto.table_name()
+
+    assert name("sse4_2 avx2 avx512f") == "auto.tsv"
+    assert name("sse4_2 avx2") == name("asimd") == name("") == "auto_avx2.tsv"
+    assert name("avx2 avx512f", "--xla_cpu_max_isa=AVX2 --xla_dump_to=x") == "auto_avx2.tsv"
+    assert name("avx2 avx512f", "--xla_cpu_max_isa=AVX512") == "auto.tsv"
+    problems = [[row.problem for row in auto._read_table(each)] for each in auto.TABLES]
+    assert problems[0] == problems[1]

@@ -24,10 +24,12 @@ conv = functools.partial(kernels.conv, strides=(2, 1), padding="same", method="p
 pool = functools.partial(kernels.max_pool, window=3, strides=2, padding="same")
 
 
+@pytest.mark.slow
 class TestPallas(ConvComparison):
     method = "pallas"
 
 
+@pytest.mark.slow
 class TestPallasMaxPool(PoolComparison):
     method = "pallas"
     ratio = 1

@@ -18,9 +18,11 @@ from fidle_jax.kernels.specs import POOL_SPECS
 from fidle_jax.kernels.testing import ConvComparison
 
 
+@pytest.mark.slow
 class TestReference(ConvComparison):
     method = "reference"
     independent = False
+    ratio = 4
 
 
 @pytest.mark.parametrize("method", kernels.conv_methods())

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import os
 import subprocess
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 
 from fidle_jax import kernels
-from fidle_jax.kernels import forward
+from fidle_jax.kernels import checks, forward
+from fidle_jax.kernels.comparison import Subject, measure
+from fidle_jax.kernels.specs import CONV_SPECS
 from fidle_jax.kernels.testing import ConvComparison
 
 
+@pytest.mark.slow
 class TestXla(ConvComparison):
     method = "xla"
 
@@ -44,20 +48,44 @@ class TestIm2col(ConvComparison):
     method = "im2col"
 
 
+@pytest.mark.slow
 class TestShifted(ConvComparison):
     method = "shifted"
 
 
+@pytest.mark.slow
 class TestFft(ConvComparison):
     method = "fft"
     local = False
     odd_numbers = False
 
 
+# Methods whose classes are slow, and attributes of their `Subject`.
+SLOW_METHODS = {
+    "reference": {"ratio": 4},
+    "xla": {},
+    "shifted": {},
+    "winograd": {"mixed": "w", "ratio": 4},
+    "fft": {"local": False},
+    "pallas": {},
+}
+
+
+@pytest.mark.parametrize("method", SLOW_METHODS)
+def test_errors_and_gradients_under_vmap_are_those_of_the_comparison_classes(method):
+    by = [functools.partial(kernels.conv, method=name) for name in (method, "reference", "xla")]
+    subject, spec = Subject(method, *by, **SLOW_METHODS[method]), CONV_SPECS[0]
+    measure(subject, spec, "float32", odd=subject.local)
+    measure(subject, spec, "bfloat16", ["normal"])
+    name = "vmap of its gradients"
+    checks.check_transformations(subject, spec, {name: checks.REVERSE_MODE[name]})
+
+
 @pytest.mark.slow
 def test_all_built_in_methods_on_three_devices():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "pytest", "-q", "tests/kernels", "-k", "pmap or shard_map"]
+    command = [sys.executable, "-m", "pytest", "-q", "tests/kernels", "-m", ""]
+    command += ["-k", "pmap or shard_map"]
     subprocess.run(command, env=os.environ | flags, check=True)
 
 

@@ -22,10 +22,12 @@ class TestFused(ConvPoolComparison):
     method = "fused"
 
 
+@pytest.mark.slow
 class TestWinogradPool(ConvPoolComparison):
     method, mixed, ratio = "winograd_pool", "w", 4
 
 
+@pytest.mark.slow
 class TestWinograd1d(ConvPoolComparison):
     method, mixed, ratio = "winograd_1d", "w", 2.5
 

@@ -10,6 +10,7 @@ from fidle_jax.kernels.testing import ConvComparison
 IMAGES = jnp.ones((1, 9, 9, 1))
 
 
+@pytest.mark.slow
 class TestWinograd(ConvComparison):
     method = "winograd"
     mixed = "w"

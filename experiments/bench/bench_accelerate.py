@@ -1,8 +1,7 @@
 """Time programs of several JAX libraries with and without `kernels.accelerate`.
 
-Each program computes the loss and the gradients of a network, or an operation that was reported as slow.
-Programs of libraries that are not installed are left out. The line of Keras is one step of `Model.fit`.
-"""
+Each computes the gradients of a network, or an operation that was reported as slow. Programs of libraries
+that are not installed are left out. The line of Keras is one step of `Model.fit`."""
 
 import dataclasses
 import functools

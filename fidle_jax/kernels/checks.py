@@ -150,18 +150,21 @@ def check_independent(subject: Subject, spec: Spec, reference: Callable[..., Any
         nonlocal called
         called = called or (event == "call" and frame.f_code is code)
 
+    def noticed(call, *arguments):
+        previous = sys.getprofile()
+        sys.setprofile(notice)
+        try:
+            return call(*arguments)
+        finally:
+            sys.setprofile(previous)
+
     def trace(function):
         return jax.make_jaxpr(results_of(function, subject, spec))(*case)
 
     # Without jit, also functions that are compiled already are executed by Python.
     with jax.disable_jit():
-        theirs = trace(subject.reference)
-        previous = sys.getprofile()
-        sys.setprofile(notice)
-        try:
-            ours = trace(subject.function)
-        finally:
-            sys.setprofile(previous)
+        theirs, ours = trace(subject.reference), noticed(trace, subject.function)
+    noticed(functools.partial(subject.function, **spec.arguments), *case.inputs)
     if called or str(ours) == str(theirs):
         how = "calls the reference" if called else "computes the same operations as the reference"
         raise AssertionError(

@@ -314,6 +314,11 @@ CHEATS = {
         "test_it_does_not_call_the_reference",
         "calls the reference, so a comparison with it says nothing",
     ),
+    "calls the reference outside of jit": (
+        outside_of_jit(calls_the_reference),
+        "test_it_does_not_call_the_reference",
+        "calls the reference, so a comparison with it says nothing",
+    ),
     "calls the reference's gradient": (
         gradient_of_the_reference,
         "test_it_does_not_call_the_reference",

@@ -87,7 +87,8 @@ def check_kernel(kind: str, method: str, cases: Iterable[specs.Spec]) -> str | N
     """Compare values and gradients of a kernel with those of the reference."""
     supported = 0
     for spec in cases:
-        arrays = spec.arrays(jnp.float32)
+        # Sums of small integers are exact, so that all methods find the same maximum in a pool.
+        arrays = spec.arrays(jnp.float32, "small integers" if kind == "conv_pool" else "normal")
 
         def compute(method, spec=spec, arrays=arrays):
             function = functools.partial(getattr(kernels, kind), **spec.arguments, method=method)

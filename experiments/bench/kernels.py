@@ -1,9 +1,9 @@
 """Time the methods of convolution and pooling against XLA's on the problems of the table that "auto" uses.
 
-The forward pass, the gradients ("vjp") and both are timed by turns, called from Python and in a compiled
-loop. Results are compared with XLA's before and after. This writes kernels.json and roofline.png. The peak
-of the memory bandwidth is that of a large copy. Small arrays stay in the caches, so their share can
-exceed 100 %.
+The forward pass, the gradients ("vjp") and both are timed in alternating turns, called from Python and in a
+compiled loop. Results are compared with XLA's before and after. This writes kernels.json and roofline.png.
+The peak of the memory bandwidth is that of a large copy. Small arrays stay in the caches, so their share
+can exceed 100 %.
 
     python experiments/bench/kernels.py --load mine.py --methods mine --only "^conv 64x"
     python experiments/bench/kernels.py --tune mnist v2 resnet_18

@@ -285,8 +285,8 @@ def measure(
     errors: list[Error] = []
 
     def check_all():
-        # Errors of the baseline for odd numbers excuse errors for the same ones only, and small integers
-        # have exact sums.
+        # The baseline's errors for odd numbers are accepted for the same numbers only. Those for ordinary
+        # numbers are not accepted for small integers, whose sums are exact.
         for kind in sorted({_group(each) for each in errors}):
             accepted = (kind,) if kind == "small integers" else ("", kind)
             check_errors(subject, [each[3:] for each in errors if _group(each) in accepted])

@@ -20,10 +20,8 @@ from fidle_jax.kernels.turns import compile_calls, set_first, time_compiled, tim
 
 # Computations to time: the values; the gradients of the inputs by the pullback of `jax.vjp`; both of these.
 PHASES = ("forward", "vjp", "both")
-ROUNDS, SECONDS = (
-    15,
-    0.7,
-)  # maximum number of turns, and approximate limit for all turns of one comparison
+ROUNDS = 15  # maximum number of turns
+SECONDS = 0.7  # approximate limit for all turns of one comparison
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,21 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped, UInt8
 
 from fidle_jax import kernels
 from fidle_jax.errors import InputError
-from fidle_jax.files import changed_files, expand_user, read_json
-from fidle_jax.nn import make_model
-from fidle_jax.train import run_dir as run_dirs
-from fidle_jax.train.checkpoints import read_step
-from fidle_jax.train.config import ResolvedConfig, resolve
+from fidle_jax.files import expand_user
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.step import init_state
-from fidle_jax.train.task import make_optimizer
+from fidle_jax.train.trained import read_trained
 
 MAX_BATCH = 256
 
@@ -53,19 +48,13 @@ def load(run_dir: str | Path) -> Trained:
     Raises:
         InputError: There is no run, or it is unfinished, damaged or of another version.
     """
-    run_dir = expand_user(run_dir)
-    config, result = _read(run_dir)
-    described, named = run_dirs.read_model(run_dir), config.model
-    class_names = tuple(described["class_names"])
-    height, width, channels = described["image_shape"]
-    image_shape = (height, width, channels)
-    model = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
-    variables = _read_variables(run_dir, config, result["steps"], model, image_shape)
+    run = read_trained(expand_user(run_dir))
+    variables = jax.device_put(run.variables)
 
     def predict(images: Any) -> Float[Array, "batch class"]:
-        return probabilities(model, variables, as_batch(images, image_shape))
+        return probabilities(run.model, variables, as_batch(images, run.image_shape))
 
-    return Trained(predict, variables, model, image_shape, class_names, config, result)
+    return Trained(predict, variables, *run[1:])
 
 
 def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
@@ -154,53 +143,3 @@ def classify(
     size = min(MAX_BATCH, 1 << (len(images) - 1).bit_length())
     predict = functools.partial(probabilities, trained.model, trained.variables)
     return map_batches(predict, images, size)
-
-
-def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
-    path = run_dir / "config.json"
-    if not path.exists():
-        raise InputError(f"there is no run in {run_dir}; give the directory of a finished run")
-    experiment = read_json(path, {"experiment": str})["experiment"]
-    if experiment.startswith("lesson/"):
-        raise InputError(
-            f"{run_dir} belongs to a lesson, which saves no network; give the directory of a training run"
-        )
-    config = run_dirs.read_config(run_dir, experiment)
-    if run_dirs.finished_result(run_dir) is None:
-        raise InputError(
-            f"the run in {run_dir} is not finished; continue it: "
-            f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
-        )
-    result = run_dirs.read_result(run_dir, *run_dirs.RESULT)
-    if changed := changed_files(run_dir):
-        logger.warning(
-            "%s of the run in %s changed after it had finished; --resume writes them again",
-            " and ".join(changed[:3]),
-            run_dir,
-        )
-    return resolve(config, config.data.variant), result
-
-
-def _read_variables(
-    run_dir: Path, config: ResolvedConfig, step: int, model: nn.Module, image_shape
-) -> PyTree:
-    # The checkpoint stores the optimizer state, whose structure does not depend on the schedule.
-    optimizer = make_optimizer(config, optax.constant_schedule(0.0))
-    average = config.optimisation.ema_decay > 0
-    state = jax.eval_shape(lambda: init_state(model, image_shape, optimizer, 0, average=average))
-    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
-    try:
-        restored = read_step(
-            run_dir / "checkpoints", step, state, state.variables(), run_dirs.identity(run_dir)
-        )
-    # Orbax and tensorstore raise many types of exceptions for damaged files.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"checkpoint {step} in {run_dir} is damaged or of another version ({reason}); run it again"
-        ) from error
-    if restored is None:
-        raise InputError(
-            f"checkpoint {step} in {run_dir} is missing, but result.json names it; restore it, or run again"
-        )
-    return jax.device_put(restored[1])

@@ -17,7 +17,7 @@ from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_step
 from fidle_jax.train.config import ResolvedConfig, resolve
 from fidle_jax.train.step import init_state
-from fidle_jax.train.task import make_optimizer
+from fidle_jax.train.task import frozen_layers, make_optimizer
 
 logger = logging.getLogger("fidle_jax")
 
@@ -82,7 +82,10 @@ def _read_variables(
     # The checkpoint stores the optimizer state, whose structure does not depend on the schedule.
     optimizer = make_optimizer(config, optax.constant_schedule(0.0))
     average = config.optimisation.ema_decay > 0
-    state = jax.eval_shape(lambda: init_state(model, image_shape, optimizer, 0, average=average))
+    frozen = frozen_layers(config, model, image_shape)
+    state = jax.eval_shape(
+        lambda: init_state(model, image_shape, optimizer, 0, average=average, frozen=frozen)
+    )
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     try:
         restored = read_step(

@@ -42,6 +42,8 @@ def read_runs(run_dirs: Iterable[Path], optional: Container[Path] = ()) -> pd.Da
     for run_dir in run_dirs:
         try:
             result, flags = read_result(run_dir, *NEEDED), read_hyperparameters(run_dir)
+            # A run that is being extended still has the result of fewer epochs.
+            flags["epochs"] = result.get("epochs", flags["epochs"])
         except InputError as error:
             if run_dir not in optional:
                 raise

@@ -225,9 +225,13 @@ def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
 
 
 def identity(run_dir: Path) -> str:
-    """Return the checksum of config.json, or "" without one. Results and checkpoints depend on it."""
+    """Return the checksum of the first config.json, or "" without one.
+
+    Results and checkpoints depend on it. An extension stores it as "identity" in the new config.json.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        return json.loads((run_dir / "config.json").read_text("utf-8")).get("checksum", "")
+        content = json.loads((run_dir / "config.json").read_text("utf-8"))
+        return content.get("identity") or content.get("checksum", "")
     return ""
 
 

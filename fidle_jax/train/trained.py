@@ -41,7 +41,13 @@ def read_trained(run_dir: Path) -> TrainedRun:
     Raises:
         InputError: There is no run, or it is unfinished, damaged or of another version.
     """
-    config, result = _read(run_dir)
+    config, result = read_finished(run_dir)
+    if changed := changed_files(run_dir):
+        logger.warning(
+            "%s of the run in %s changed after it had finished; --resume writes them again",
+            " and ".join(changed[:3]),
+            run_dir,
+        )
     described, named = run_dirs.read_model(run_dir), config.model
     class_names = tuple(described["class_names"])
     height, width, channels = described["image_shape"]
@@ -51,7 +57,8 @@ def read_trained(run_dir: Path) -> TrainedRun:
     return TrainedRun(variables, model, image_shape, class_names, config, result)
 
 
-def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
+def read_finished(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
+    """Read the config and the result of a finished run. Raise what `read_trained` raises."""
     path = run_dir / "config.json"
     if not path.exists():
         raise InputError(f"there is no run in {run_dir}; give the directory of a finished run")
@@ -67,12 +74,6 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
             f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
         )
     result = run_dirs.read_result(run_dir, *run_dirs.RESULT)
-    if changed := changed_files(run_dir):
-        logger.warning(
-            "%s of the run in %s changed after it had finished; --resume writes them again",
-            " and ".join(changed[:3]),
-            run_dir,
-        )
     return resolve(config, config.data.variant), result
 
 

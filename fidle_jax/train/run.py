@@ -19,12 +19,13 @@ from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
 from fidle_jax.files import DIGESTS, changed_files, sealed, write_json
-from fidle_jax.nn import format_table, layer_table, make_model
+from fidle_jax.nn import adapt, format_table, layer_table, make_model
 from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import choose_loader, compile_steps
 from fidle_jax.train.config import Config, ResolvedConfig, check, hyperparameters, resolve, to_json
+from fidle_jax.train.custom import NO_OBJECTS, Custom
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
 from fidle_jax.train.outcome import describe_model, describe_result, evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
@@ -65,6 +66,7 @@ def run(
     command: str,
     stop: Stop,
     show_phase: ShowPhase = contextlib.nullcontext,
+    custom: Custom = NO_OBJECTS,
 ) -> dict[str, Any] | None:
     """Train and test in ``config.run.run_dir``. Return the content of result.json.
 
@@ -76,6 +78,7 @@ def run(
         config: The config. The recipe sets what is missing.
         experiment, command: Name of the experiment, and the command that repeats the run.
         stop, show_phase: Signals that ask the run to stop, and what shows long phases to the user.
+        custom: Objects that replace settings of the config.
 
     Raises:
         InputError: The config, the data or the run directory is wrong. Nothing was written.
@@ -93,7 +96,7 @@ def run(
     first, result = distributed.is_first(), None
     with distributed.fail_together():
         if config.run.resume:
-            config = _same_run(config, run_dir, experiment)
+            config = _same_run(config, run_dir, experiment, custom)
             result = _finished_result(run_dir) if first else None
         elif first:
             run_dirs.check_new(run_dir)
@@ -102,7 +105,7 @@ def run(
         if first:
             print(f"the run in {run_dir} is finished; nothing was changed")
         return result
-    parts = _load(config, mesh)
+    parts = _load(config, mesh, custom)
     config, dataset, model = parts.config, parts.dataset, parts.model
     table = layer_table(model, dataset.image_shape)
     if first:
@@ -110,13 +113,16 @@ def run(
         print(announced, format_table(table), sep="\n\n", end="\n\n", flush=True)
     else:
         show_phase = contextlib.nullcontext
-    described = to_json(config) | {"experiment": experiment, "command": command}
+    described = to_json(config.replace(**dict.fromkeys(custom.replaced())))
+    described |= {"experiment": experiment, "command": command}
+    if objects := custom.describe():
+        described["objects"] = objects
     with _hold(config, run_dir, described, describe_model(model, dataset, table)):
-        loop = _train(parts, run_dir, mesh, stop, show_phase)
+        loop = _train(parts, run_dir, mesh, stop, show_phase, custom)
         tested = {}
         if first:
             with show_phase(f"testing on {dataset.test_examples:,} images"):
-                tested = evaluate_test(model, loop.best, dataset, run_dir)
+                tested = evaluate_test(model, loop.best, dataset, run_dir, custom.metrics)
                 write_augmented(parts.train, parts.ranges, config.optimisation.seed, run_dir)
         if distributed.any_process(not math.isfinite(tested.get("test_loss", 0))):
             raise NotFinite("the test loss", int(loop.state.step))
@@ -149,16 +155,18 @@ def _finished_result(run_dir: Path) -> dict[str, Any] | None:
     return None
 
 
-def _same_run(config: Config, run_dir: Path, experiment: str) -> ResolvedConfig:
+def _same_run(config: Config, run_dir: Path, experiment: str, custom: Custom) -> ResolvedConfig:
     """Return the resolved config if its hyperparameters are those of the run to resume."""
     saved = run_dirs.read_config(run_dir, experiment)
     variant = saved.data.variant if config.data.variant == "auto" else config.data.variant
     resolved = resolve(config, variant)
-    old = hyperparameters(saved)
+    old = hyperparameters(saved) | run_dirs.read_objects(run_dir)
+    compared = hyperparameters(resolved.replace(**dict.fromkeys(custom.replaced())))
+    compared |= dict.fromkeys(run_dirs.read_objects(run_dir)) | custom.describe()
     different = [
-        f"--{name.replace('_', '-')} {new} (the run has {old[name]})"
-        for name, new in hyperparameters(resolved).items()
-        if new != old[name]
+        f"--{name.replace('_', '-')} {new} (the run has {old.get(name)})"
+        for name, new in compared.items()
+        if new != old.get(name)
     ]
     if different:
         raise InputError(
@@ -168,12 +176,12 @@ def _same_run(config: Config, run_dir: Path, experiment: str) -> ResolvedConfig:
     return resolved
 
 
-def _load(config: Config, mesh: Mesh) -> _Parts:
+def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     """Load the data and make the model."""
     with distributed.fail_together():
         # Only full data sets can be cropped, so the recipe for full data decides.
         crop = resolve(config, "full").data.crop
-        dataset = load_dataset(
+        dataset = custom.dataset or load_dataset(
             config.data.dataset,
             data=config.data.variant,
             archives=config.data.archives,
@@ -185,7 +193,11 @@ def _load(config: Config, mesh: Mesh) -> _Parts:
         # Report a wrong model or flip, or a small batch size, before the data is read.
         values = resolved.model
         classes, shape = len(dataset.class_names), dataset.image_shape
-        model = make_model(values.name, classes, shape, values.dropout, values.width)
+        if custom.model is None:
+            model = make_model(values.name, classes, shape, values.dropout, values.width)
+        else:
+            model = adapt(custom.model, classes, shape)
+        custom.check(classes)
         _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
     streamed, loader = choose_loader(config.devices.loader, dataset, mesh)
@@ -271,12 +283,16 @@ def _hold(
         yield
 
 
-def _train(parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: ShowPhase) -> Loop:
+def _train(
+    parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: ShowPhase, custom: Custom
+) -> Loop:
     """Train to the last epoch, from the newest checkpoint if the run is resumed."""
     config, dataset, model = parts.config, parts.dataset, parts.model
     examples, options = len(parts.train.labels), config.optimisation
     schedule = make_schedule(config, steps_per_epoch(examples, options.batch_size))
-    task = make_task(config, dataset, model, schedule, parts.train.labels)
+    if custom.optimizer or custom.learning_rate:  # the learning rate of an optimizer is unknown
+        schedule = custom.learning_rate or (lambda _: None)
+    task = custom.apply(make_task(config, dataset, model, schedule, parts.train.labels))
     checkpoints = Checkpoints(run_dir / "checkpoints", run_dirs.identity(run_dir))
     cache = (jax.config.jax_compilation_cache_dir or "").replace(str(Path.home()), "~")
     where = f"; cached in {cache}" if cache else ""
@@ -301,7 +317,7 @@ def _train(parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: Sho
     if restored and distributed.is_first():
         print(f"resuming at step {int(state.step):,}")
     state = compiled.replicate(state)
-    loop = Loop(config, examples, compiled, state, best, record, checkpoints, stop)
+    loop = Loop(config, examples, compiled, state, best, record, checkpoints, stop, custom)
     with contextlib.closing(compiled), stop.defer():
         loop.run()
     checkpoints.close()

@@ -217,6 +217,11 @@ def read_config(run_dir: Path, experiment: str | None = None) -> Config:
     return config
 
 
+def read_objects(run_dir: Path) -> dict[str, Any]:
+    """Return the names of the Python objects that replaced settings (`fidle_jax.train.custom`)."""
+    return read_json(run_dir / "config.json", {}).get("objects") or {}
+
+
 def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
     """Return the hyperparameters of a run without its seed. Raise what `read_config` raises."""
     values = hyperparameters(read_config(run_dir))

@@ -54,17 +54,13 @@ def _explain(argv: list[str] | None, stop: Stop) -> None:
     from fidle_jax.inference.explain import Example, explain
     from fidle_jax.inference.explain_page import make_sections, summarise
     from fidle_jax.inference.load import load
-    from fidle_jax.inference.preprocess import prepare, read_image
+    from fidle_jax.inference.preprocess import read_input
     from fidle_jax.report.lesson import Page, write_page
 
-    images = [read_image(path) for path in flags.images]
     trained = load(flags.run)
     names = trained.class_names
     target = None if flags.target is None else _class_index(flags.target, names)
-    examples = [
-        Example(printable(path.name), prepare(image, trained, path))
-        for path, image in zip(flags.images, images, strict=True)
-    ]
+    examples = [Example(printable(path.name), read_input(path, trained)) for path in flags.images]
     if flags.test is not None:
         test = read_evaluation(flags.run)
         check_range("test", flags.test, 0, len(test.labels) - 1)

@@ -111,7 +111,8 @@ def _read(
     """Return names and network inputs of all readable images, and the errors of the others."""
     from tqdm import tqdm
 
-    from fidle_jax.inference.preprocess import MAX_BYTES, find_images, prepare, read_image
+    from fidle_jax.data.decode import MAX_BYTES
+    from fidle_jax.inference.preprocess import find_images, read_input
 
     files, names, images, errors = [], [], [], []
     for source in sources:
@@ -123,7 +124,7 @@ def _read(
         name = "standard input" if path == STDIN else str(path)
         try:
             content = _read_stdin(MAX_BYTES + 1) if path == STDIN else path
-            images.append(prepare(read_image(content, name), trained, name))
+            images.append(read_input(content, trained, name))
         except InputError as error:
             errors.append(error)
         else:

@@ -25,6 +25,14 @@ TFDS_PREFIX = "tfds:"
 TEST_FRACTION = 0.2  # of the sample
 _SAMPLE_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 
+# File names of own data sets.
+SUFFIXES = (".csv", ".npz", ".parquet", "ubyte")
+# Names that users of other libraries expect.
+COMMON_TFDS_SETS = (
+    *("caltech101", "cifar10", "cifar100", "emnist", "fashion_mnist", "food101", "imagenette"),
+    *("kmnist", "oxford_flowers102", "oxford_iiit_pet", "stl10", "svhn_cropped", "tf_flowers"),
+)
+
 # The last one stands for every set of TFDS.
 DATASETS = ("mnist", *SET_NAMES, f"{TFDS_PREFIX}NAME")
 
@@ -75,10 +83,26 @@ def load_dataset(
     return load_tfds_set(name.removeprefix(TFDS_PREFIX), data_dir)
 
 
+def is_path(name: str) -> bool:
+    """Return True if ``name`` is the path of a user's own images, and not the name of a data set."""
+    if name in DATASETS or name.startswith(TFDS_PREFIX):
+        return False
+    is_file_name = name.lower().removesuffix(".gz").endswith(SUFFIXES)
+    return is_file_name or name[:1] in (".", "~") or os.sep in name or os.path.exists(name)
+
+
 def check_dataset(name: str) -> None:
-    """Raise InputError if there is no data set ``name``. Names of TFDS are not checked."""
-    if not name.startswith(TFDS_PREFIX):
+    """Raise InputError if there is no data set ``name``. Names of TFDS and paths are not checked."""
+    if name.startswith(TFDS_PREFIX) or is_path(name):
+        return
+    if name.lower().replace("-", "_") in COMMON_TFDS_SETS:
+        raise InputError(
+            f"unknown dataset {name!r}; did you mean {TFDS_PREFIX}{name.lower().replace('-', '_')}?"
+        )
+    try:
         check_name("dataset", name, DATASETS)
+    except InputError as error:
+        raise InputError(f"{error}; or give the path of a folder or file of images") from None
 
 
 def archives_folder(name: str, folder: Path | None) -> Path | None:

@@ -27,7 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from fidle_jax.data.augment import scale
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained
-from fidle_jax.inference.preprocess import image_kind, prepare, read_image
+from fidle_jax.inference.preprocess import image_kind, read_input
 from fidle_jax.nn.layers import Conv, Dense, MaxPool
 from fidle_jax.report.html import load_template
 
@@ -226,7 +226,7 @@ def compile_answer(trained: Trained) -> tuple[Layers, Callable[[bytes], dict[str
     compiled = jax.jit(forward).lower(trained.variables, image).compile()
 
     def answer(content: bytes) -> dict[str, Any]:
-        seen = prepare(read_image(content), trained)
+        seen = read_input(content, trained)
         probabilities, maps = jax.device_get(compiled(trained.variables, seen[None]))
         return {
             "probabilities": probabilities.tolist(),

@@ -1,37 +1,30 @@
 """Read image files and convert them to the images that a network was trained on.
 
-`read_image` reads a file. `prepare` converts the image, a digit with `normalise_digit`, which calls
-`_ink_strength`, `_remove_dirt` and `_centre`. The result is uint8. `classify` in `load.py` passes it to the
-network. There, `scale` in `fidle_jax/data/augment.py` divides it by 255.
+`read_input` reads a file with `fidle_jax/data/decode.py` and converts it with `prepare`. A digit is converted
+by `normalise_digit`, which calls `_ink_strength`, `_remove_dirt` and `_centre`. The result is uint8.
+`classify` in `load.py` passes it to the network. There, `scale` in `fidle_jax/data/augment.py` divides it by
+255.
 """
 
-import io
-import logging
-import re
-import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
 from scipy import ndimage
 
-from fidle_jax.data import SIGN_SETS, TFDS_PREFIX
+from fidle_jax.data import SIGN_SETS, TFDS_PREFIX, is_path
+from fidle_jax.data.decode import (
+    SUFFIXES,
+    flatten,
+    read_image,
+    resize_image,
+    to_bytes,
+)
 from fidle_jax.data.signs import parse_name, treat
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained
-
-# Pillow decodes these itself. It guesses other formats from the name or starts other programs.
-FORMATS = ("PNG", "JPEG", "PPM", "GIF", "BMP", "TIFF", "WEBP")
-SUFFIXES = re.compile(r"\.(a?png|jp(g|eg|e)|jfif|mpo|p[pgbn]m|gif|bmp|tiff?|webp)", re.IGNORECASE)
-MAX_BYTES = 2**29
-MAX_PIXELS = 40_000_000
-MAX_SCANS = 100  # of a progressive JPEG; each one is decoded over the whole image
-JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
-
-DEEP_COLOUR = 64  # of 255; a file of 16 bits without larger values contains fewer bits
-NARROW = 0.02  # part of the possible range; if the values span less, they are stretched
 
 MNIST_SIDE, INK_SIDE = 28, 20
 CENTRE = 14  # centre of mass in rows and columns; every MNIST digit is within half a pixel
@@ -56,8 +49,6 @@ NO_DIGIT = "no digit found; expected one digit on plain paper"
 Grey = Float[np.ndarray, "height width"]
 Colour = UInt8[np.ndarray, "height width 3"]
 
-_log = logging.getLogger("fidle_jax")
-
 
 def image_kind(dataset: str) -> Literal["digit", "traffic sign", "image"]:
     """Return what the images of a data set show. "image" means that it is unknown."""
@@ -74,23 +65,34 @@ def prepare(
     """Convert an image as the run's data set did. Errors contain ``name``.
 
     Digits are located and normalised as in MNIST. Traffic signs are scaled and treated as the name of
-    their set says; a run on cropped signs expects images cropped to the sign. Other images are scaled.
+    their set says; a run on cropped signs expects images cropped to the sign. Other images are put on white
+    and resized, those of a user's own data set as `--resize` of the run says.
 
     Raises:
         InputError: The network expects a digit and there is none.
     """
-    dataset, image = trained.config.data.dataset, image.convert("RGB")
-    kind = image_kind(dataset)
+    data = trained.config.data
+    kind = image_kind(data.dataset)
+    if kind == "image":
+        how = data.resize if is_path(data.dataset) else "stretch"
+        return resize_image(flatten(image), trained.image_shape, how)
+    pixels = np.asarray(flatten(image, background=None))
     if kind == "traffic sign":
-        return treat(np.asarray(image), *parse_name(dataset))
-    if kind == "digit":
-        try:
-            return normalise_digit(np.asarray(image))[..., None]
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-    height, width, channels = trained.image_shape
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(scaled if channels == 3 else scaled.convert("L")).reshape(trained.image_shape)
+        return treat(pixels, *parse_name(data.dataset))
+    try:
+        return normalise_digit(pixels)[..., None]
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def read_input(
+    source: Path | bytes, trained: Trained, name: str = ""
+) -> UInt8[np.ndarray, "height width channel"]:
+    """Read an image file and convert it with `prepare`. Raise what `read_image` and `prepare` raise."""
+    is_other = image_kind(trained.config.data.dataset) == "image"
+    side = max(trained.image_shape[:2]) if is_other else None
+    name = name or (str(source) if isinstance(source, Path) else "the image")
+    return prepare(read_image(source, name, side), trained, name)
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -112,116 +114,6 @@ def find_images(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder} has no image files; expected names that end in .png, .jpg, ...")
     return found
-
-
-def read_image(source: Path | bytes, name: str = "") -> Image.Image:
-    """Read an image as 8-bit RGB, rotated according to its EXIF data.
-
-    If a file contains several pictures, return the first one and log a warning. Transparent pixels
-    become black if the others are mostly light, otherwise white.
-
-    Args:
-        source: Path or content of the file.
-        name: Name used in messages (default: the path).
-
-    Raises:
-        InputError: The source is not a file, not an image, empty, truncated or too large.
-    """
-    name = name or (str(source) if isinstance(source, Path) else "the image")
-    content = _read(source, name) if isinstance(source, Path) else source
-    if not content:
-        raise InputError(f"{name} is empty; expected an image")
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{name} is larger than {MAX_BYTES:,} bytes; scale the image down")
-    try:
-        with warnings.catch_warnings():
-            # Pillow also warns about details such as unusual metadata.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                if image.format in ("JPEG", "MPO") and len(JPEG_SCAN.findall(content)) > MAX_SCANS:
-                    raise InputError(
-                        f"{name} has more than {MAX_SCANS} scans; save it as a baseline JPEG"
-                    )
-                return _first_picture(image, name)
-    except InputError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(
-            f"{name} has too many pixels; expected at most {MAX_PIXELS:,}; scale it down"
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise InputError(f"{name} is not an image; expected {', '.join(FORMATS)}") from error
-    # Pillow raises many types of exceptions for damaged files.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise InputError(f"{name} is damaged ({reason}); copy or save it again") from error
-
-
-def _read(path: Path, name: str) -> bytes:
-    if path.exists() and not path.is_file():
-        raise InputError(f"{name} is not a regular file; to read from a pipe, pass -")
-    try:
-        with path.open("rb") as file:
-            # Files of /proc have no size, and some of them never end.
-            return file.read(MAX_BYTES + 1) if path.stat().st_size else b""
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror}") from error
-
-
-def _first_picture(image: ImageFile.ImageFile, name: str) -> Image.Image:
-    # Cameras store previews and depth maps next to the photograph, as MPO.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        _log.warning("%s contains several pictures; using the first", name)
-        image.seek(0)
-    # Pillow reads the upper 8 bits of each colour. For a PPM file, it divides by the maximum in the header.
-    how: Any = image.tile[0].args if image.tile else ""
-    is_deep = ";16" in str(how) or (image.format == "PPM" and how[-1] in range(256, 2**16))
-    image.load()
-    if min(image.size) == 0:
-        raise ValueError(f"{image.width} x {image.height} pixels")
-    if (
-        is_deep
-        and image.mode[0] not in "IF"
-        and np.asarray(image.convert("RGB")).max() < DEEP_COLOUR
-    ):
-        raise InputError(
-            f"{name} has 16 bits per colour but only small values; convert it to 8 bits per colour"
-        )
-    return _to_rgb(ImageOps.exif_transpose(image), name)
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode[0] in "IF":
-        return _to_grey(image, name).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    colours = image.convert("RGBA")
-    small = colours.convert("LA")
-    small.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    grey, opacity = np.asarray(small, np.float32).transpose(2, 0, 1)
-    light = (grey * opacity).sum() > 127.5 * opacity.sum()
-    background = Image.new("RGBA", image.size, "black" if light else "white")
-    return Image.alpha_composite(background, colours).convert("RGB")
-
-
-def _to_grey(image: Image.Image, name: str) -> Image.Image:
-    """Scale the values of an image with a single channel of more than 8 bits, or of floats."""
-    pixels = np.asarray(image, np.float32)
-    finite = pixels[np.isfinite(pixels)]
-    low, high = map(float, (finite.min(), finite.max())) if finite.size else (0.0, 0.0)
-    pixels = np.nan_to_num(pixels, nan=low, posinf=high, neginf=low)
-    # Files of 16 bits often contain 8, 10 or 12.
-    bits = max(8, int(high).bit_length()) if image.mode[0] == "I" else None
-    white = max(1.0, high) if bits is None else 2**bits - 1
-    if low < high and (low < 0 or high - low < NARROW * white):
-        _log.warning("%s has values from %g to %g; reading them as black to white", name, low, high)
-        pixels, white = pixels - low, high - low
-    elif bits not in (16, None):
-        _log.warning("%s has values up to %d; reading it as %d bits", name, high, bits)
-    return Image.fromarray(_to_bytes(pixels / white))
 
 
 def normalise_digit(pixels: Colour) -> UInt8[np.ndarray, "28 28"]:
@@ -345,8 +237,4 @@ def _centre(ink: Grey) -> UInt8[np.ndarray, "28 28"]:
     y, x = np.array(ndimage.center_of_mass(ink)) + 0.5
     before, after = scale * (CENTRE + 0.5), scale * (MNIST_SIDE - CENTRE - 0.5)
     box = (x - before, y - before, x + after, y + after)
-    return _to_bytes(_resize(ink, (MNIST_SIDE, MNIST_SIDE), Image.Resampling.HAMMING, box))
-
-
-def _to_bytes(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
-    return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+    return to_bytes(_resize(ink, (MNIST_SIDE, MNIST_SIDE), Image.Resampling.HAMMING, box))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 from tyro.conf import arg
 
 from fidle_jax.data import SIGN_SETS, Crop, Variant, check_dataset
+from fidle_jax.data.decode import Resize
 from fidle_jax.errors import InputError, Range, check_name, check_range
 from fidle_jax.files import expand_user
 from fidle_jax.nn import ModelName
@@ -47,7 +48,8 @@ class Data:
     """The data set and its splits."""
 
     dataset: str = "mnist"
-    """mnist; traffic signs as 24x24-L, 48x48-RGB-HE, ...; or tfds:NAME for a data set of TFDS."""
+    """A folder or file of your own images (see experiments/README.md); mnist; traffic signs as 24x24-L,
+    48x48-RGB-HE, ...; or tfds:NAME for a data set of TFDS."""
     variant: Annotated[Variant, arg(name="data")] = "auto"
     """auto: the full set if it is prepared or can be downloaded, otherwise the embedded sample."""
     crop: ByRecipe[Crop] = UNSET
@@ -56,13 +58,23 @@ class Data:
     """Folder with the official archive files, for machines without a network."""
     data_dir: Annotated[Path | None, described("~/tensorflow_datasets")] = None
     """Folder of the prepared data."""
+    image_size: Annotated[int | None, Range(8, 1024), described("from the images, at most 128")] = (
+        None
+    )
+    """Own images: height and width in pixels. By default, images of one size up to 128 keep it, and others
+    are resized to their median size, a multiple of 8."""
+    resize: Resize = "fit"
+    """Own images of other sizes: fit shows the whole image between black bars, crop its centre without
+    bars, stretch changes the aspect ratio."""
+    allow_skipped: Annotated[float, Range(0, 1)] = 0.01
+    """Own images: fraction of the files that may be damaged or no images. They are named and skipped."""
     scale: Annotated[float, Range(1e-6, 1)] = 1.0
-    """Fraction of the training data to use. Tracks (frames of the same physical sign) are not split."""
+    """Fraction of the training data to use. Groups of similar images are not split."""
     validation_fraction: Annotated[ByRecipe[float], Range(0, 0.9), described("0.1")] = UNSET
     """Fraction of the training data held out to select the best epoch; 0: use the last one."""
     hold_out: Literal["groups", "examples", "test"] = "groups"
-    """groups: hold out whole tracks if the data set has them; examples: random examples; test: select the
-    epoch on the test set, as the course does."""
+    """groups: hold out whole tracks of traffic signs, and whole groups of near-duplicates of own images;
+    examples: random examples; test: select the epoch on the test set, as the course does."""
 
 
 @dataclasses.dataclass(frozen=True)

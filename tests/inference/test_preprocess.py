@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from fidle_jax.data.decode import flatten, read_image
 from fidle_jax.data.load import load_sample
 from fidle_jax.data.signs import treat
 from fidle_jax.errors import InputError
 from fidle_jax.inference.load import Trained, classify, load
-from fidle_jax.inference.preprocess import find_images, prepare, read_image
+from fidle_jax.inference.preprocess import find_images, prepare
 from fidle_jax.train.config import ResolvedConfig
 from tests.inference.photographs import encode, gradient, photograph
 from tests.trained import train_sample
@@ -34,7 +35,7 @@ def file_of(pixels, kind, **options):
 
 def read(pixels, kind, **options):
     """The RGB pixels that are read from a file of these pixels."""
-    return np.asarray(read_image(file_of(pixels, kind, **options)))
+    return np.asarray(flatten(read_image(file_of(pixels, kind, **options)), None))
 
 
 def error_of(source, name="it"):

@@ -96,7 +96,15 @@ def test_a_recipe_sets_what_is_not_given(given, variant, expected):
 def test_a_resolved_config_is_complete(dataset, recipe):
     config = resolve(make_config(dataset=dataset, recipe=recipe), "full")
     missing = {name for name, value in config.settings().items() if value is None}
-    optional = {"archives", "data_dir", "run_dir", "devices", "dropout", "augmentation"}
+    optional = {
+        "archives",
+        "data_dir",
+        "run_dir",
+        "devices",
+        "dropout",
+        "augmentation",
+        "image_size",
+    }
     assert missing <= optional
     check(config)
 

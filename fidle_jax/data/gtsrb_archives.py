@@ -9,25 +9,20 @@ import contextlib
 import csv
 import functools
 import io
-import os
 import re
-import threading
-import time
 import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import joblib
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tqdm import tqdm
 
+from fidle_jax.data.workers import map_chunks
 from fidle_jax.errors import InputError
 
 CLASSES = 43
@@ -52,8 +47,6 @@ FRAMES = 30
 SHORT_TRACK = (33, 19)  # (class, track) of the only track with 29 frames
 
 CHUNK = 256  # photographs per task of a worker process
-IDLE_SECONDS = 10  # a worker ends after this time without a task
-WATCH_SECONDS = 1  # interval at which a worker checks that its parent is alive
 
 # Python decompresses the other methods without a limit, even if a member claims a small size.
 _BOUNDED_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -262,53 +255,15 @@ def process_photos(
     """
     photos = read_photos(folder, split)
     chunks = [photos[start : start + CHUNK] for start in range(0, len(photos), CHUNK)]
-    run = joblib.Parallel(
-        n_jobs=joblib.cpu_count(), return_as="generator", idle_worker_timeout=IDLE_SECONDS
-    )
-    bar = tqdm(total=len(photos), desc=title, unit="image", disable=None if progress else True)
     path = folder / image_archive(split)
-    with open_archive(path) as archive, bar:
-        options = str(path), crop, work, os.getpid()
+    decode = functools.partial(_process, str(path), crop, work)
+    with open_archive(path) as archive:
         # Workers receive bytes because opening the archive takes a second.
-        done = run(
-            joblib.delayed(_process)(
-                [read_member(archive, p.member) for p in chunk], chunk, *options
-            )
-            for chunk in chunks
-        )
-        try:
+        tasks = ([(read_member(archive, p.member), p) for p in chunk] for chunk in chunks)
+        with contextlib.closing(map_chunks(decode, tasks, len(photos), title, progress)) as done:
             for chunk, results in zip(chunks, done, strict=True):
                 yield from zip(chunk, results, strict=True)
-                bar.update(len(chunk))
-        except BrokenProcessPool as error:
-            raise InputError(
-                f"a process that read {path} was killed, possibly for lack of memory; run again"
-            ) from error
-        finally:
-            with warnings.catch_warnings():
-                # joblib warns about unfinished tasks.
-                warnings.simplefilter("ignore", UserWarning)
-                done.close()
 
 
-def _process(
-    contents: list[bytes], photos: list[Photo], archive: str, crop: bool, work: Work, parent: int
-) -> list[Any]:
-    if os.getpid() != parent:
-        _exit_after(parent)
-    return [
-        work(_decode(content, photo, crop, archive))
-        for content, photo in zip(contents, photos, strict=True)
-    ]
-
-
-@functools.cache
-def _exit_after(parent: int) -> None:
-    """Exit this process soon after its parent. joblib's workers survive a parent that is killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _process(archive: str, crop: bool, work: Work, task: list[tuple[bytes, Photo]]) -> list[Any]:
+    return [work(_decode(content, photo, crop, archive)) for content, photo in task]

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from fidle_jax.nn.adapted import adapt
     from fidle_jax.nn.layers import BatchNorm, Conv, Dense, Dropout, Flatten, MaxPool
     from fidle_jax.nn.models import CNN, DNN, MODELS, Compact, NormedCNN, make_model
     from fidle_jax.nn.table import Row, format_table, layer_table
@@ -27,6 +28,7 @@ __all__ = [
     "ModelName",
     "NormedCNN",
     "Row",
+    "adapt",
     "format_table",
     "layer_table",
     "make_model",
@@ -35,7 +37,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for module in ("layers", "models", "table"):
+        for module in ("layers", "models", "table", "adapted"):
             members = vars(importlib.import_module(f"fidle_jax.nn.{module}"))
             if name in members:
                 return members[name]

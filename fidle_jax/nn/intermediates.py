@@ -1,13 +1,11 @@
 """Kernels and feature maps of a network, and where the cells of a feature map lie in the image."""
 
-import functools
-import operator
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float
 
@@ -19,7 +17,8 @@ class Intermediates(NamedTuple):
     """Kernels and layer outputs of a network for one image."""
 
     kernels: dict[str, Float[np.ndarray, "k1 k2 c_in c_out"]]  # of the convolutions, by layer name
-    # The input ("00 input") and the output of each layer ("01 conv_1"), without dropout layers.
+    # The input ("00 input") and the output of each layer ("01 conv_1"), (height, width, channel) or
+    # (feature,), without dropout layers and outputs of other shapes.
     maps: dict[str, np.ndarray]
 
 
@@ -39,13 +38,17 @@ def compute_intermediates(
     # For a single image, compiling the network would take longer than running it uncompiled.
     _, captured = model.apply(variables, jnp.asarray(image)[None], capture_intermediates=True)
     kernels, maps = {}, {"00 input": np.asarray(image)}
+    params: dict = flatten_dict(variables["params"], sep="/")
+    outputs: dict = flatten_dict(captured["intermediates"], sep="/")
     height, width, channels = image.shape
     for row in layer_table(model, (height, width, channels)):
-        if row.kind == Conv.__name__:
-            kernels[row.name] = np.asarray(_subtree(variables["params"], row.name)["kernel"])
-        if row.kind != "Dropout":
-            output = _subtree(captured["intermediates"], row.name)["__call__"][0][0]
-            maps[f"{len(maps):02d} {row.name}"] = np.asarray(output)
+        kernel = params.get(f"{row.name}/kernel")
+        if row.kind == Conv.__name__ and np.ndim(kernel) == 4:
+            kernels[row.name] = np.asarray(kernel)
+        # Only the model itself has no output of its name.
+        output = outputs.get(f"{row.name}/__call__", (None,))[0]
+        if row.kind != "Dropout" and np.ndim(output) in (2, 4):
+            maps[f"{len(maps):02d} {row.name}"] = np.asarray(output[0])
     return Intermediates(kernels, maps)
 
 
@@ -79,7 +82,3 @@ def resize_map(
     """Interpolate a feature map linearly at each pixel. Pixels beyond the outer cells repeat them."""
     positions = [(jnp.arange(size) - grid.first) / grid.step for size in image_shape[:2]]
     return map_coordinates(values, jnp.meshgrid(*positions, indexing="ij"), order=1, mode="nearest")
-
-
-def _subtree(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return functools.reduce(operator.getitem, name.split("/"), tree)

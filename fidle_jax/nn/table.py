@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,9 @@ class Row:
 def trace_layers(
     model: nn.Module,
     image_shape: tuple[int, int, int],
-    record: Callable[[nn.Module, jax.Array, jax.Array], None],
+    record: Callable[[nn.Module, Any, Any], None],
 ) -> None:
-    """Call ``record`` with each module of ``model``, its input and its output. Compute nothing.
+    """Call ``record`` with each module of ``model``, its first input and its output. Compute nothing.
 
     The modules are in the order of the network. The model itself is the last one.
     """
@@ -34,7 +35,7 @@ def trace_layers(
     def intercept(call, args, kwargs, context):
         output = call(*args, **kwargs)
         if context.method_name == "__call__":
-            record(context.module, args[0], output)
+            record(context.module, args[0] if args else None, output)
         return output
 
     def apply(images):
@@ -45,21 +46,26 @@ def trace_layers(
 
 
 def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Row]:
-    """Return a row for each layer of ``model``, without computing anything."""
-    rows = []
+    """Return a row for each layer of ``model``, without computing anything.
+
+    A model that has parameters outside of its layers has a row too.
+    """
+    rows = {}
 
     def record(module, x, output):
-        if module.path:
-            params = module.variables.get("params", {}).values()
-            # Nested modules have rows of their own.
-            parameters = sum(leaf.size for leaf in params if not isinstance(leaf, Mapping))
-            product = _product(module, x.shape[-1])
-            formula = f"{product} = {parameters:,}" if product else ""
-            name, kind = "/".join(module.path), type(module).__name__
-            rows.append(Row(name, kind, (None, *output.shape[1:]), parameters, formula))
+        params = module.variables.get("params", {}).values()
+        # Nested modules have rows of their own.
+        parameters = sum(leaf.size for leaf in params if not isinstance(leaf, Mapping))
+        if module.path in rows or not (module.path or parameters):
+            return
+        product = _product(module, x.shape[-1] if hasattr(x, "shape") else 0)
+        formula = f"{product} = {parameters:,}" if product else ""
+        kind, shape = type(module).__name__, (None, *getattr(output, "shape", ())[1:])
+        name = "/".join(module.path) or kind
+        rows[module.path] = Row(name, kind, shape, parameters, formula)
 
     trace_layers(model, image_shape, record)
-    return rows
+    return list(rows.values())
 
 
 def _product(module: nn.Module, inputs: int) -> str:

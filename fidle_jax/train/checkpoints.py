@@ -1,8 +1,8 @@
 """Checkpoints written by Orbax: atomic, asynchronous, and checked for damage.
 
 A checkpoint has three items: ``state``, from which the run continues; ``best``, the variables with the best
-validation result (the last ones without validation); ``facts``, JSON with the record of the run, a digest of
-all arrays, and a checksum of the run, the step and the other facts. Both reveal damage when a checkpoint is
+validation result (the last ones without validation); ``facts``, JSON with the record of the run, digests of
+the arrays, and a checksum of the run, the step and the other facts. They reveal damage when a checkpoint is
 restored.
 """
 
@@ -57,7 +57,7 @@ class Checkpoints:
         if step == self._last_step:
             return
         state, best = jax.device_get((state, best))
-        facts = facts | {"digest": digest((state, best))}
+        facts = facts | {"digest": digest((state, best)), "best_digest": digest(best)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             best=ocp.args.StandardSave(best),
@@ -135,6 +135,8 @@ def read_step(
 ) -> tuple[PyTree, PyTree, dict[str, Any]] | None:
     """Return state, best and facts of the checkpoint of ``step``, or None without it. Write nothing.
 
+    If ``state`` is None, the state is not read.
+
     Raises:
         Exception: The checkpoint is damaged or has another structure than ``state`` and ``best``.
     """
@@ -173,21 +175,22 @@ def _open_reader(directory: Path) -> ocp.CheckpointManager:
 
 
 def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best: PyTree, run: str):
-    items = ocp.args.Composite(
-        state=ocp.args.StandardRestore(state),
-        best=ocp.args.StandardRestore(best),
-        facts=ocp.args.JsonRestore(),
-    )
-    item = reader.restore(step, args=items)
+    items = {"best": ocp.args.StandardRestore(best), "facts": ocp.args.JsonRestore()}
+    if state is not None:
+        items["state"] = ocp.args.StandardRestore(state)
+    item = reader.restore(step, args=ocp.args.Composite(**items))
+    restored = item.get("state"), item.best
     facts = dict(item.facts)
     if facts.pop("checksum") != _checksum(run, step, facts):
         raise ValueError("its checksum does not match, or it belongs to another run")
-    if facts.pop("digest") != digest((item.state, item.best)):
+    # Checkpoints of older versions have no best_digest.
+    digests = facts.pop("digest"), facts.pop("best_digest", None)
+    known, content = (digests[1], item.best) if state is None else (digests[0], restored)
+    if known not in (None, digest(content)):
         raise ValueError("its digest does not match")
-    expected = jax.tree.map(np.shape, (state, best))
-    if jax.tree.map(np.shape, (item.state, item.best)) != expected:
+    if jax.tree.map(np.shape, restored) != jax.tree.map(np.shape, (state, best)):
         raise ValueError("its arrays have other shapes than those of the network")
-    return item.state, item.best, facts
+    return *restored, facts
 
 
 @contextlib.contextmanager

@@ -20,9 +20,12 @@ from fidle_jax.data import AnySplit, Dataset, Split, StoredSplit
 from fidle_jax.data.batches import Batch, Batches, epoch_order, padded_order, stream
 from fidle_jax.train import distributed, parallel
 from fidle_jax.train.config import ResolvedConfig
-from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate_batch, predict
+from fidle_jax.train.evaluation import EVAL_BATCH_SIZE, evaluate_batch, finite_means, predict
 from fidle_jax.train.parallel import free_memory_bytes
 from fidle_jax.train.step import Task, TrainState, train_batch, train_chunk
+
+# Loss, accuracy, and the mean of each metric, or None if it is not finite.
+Validated = tuple[float, float, dict[str, float | None]]
 
 MEMORY_SHARE = 0.5  # share of the free memory that `--loader auto` may fill with images
 
@@ -34,8 +37,8 @@ class CompiledSteps:
     batches: Callable[[int, int], Any]  # (epoch, first step) -> the batches from this step on
     # (state, batches, start, stop) -> state. Donates the state. Call it for consecutive steps.
     train: Callable[[TrainState, Any, int, int], TrainState]
-    # (variables) -> (loss, accuracy), or None without validation data
-    validate: Callable[[PyTree], tuple[float, float]] | None
+    # None without validation data
+    validate: Callable[[PyTree], Validated] | None
     learning_rate: Callable[[int], Any]  # (step) -> learning rate
     replicate: Callable[[TrainState], TrainState]  # to all devices
     close: Callable[[], None] = lambda: None  # stops the threads that read ahead
@@ -119,7 +122,7 @@ def _compile_in_memory(task, mesh, state, data, shuffle, positions, strategy) ->
 
 def _compile_validation(
     task: Task, mesh: Mesh, variables: PyTree, data: tuple[Any, Any]
-) -> Callable[[PyTree], tuple[float, float]] | None:
+) -> Callable[[PyTree], Validated] | None:
     examples = len(data[1])
     if not examples:
         return None
@@ -127,7 +130,8 @@ def _compile_validation(
     def evaluate_at(variables, images, labels, positions):
         logits = predict(task.model, variables, images, positions[0])
         correct = jnp.sum(task.objective.scores(logits, labels))
-        return task.objective.losses(logits, labels, 0.0), correct
+        metrics = {name: metric(logits, labels) for name, metric in task.metrics}
+        return task.objective.losses(logits, labels, 0.0), correct, metrics
 
     positions = parallel.local_positions(min(EVAL_BATCH_SIZE, examples), 1, mesh)
     compiled, shard = parallel.compile_evaluation(
@@ -135,10 +139,10 @@ def _compile_validation(
     )
     positions = shard(positions)
 
-    def validate(variables: PyTree) -> tuple[float, float]:
-        losses, correct = jax.device_get(compiled(variables, *data, positions))
+    def validate(variables: PyTree) -> Validated:
+        losses, correct, metrics = jax.device_get(compiled(variables, *data, positions))
         # The mean of the same array as in a streamed validation has the same bits.
-        return float(jnp.mean(losses)), int(correct) / examples
+        return float(jnp.mean(losses)), int(correct) / examples, finite_means(metrics)
 
     return validate
 
@@ -175,7 +179,7 @@ def _example_batch(split: StoredSplit, positions: Int[np.ndarray, "micro_batch p
 
 def _compile_streamed_validation(
     task: Task, mesh: Mesh, variables: PyTree, split: StoredSplit
-) -> Callable[[PyTree], tuple[float, float]] | None:
+) -> Callable[[PyTree], Validated] | None:
     examples = len(split.labels)
     if not examples:
         return None
@@ -183,16 +187,17 @@ def _compile_streamed_validation(
     batch_size = order.shape[1]
     positions = parallel.local_positions(batch_size, 1, mesh)
     images, labels, _ = _example_batch(split, positions)
-    function = functools.partial(evaluate_batch, task.model, objective=task.objective)
+    options = {"objective": task.objective, "metrics": task.metrics}
+    function = functools.partial(evaluate_batch, task.model, **options)
     compiled, shard = parallel.compile_evaluation(mesh, function, (variables,), (images, labels))
 
-    def validate(variables: PyTree) -> tuple[float, float]:
+    def validate(variables: PyTree) -> Validated:
         with contextlib.closing(stream(Batches(split, order, positions), shard)) as batches:
             found = [jax.device_get(compiled(variables, *batch[:2])) for batch in batches]
-        losses, correct = (
-            np.concatenate([array[:batch_size] for array in arrays])[:examples]
-            for arrays in zip(*found, strict=True)
+        losses, correct, metrics = jax.tree.map(
+            lambda *arrays: np.concatenate([each[:batch_size] for each in arrays])[:examples],
+            *found,
         )
-        return float(jnp.mean(losses)), int(correct.sum()) / examples
+        return float(jnp.mean(losses)), int(correct.sum()) / examples, finite_means(metrics)
 
     return validate

@@ -327,7 +327,8 @@ def resolve(config: Config, variant: str) -> ResolvedConfig:
     if model != "compact":
         values["width"] = 1.0
     given = {name: value for name, value in config.settings().items() if value is not None}
-    return ResolvedConfig().replace(**values | given | {"data": variant, "recipe": recipe})
+    given |= {"data": variant, "recipe": recipe, "model": model}  # None: a Python object
+    return ResolvedConfig().replace(**values | given)
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Losses and scores, and evaluation of a network in batches, as pure functions."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,12 +11,16 @@ import numpy as np
 import optax
 from flax import linen as nn
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from fidle_jax.data.augment import scale
 from fidle_jax.data.batches import Inputs, Targets, padded_order, rows_at
 
 EVAL_BATCH_SIZE = 500
+
+# A function (logits, labels) -> value of each example.
+PerExample = Callable[[Array, Array], Array]
+Metrics = tuple[tuple[str, PerExample], ...]  # with their names
 
 
 def example_losses(
@@ -112,7 +117,19 @@ def evaluate_batch(
     images: UInt8[Array, "1 position height width channel"],
     labels: Int[Array, "1 position"],
     objective: Objective = CLASSES,
-) -> tuple[Float[Array, " position"], Bool[Array, " position"] | Float[Array, " position"]]:
-    """Return the loss and the score of each example of one batch."""
+    metrics: Metrics = (),
+) -> tuple[
+    Float[Array, " position"],
+    Bool[Array, " position"] | Float[Array, " position"],
+    dict[str, Shaped[Array, " position"]],
+]:
+    """Return the loss, the score and the metrics of each example of one batch."""
     logits = apply_model(model, variables, images[0])
-    return objective.losses(logits, labels[0], 0.0), objective.scores(logits, labels[0])
+    losses, scores = objective.losses(logits, labels[0], 0.0), objective.scores(logits, labels[0])
+    return losses, scores, {name: metric(logits, labels[0]) for name, metric in metrics}
+
+
+def finite_means(values: dict[str, Shaped[Array | np.ndarray, "..."]]) -> dict[str, float | None]:
+    """Return the mean of each array, or None if it is not finite."""
+    means = {name: float(jnp.mean(value)) for name, value in values.items()}
+    return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}

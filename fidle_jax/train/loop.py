@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import flax.traverse_util
@@ -19,7 +20,8 @@ from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import CompiledSteps
 from fidle_jax.train.config import ResolvedConfig
-from fidle_jax.train.distributed import gather, is_first
+from fidle_jax.train.custom import NO_OBJECTS, Custom, Event
+from fidle_jax.train.distributed import any_process, gather, is_first
 from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.run_logger import NullLogger, RunLogger
 from fidle_jax.train.signals import Stop
@@ -57,6 +59,7 @@ class Record:
     seconds: float = 0.0  # of the current epoch, with validation and saving
     step_seconds: float = 0.0  # of the training steps of the current epoch
     all_step_seconds: float = 0.0  # of the training steps of the whole run
+    stopped: bool = False  # a callback ended the training
 
 
 @dataclasses.dataclass
@@ -71,6 +74,7 @@ class Loop:
     record: Record
     checkpoints: Checkpoints
     stop: Stop
+    custom: Custom = NO_OBJECTS
 
     def run(self) -> None:
         """Train up to the last epoch. ``state``, ``best`` and ``record`` are then the result.
@@ -93,6 +97,8 @@ class Loop:
             self._logger = RunLogger(self.config.run, step, rows, total, seen)
         try:
             for epoch in range(done, epochs):
+                if self.record.stopped:
+                    break
                 self._train_epoch(epoch)
                 self._finish_epoch(epoch)
             self._save()
@@ -160,25 +166,31 @@ class Loop:
         """Validate, keep the best variables, and log the epoch."""
         record = self.record
         variables = self.state.variables()
-        loss = accuracy = None
+        loss, accuracy, metrics = None, None, {}
         if self.compiled.validate is not None:
-            loss, accuracy = self.compiled.validate(variables)
+            loss, accuracy, metrics = self.compiled.validate(variables)
             if not math.isfinite(loss):
                 raise NotFinite("the validation loss", int(self.state.step))
         if self._is_best(loss, accuracy):
             self.best = jax.device_get(variables)
             record.best_loss, record.best_accuracy, record.best_epoch = loss, accuracy, epoch + 1
         self._tick()
-        record.rows.append(self._row(epoch, loss, accuracy))
+        row = self._row(epoch, loss, accuracy)
+        record.rows.append(row | {f"validation_{name}": metrics[name] for name in metrics})
         costs = {
             "time/step_milliseconds": 1e3 * record.step_seconds / self._steps,
             "time/transfer_seconds": self.compiled.transfer_seconds,
             "time/compile_seconds": self.compiled.compile_seconds,
             "memory/peak_bytes": peak_memory_bytes(),
         }
-        params: Any = flax.traverse_util.flatten_dict(jax.device_get(self.state.params), sep="/")
-        self._logger.log_epoch(record.rows, self.config.optimisation.epochs, costs, params)
+        params = jax.device_get(self.state.params)
+        flat: Any = flax.traverse_util.flatten_dict(params, sep="/")
+        self._logger.log_epoch(record.rows, self.config.optimisation.epochs, costs, flat)
         record.seconds = record.step_seconds = 0.0
+        if self.custom.callbacks:
+            run_dir = self.config.run.run_dir or Path()
+            event = Event(epoch + 1, record.rows[-1], params, run_dir)
+            record.stopped = any_process(is_first() and not self.custom.call(event))
         self._save_or_stop()
 
     def _is_best(self, loss: float | None, accuracy: float | None) -> bool:
@@ -199,10 +211,11 @@ class Loop:
         """
         totals = jax.device_get(self.state.totals)
         step = int(self.state.step)
+        rate = self.compiled.learning_rate(step - 1)
         return {
             "epoch": epoch + 1,
             "step": step,
-            "learning_rate": float(self.compiled.learning_rate(step - 1)),
+            "learning_rate": rate if rate is None else float(rate),
             "train_loss": float(totals.loss / totals.examples),
             "train_accuracy": float(totals.correct / totals.examples),
             "validation_loss": loss,

@@ -4,6 +4,8 @@ import dataclasses
 import importlib.metadata
 import io
 import platform
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.files import write_atomically
 from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
-from fidle_jax.train.evaluation import example_losses, predict
+from fidle_jax.train.evaluation import PerExample, example_losses, finite_means, predict
 from fidle_jax.train.loop import Loop
 from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.step import step_keys
@@ -33,7 +35,7 @@ def describe_model(model: nn.Module, dataset: Dataset, table: list[Row]) -> dict
     """Return the content of model.json."""
     groups = dataset.class_groups
     return {
-        "name": type(model).__name__,
+        "name": type(getattr(model, "module", model)).__name__,  # without `Adapted`
         "class_names": list(dataset.class_names),
         "class_groups": groups and {name: list(classes) for name, classes in groups.items()},
         "image_shape": list(dataset.image_shape),
@@ -75,9 +77,16 @@ def describe_result(
 
 
 def evaluate_test(
-    model: nn.Module, variables: dict[str, Any], dataset: Dataset, run_dir: Path
+    model: nn.Module,
+    variables: dict[str, Any],
+    dataset: Dataset,
+    run_dir: Path,
+    metrics: Mapping[str, PerExample] = types.MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Read and evaluate the test split. Write evaluation.npz and layers.npz. Return loss and accuracy."""
+    """Read and evaluate the test split. Write evaluation.npz and layers.npz.
+
+    Return the loss, the accuracy and the mean of each metric.
+    """
     split = dataset.read("test")
     logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
     losses = example_losses(logits, split.labels)
@@ -93,7 +102,13 @@ def evaluate_test(
         **{f"kernel/{name}": kernel for name, kernel in intermediates.kernels.items()},
         **{f"map/{name}": values for name, values in intermediates.maps.items()},
     )
-    return {"test_loss": float(losses.mean()), "test_accuracy": correct / len(split.labels)}
+    labels = jnp.asarray(split.labels)
+    found = finite_means({f"test_{name}": f(logits, labels) for name, f in metrics.items()})
+    return {
+        "test_loss": float(losses.mean()),
+        "test_accuracy": correct / len(split.labels),
+        **found,
+    }
 
 
 def write_augmented(train: AnySplit, ranges: Augmentation, seed: int, run_dir: Path) -> None:

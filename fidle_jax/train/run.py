@@ -19,23 +19,29 @@ from fidle_jax.data import AnySplit, Dataset, load_dataset, stratified_split
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
-from fidle_jax.files import DIGESTS, changed_files, sealed, write_json
-from fidle_jax.nn import format_table, layer_table, make_model
+from fidle_jax.files import DIGESTS, sealed, write_json
+from fidle_jax.nn import adapt, format_table, layer_table, make_model
 from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import choose_loader, compile_steps
-from fidle_jax.train.config import Config, ResolvedConfig, check, hyperparameters, resolve, to_json
-from fidle_jax.train.extension import Extension, describe_extension, write_extension
+from fidle_jax.train.config import Config, ResolvedConfig, check, resolve, to_json
+from fidle_jax.train.custom import NO_OBJECTS, Custom
 from fidle_jax.train.initial import Initial, inherit, read_initial, read_same_initial
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
 from fidle_jax.train.outcome import describe_model, describe_result, evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
+from fidle_jax.train.resume import (
+    Extension,
+    describe_extension,
+    finished_result,
+    same_run,
+    write_extension,
+)
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.step import init_state
 from fidle_jax.train.task import make_augmentation, make_schedule, make_task
 
-MAX_NAMED = 5  # files of a warning
 # Options of JAX that change the random numbers of a seed, with their usual values.
 OPTIONS = {
     "jax_default_prng_impl": "threefry2x32",
@@ -68,6 +74,7 @@ def run(
     command: str,
     stop: Stop,
     show_phase: ShowPhase = contextlib.nullcontext,
+    custom: Custom = NO_OBJECTS,
 ) -> dict[str, Any] | None:
     """Train and test in ``config.run.run_dir``. Return the content of result.json.
 
@@ -79,6 +86,7 @@ def run(
         config: The config. The recipe sets what is missing.
         experiment, command: Name of the experiment, and the command that repeats the run.
         stop, show_phase: Signals that ask the run to stop, and what shows long phases to the user.
+        custom: Objects that replace settings of the config.
 
     Raises:
         InputError: The config, the data or the run directory is wrong. Nothing was written.
@@ -96,11 +104,11 @@ def run(
     first, result, initial, extension = distributed.is_first(), None, None, None
     with distributed.fail_together():
         if config.run.resume:
-            config, saved = _same_run(config, run_dir, experiment)
+            config, saved = same_run(config, run_dir, experiment, custom)
             if config.optimisation.epochs > saved.optimisation.epochs:
                 extension = Extension(saved, command)
             elif first:
-                result = _finished_result(run_dir, config.optimisation.epochs)
+                result = finished_result(run_dir, config.optimisation.epochs)
         elif first:
             run_dirs.check_new(run_dir)
         if config.optimisation.initial and not config.run.resume:
@@ -110,7 +118,7 @@ def run(
         if first:
             print(f"the run in {run_dir} is finished; nothing was changed")
         return result
-    parts = _load(config, mesh)
+    parts = _load(config, mesh, custom)
     config, dataset, model = parts.config, parts.dataset, parts.model
     table = layer_table(model, dataset.image_shape)
     if config.optimisation.initial and not config.run.resume:
@@ -121,15 +129,18 @@ def run(
         print(announced, format_table(table), sep="\n\n", end="\n\n", flush=True)
     else:
         show_phase = contextlib.nullcontext
-    described = to_json(config) | {"experiment": experiment, "command": command}
+    described = to_json(config.replace(**dict.fromkeys(custom.replaced())))
+    described |= {"experiment": experiment, "command": command}
+    if objects := custom.describe():
+        described["objects"] = objects
     if initial:
         described["from_digest"] = initial.digest
     with _hold(config, run_dir, described, describe_model(model, dataset, table)):
-        loop = _train(parts, run_dir, mesh, stop, show_phase, initial, extension)
+        loop = _train(parts, run_dir, mesh, stop, show_phase, custom, initial, extension)
         tested = {}
         if first:
             with show_phase(f"testing on {dataset.test_examples:,} images"):
-                tested = evaluate_test(model, loop.best, dataset, run_dir)
+                tested = evaluate_test(model, loop.best, dataset, run_dir, custom.metrics)
                 write_augmented(parts.train, parts.ranges, config.optimisation.seed, run_dir)
         if distributed.any_process(not math.isfinite(tested.get("test_loss", 0))):
             raise NotFinite("the test loss", int(loop.state.step))
@@ -147,61 +158,12 @@ def run(
     return result
 
 
-def _finished_result(run_dir: Path, epochs: int) -> dict[str, Any] | None:
-    """Return the result of a finished run, or None if it is unfinished or files have changed since.
-
-    A run whose result has fewer than ``epochs`` epochs is being extended.
-    """
-    if (run_dir / DIGESTS).is_dir():
-        raise InputError(f"{run_dir / DIGESTS} is a directory; delete it")
-    with contextlib.suppress(InputError):
-        if run_dirs.read_result(run_dir, "epochs")["epochs"] != epochs:
-            return None
-    changed = changed_files(run_dir)
-    if not changed or not (run_dir / "report.html").exists():
-        return run_dirs.finished_result(run_dir, *run_dirs.RESULT)
-    logger.warning(
-        "the run in %s is finished, but %s changed since; writing the results again from the last "
-        "checkpoint",
-        run_dir,
-        " and ".join(changed[:MAX_NAMED]),
-    )
-    return None
-
-
-def _same_run(
-    config: Config, run_dir: Path, experiment: str
-) -> tuple[ResolvedConfig, ResolvedConfig]:
-    """Return the resolved config and that of the run to resume.
-
-    Raise InputError if they differ in hyperparameters. Only the epochs may be more if they are given.
-    """
-    saved = run_dirs.read_config(run_dir, experiment)
-    variant = saved.data.variant if config.data.variant == "auto" else config.data.variant
-    resolved = resolve(config, variant)
-    saved = resolve(saved, saved.data.variant)
-    old = hyperparameters(saved)
-    if (config.optimisation.epochs or 0) > saved.optimisation.epochs:
-        old["epochs"] = config.optimisation.epochs
-    different = [
-        f"--{name.replace('_', '-')} {new} (the run has {old[name]})"
-        for name, new in hyperparameters(resolved).items()
-        if new != old[name]
-    ]
-    if different:
-        raise InputError(
-            f"the run in {run_dir} has other settings: {'; '.join(different)}; leave these flags out to "
-            "resume it, or give another --run-dir for a new run"
-        )
-    return resolved, saved
-
-
-def _load(config: Config, mesh: Mesh) -> _Parts:
+def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     """Load the data and make the model."""
     with distributed.fail_together():
         # Only full data sets can be cropped, so the recipe for full data decides.
         crop = resolve(config, "full").data.crop
-        dataset = load_dataset(
+        dataset = custom.dataset or load_dataset(
             config.data.dataset,
             data=config.data.variant,
             archives=config.data.archives,
@@ -213,7 +175,11 @@ def _load(config: Config, mesh: Mesh) -> _Parts:
         # Report a wrong model or flip, or a small batch size, before the data is read.
         values = resolved.model
         classes, shape = len(dataset.class_names), dataset.image_shape
-        model = make_model(values.name, classes, shape, values.dropout, values.width)
+        if custom.model is None:
+            model = make_model(values.name, classes, shape, values.dropout, values.width)
+        else:
+            model = adapt(custom.model, classes, shape)
+        custom.check(classes)
         _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
     streamed, loader = choose_loader(config.devices.loader, dataset, mesh)
@@ -305,6 +271,7 @@ def _train(
     mesh: Mesh,
     stop: Stop,
     show_phase: ShowPhase,
+    custom: Custom,
     initial: Initial | None,
     extension: Extension | None,
 ) -> Loop:
@@ -313,7 +280,9 @@ def _train(
     examples, options, first = len(parts.train.labels), config.optimisation, distributed.is_first()
     epoch_steps = steps_per_epoch(examples, options.batch_size)
     schedule = make_schedule(config, epoch_steps)
-    task = make_task(config, dataset, model, schedule, parts.train.labels)
+    if custom.optimizer or custom.learning_rate:  # the learning rate of an optimizer is unknown
+        schedule = custom.learning_rate or (lambda _: None)
+    task = custom.apply(make_task(config, dataset, model, schedule, parts.train.labels))
     tested = None  # step of the checkpoint that result.json names
     with contextlib.suppress(InputError):
         tested = run_dirs.read_result(run_dir, "steps")["steps"]
@@ -356,10 +325,10 @@ def _train(
     elif initial and config.run.resume:
         print(initial.description)
     if extension and first:
-        print(describe_extension(extension, config, epoch_steps, int(state.step)))
+        print(describe_extension(extension, config, custom, epoch_steps, int(state.step)))
         write_extension(run_dir, extension, options.epochs)
     state = compiled.replicate(state)
-    loop = Loop(config, examples, compiled, state, best, record, checkpoints, stop)
+    loop = Loop(config, examples, compiled, state, best, record, checkpoints, stop, custom)
     with contextlib.closing(compiled), stop.defer():
         loop.run()
     checkpoints.close()

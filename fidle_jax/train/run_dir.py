@@ -40,7 +40,7 @@ from fidle_jax.files import (
     sealed,
     write_json,
 )
-from fidle_jax.train.config import Config, check, from_json, hyperparameters
+from fidle_jax.train.config import Config, check, from_json
 
 LOCK = ".lock"
 LARGEST_NUMBER = 1e18  # of a result
@@ -217,11 +217,9 @@ def read_config(run_dir: Path, experiment: str | None = None) -> Config:
     return config
 
 
-def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
-    """Return the hyperparameters of a run without its seed. Raise what `read_config` raises."""
-    values = hyperparameters(read_config(run_dir))
-    del values["seed"]
-    return values
+def read_objects(run_dir: Path) -> dict[str, Any]:
+    """Return the names of the Python objects that replaced settings (`fidle_jax.train.custom`)."""
+    return read_json(run_dir / "config.json", {}).get("objects") or {}
 
 
 def identity(run_dir: Path) -> str:

@@ -49,10 +49,11 @@ class RunLogger:
         # Make TensorBoard discard the events after the step from which the run continues.
         start = SessionLog(status=SessionLog.START)
         self._events.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
-        self._bar = tqdm(
+        in_notebook = "ipykernel" in sys.modules
+        self._bar = (_notebook_bar() if in_notebook else tqdm)(
             total=total_images,
             initial=seen_images,
-            disable=not (run.progress and sys.stderr.isatty()),
+            disable=not (run.progress and (in_notebook or sys.stderr.isatty())),
             unit=" images",
             unit_scale=True,
             smoothing=0.1,
@@ -109,10 +110,22 @@ class NullLogger:
     log_epoch = finish = close = log_steps
 
 
+def _notebook_bar() -> type[tqdm]:
+    """Return the progress bar of notebooks, or the usual one if ipywidgets is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("ipywidgets") is None:
+        return tqdm
+    from tqdm.notebook import tqdm as widget
+
+    return widget
+
+
 def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the CSV file of all epochs so far."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    others = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    writer = csv.DictWriter(text, [*COLUMNS, *others], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(path, text.getvalue())

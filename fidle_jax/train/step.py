@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8, UInt32
 
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment
 from fidle_jax.data.batches import Inputs, Targets, gather_batch, rows_at
-from fidle_jax.train.evaluation import CLASSES, Objective
+from fidle_jax.train.evaluation import CLASSES, Metrics, Objective
 
 NO_STEP = 2**31 - 1
 
@@ -108,6 +108,7 @@ class Task:
     compute_dtype: str = "float32"  # of the network's arithmetic; the state is always float32
     axis_name: str | None = None  # name of the pmap axis that shards the batch
     objective: Objective = CLASSES
+    metrics: Metrics = ()  # for the validation data
     # Names of the layers that are not trained. Their batch norms use the running statistics.
     frozen: tuple[str, ...] = ()
 

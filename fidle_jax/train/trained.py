@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from jaxtyping import PyTree
 
@@ -16,8 +16,6 @@ from fidle_jax.nn import make_model
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_step
 from fidle_jax.train.config import ResolvedConfig, resolve
-from fidle_jax.train.step import init_state
-from fidle_jax.train.task import frozen_layers, make_optimizer
 
 logger = logging.getLogger("fidle_jax")
 
@@ -53,7 +51,7 @@ def read_trained(run_dir: Path) -> TrainedRun:
     height, width, channels = described["image_shape"]
     image_shape = (height, width, channels)
     model = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
-    variables = _read_variables(run_dir, config, result["steps"], model, image_shape)
+    variables = _read_variables(run_dir, result["steps"], model, image_shape)
     return TrainedRun(variables, model, image_shape, class_names, config, result)
 
 
@@ -77,21 +75,12 @@ def read_finished(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     return resolve(config, config.data.variant), result
 
 
-def _read_variables(
-    run_dir: Path, config: ResolvedConfig, step: int, model: nn.Module, image_shape
-) -> PyTree:
-    # The checkpoint stores the optimizer state, whose structure does not depend on the schedule.
-    optimizer = make_optimizer(config, optax.constant_schedule(0.0))
-    average = config.optimisation.ema_decay > 0
-    frozen = frozen_layers(config, model, image_shape)
-    state = jax.eval_shape(
-        lambda: init_state(model, image_shape, optimizer, 0, average=average, frozen=frozen)
-    )
-    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+def _read_variables(run_dir: Path, step: int, model: nn.Module, image_shape) -> PyTree:
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shapes: Any = jax.eval_shape(model.init, jax.random.key(0), images)
+    best = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), {"batch_stats": {}} | shapes)
     try:
-        restored = read_step(
-            run_dir / "checkpoints", step, state, state.variables(), run_dirs.identity(run_dir)
-        )
+        restored = read_step(run_dir / "checkpoints", step, None, best, run_dirs.identity(run_dir))
     # Orbax and tensorstore raise many types of exceptions for damaged files.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fidle_jax.data import gtsrb_archives as gtsrb
+from fidle_jax.data import workers as workers_module
 from fidle_jax.data.gtsrb_archives import open_archive, process_photos, read_member
 from fidle_jax.errors import InputError
 from tests.data import small_gtsrb
@@ -222,6 +223,7 @@ def test_a_damaged_archive_is_read_exactly_or_refused(sign_archives):
 
 def test_photographs_are_processed_in_order_in_chunks_of_any_size(sign_archives, monkeypatch):
     monkeypatch.setattr(gtsrb, "CHUNK", 7)
+    monkeypatch.setattr(workers_module, "FEW", 0)
     photos, sums = zip(*process_photos(sign_archives, "train", np.sum, title=""), strict=True)
     assert photos == tuple(gtsrb.read_photos(sign_archives, "train"))
     assert sums[30] == small_gtsrb.image((1, 0, 0)).sum()
@@ -229,6 +231,7 @@ def test_photographs_are_processed_in_order_in_chunks_of_any_size(sign_archives,
 
 def test_stopping_half_way_warns_of_nothing(sign_archives, monkeypatch, recwarn):
     monkeypatch.setattr(gtsrb, "CHUNK", 4)
+    monkeypatch.setattr(workers_module, "FEW", 0)
     photos = process_photos(sign_archives, "train", np.sum, title="")
     next(photos)
     photos.close()
@@ -240,7 +243,8 @@ def _die(pixels):
     os._exit(1)
 
 
-def test_a_killed_worker_is_reported_in_one_line(sign_archives):
+def test_a_killed_worker_is_reported_in_one_line(sign_archives, monkeypatch):
+    monkeypatch.setattr(workers_module, "FEW", 0)
     with pytest.raises(InputError, match="was killed, possibly for lack of memory; run again"):
         list(process_photos(sign_archives, "train", _die, title=""))
     assert len(list(process_photos(sign_archives, "test", np.sum, title=""))) == 3
@@ -254,6 +258,7 @@ def _process_slowly(folder, pipe):
     with pytest.MonkeyPatch.context() as monkeypatch:
         small_gtsrb.install(monkeypatch)
         monkeypatch.setattr(gtsrb, "CHUNK", 4)
+        monkeypatch.setattr(workers_module, "FEW", 0)
         photos = process_photos(folder, "train", _pid, title="")
         pipe.send({next(photos)[1] for _ in range(8)})
         time.sleep(60)

@@ -64,7 +64,7 @@ def _train(train, validation, config):
     batches = compiled.batches(1, 0)
     half = jax.device_get(compiled.train(state, batches, 0, STOP))
     state = compiled.train(compiled.replicate(half), batches, STOP, STEPS)
-    loss, accuracy = compiled.validate(state.variables())
+    loss, accuracy, _ = compiled.validate(state.variables())
     end = jax.device_get(state)
     again = compiled.train(compiled.replicate(half), compiled.batches(1, STOP), STOP, STEPS)
     compiled.close()

@@ -92,7 +92,7 @@ def test_every_epoch_has_a_row_and_the_last_state_is_saved(make, tmp_path):
 
 
 def test_the_best_validation_accuracy_is_kept_and_the_lower_loss_breaks_ties(make):
-    outcomes = iter([(0.9, 0.5), (0.5, 0.8), (0.4, 0.8), (0.1, 0.7)])
+    outcomes = iter([(0.9, 0.5, {}), (0.5, 0.8, {}), (0.4, 0.8, {}), (0.1, 0.7, {})])
     loop = make(validate=lambda variables: next(outcomes))
     loop.run()
     assert (loop.record.best_epoch, loop.record.best_accuracy) == (3, 0.8)
@@ -115,7 +115,7 @@ def test_zero_epochs_keep_the_initial_variables(make, tmp_path):
 
 @pytest.mark.parametrize("step", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS + 2])
 def test_a_stopped_and_resumed_run_has_the_same_result(make, tmp_path, step):
-    outcomes = {5: (0.9, 0.5), 10: (0.5, 0.8), 15: (0.4, 0.9), 20: (0.1, 0.7)}
+    outcomes = {5: (0.9, 0.5, {}), 10: (0.5, 0.8, {}), 15: (0.4, 0.9, {}), 20: (0.1, 0.7, {})}
 
     def validate(variables):
         return outcomes[int(variables["params"]["w"][0])]
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_checkp
 
 def test_a_validation_loss_that_is_not_finite_ends_the_run_before_saving(make, tmp_path):
     with pytest.raises(NotFinite, match="the validation loss is not finite at step 5"):
-        make(validate=lambda variables: (float("nan"), 0.1), checkpoint_seconds=1e9).run()
+        make(validate=lambda variables: (float("nan"), 0.1, {}), checkpoint_seconds=1e9).run()
     assert not list((tmp_path / "checkpoints").iterdir())
 
 

@@ -1,8 +1,9 @@
 """The interface of every data set: uint8 images with labels, stratified splits, and class weights."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, Integer, UInt8
@@ -67,6 +68,7 @@ class Dataset:
         open: Like ``read``, but leave the images on disk if they are there.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
+        settings: Settings of a config that load it again, or empty.
     """
 
     name: str
@@ -79,6 +81,15 @@ class Dataset:
     open: Callable[[str], StoredSplit]
     mirrored: tuple[int, ...] | None = None
     class_groups: Mapping[str, tuple[int, ...]] | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return one line, because the attributes may be long."""
+        size = "x".join(map(str, self.image_shape))
+        return (
+            f"<{self.name} ({self.variant}): {self.train_examples:,} training and "
+            f"{self.test_examples:,} test images of {size} in {len(self.class_names)} classes>"
+        )
 
 
 def stratified_split(

@@ -1,10 +1,12 @@
 """Load the trained network of a finished run and apply it to batches of images."""
 
+import dataclasses
 import functools
+import html
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +15,23 @@ import optax
 from flax import linen as nn
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped, UInt8
+from PIL import Image
 
 from fidle_jax import kernels
-from fidle_jax.errors import InputError
+from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import changed_files, expand_user, read_json
-from fidle_jax.nn import make_model
+from fidle_jax.nn import adapt, make_model
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_step
 from fidle_jax.train.config import ResolvedConfig, resolve
 from fidle_jax.train.evaluation import apply_model
 from fidle_jax.train.step import init_state
-from fidle_jax.train.task import make_optimizer
+
+if TYPE_CHECKING:
+    import pandas
+
+    from fidle_jax.inference.explain_page import Figures
+    from fidle_jax.report.html import Page
 
 MAX_BATCH = 256
 
@@ -32,11 +40,10 @@ logger = logging.getLogger("fidle_jax")
 Images = UInt8[Array | np.ndarray, "batch *shape"] | Float[Array | np.ndarray, "batch *shape"]
 
 
-class Trained(NamedTuple):
-    """A trained network."""
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run:
+    """A finished run and its network."""
 
-    # Compiled function from images to class probabilities. `as_batch` describes and checks the images.
-    predict: Callable[[Any], Float[Array, "batch class"]]
     # Parameters of the best epoch (of the last one without validation data), or their moving average with
     # --ema-decay, and batch statistics.
     variables: PyTree
@@ -45,10 +52,97 @@ class Trained(NamedTuple):
     class_names: tuple[str, ...]  # in the order of the probabilities
     config: ResolvedConfig
     result: dict[str, Any]  # content of result.json
+    run_dir: Path
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of the test images that are classified correctly."""
+        return self.result["test_accuracy"]
+
+    @property
+    def history(self) -> "pandas.DataFrame":
+        """Content of metrics.csv, a row for each epoch."""
+        import pandas
+
+        return pandas.read_csv(self.run_dir / "metrics.csv")
+
+    def predict(self, images: Any) -> Float[Array, "batch class"]:
+        """Return class probabilities.
+
+        Args:
+            images: Arrays as described by `as_batch`, or one path or Pillow image, or a list of them. Files
+                and Pillow images are converted as in `fidle_jax.inference.preprocess.prepare`.
+
+        Raises:
+            InputError: The images have another shape, type or range, or a file is not an image.
+        """
+        sources = images if isinstance(images, list | tuple) else [images]
+        if sources and all(isinstance(each, str | Path | Image.Image) for each in sources):
+            images = np.stack([self.prepare(each) for each in sources])
+        return probabilities(self.model, self.variables, as_batch(images, self.image_shape))
+
+    def prepare(self, image: Any) -> UInt8[np.ndarray, "height width channel"]:
+        """Return an image file, a Pillow image or a uint8 array as the network expects it."""
+        from fidle_jax.inference.preprocess import prepare, read_input
+
+        if isinstance(image, str | Path):
+            return read_input(expand_user(image), self)
+        if isinstance(image, Image.Image):
+            return prepare(image, self)
+        batch = np.asarray(as_batch(image, self.image_shape))
+        if len(batch) != 1:
+            raise InputError(f"there are {len(batch)} images; expected one")
+        return batch[0] if batch.dtype == np.uint8 else np.rint(255 * batch[0]).astype(np.uint8)
+
+    def explain(self, image: Any, target: str | None = None) -> "Figures":
+        """Explain the prediction for one image. A notebook shows the figures of all methods.
+
+        Args:
+            image: Path, Pillow image or array.
+            target: Name of the class to explain (default: the predicted class).
+        """
+        from fidle_jax.inference.explain import Example, explain
+        from fidle_jax.inference.explain_page import Figures
+
+        if target is not None:
+            check_name("class", target, self.class_names)
+        index = None if target is None else self.class_names.index(target)
+        name = Path(image).name if isinstance(image, str | Path) else "the image"
+        example = Example(name, self.prepare(image))
+        return Figures(explain(self, example, index), self.class_names)
+
+    def report(self) -> "Page":
+        """Return the path of report.html. A notebook shows the page."""
+        from fidle_jax.report.html import Page
+
+        return Page(self.run_dir / "report.html")
+
+    def __repr__(self) -> str:
+        """Return three lines: the network, the results, the directory."""
+        result, named = self.result, type(getattr(self.model, "module", self.model)).__name__
+        return (
+            f"{self.config.model.name or named} with {result['parameters']:,} parameters, trained on "
+            f"{result['train_examples']:,} images of {result['dataset']}\n"
+            f"test accuracy {100 * self.test_accuracy:.2f} % on {result['test_examples']:,} images, "
+            f"best epoch {result['best_epoch']} of {result['epochs']}, seed {result['seed']}\n"
+            f"run directory {self.run_dir}"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the three lines and the training curves for a notebook."""
+        from fidle_jax.report.html import show_png
+
+        curves = self.run_dir / "figures" / "training_curves.png"
+        shown = show_png(curves.read_bytes()) if curves.exists() else ""
+        return f"<pre>{html.escape(repr(self))}</pre>{shown}"
 
 
-def load(run_dir: str | Path) -> Trained:
+def load(run_dir: str | Path, model: nn.Module | None = None) -> Run:
     """Load the network of the finished run in ``run_dir``, with the parameters that were tested.
+
+    Args:
+        run_dir: Directory of the run.
+        model: The Flax module of the run, if it was trained with one of your own. It is not stored.
 
     Raises:
         InputError: There is no run, or it is unfinished, damaged or of another version.
@@ -59,13 +153,17 @@ def load(run_dir: str | Path) -> Trained:
     class_names = tuple(described["class_names"])
     height, width, channels = described["image_shape"]
     image_shape = (height, width, channels)
-    model = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
-    variables = _read_variables(run_dir, config, result["steps"], model, image_shape)
-
-    def predict(images: Any) -> Float[Array, "batch class"]:
-        return probabilities(model, variables, as_batch(images, image_shape))
-
-    return Trained(predict, variables, model, image_shape, class_names, config, result)
+    if named.name is not None:
+        network = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
+    elif model is not None:
+        network = adapt(model, len(class_names), image_shape)
+    else:
+        raise InputError(
+            f"the run in {run_dir} has a model of its own, {described['name']}, which is not stored; pass "
+            f"it: fidle_jax.load({str(run_dir)!r}, model={described['name']}(...))"
+        )
+    variables = _read_variables(run_dir, result["steps"], network, image_shape)
+    return Run(variables, network, image_shape, class_names, config, result, run_dir)
 
 
 def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
@@ -147,7 +245,7 @@ def map_batches(
 
 
 def classify(
-    trained: Trained, images: UInt8[np.ndarray, "n height width channel"]
+    trained: Run, images: UInt8[np.ndarray, "n height width channel"]
 ) -> Float[np.ndarray, "n class"]:
     """Return class probabilities like ``trained.predict``, compiled for few batch sizes."""
     # Few different batch sizes, so that cached programs can be used again.
@@ -169,7 +267,7 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     if run_dirs.finished_result(run_dir) is None:
         raise InputError(
             f"the run in {run_dir} is not finished; continue it: "
-            f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
+            + run_dirs.resume_command(experiment, run_dir)
         )
     result = run_dirs.read_result(run_dir, *run_dirs.RESULT)
     if changed := changed_files(run_dir):
@@ -182,17 +280,13 @@ def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
 
 
 def _read_variables(
-    run_dir: Path, config: ResolvedConfig, step: int, model: nn.Module, image_shape
+    run_dir: Path, step: int, model: nn.Module, image_shape: tuple[int, int, int]
 ) -> PyTree:
-    # The checkpoint stores the optimizer state, whose structure does not depend on the schedule.
-    optimizer = make_optimizer(config, optax.constant_schedule(0.0))
-    average = config.optimisation.ema_decay > 0
-    state = jax.eval_shape(lambda: init_state(model, image_shape, optimizer, 0, average=average))
-    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    state = jax.eval_shape(lambda: init_state(model, image_shape, optax.identity(), 0))
+    best = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state.variables())
     try:
-        restored = read_step(
-            run_dir / "checkpoints", step, state, state.variables(), run_dirs.identity(run_dir)
-        )
+        directory = run_dir / "checkpoints"
+        restored = read_step(directory, step, None, best, run_dirs.identity(run_dir))
     # Orbax and tensorstore raise many types of exceptions for damaged files.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

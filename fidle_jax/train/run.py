@@ -109,7 +109,7 @@ def run(
     config, dataset, model = parts.config, parts.dataset, parts.model
     table = layer_table(model, dataset.image_shape)
     if first:
-        announced = _announce(parts, run_dir)
+        announced = _announce(parts, run_dir, custom)
         print(announced, format_table(table), sep="\n\n", end="\n\n", flush=True)
     else:
         show_phase = contextlib.nullcontext
@@ -247,12 +247,14 @@ def _check_batch_size(config: ResolvedConfig, devices: int) -> None:
         )
 
 
-def _announce(parts: _Parts, run_dir: Path) -> str:
+def _announce(parts: _Parts, run_dir: Path, custom: Custom) -> str:
     """Describe the data, the loader, the recipe and the run directory in four lines."""
     config, dataset = parts.config, parts.dataset
     values = config.optimisation
     names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
-    settings = ", ".join(f"{name.replace('_', ' ')} {getattr(values, name)}" for name in names)
+    named = {name: getattr(values, name) for name in names if name not in custom.replaced()}
+    named |= custom.describe()
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in named.items())
     cropped = ", cropped to the sign" if config.data.crop == "roi" else ""
     held_out = f"{len(parts.validation.labels):,} validation"
     if config.data.hold_out == "test":

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fidle_jax.cli.terminal import compilation_cache_dir, enable_compilation_cache, unexpected
+from fidle_jax.cli.terminal import unexpected
 from fidle_jax.cli.train import main
 from fidle_jax.errors import InputError
+from fidle_jax.train.cache import compilation_cache_dir, enable_compilation_cache
 from fidle_jax.train.config import Config
 from fidle_jax.train.loop import NotFinite
 

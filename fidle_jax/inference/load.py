@@ -204,9 +204,6 @@ def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
 
 def _as_numpy(images: Any) -> np.ndarray:
     """Convert a list, or an array of another library. Raise InputError if this would change values."""
-    mode = getattr(images, "mode", None)  # of an image of Pillow
-    if isinstance(mode, str) and mode not in ("L", "RGB"):
-        raise InputError(f"the image has mode {mode}; expected L or RGB; use image.convert('RGB')")
     if np.ma.is_masked(images):
         raise InputError(
             "the images have masked values; fill them, for example with images.filled(0)"

@@ -14,7 +14,7 @@ import tyro
 from fidle_jax.cli.parse import parse_flags
 from fidle_jax.cli.terminal import exit_with
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import format_flags
+from fidle_jax.train.command_line import format_flags
 
 HEAD = ("experiment", "data", "recipe", "epochs", "trained on", "seeds", "test accuracy", "seconds")
 SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")

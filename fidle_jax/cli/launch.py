@@ -10,7 +10,7 @@ from typing import Any
 from fidle_jax.cli.flags import Flags
 from fidle_jax.cli.terminal import FAILED, INTERRUPTED
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import changed_settings, command_line
+from fidle_jax.train.command_line import changed_settings, command_line
 from fidle_jax.train.run_dir import check_new, default_run_dir, hold
 
 SAVE_SECONDS = 60

@@ -22,7 +22,8 @@ from fidle_jax.errors import Range as Limits
 from fidle_jax.files import as_input_error
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import MAX_WORKERS, Range, Sweep, load_defaults, make_sweep
-from fidle_jax.train.config import SETTINGS, changed_settings, command_line, described, format_flags
+from fidle_jax.train.command_line import changed_settings, command_line, format_flags
+from fidle_jax.train.config import SETTINGS, described
 from fidle_jax.train.signals import Stop
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped, UInt8
@@ -19,13 +18,10 @@ from PIL import Image
 
 from fidle_jax import kernels
 from fidle_jax.errors import InputError, check_name
-from fidle_jax.files import changed_files, expand_user, read_json
-from fidle_jax.nn import adapt, make_model
-from fidle_jax.train import run_dir as run_dirs
-from fidle_jax.train.checkpoints import read_step
-from fidle_jax.train.config import ResolvedConfig, resolve
+from fidle_jax.files import expand_user
+from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.evaluation import apply_model
-from fidle_jax.train.step import init_state
+from fidle_jax.train.trained import read_trained
 
 if TYPE_CHECKING:
     import pandas
@@ -148,22 +144,8 @@ def load(run_dir: str | Path, model: nn.Module | None = None) -> Run:
         InputError: There is no run, or it is unfinished, damaged or of another version.
     """
     run_dir = expand_user(run_dir)
-    config, result = _read(run_dir)
-    described, named = run_dirs.read_model(run_dir), config.model
-    class_names = tuple(described["class_names"])
-    height, width, channels = described["image_shape"]
-    image_shape = (height, width, channels)
-    if named.name is not None:
-        network = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
-    elif model is not None:
-        network = adapt(model, len(class_names), image_shape)
-    else:
-        raise InputError(
-            f"the run in {run_dir} has a model of its own, {described['name']}, which is not stored; pass "
-            f"it: fidle_jax.load({str(run_dir)!r}, model={described['name']}(...))"
-        )
-    variables = _read_variables(run_dir, result["steps"], network, image_shape)
-    return Run(variables, network, image_shape, class_names, config, result, run_dir)
+    found = read_trained(run_dir, model)
+    return Run(jax.device_put(found.variables), *found[1:], run_dir)
 
 
 def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
@@ -249,49 +231,3 @@ def classify(
     size = min(MAX_BATCH, 1 << (len(images) - 1).bit_length())
     predict = functools.partial(probabilities, trained.model, trained.variables)
     return map_batches(predict, images, size)
-
-
-def _read(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
-    path = run_dir / "config.json"
-    if not path.exists():
-        raise InputError(f"there is no run in {run_dir}; give the directory of a finished run")
-    experiment = read_json(path, {"experiment": str})["experiment"]
-    if experiment.startswith("lesson/"):
-        raise InputError(
-            f"{run_dir} belongs to a lesson, which saves no network; give the directory of a training run"
-        )
-    config = run_dirs.read_config(run_dir, experiment)
-    if run_dirs.finished_result(run_dir) is None:
-        raise InputError(
-            f"the run in {run_dir} is not finished; continue it: "
-            + run_dirs.resume_command(experiment, run_dir)
-        )
-    result = run_dirs.read_result(run_dir, *run_dirs.RESULT)
-    if changed := changed_files(run_dir):
-        logger.warning(
-            "%s of the run in %s changed after it had finished; --resume writes them again",
-            " and ".join(changed[:3]),
-            run_dir,
-        )
-    return resolve(config, config.data.variant), result
-
-
-def _read_variables(
-    run_dir: Path, step: int, model: nn.Module, image_shape: tuple[int, int, int]
-) -> PyTree:
-    state = jax.eval_shape(lambda: init_state(model, image_shape, optax.identity(), 0))
-    best = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state.variables())
-    try:
-        directory = run_dir / "checkpoints"
-        restored = read_step(directory, step, None, best, run_dirs.identity(run_dir))
-    # Orbax and tensorstore raise many types of exceptions for damaged files.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"checkpoint {step} in {run_dir} is damaged or of another version ({reason}); run it again"
-        ) from error
-    if restored is None:
-        raise InputError(
-            f"checkpoint {step} in {run_dir} is missing, but result.json names it; restore it, or run again"
-        )
-    return jax.device_put(restored[1])

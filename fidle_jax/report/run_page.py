@@ -16,6 +16,7 @@ from fidle_jax.train.run_dir import Run
 MOST_ERRORS = 20
 MOST_CONFUSIONS = 5
 MOST_TAGGED = 3
+NOT_SHOWN = ("command", "identity", "from_digest")  # entries of config.json
 
 
 def draw_figures(run: Run) -> dict[str, bytes | None]:
@@ -48,7 +49,7 @@ def render_run(run: Run, figures: dict[str, bytes | None]) -> str:
     return load_template("run_page.html.j2").render(
         run=run,
         result=run.result,
-        settings={key: value for key, value in run.config.items() if key != "command"},
+        settings={key: value for key, value in run.config.items() if key not in NOT_SHOWN},
         figures=figures,
         wrong=int(wrong.sum()),
         confusions=[(names[i], names[j], count) for i, j, count in confusions],

@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from fidle_jax.report import style, tables
 from fidle_jax.report.html import load_template
 from fidle_jax.report.pictures import draw_gallery
-from fidle_jax.train.config import format_flags
+from fidle_jax.train.command_line import format_flags
 
 EXAMPLES = 3  # per class
 SIDE = 16  # pixels of the grey copies

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from fidle_jax.errors import InputError, printable
-from fidle_jax.train.run_dir import read_hyperparameters, read_result
+from fidle_jax.train.config import hyperparameters
+from fidle_jax.train.run_dir import read_config, read_result
 
 logger = logging.getLogger("fidle_jax")
 
@@ -41,12 +42,16 @@ def read_runs(run_dirs: Iterable[Path], optional: Container[Path] = ()) -> pd.Da
     rows = []
     for run_dir in run_dirs:
         try:
-            result, flags = read_result(run_dir, *NEEDED), read_hyperparameters(run_dir)
+            result, config = read_result(run_dir, *NEEDED), read_config(run_dir)
         except InputError as error:
             if run_dir not in optional:
                 raise
             logger.warning("a damaged run is left out: %s", error)
             continue
+        flags = hyperparameters(config)
+        del flags["seed"]
+        # A run that is being extended still has the result of fewer epochs.
+        flags["epochs"] = result.get("epochs", flags["epochs"])
         setting = str((result["experiment"], result["parameters"], *flags.items()))
         rows.append(result | {"flags": flags, "setting": setting})
     return pd.DataFrame(rows)

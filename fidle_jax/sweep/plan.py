@@ -18,12 +18,11 @@ from fidle_jax.data import SIGN_SETS
 from fidle_jax.data.signs import parse_name
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import expand_user
+from fidle_jax.train.command_line import changed_settings, command_line
 from fidle_jax.train.config import (
     SETTINGS,
     Config,
-    changed_settings,
     check,
-    command_line,
     convert,
     hyperparameters,
     resolve,

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, CustomSteps, LatestN
 
 from fidle_jax.errors import InputError
 from fidle_jax.train.distributed import broadcast, fail_together, gather_texts, is_first
@@ -31,14 +32,18 @@ logger = logging.getLogger("fidle_jax")
 class Checkpoints:
     """The checkpoints of one run, in subdirectories of ``directory`` named by their step.
 
-    ``run`` identifies the run. Checkpoints of another run count as damaged.
+    ``run`` identifies the run. Checkpoints of another run count as damaged. The checkpoint of step ``kept``
+    is not deleted.
     """
 
-    def __init__(self, directory: Path, run: str = ""):
+    def __init__(self, directory: Path, run: str = "", kept: int | None = None):
         self._directory, self._run = directory.absolute(), run
         _check_files(self._directory)
+        policy = AnyPreservationPolicy(
+            [LatestN(MAX_TO_KEEP), CustomSteps([] if kept is None else [kept])]
+        )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=MAX_TO_KEEP, create=True, cleanup_tmp_directories=True
+            preservation_policy=policy, create=True, cleanup_tmp_directories=True
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
         self._last_step = None
@@ -52,7 +57,7 @@ class Checkpoints:
         if step == self._last_step:
             return
         state, best = jax.device_get((state, best))
-        facts = facts | {"digest": _digest((state, best)), "best_digest": _digest(best)}
+        facts = facts | {"digest": digest((state, best)), "best_digest": digest(best)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             best=ocp.args.StandardSave(best),
@@ -181,7 +186,7 @@ def _restore_step(reader: ocp.CheckpointManager, step: int, state: PyTree, best:
     # Checkpoints of older versions have no best_digest.
     digests = facts.pop("digest"), facts.pop("best_digest", None)
     known, content = (digests[1], item.best) if state is None else (digests[0], restored)
-    if known not in (None, _digest(content)):
+    if known not in (None, digest(content)):
         raise ValueError("its digest does not match")
     if jax.tree.map(np.shape, restored) != jax.tree.map(np.shape, (state, best)):
         raise ValueError("its arrays have other shapes than those of the network")
@@ -210,10 +215,11 @@ def _checksum(run: str, step: int, facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([run, step, facts], sort_keys=True).encode()).hexdigest()
 
 
-def _digest(tree: PyTree) -> str:
-    digest = hashlib.sha256()
+def digest(tree: PyTree) -> str:
+    """Return the SHA-256 digest of the arrays of ``tree`` with their paths."""
+    sha256 = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+        sha256.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()

@@ -9,7 +9,6 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -97,6 +96,11 @@ class Model:
 class Optimisation:
     """Training of the network."""
 
+    initial: Annotated[Path | None, arg(name="from"), described("random weights")] = None
+    """Directory of a finished run whose weights to start from. --model, --width and --dropout default to
+    its values. The data set may have other classes."""
+    freeze: Literal["none", "conv"] = "none"
+    """conv: do not train the layers before the first dense layer. Needs --from."""
     recipe: str = "auto"
     """A set of defaults, listed above. auto: the usual one for the data and the network."""
     epochs: Annotated[ByRecipe[int], Range(0)] = UNSET
@@ -295,7 +299,16 @@ def check(config: Config) -> None:
             f"--validation-fraction is {data.validation_fraction}; it must be 0 or left out, because "
             "--hold-out test holds out no training data"
         )
-    if config.run.resume and config.run.run_dir is None:
+    initial, run_dir = config.optimisation.initial, config.run.run_dir
+    if config.optimisation.freeze != "none" and initial is None:
+        raise InputError(
+            "--freeze conv would keep random weights; give --from RUN, the run whose weights to keep"
+        )
+    if initial and run_dir and expand_user(initial).resolve() == expand_user(run_dir).resolve():
+        raise InputError(
+            f"--from and --run-dir are both {run_dir}; choose another --run-dir for the new run"
+        )
+    if config.run.resume and run_dir is None:
         raise InputError("--resume needs --run-dir, the directory of the run to continue")
 
 
@@ -372,34 +385,9 @@ def _convert(name: str, kind: type, value: Any) -> Any:
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
-    """Return the settings that determine the result of a run."""
+    """Return the settings that determine the result of a run, as in config.json."""
     return {
         name: value
-        for name, value in config.settings().items()
+        for name, value in to_json(config).items()
         if SETTINGS[name].group not in ("run", "devices") and name not in ("archives", "data_dir")
     }
-
-
-def command_line(settings: dict[str, Any]) -> list[str]:
-    """Return the words that set these flags on the command line. Skip values that are None."""
-    words = []
-    for name, value in settings.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value is not None:
-            values = value if isinstance(value, tuple) else (value,)
-            paths = (expand_user(v).absolute() if isinstance(v, Path) else v for v in values)
-            words += [f"--{flag}", *map(str, paths)]
-    return words
-
-
-def format_flags(settings: dict[str, Any], names: Iterable[str]) -> str:
-    """Return some of the settings as text, the way they are typed as flags."""
-    return " ".join(command_line({name: settings[name] for name in names}))
-
-
-def changed_settings(config: Config, defaults: Config) -> dict[str, Any]:
-    """Return the settings of ``config`` that differ from ``defaults``."""
-    old = defaults.settings()
-    return {name: value for name, value in config.settings().items() if value != old[name]}

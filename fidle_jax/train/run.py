@@ -1,6 +1,7 @@
 """One run: config, data, training, test, result."""
 
 import contextlib
+import functools
 import logging
 import math
 import zlib
@@ -18,22 +19,29 @@ from fidle_jax.data import AnySplit, Dataset, load_dataset, stratified_split
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation
 from fidle_jax.data.batches import steps_per_epoch
 from fidle_jax.errors import InputError
-from fidle_jax.files import DIGESTS, changed_files, sealed, write_json
+from fidle_jax.files import DIGESTS, sealed, write_json
 from fidle_jax.nn import adapt, format_table, layer_table, make_model
 from fidle_jax.train import distributed
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import Checkpoints
 from fidle_jax.train.compiled_steps import choose_loader, compile_steps
-from fidle_jax.train.config import Config, ResolvedConfig, check, hyperparameters, resolve, to_json
+from fidle_jax.train.config import Config, ResolvedConfig, check, resolve, to_json
 from fidle_jax.train.custom import NO_OBJECTS, Custom
+from fidle_jax.train.initial import Initial, inherit, read_initial, read_same_initial
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
 from fidle_jax.train.outcome import describe_model, describe_result, evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
+from fidle_jax.train.resume import (
+    Extension,
+    describe_extension,
+    finished_result,
+    same_run,
+    write_extension,
+)
 from fidle_jax.train.signals import Stop
 from fidle_jax.train.step import init_state
 from fidle_jax.train.task import make_augmentation, make_schedule, make_task
 
-MAX_NAMED = 5  # files of a warning
 # Options of JAX that change the random numbers of a seed, with their usual values.
 OPTIONS = {
     "jax_default_prng_impl": "threefry2x32",
@@ -93,13 +101,18 @@ def run(
     run_dir = config.run.run_dir
     if run_dir is None:
         raise InputError("config.run.run_dir is None; set it to the output directory")
-    first, result = distributed.is_first(), None
+    first, result, initial, extension = distributed.is_first(), None, None, None
     with distributed.fail_together():
         if config.run.resume:
-            config = _same_run(config, run_dir, experiment, custom)
-            result = _finished_result(run_dir) if first else None
+            config, saved = same_run(config, run_dir, experiment, custom)
+            if config.optimisation.epochs > saved.optimisation.epochs:
+                extension = Extension(saved, command)
+            elif first:
+                result = finished_result(run_dir, config.optimisation.epochs)
         elif first:
             run_dirs.check_new(run_dir)
+        if config.optimisation.initial and not config.run.resume:
+            config = inherit(config)
         mesh = make_mesh(config.devices.count)
     if distributed.any_process(result is not None):
         if first:
@@ -108,8 +121,11 @@ def run(
     parts = _load(config, mesh, custom)
     config, dataset, model = parts.config, parts.dataset, parts.model
     table = layer_table(model, dataset.image_shape)
+    if config.optimisation.initial and not config.run.resume:
+        with distributed.fail_together():
+            initial = read_initial(config, model, dataset) if first else None
     if first:
-        announced = _announce(parts, run_dir, custom)
+        announced = _announce(parts, run_dir, initial, custom)
         print(announced, format_table(table), sep="\n\n", end="\n\n", flush=True)
     else:
         show_phase = contextlib.nullcontext
@@ -117,8 +133,10 @@ def run(
     described |= {"experiment": experiment, "command": command}
     if objects := custom.describe():
         described["objects"] = objects
+    if initial:
+        described["from_digest"] = initial.digest
     with _hold(config, run_dir, described, describe_model(model, dataset, table)):
-        loop = _train(parts, run_dir, mesh, stop, show_phase, custom)
+        loop = _train(parts, run_dir, mesh, stop, show_phase, custom, initial, extension)
         tested = {}
         if first:
             with show_phase(f"testing on {dataset.test_examples:,} images"):
@@ -132,48 +150,12 @@ def run(
                 "parameters": sum(row.parameters for row in table),
             }
             result = describe_result(experiment, dataset, mesh.size, loop, measured)
-            # The report marks a run as finished, and may be there if the run was damaged.
-            (run_dir / "report.html").unlink(missing_ok=True)
+            # The report marks a run as finished. It is there if the run was damaged or extended.
+            for name in (DIGESTS, "report.html"):
+                (run_dir / name).unlink(missing_ok=True)
             write_json(run_dir / "result.json", sealed(result, run_dirs.identity(run_dir)))
         distributed.barrier("the result is written")
     return result
-
-
-def _finished_result(run_dir: Path) -> dict[str, Any] | None:
-    """Return the result of a finished run, or None if it is unfinished or files have changed since."""
-    if (run_dir / DIGESTS).is_dir():
-        raise InputError(f"{run_dir / DIGESTS} is a directory; delete it")
-    changed = changed_files(run_dir)
-    if not changed or not (run_dir / "report.html").exists():
-        return run_dirs.finished_result(run_dir, *run_dirs.RESULT)
-    logger.warning(
-        "the run in %s is finished, but %s changed since; writing the results again from the last "
-        "checkpoint",
-        run_dir,
-        " and ".join(changed[:MAX_NAMED]),
-    )
-    return None
-
-
-def _same_run(config: Config, run_dir: Path, experiment: str, custom: Custom) -> ResolvedConfig:
-    """Return the resolved config if its hyperparameters are those of the run to resume."""
-    saved = run_dirs.read_config(run_dir, experiment)
-    variant = saved.data.variant if config.data.variant == "auto" else config.data.variant
-    resolved = resolve(config, variant)
-    old = hyperparameters(saved) | run_dirs.read_objects(run_dir)
-    compared = hyperparameters(resolved.replace(**dict.fromkeys(custom.replaced())))
-    compared |= dict.fromkeys(run_dirs.read_objects(run_dir)) | custom.describe()
-    different = [
-        f"--{name.replace('_', '-')} {new} (the run has {old.get(name)})"
-        for name, new in compared.items()
-        if new != old.get(name)
-    ]
-    if different:
-        raise InputError(
-            f"the run in {run_dir} has other settings: {'; '.join(different)}; leave these flags out to "
-            "resume it, or give another --run-dir for a new run"
-        )
-    return resolved
 
 
 def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
@@ -247,8 +229,8 @@ def _check_batch_size(config: ResolvedConfig, devices: int) -> None:
         )
 
 
-def _announce(parts: _Parts, run_dir: Path, custom: Custom) -> str:
-    """Describe the data, the loader, the recipe and the run directory in four lines."""
+def _announce(parts: _Parts, run_dir: Path, initial: Initial | None, custom: Custom) -> str:
+    """Describe the data, the loader, the recipe, the run directory and the initial weights."""
     config, dataset = parts.config, parts.dataset
     values = config.optimisation
     names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
@@ -265,7 +247,7 @@ def _announce(parts: _Parts, run_dir: Path, custom: Custom) -> str:
         f"loader: {parts.loader}\n"
         f"recipe: {values.recipe} ({settings}, "
         f"{'no augmentation' if parts.ranges == NO_AUGMENTATION else 'augmentation'})\n"
-        f"run directory: {run_dir}"
+        f"run directory: {run_dir}" + (f"\n{initial.description}" if initial else "")
     )
 
 
@@ -286,38 +268,68 @@ def _hold(
 
 
 def _train(
-    parts: _Parts, run_dir: Path, mesh: Mesh, stop: Stop, show_phase: ShowPhase, custom: Custom
+    parts: _Parts,
+    run_dir: Path,
+    mesh: Mesh,
+    stop: Stop,
+    show_phase: ShowPhase,
+    custom: Custom,
+    initial: Initial | None,
+    extension: Extension | None,
 ) -> Loop:
     """Train to the last epoch, from the newest checkpoint if the run is resumed."""
     config, dataset, model = parts.config, parts.dataset, parts.model
-    examples, options = len(parts.train.labels), config.optimisation
-    schedule = make_schedule(config, steps_per_epoch(examples, options.batch_size))
+    examples, options, first = len(parts.train.labels), config.optimisation, distributed.is_first()
+    epoch_steps = steps_per_epoch(examples, options.batch_size)
+    schedule = make_schedule(config, epoch_steps)
     if custom.optimizer or custom.learning_rate:  # the learning rate of an optimizer is unknown
         schedule = custom.learning_rate or (lambda _: None)
     task = custom.apply(make_task(config, dataset, model, schedule, parts.train.labels))
-    checkpoints = Checkpoints(run_dir / "checkpoints", run_dirs.identity(run_dir))
+    tested = None  # step of the checkpoint that result.json names
+    with contextlib.suppress(InputError):
+        tested = run_dirs.read_result(run_dir, "steps")["steps"]
+    checkpoints = Checkpoints(run_dir / "checkpoints", run_dirs.identity(run_dir), tested)
     cache = (jax.config.jax_compilation_cache_dir or "").replace(str(Path.home()), "~")
     where = f"; cached in {cache}" if cache else ""
     with show_phase(f"compiling (about 30 s the first time{where})"):
         average = options.ema_decay > 0
-        state = init_state(
-            model, dataset.image_shape, task.optimizer, options.seed, average=average
+        make_state = functools.partial(
+            init_state,
+            model,
+            dataset.image_shape,
+            task.optimizer,
+            options.seed,
+            average=average,
+            frozen=task.frozen,
         )
+        state = make_state()
         best, record = jax.device_get(state.variables()), Record()
         restored = checkpoints.restore(state, best, Record) if config.run.resume else None
         if restored:
             state, best, record = restored
+            record.stopped = record.stopped and extension is None
         elif (run_dir / "result.json").exists():
             raise InputError(
                 f"the run in {run_dir} is damaged and has no checkpoint to repair it; start again in "
                 "another --run-dir"
             )
+        elif options.initial:
+            with distributed.fail_together():
+                if first:
+                    initial = initial or read_same_initial(config, model, dataset, run_dir)
+                    state = make_state(variables=initial.replace_in(state.variables()))
+                    best = jax.device_get(state.variables())
         # Different machines may round the initial weights differently.
         state = distributed.broadcast(state)
         data = parts.train, parts.validation
         compiled = compile_steps(task, schedule, mesh, state, *data, config)
-    if restored and distributed.is_first():
+    if restored and first:
         print(f"resuming at step {int(state.step):,}")
+    elif initial and config.run.resume:
+        print(initial.description)
+    if extension and first:
+        print(describe_extension(extension, config, custom, epoch_steps, int(state.step)))
+        write_extension(run_dir, extension, options.epochs)
     state = compiled.replicate(state)
     loop = Loop(config, examples, compiled, state, best, record, checkpoints, stop, custom)
     with contextlib.closing(compiled), stop.defer():

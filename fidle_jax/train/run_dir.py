@@ -40,7 +40,7 @@ from fidle_jax.files import (
     sealed,
     write_json,
 )
-from fidle_jax.train.config import Config, check, from_json, hyperparameters
+from fidle_jax.train.config import Config, check, from_json
 
 PYTHON = "python"  # experiment of the runs that `fidle_jax.train` starts
 LOCK = ".lock"
@@ -229,17 +229,14 @@ def read_objects(run_dir: Path) -> dict[str, Any]:
     return read_json(run_dir / "config.json", {}).get("objects") or {}
 
 
-def read_hyperparameters(run_dir: Path) -> dict[str, Any]:
-    """Return the hyperparameters of a run without its seed. Raise what `read_config` raises."""
-    values = hyperparameters(read_config(run_dir))
-    del values["seed"]
-    return values
-
-
 def identity(run_dir: Path) -> str:
-    """Return the checksum of config.json, or "" without one. Results and checkpoints depend on it."""
+    """Return the checksum of the first config.json, or "" without one.
+
+    Results and checkpoints depend on it. An extension stores it as "identity" in the new config.json.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        return json.loads((run_dir / "config.json").read_text("utf-8")).get("checksum", "")
+        content = json.loads((run_dir / "config.json").read_text("utf-8"))
+        return content.get("identity") or content.get("checksum", "")
     return ""
 
 

@@ -67,17 +67,28 @@ def init_state(
     seed: int,
     *,
     average: bool = False,
+    frozen: tuple[str, ...] = (),
+    variables: PyTree = None,
 ) -> TrainState:
-    """Return the state before the first step, which depends only on ``seed``."""
-    images = jnp.zeros((1, *image_shape), jnp.float32)
-    # Without jit, the network would run on the images, operation by operation.
-    variables = jax.jit(model.init)(jax.random.key(seed), images)
+    """Return the state before the first step.
+
+    Args:
+        model, image_shape: The network and the shape of its images.
+        optimizer, frozen: See `Task`.
+        seed: Seed of the run.
+        average: Add a moving average of the weights to the state.
+        variables: Initial parameters and batch statistics (default: random ones of ``seed``).
+    """
+    if variables is None:
+        images = jnp.zeros((1, *image_shape), jnp.float32)
+        # Without jit, the network would run on the images, operation by operation.
+        variables = jax.jit(model.init)(jax.random.key(seed), images)
     params = variables["params"]
     return TrainState(
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         average=jax.tree.map(jnp.copy, params) if average else None,
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(_select_trained(params, frozen)),
         step=jnp.int32(0),
         seed=jnp.uint32(seed),
         totals=Totals.zeros(),
@@ -98,6 +109,8 @@ class Task:
     axis_name: str | None = None  # name of the pmap axis that shards the batch
     objective: Objective = CLASSES
     metrics: Metrics = ()  # for the validation data
+    # Names of the layers that are not trained. Their batch norms use the running statistics.
+    frozen: tuple[str, ...] = ()
 
     def over_axis(self, axis_name: str) -> "Task":
         """Return a copy for pmap. Batch normalization averages over the axis too."""
@@ -131,13 +144,14 @@ def train_step(
         (images, labels, mask, example_index),
     )
     grads, loss, score = _sum_over_devices(task, sums)
-    updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, wait_for(grads, updates))
+    trained = _select_trained(state.params, task.frozen)
+    updates, opt_state = task.optimizer.update(grads, state.opt_state, trained)
+    trained = optax.apply_updates(trained, wait_for(grads, updates))
     bad_step = jnp.where(jnp.isfinite(loss), NO_STEP, state.step + 1)
     return state.replace(
-        params=params,
+        params=_merge(trained, state.params),
         batch_stats=batch_stats,
-        average=_update_average(state, params, task.ema_decay),
+        average=_update_average(state, trained, task),
         opt_state=opt_state,
         step=state.step + 1,
         totals=Totals(
@@ -180,15 +194,17 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, micro_batch, 
     augment_key, dropout_key = step_keys(state.seed, state.step)
     x, labels = augment(images, labels, augment_key, example_index, task.ranges)
 
-    def loss_fn(params):
-        logits, changed = task.model.apply(
-            {"params": _cast(params, task.compute_dtype), "batch_stats": batch_stats},
-            _cast(x, task.compute_dtype),
-            train=True,
-            example_index=example_index,
-            rngs={"dropout": dropout_key},
-            mutable=["batch_stats"],
-        )
+    def loss_fn(trained):
+        params = _merge(trained, state.params)
+        with nn.intercept_methods(functools.partial(_apply_frozen, task.frozen)):
+            logits, changed = task.model.apply(
+                {"params": _cast(params, task.compute_dtype), "batch_stats": batch_stats},
+                _cast(x, task.compute_dtype),
+                train=True,
+                example_index=example_index,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
         logits = _cast(logits, "float32")
         losses = task.objective.losses(logits, labels, task.label_smoothing) * mask
         loss = objective = jnp.sum(losses) / count
@@ -198,9 +214,33 @@ def _gradients(task: Task, state: TrainState, batch_stats: PyTree, micro_batch, 
         return objective, (loss, logits, changed.get("batch_stats", batch_stats))
 
     gradient = jax.grad(loss_fn, has_aux=True)
-    grads, (loss, logits, batch_stats) = gradient(state.params)
+    grads, (loss, logits, batch_stats) = gradient(_select_trained(state.params, task.frozen))
     score = jnp.sum(mask * task.objective.scores(logits, labels))
     return (grads, loss, score), batch_stats
+
+
+def _select_trained(params: PyTree, frozen: tuple[str, ...]) -> PyTree:
+    """Return the parameters with None in place of those of frozen layers, which JAX then ignores."""
+    if not frozen:
+        return params
+    return jax.tree.map_with_path(
+        lambda path, leaf: None if "/".join(key.key for key in path[:-1]) in frozen else leaf,
+        params,
+    )
+
+
+def _merge(trained: PyTree, params: PyTree) -> PyTree:
+    """Return ``trained`` with the values of ``params`` where it has None."""
+    return jax.tree.map(
+        lambda new, old: old if new is None else new, trained, params, is_leaf=lambda x: x is None
+    )
+
+
+def _apply_frozen(frozen: tuple[str, ...], call, args, kwargs, context) -> Any:
+    """Call a method of a module. Batch norms of frozen layers use and keep their running statistics."""
+    if "train" in kwargs and "/".join(context.module.path) in frozen:
+        kwargs = kwargs | {"train": False}
+    return call(*args, **kwargs)
 
 
 def step_keys(
@@ -240,12 +280,13 @@ def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.stack([jnp.sum(leaf * 0) == 0 for leaf in jax.tree.leaves(tree)]).all()
 
 
-def _update_average(state: TrainState, params: PyTree, decay: float) -> PyTree | None:
+def _update_average(state: TrainState, trained: PyTree, task: Task) -> PyTree | None:
     """Update the moving average, with a smaller decay in the first steps."""
     if state.average is None:
         return None
-    reached = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return optax.incremental_update(params, state.average, 1 - reached)
+    reached = jnp.minimum(task.ema_decay, (1 + state.step) / (10 + state.step))
+    average = _select_trained(state.average, task.frozen)
+    return _merge(optax.incremental_update(trained, average, 1 - reached), state.average)
 
 
 def train_chunk(

@@ -12,6 +12,7 @@ from fidle_jax.data import Dataset
 from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.dataset import class_weights
 from fidle_jax.errors import InputError
+from fidle_jax.nn import layer_table
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.step import Task
 
@@ -34,7 +35,28 @@ def make_task(
         class_weights=tuple(map(float, weights)),
         ema_decay=config.optimisation.ema_decay,
         compute_dtype=config.model.compute_dtype,
+        frozen=frozen_layers(config, model, dataset.image_shape),
     )
+
+
+def frozen_layers(
+    config: ResolvedConfig, model: nn.Module, image_shape: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """Return the names of the layers that are not trained: those before the flattening, or none.
+
+    Raises:
+        InputError: There are none, but ``--freeze conv`` was given.
+    """
+    if config.optimisation.freeze == "none":
+        return ()
+    rows = layer_table(model, image_shape)
+    # Only layers before the flattening return feature maps: (batch, height, width, channel).
+    frozen = tuple(row.name for row in rows if row.parameters and len(row.output_shape) == 4)
+    if not frozen:
+        raise InputError(
+            f"--freeze is conv, but the network {config.model.name} has no convolutions; leave it out"
+        )
+    return frozen
 
 
 def make_augmentation(config: ResolvedConfig, dataset: Dataset) -> Augmentation:

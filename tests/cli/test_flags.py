@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from fidle_jax.cli.flags import Cluster, Flags, check_flags
 from fidle_jax.cli.parse import parse_flags
 from fidle_jax.errors import InputError
-from fidle_jax.train.config import Config, changed_settings, command_line
+from fidle_jax.train.command_line import changed_settings, command_line
+from fidle_jax.train.config import Config
 
 BY_HAND = {"distributed": True, "coordinator": "host:1234", "processes": 2, "process_index": 0}
 JOB = {"launch": "local"}

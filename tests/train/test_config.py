@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from fidle_jax.errors import InputError
 from fidle_jax.nn import MODELS
+from fidle_jax.train.command_line import changed_settings, command_line
 from fidle_jax.train.config import (
     SETTINGS,
     Config,
-    changed_settings,
     check,
-    command_line,
     convert,
     from_json,
     hyperparameters,
@@ -104,6 +103,7 @@ def test_a_resolved_config_is_complete(dataset, recipe):
         "dropout",
         "augmentation",
         "image_size",
+        "from",
     }
     assert missing <= optional
     check(config)

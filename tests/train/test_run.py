@@ -278,8 +278,8 @@ def test_a_run_killed_before_its_report_is_finished_by_resuming(run, tmp_path):
 
 def test_resuming_with_other_settings_is_an_error_that_names_them(run):
     run()
-    with pytest.raises(InputError, match=r"settings: --epochs 3 \(the run has 2\); leave"):
-        run(epochs=3, resume=True, loader="stream", debug=True)
+    with pytest.raises(InputError, match=r"settings: --seed 3 \(the run has 0\); leave"):
+        run(seed=3, resume=True, loader="stream", debug=True)
 
 
 def test_a_run_never_overwrites_another(run, tmp_path):

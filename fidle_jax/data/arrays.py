@@ -30,22 +30,19 @@ def load_arrays(
     Raises:
         InputError: The arrays have other shapes or types, or a label is not the index of a class.
     """
-    splits: dict[str, Split] = {"train": _check("train", *train)}
+    splits: dict[str, Split] = {"train": _check("train", *train, class_names)}
     if test is None:
         rows = stratified_split(splits["train"].labels, TEST_FRACTION, seed)
         splits = dict(zip(("train", "test"), map(splits["train"].take, rows), strict=True))
     else:
-        splits["test"] = _check("test", *test)
+        splits["test"] = _check("test", *test, class_names)
     shape, other = (splits[name].images.shape[1:] for name in ("train", "test"))
     if shape != other:
         raise InputError(f"the test images have shape {other}; expected {shape}, as for training")
-    labels = np.concatenate([split.labels for split in splits.values()])
-    names = tuple(map(str, class_names or range(labels.max() + 1)))
-    if len(names) < 2 or labels.min() < 0 or labels.max() >= len(names):
-        raise InputError(
-            f"the labels are {labels.min()} to {labels.max()} for {len(names)} classes; expected indices "
-            "of at least 2 classes, from 0"
-        )
+    classes = range(1 + max(split.labels.max() for split in splits.values()))
+    names = tuple(map(str, classes if class_names is None else class_names))
+    if len(names) < 2:
+        raise InputError(f"there is {len(names)} class; expected at least 2")
     digest = hashlib.sha256(repr(names).encode())
     for split in splits.values():
         digest.update(np.ascontiguousarray(split.images))
@@ -67,7 +64,7 @@ def load_arrays(
     )
 
 
-def _check(name: str, images: Any, labels: Any) -> Split:
+def _check(name: str, images: Any, labels: Any, class_names: Sequence[str] | None) -> Split:
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim == 3:
         images = images[..., None]
@@ -84,5 +81,11 @@ def _check(name: str, images: Any, labels: Any) -> Split:
         raise InputError(
             f"the {name} labels have shape {labels.shape} and type {labels.dtype}; expected a whole number "
             f"for each of {len(images)} images"
+        )
+    end = np.inf if class_names is None else len(class_names)
+    if labels.min() < 0 or labels.max() >= end:
+        raise InputError(
+            f"the {name} labels are {labels.min()} to {labels.max()}; expected indices of the "
+            f"{'classes' if class_names is None else f'{end} class_names'}, from 0"
         )
     return Split(images, labels.astype(np.int32))

@@ -36,7 +36,9 @@ AnyConfig = TypeVar("AnyConfig", bound="Config")
 if TYPE_CHECKING:
     ByRecipe = Annotated[T, "set by the recipe"]
     UNSET: Any = None
+    OwnOrNamed = ModelName
 else:
+    OwnOrNamed = ModelName | None  # None: a Flax module that was passed from Python
     # A value that is None until `resolve` sets it. Type checkers see the type that it then has.
     ByRecipe = Annotated[T | None, described("set by the recipe")]
     UNSET = None
@@ -80,7 +82,7 @@ class Data:
 class Model:
     """The network."""
 
-    name: Annotated[ModelName, arg(name="model")] = "cnn"
+    name: Annotated[OwnOrNamed, arg(name="model")] = "cnn"
     """cnn and dnn are for digits; v1, v2, v3 (from the course) and compact are for traffic signs."""
     dropout: Annotated[
         tuple[float, ...] | None, described("set by the recipe, otherwise the network's own rates")

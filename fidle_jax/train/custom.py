@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jaxtyping import PyTree
 
 from fidle_jax.data import Dataset
@@ -45,9 +44,9 @@ class Custom:
     """Objects that replace the settings of the same names."""
 
     dataset: Dataset | None = None
-    model: nn.Module | None = None
-    optimizer: optax.GradientTransformation | None = None
-    learning_rate: optax.Schedule | None = None
+    model: Any = None  # a Flax linen module; `adapt` checks it
+    optimizer: Any = None  # an optax.GradientTransformation
+    learning_rate: Any = None  # an optax.Schedule
     loss: PerExample | None = None
     metrics: Mapping[str, PerExample] = dataclasses.field(default_factory=dict)
     # Each is called after each epoch and at the end. The training stops if one returns False.

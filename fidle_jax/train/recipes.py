@@ -115,7 +115,7 @@ def recipes_for(dataset: str) -> dict[str, Settings]:
     return SIGNS if dataset in SIGN_SETS else DIGITS
 
 
-def usual_recipe(dataset: str, model: str, variant: str) -> str:
+def usual_recipe(dataset: str, model: str | None, variant: str) -> str:
     """Return the name of the recipe of a run with ``--recipe auto``."""
     if dataset in SIGN_SETS:
         return "fast" if model == "compact" else "course"

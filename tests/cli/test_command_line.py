@@ -228,9 +228,9 @@ def test_a_run_shows_its_phases_and_its_result(tmp_path, call):
     status, _, err = call("--run-dir", run_dir, "--data", "sample")
     assert (status, err.count("\n")) == (2, 1)
     assert "another run" in err
-    status, _, err = call("--run-dir", run_dir, "--resume", "--epochs", 2)
+    status, _, err = call("--run-dir", run_dir, "--resume", "--seed", 6)
     assert status == 2
-    assert "--epochs 2 (the run has 1)" in err
+    assert "--seed 6 (the run has 5)" in err
     status, out, err = call("--run-dir", run_dir, "--resume")
     assert (status, err) == (0, "")
     assert out.strip().splitlines()[-1] == last

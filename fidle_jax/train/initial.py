@@ -1,5 +1,6 @@
 """``--from RUN``: start a run from the weights of a finished one."""
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,16 +10,21 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
-from fidle_jax.data import Dataset
+from fidle_jax.data import SIGN_SETS, Dataset
 from fidle_jax.errors import InputError
 from fidle_jax.files import expand_user, read_json
 from fidle_jax.nn import layer_table
 from fidle_jax.train.checkpoints import digest
+from fidle_jax.train.command_line import format_flags
 from fidle_jax.train.config import Config, ResolvedConfig
 from fidle_jax.train.task import frozen_layers
 from fidle_jax.train.trained import TrainedRun, read_finished, read_trained
 
 INHERITED = ("width", "dropout")
+# Settings that determine which examples are held out.
+SPLIT = ("data", "scale", "validation_fraction", "hold_out", "seed")
+
+logger = logging.getLogger("fidle_jax")
 
 
 class Initial(NamedTuple):
@@ -68,6 +74,8 @@ def read_initial(config: ResolvedConfig, model: nn.Module, dataset: Dataset) -> 
     table = layer_table(model, dataset.image_shape)
     frozen = frozen_layers(config, model, dataset.image_shape)
     dense = [row.name for row in table if row.kind == "Dense"]
+    dense = dense or [row.name for row in table if row.parameters]
+    _warn_of_other_split(config, source, path, dataset.name)
     new = {}
     if dataset.class_names != source.class_names:
         count = len(dataset.class_names)
@@ -109,6 +117,23 @@ def read_same_initial(
             "started, and it has no checkpoint; start again in another --run-dir"
         )
     return initial
+
+
+def _warn_of_other_split(
+    config: ResolvedConfig, source: TrainedRun, path: Path, dataset: str
+) -> None:
+    """Warn if the run was trained on images that may be validation or test images of the new run."""
+    old, new = source.config.settings(), config.settings()
+    different = {name: old[name] for name in SPLIT if old[name] != new[name]}
+    signs = {dataset, source.result["dataset"]} <= set(SIGN_SETS)  # all show the same photographs
+    if different and (signs or source.result["dataset"] == dataset):
+        logger.warning(
+            "the run in %s has another split of %s: it may have been trained on images that are held out "
+            "here, so that accuracies are too high; to use its split, give %s",
+            path,
+            dataset,
+            format_flags(different, different),
+        )
 
 
 def _explain_misfit(

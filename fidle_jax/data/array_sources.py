@@ -107,7 +107,7 @@ def find_idx(images: Path) -> Source:
     return Source("idx files", splits, files)
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> Any:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 

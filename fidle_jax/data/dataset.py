@@ -63,7 +63,8 @@ class Dataset:
     Attributes:
         name: Name as given by the user, e.g. ``"mnist"`` or ``"tfds:fashion_mnist"``.
         variant: ``"full"`` or ``"sample"``.
-        read: Read the split ``"train"``, ``"validation"`` or ``"test"``. Raise InputError if the data is missing or damaged.
+        read: Read the split ``"train"``, ``"validation"`` or ``"test"``. Raise InputError if the data is
+            missing or damaged.
         open: Like ``read``, but leave the images on disk if they are there.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.

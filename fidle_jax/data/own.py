@@ -19,6 +19,7 @@ from fidle_jax.data.own_images import (
     prepare,
 )
 from fidle_jax.data.sources import check_classes, find_source
+from fidle_jax.data.workers import map_chunks
 from fidle_jax.errors import InputError, printable
 from fidle_jax.files import expand_user
 
@@ -38,7 +39,8 @@ def load_own(
     """Return the data set of the images in ``path``. Prepare them first if necessary.
 
     Without a test split, hold out a fifth of every class, chosen by ``seed``: whole groups of
-    near-duplicates, or with ``hold_out`` "examples" random images. ``announce`` receives lines that describe what was found.
+    near-duplicates, or with ``hold_out`` "examples" random images. ``announce`` receives lines that describe
+    what was found.
 
     Raises:
         InputError: There are no labelled images, too many files are damaged, or the files changed while they
@@ -136,7 +138,7 @@ def read_labelled(
     index = {name: i for i, name in enumerate(class_names)}
     images, labels, names, skipped = [], [], [], list(source.skipped)
     work = functools.partial(decode_chunk, shape, settings.resize)
-    done = mapchunks_of(work, chunks_of(examples), len(examples.labels), "reading images", progress)
+    done = map_chunks(work, chunks_of(examples), len(examples.labels), "reading images", progress)
     for i, result in enumerate(itertools.chain.from_iterable(done)):
         if isinstance(result, str):
             skipped.append(result)

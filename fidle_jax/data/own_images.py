@@ -136,7 +136,8 @@ def _scan_chunk(chunk: list[tuple[str, Content]]) -> list[_Scanned | str]:
     for name, content in chunk:
         try:
             if isinstance(content, np.ndarray):
-                scanned = (*content.shape[:2], content.ndim == 2 or content.shape[2] == 1)
+                height, width = content.shape[:2]
+                scanned = (height, width, content.ndim == 2 or content.shape[2] == 1)
                 digest = hashlib.sha256(np.ascontiguousarray(content))
             else:
                 data = _bytes_of(content, name)

@@ -4,12 +4,12 @@
 `table_sources.py` in the same folder read files.
 """
 
+import dataclasses
 import os
 import re
 import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+SPLITS = ("train", "validation", "test")
 JUNK = ("thumbs.db", "desktop.ini", "__macosx")
 KINDS = (
     "a folder with one folder of images for each class, a CSV file, an .npz file, a Parquet file, or "
@@ -50,7 +51,7 @@ class Examples(NamedTuple):
     read: Callable[[], Iterator[Content]]  # iterates over the contents, in the order of the labels
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Source:
     """What a path contains."""
 
@@ -59,7 +60,7 @@ class Source:
     files: Sequence[str]  # all files that are read
     skipped: Sequence[str] = ()  # files that are no images, each with the reason
     junk: Sequence[str] = ()  # files of the operating system
-    class_names: Sequence[str] = field(default=())  # if they are not those of the training examples
+    class_names: Sequence[str] = ()  # if they are not those of the training examples
 
 
 def find_source(path: Path, regions: bool = False) -> Source:
@@ -72,6 +73,8 @@ def find_source(path: Path, regions: bool = False) -> Source:
         raise InputError(f"{path} does not exist; give {KINDS} as --dataset")
     find = _find_in_folder if path.is_dir() else _find_in_file
     source = find(path, regions)
+    ordered = {split: source.splits[split] for split in SPLITS if split in source.splits}
+    source = dataclasses.replace(source, splits=ordered)
     if regions and not source.kind.endswith("regions"):
         raise InputError(
             f"--crop is roi, but {path} has no regions; it must be full, or a CSV file must have "

@@ -1,5 +1,6 @@
 """The interface of every data set: uint8 images with labels, stratified splits, and class weights."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -71,6 +72,7 @@ class Dataset:
         validation_examples: Number of examples of the split ``"validation"``, or 0 if there is none.
         class_counts: Number of training images of each class, if known.
         facts: What the report says about a user's own images, or None for other data sets.
+        settings: Settings of a config that load it again, or empty.
     """
 
     name: str
@@ -86,6 +88,15 @@ class Dataset:
     validation_examples: int = 0
     class_counts: tuple[int, ...] = ()
     facts: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return one line, because the attributes may be long."""
+        size = "x".join(map(str, self.image_shape))
+        return (
+            f"<{self.name} ({self.variant}): {self.train_examples:,} training and "
+            f"{self.test_examples:,} test images of {size} in {len(self.class_names)} classes>"
+        )
 
 
 def stratified_split(

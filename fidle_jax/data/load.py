@@ -24,6 +24,9 @@ Crop = Literal["full", "roi"]
 ARCHIVES_VARIABLE = "FIDLE_JAX_ARCHIVES"
 TFDS_PREFIX = "tfds:"
 
+# Data sets that a program passed to `fidle_jax.train`.
+PYTHON_PREFIX = "python:"
+
 TEST_FRACTION = 0.2  # of the sample
 ALLOW_SKIPPED = 0.01
 _SAMPLE_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
@@ -90,6 +93,10 @@ def load_dataset(
         settings = Settings(image_size, resize, crop, allow_skipped)
         path, options = Path(name), {"hold_out": hold_out, "seed": seed, "announce": announce}
         return load_own(path, data_dir, settings, **options)
+    if name.startswith(PYTHON_PREFIX):
+        raise InputError(
+            f"the data set {name} was passed to fidle_jax.train and is not stored; pass it again"
+        )
     if data == "sample":
         raise InputError(f"{name} has no sample, only mnist has one; use --data full")
     if not name.startswith(TFDS_PREFIX):
@@ -106,7 +113,7 @@ def load_dataset(
 
 def is_path(name: str) -> bool:
     """Return True if ``name`` is the path of a user's own images, and not the name of a data set."""
-    if name in DATASETS or name.startswith(TFDS_PREFIX):
+    if name in DATASETS or name.startswith((TFDS_PREFIX, PYTHON_PREFIX)):
         return False
     is_file_name = name.lower().removesuffix(".gz").endswith(SUFFIXES)
     return is_file_name or name[:1] in (".", "~") or os.sep in name or os.path.exists(name)
@@ -114,7 +121,7 @@ def is_path(name: str) -> bool:
 
 def check_dataset(name: str) -> None:
     """Raise InputError if there is no data set ``name``. Names of TFDS and paths are not checked."""
-    if name.startswith(TFDS_PREFIX) or is_path(name):
+    if name.startswith((TFDS_PREFIX, PYTHON_PREFIX)) or is_path(name):
         return
     if not name:
         raise InputError("--dataset is missing; give the folder or file of your images")

@@ -79,11 +79,21 @@ class Custom:
 
     def call(self, event: Event) -> bool:
         """Call all callbacks. Return False if one of them returned False."""
+        known = {name: value for name, value in event.metrics.items() if value is not None}
+        event = event._replace(metrics=known)
         stops = [callback(event) is False for callback in self.callbacks]
         return not any(stops)
 
-    def check(self, classes: int) -> None:
-        """Raise InputError if a metric has a wrong name, or a function returns no value per example."""
+    def check(self, classes: int = 2) -> None:
+        """Raise InputError if an object has a wrong type, or a function returns no value per example."""
+        if not isinstance(self.optimizer, optax.GradientTransformation | None):
+            raise InputError(
+                f"the optimizer is {self.optimizer!r}; expected a name or an optax.GradientTransformation"
+            )
+        if not (self.learning_rate is None or callable(self.learning_rate)):
+            raise InputError(
+                f"the learning rate is {self.learning_rate!r}; expected a number or an optax schedule"
+            )
         for name in self.metrics:
             if not name.isidentifier() or name in RESERVED:
                 raise InputError(

@@ -71,7 +71,7 @@ def read_initial(config: ResolvedConfig, model: nn.Module, dataset: Dataset) -> 
         InputError: There is no finished run, or its other layers do not fit ``model``.
     """
     path = expand_user(config.optimisation.initial or Path())
-    source = read_trained(path)
+    source = read_trained(path, getattr(model, "module", None))
     old: dict[Any, Any] = flatten_dict(source.variables)
     images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     fresh: Any = jax.eval_shape(model.init, jax.random.key(0), images)

@@ -127,7 +127,7 @@ def run(
         with distributed.fail_together():
             initial = read_initial(config, model, dataset) if first else None
     if first:
-        announced = _announce(parts, run_dir, initial)
+        announced = _announce(parts, run_dir, initial, custom)
         print(announced, format_table(table), sep="\n\n", end="\n\n", flush=True)
     else:
         show_phase = contextlib.nullcontext
@@ -254,12 +254,14 @@ def _check_batch_size(config: ResolvedConfig, devices: int) -> None:
         )
 
 
-def _announce(parts: _Parts, run_dir: Path, initial: Initial | None) -> str:
+def _announce(parts: _Parts, run_dir: Path, initial: Initial | None, custom: Custom) -> str:
     """Describe the data, the loader, the recipe, the run directory and the initial weights."""
     config, dataset = parts.config, parts.dataset
     values = config.optimisation
     names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
-    settings = ", ".join(f"{name.replace('_', ' ')} {getattr(values, name)}" for name in names)
+    named = {name: getattr(values, name) for name in names if name not in custom.replaced()}
+    named |= custom.describe()
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in named.items())
     cropped = ", cropped to the sign" if config.data.crop == "roi" else ""
     held_out = f"{len(parts.validation.labels):,} validation"
     if config.data.hold_out == "test":
@@ -330,6 +332,7 @@ def _train(
         restored = checkpoints.restore(state, best, Record) if config.run.resume else None
         if restored:
             state, best, record = restored
+            record.stopped = record.stopped and extension is None
         elif (run_dir / "result.json").exists():
             raise InputError(
                 f"the run in {run_dir} is damaged and has no checkpoint to repair it; start again in "

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fidle_jax.cli.terminal import compilation_cache_dir, enable_compilation_cache, unexpected
+from fidle_jax.cli.terminal import unexpected
 from fidle_jax.cli.train import main
 from fidle_jax.errors import InputError
+from fidle_jax.train.cache import compilation_cache_dir, enable_compilation_cache
 from fidle_jax.train.config import Config
 from fidle_jax.train.loop import NotFinite
 
@@ -152,7 +153,7 @@ def test_a_loss_that_is_not_finite_is_one_line_and_status_1(monkeypatch, tmp_pat
     def run(*_):
         raise NotFinite("the loss", 3)
 
-    monkeypatch.setattr("fidle_jax.train.run.run", run)
+    monkeypatch.setattr("fidle_jax.inference.interface.run", run)
     status, _, err = call("--run-dir", tmp_path / "run")
     assert (status, err.count("\n")) == (1, 1)
     assert err.startswith("error: the loss is not finite at step 3; ")

@@ -64,10 +64,14 @@ class Dataset:
     Attributes:
         name: Name as given by the user, e.g. ``"mnist"`` or ``"tfds:fashion_mnist"``.
         variant: ``"full"`` or ``"sample"``.
-        read: Read the split ``"train"`` or ``"test"``. Raise InputError if the data is missing or damaged.
+        read: Read the split ``"train"``, ``"validation"`` or ``"test"``. Raise InputError if the data is
+            missing or damaged.
         open: Like ``read``, but leave the images on disk if they are there.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
+        validation_examples: Number of examples of the split ``"validation"``, or 0 if there is none.
+        class_counts: Number of training images of each class, if known.
+        facts: What the report says about a user's own images, or None for other data sets.
         settings: Settings of a config that load it again, or empty.
     """
 
@@ -81,6 +85,9 @@ class Dataset:
     open: Callable[[str], StoredSplit]
     mirrored: tuple[int, ...] | None = None
     class_groups: Mapping[str, tuple[int, ...]] | None = None
+    validation_examples: int = 0
+    class_counts: tuple[int, ...] = ()
+    facts: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -58,7 +58,8 @@ class Custom:
         return {name for names in given for name in names}
 
     def describe(self) -> dict[str, Any]:
-        """Return the entry ``objects`` of config.json: names of what determines the result of the run."""
+        """Return the entry ``objects`` of config.json: names of what determines the result of "
+        "the run."""
         given = {name: getattr(self, name) for name in REPLACED}
         found: dict[str, Any] = {name: _name(value) for name, value in given.items() if value}
         return found | ({"metrics": sorted(self.metrics)} if self.metrics else {})
@@ -105,7 +106,8 @@ class Custom:
             shape = getattr(jax.eval_shape(function, logits, labels), "shape", "no array")
             if shape != (2,):
                 raise InputError(
-                    f"the {name} returns {shape} for 2 examples; expected (2,), the value of each example"
+                    f"the {name} returns {shape} for 2 examples; expected (2,), the value of each "
+                    "example"
                 )
 
 

@@ -33,6 +33,7 @@ from fidle_jax.train.outcome import describe_model, describe_result, evaluate_te
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.resume import (
     Extension,
+    check_same_data,
     describe_extension,
     finished_result,
     same_run,
@@ -96,7 +97,8 @@ def run(
     for name, usual in OPTIONS.items():
         if (value := getattr(jax.config, name)) != usual:
             raise InputError(
-                f"{name.upper()} is {value}, which changes the result of a seed; it must be {usual}; unset it"
+                f"{name.upper()} is {value}, which changes the result of a seed; it must be "
+                f"{usual}; unset it"
             )
     run_dir = config.run.run_dir
     if run_dir is None:
@@ -131,6 +133,8 @@ def run(
         show_phase = contextlib.nullcontext
     described = to_json(config.replace(**dict.fromkeys(custom.replaced())))
     described |= {"experiment": experiment, "command": command}
+    if dataset.facts:
+        described["own_images"] = dict(dataset.facts)
     if objects := custom.describe():
         described["objects"] = objects
     if initial:
@@ -170,8 +174,15 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
             data_dir=config.data.data_dir,
             crop=crop,
             seed=config.optimisation.seed,
+            image_size=config.data.image_size,
+            resize=config.data.resize,
+            allow_skipped=config.data.allow_skipped,
+            hold_out=config.data.hold_out,
+            announce=lambda text: print(text, flush=True) if distributed.is_first() else None,
         )
-        resolved = resolve(config, dataset.variant)
+        if config.run.resume:
+            check_same_data(config, dataset)
+        resolved = resolve(config, dataset.variant, dataset)
         # Report a wrong model or flip, or a small batch size, before the data is read.
         values = resolved.model
         classes, shape = len(dataset.class_names), dataset.image_shape
@@ -182,17 +193,27 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
         custom.check(classes)
         _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
+    own_validation = dataset.validation_examples > 0 and resolved.data.validation_fraction > 0
+    if own_validation and config.data.validation_fraction and not config.run.resume:
+        raise InputError(
+            f"--validation-fraction is {config.data.validation_fraction}, but {dataset.name} has a "
+            "validation "
+            "split; leave it out to use that split, or give 0 to ignore it"
+        )
     streamed, loader = choose_loader(config.devices.loader, dataset, mesh)
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
     distributed.check_same({"the data set": found})
     with distributed.fail_together():
         read = dataset.open if streamed else dataset.read
-        train, validation = hold_out(read("train"), resolved)
+        train, validation = hold_out(read("train"), resolved, own_validation)
         if config.data.hold_out == "test":
             validation = read("test")
+        elif own_validation:
+            validation = read("validation")
         if (size := resolved.optimisation.batch_size) > len(train.labels):
             raise InputError(
-                f"--batch-size is {size}; it must be at most {len(train.labels)}, the number of training "
+                f"--batch-size is {size}; it must be at most {len(train.labels)}, the number of "
+                "training "
                 "examples that are not held out"
             )
     if jax.process_count() > 1:
@@ -203,9 +224,12 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     return _Parts(resolved, loader, dataset, model, ranges, train, validation)
 
 
-def hold_out(split: AnySplit, config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
+def hold_out(
+    split: AnySplit, config: ResolvedConfig, own_validation: bool = False
+) -> tuple[AnySplit, AnySplit]:
     """Return the training examples and the held-out examples, which may be none.
 
+    With ``own_validation``, the data set has a validation split, so nothing is held out.
     The fraction ``scale`` of the data that both come from is the same for every seed, so that runs can be
     compared. Raise what `fidle_jax.data.stratified_split` raises.
     """
@@ -215,6 +239,7 @@ def hold_out(split: AnySplit, config: ResolvedConfig) -> tuple[AnySplit, AnySpli
             split = split.take(kept)
     groups = None if config.data.hold_out == "examples" else split.groups
     fraction, seed = config.data.validation_fraction, config.optimisation.seed
+    fraction = 0.0 if own_validation else fraction
     train, validation = map(split.take, stratified_split(split.labels, fraction, seed, groups))
     return train, validation
 

@@ -241,7 +241,8 @@ def identity(run_dir: Path) -> str:
 
 
 def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
-    """Return result.json. Raise InputError if it is missing, damaged, or wrong in the entries ``names``."""
+    """Return result.json. Raise InputError if it is missing, damaged, or wrong in the entries "
+    "``names``."""
     path = run_dir / "result.json"
     if not path.exists():
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")

@@ -73,7 +73,8 @@ def read_finished(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     experiment = read_json(path, {"experiment": str})["experiment"]
     if experiment.startswith("lesson/"):
         raise InputError(
-            f"{run_dir} belongs to a lesson, which saves no network; give the directory of a training run"
+            f"{run_dir} belongs to a lesson, which saves no network; give the directory of a "
+            "training run"
         )
     config = run_dirs.read_config(run_dir, experiment)
     if run_dirs.finished_result(run_dir) is None:
@@ -99,6 +100,7 @@ def _read_variables(run_dir: Path, step: int, model: nn.Module, image_shape) -> 
         ) from error
     if restored is None:
         raise InputError(
-            f"checkpoint {step} in {run_dir} is missing, but result.json names it; restore it, or run again"
+            f"checkpoint {step} in {run_dir} is missing, but result.json names it; restore it, or "
+            "run again"
         )
     return restored[1]

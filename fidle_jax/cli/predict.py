@@ -25,7 +25,7 @@ from fidle_jax.train.signals import Stop
 if TYPE_CHECKING:
     import numpy as np
 
-    from fidle_jax.inference.load import Trained
+    from fidle_jax.inference.load import Run
 
 DEFAULT_TOP = 3
 IMAGES_PER_SHEET = 120
@@ -106,7 +106,7 @@ def _check_sheet(sheet: Path) -> None:
 
 
 def _read(
-    sources: tuple[Path, ...], trained: "Trained"
+    sources: tuple[Path, ...], trained: "Run"
 ) -> "tuple[list[str], list[np.ndarray], list[InputError]]":
     """Return names and network inputs of all readable images, and the errors of the others."""
     from tqdm import tqdm

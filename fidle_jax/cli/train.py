@@ -26,7 +26,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.files import expand_user
 from fidle_jax.train.config import Config
 from fidle_jax.train.recipes import recipes_for
-from fidle_jax.train.run_dir import default_run_dir, hold, read_config
+from fidle_jax.train.run_dir import default_run_dir, read_config
 from fidle_jax.train.signals import Stop
 
 INTERRUPTION = "interrupted before the run began"
@@ -50,7 +50,7 @@ def main(
         flags = _parse(experiment, description, all_defaults, words)
         if flags.cluster.launch != "here":
             return launch(flags, all_defaults, experiment)
-        start(stop, "fidle_jax.train.run")
+        start(stop, "fidle_jax.inference.interface")
         command = shlex.join(["python", sys.argv[0], *words])
         if not flags.cluster.distributed:
             return _train(flags, experiment, command, stop)
@@ -72,10 +72,9 @@ def main(
 def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
     import jax
 
-    from fidle_jax.report import write_report
+    from fidle_jax.inference.interface import run_and_report
     from fidle_jax.train import distributed
     from fidle_jax.train.loop import Interrupted, NotFinite
-    from fidle_jax.train.run import run
 
     run_dir = flags.run.run_dir or default_run_dir(experiment)
     if flags.cluster.distributed:
@@ -89,10 +88,8 @@ def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
         sys.unraisablehook = lambda _: None
     phase = show_phase if flags.run.progress else contextlib.nullcontext
     try:
-        result = run(flags.config().replace(run_dir=run_dir), experiment, command, stop, phase)
-        if result and not (run_dir / "report.html").exists():
-            with hold(run_dir), phase("drawing the report"):
-                write_report(run_dir)
+        config = flags.config().replace(run_dir=run_dir)
+        result = run_and_report(config, experiment, command, stop, phase)
         distributed.barrier("the report is written")
     except (distributed.SharedInputError, NotFinite) as error:
         return fail(error, FAILED if isinstance(error, NotFinite) else WRONG_INPUT)

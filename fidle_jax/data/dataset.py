@@ -1,8 +1,9 @@
 """The interface of every data set: uint8 images with labels, stratified splits, and class weights."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, Integer, UInt8
@@ -63,10 +64,15 @@ class Dataset:
     Attributes:
         name: Name as given by the user, e.g. ``"mnist"`` or ``"tfds:fashion_mnist"``.
         variant: ``"full"`` or ``"sample"``.
-        read: Read the split ``"train"`` or ``"test"``. Raise InputError if the data is missing or damaged.
+        read: Read the split ``"train"``, ``"validation"`` or ``"test"``. Raise InputError if the data is
+            missing or damaged.
         open: Like ``read``, but leave the images on disk if they are there.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
+        validation_examples: Number of examples of the split ``"validation"``, or 0 if there is none.
+        class_counts: Number of training images of each class, if known.
+        facts: What the report says about a user's own images, or None for other data sets.
+        settings: Settings of a config that load it again, or empty.
     """
 
     name: str
@@ -79,6 +85,18 @@ class Dataset:
     open: Callable[[str], StoredSplit]
     mirrored: tuple[int, ...] | None = None
     class_groups: Mapping[str, tuple[int, ...]] | None = None
+    validation_examples: int = 0
+    class_counts: tuple[int, ...] = ()
+    facts: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return one line, because the attributes may be long."""
+        size = "x".join(map(str, self.image_shape))
+        return (
+            f"<{self.name} ({self.variant}): {self.train_examples:,} training and "
+            f"{self.test_examples:,} test images of {size} in {len(self.class_names)} classes>"
+        )
 
 
 def stratified_split(

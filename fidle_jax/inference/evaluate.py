@@ -14,7 +14,7 @@ from scipy.stats import binomtest, norm
 
 from fidle_jax.data import SIGN_SETS, AnySplit, Dataset, load_dataset
 from fidle_jax.errors import InputError
-from fidle_jax.inference.load import Trained, compute_logits, load, map_batches
+from fidle_jax.inference.load import Run, compute_logits, load, map_batches
 from fidle_jax.train.config import Config, ResolvedConfig, check
 from fidle_jax.train.run import hold_out
 from fidle_jax.train.run_dir import read_evaluation
@@ -54,7 +54,7 @@ class Subject(NamedTuple):
 
     name: str  # on the page
     run_dir: Path
-    trained: Trained
+    trained: Run
     forward: Callable[[Images], Logits]
     logits: Logits  # of the test set
     temperature: float | str  # fitted on the hold-out set, or why there is none
@@ -92,7 +92,7 @@ def read_subjects(
     return subjects, test
 
 
-def _read_test(run_dir: Path, trained: Trained, settings: dict[str, Any]) -> ExampleSet:
+def _read_test(run_dir: Path, trained: Run, settings: dict[str, Any]) -> ExampleSet:
     config = trained.config
     if not settings.keys() & {"dataset", "crop", "data"}:
         own = read_evaluation(run_dir)
@@ -130,7 +130,7 @@ def _identity(config: Config) -> tuple[Any, ...]:
     return data.dataset, data.variant, data.crop or "full", seed
 
 
-def _check_fits(trained: Trained, run_dir: Path, test: ExampleSet) -> None:
+def _check_fits(trained: Run, run_dir: Path, test: ExampleSet) -> None:
     title, names = test.title(), zip(test.class_names, trained.class_names, strict=False)
     for what, has, expected in (
         (f"{title} has images of shape", test.images.shape[1:], trained.image_shape),
@@ -145,7 +145,7 @@ def _check_fits(trained: Trained, run_dir: Path, test: ExampleSet) -> None:
 
 
 def _make_subject(
-    name: str, run_dir: Path, trained: Trained, folders: dict[str, Any], test: ExampleSet
+    name: str, run_dir: Path, trained: Run, folders: dict[str, Any], test: ExampleSet
 ) -> Subject:
     forward, config = make_forward(trained), trained.config.replace(**folders)
     same_set = _identity(config) == _identity(test.config)
@@ -170,7 +170,7 @@ def _make_subject(
     return Subject(name, run_dir, trained, forward, logits, temperature, seen, warnings)
 
 
-def make_forward(trained: Trained) -> Callable[[Images], Logits]:
+def make_forward(trained: Run) -> Callable[[Images], Logits]:
     """Return a function from any number of images to their logits.
 
     It uses this project's convolutions. XLA's compile faster, but a large network then takes two to

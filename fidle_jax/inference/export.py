@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from fidle_jax.data import SIGN_SETS
 from fidle_jax.data.signs import parse_name
-from fidle_jax.inference.load import Trained, map_batches, probabilities
+from fidle_jax.inference.load import Run, map_batches, probabilities
 from fidle_jax.inference.preprocess import image_kind
 from fidle_jax.nn import format_table, layer_table
 from fidle_jax.report.html import load_template
@@ -38,7 +38,7 @@ Predict = Callable[
 
 def compare(
     predict: Predict,
-    trained: Trained,
+    trained: Run,
     images: UInt8[np.ndarray, "n height width channel"],
     expected: Float[np.ndarray, "n class"],
 ) -> tuple[bool, str]:
@@ -66,7 +66,7 @@ def compare(
     )
 
 
-def metadata(trained: Trained) -> dict[str, str]:
+def metadata(trained: Run) -> dict[str, str]:
     """Return what an exported file states: the model, and as JSON its classes and image shape."""
     return {
         "model": trained.config.model.name,
@@ -75,7 +75,7 @@ def metadata(trained: Trained) -> dict[str, str]:
     }
 
 
-def convert(trained: Trained, format_: str) -> tuple[bytes, Predict]:
+def convert(trained: Run, format_: str) -> tuple[bytes, Predict]:
     """Return the bytes of the exported file, and a predict function loaded from these bytes."""
     if format_ == "onnx":
         from fidle_jax.inference.onnx_export import from_onnx, to_onnx
@@ -89,7 +89,7 @@ def convert(trained: Trained, format_: str) -> tuple[bytes, Predict]:
     return data, functools.partial(probabilities, trained.model, from_safetensors(data))
 
 
-def to_safetensors(trained: Trained) -> bytes:
+def to_safetensors(trained: Run) -> bytes:
     """Serialise parameters and batch statistics with names such as ``params/dense_1/kernel``."""
     import safetensors.numpy
 
@@ -104,7 +104,7 @@ def from_safetensors(data: bytes) -> PyTree:
     return unflatten_dict(safetensors.numpy.load(data), sep="/")
 
 
-def to_stablehlo(trained: Trained) -> bytes:
+def to_stablehlo(trained: Run) -> bytes:
     """Serialise the function from uint8 images to probabilities with `jax.export`.
 
     The file contains the parameters and runs on all `PLATFORMS`, with any batch size. It uses XLA's
@@ -124,7 +124,7 @@ def from_stablehlo(data: bytes) -> Predict:
     return jax.jit(export.deserialize(bytearray(data)).call)
 
 
-def model_card(trained: Trained, command: str, format_: str, file: str, check: str) -> str:
+def model_card(trained: Run, command: str, format_: str, file: str, check: str) -> str:
     """Return the model card of the exported ``file`` in Markdown.
 
     ``command`` started the run. ``check`` is a sentence about the comparison with the run.
@@ -164,7 +164,7 @@ def _settings(config: Config) -> dict[str, str]:
     }
 
 
-def example_program(trained: Trained, format_: str, file: str) -> str:
+def example_program(trained: Run, format_: str, file: str) -> str:
     """Return a program that uses the exported ``file`` without this project."""
     dataset, grey = trained.config.data.dataset, '.convert("L")'
     if dataset in SIGN_SETS:

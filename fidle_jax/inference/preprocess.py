@@ -24,7 +24,7 @@ from fidle_jax.data.decode import (
 )
 from fidle_jax.data.signs import parse_name, treat
 from fidle_jax.errors import InputError
-from fidle_jax.inference.load import Trained
+from fidle_jax.inference.load import Run
 
 MNIST_SIDE, INK_SIDE = 28, 20
 CENTRE = 14  # centre of mass in rows and columns; every MNIST digit is within half a pixel
@@ -60,7 +60,7 @@ def image_kind(dataset: str) -> Literal["digit", "traffic sign", "image"]:
 
 
 def prepare(
-    image: Image.Image, trained: Trained, name: str | Path = "the image"
+    image: Image.Image, trained: Run, name: str | Path = "the image"
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Convert an image as the run's data set did. Errors contain ``name``.
 
@@ -86,7 +86,7 @@ def prepare(
 
 
 def read_input(
-    source: Path | bytes, trained: Trained, name: str = ""
+    source: Path | bytes, trained: Run, name: str = ""
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Read an image file and convert it with `prepare`. Raise what `read_image` and `prepare` raise."""
     is_other = image_kind(trained.config.data.dataset) == "image"

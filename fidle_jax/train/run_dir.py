@@ -42,6 +42,7 @@ from fidle_jax.files import (
 )
 from fidle_jax.train.config import Config, check, from_json
 
+PYTHON = "python"  # experiment of the runs that `fidle_jax.train` starts
 LOCK = ".lock"
 LARGEST_NUMBER = 1e18  # of a result
 LARGEST_SIDE = 2**14  # of an image, in pixels
@@ -125,6 +126,13 @@ class Run:
     def chosen_on_test(self) -> bool:
         """True if the test set was used for validation."""
         return self.config.get("hold_out") == "test"
+
+
+def resume_command(experiment: str, run_dir: Path) -> str:
+    """Return the command that resumes a run."""
+    if experiment == PYTHON:
+        return f"call fidle_jax.train with the same arguments and run_dir={str(run_dir)!r}, resume=True"
+    return f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
 
 
 def default_run_dir(experiment: str) -> Path:
@@ -211,9 +219,8 @@ def read_config(run_dir: Path, experiment: str | None = None) -> Config:
         check(config)
         started_by = fields.get("experiment")
     if experiment and started_by not in (experiment, None):
-        raise InputError(
-            f"the run in {run_dir} belongs to {started_by}.py; resume it with that file"
-        )
+        how = resume_command(started_by, run_dir)
+        raise InputError(f"the run in {run_dir} belongs to {started_by}; to resume it: {how}")
     return config
 
 
@@ -234,7 +241,8 @@ def identity(run_dir: Path) -> str:
 
 
 def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
-    """Return result.json. Raise InputError if it is missing, damaged, or wrong in the entries ``names``."""
+    """Return result.json. Raise InputError if it is missing, damaged, or wrong in the entries "
+    "``names``."""
     path = run_dir / "result.json"
     if not path.exists():
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")

@@ -1,6 +1,7 @@
 """Exported networks give the run's probabilities, and their card and example program describe them."""
 
 import ast
+import dataclasses
 import json
 import re
 from types import SimpleNamespace
@@ -73,7 +74,7 @@ def test_nan_does_not_agree(dnn, expected):
 def test_probabilities_of_an_accelerator_are_computed_again(dnn, expected):
     rounded = expected.astype(np.float16)
     assert not compare(dnn.predict, dnn, IMAGES, rounded)[0]
-    on_gpu = dnn._replace(result=dnn.result | {"platform": "gpu"})
+    on_gpu = dataclasses.replace(dnn, result=dnn.result | {"platform": "gpu"})
     assert compare(dnn.predict, on_gpu, IMAGES, rounded)[0]
 
 
@@ -150,7 +151,7 @@ def card_of(setting=SIGNS, format_="onnx", **result):
     trained = random_network("dnn")  # the card shows only its name, which is replaced
     config = resolve(trained.config.replace(model="compact", **setting), "full")
     result = trained.result | {"dataset": setting["dataset"]} | result
-    trained = trained._replace(config=config, result=result)
+    trained = dataclasses.replace(trained, config=config, result=result)
     return model_card(trained, COMMAND, format_, f"model.{format_}", CHECK)
 
 
@@ -280,7 +281,7 @@ def test_the_card_is_well_formed():
 def program_of(network, dataset, format_):
     trained = random_network(network)
     config = trained.config.replace(dataset=dataset)
-    return example_program(trained._replace(config=config), format_, f"model.{format_}")
+    return example_program(dataclasses.replace(trained, config=config), format_, f"model.{format_}")
 
 
 @pytest.mark.parametrize("format_", FORMATS)

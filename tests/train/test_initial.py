@@ -36,10 +36,13 @@ def use(squares, monkeypatch):
 
 
 @pytest.fixture
-def source(run, tmp_path):
-    """Directory of a finished run."""
-    run(run_dir=tmp_path / "source", dropout=(0.1, 0.2), ema_decay=0.9)
-    return tmp_path / "source"
+def source(run, tmp_path, tmp_path_factory, capsys):
+    """Directory of a finished run, trained once."""
+    once = tmp_path_factory.getbasetemp() / "source"
+    if not once.exists():
+        run(run_dir=once, dropout=(0.1, 0.2), ema_decay=0.9)
+        capsys.readouterr()
+    return shutil.copytree(once, tmp_path / "source")
 
 
 def start(run, source, **flags):
@@ -66,17 +69,23 @@ def test_a_run_with_the_same_classes_starts_from_all_tested_weights(run, source,
     assert json.loads((source.parent / "run" / "config.json").read_text())["from"] == str(source)
 
 
-@pytest.mark.parametrize(
-    ("names", "reason"),
-    [(tuple("abcd"), "for 4 classes"), (tuple("abc"), "because the class names differ")],
-)
-def test_the_head_is_new_if_the_classes_differ(run, use, source, capsys, names, reason):
-    use(class_names=names)
-    params, old = start(run, source), read_trained(source).variables["params"]
-    for layer in ("dense_1", "dense_2"):
-        np.testing.assert_array_equal(params[layer]["kernel"], old[layer]["kernel"])
-    assert params["dense_3"]["kernel"].shape == (100, len(names))
-    assert weights_line(capsys).endswith(f"; new head dense_3 {reason}")
+def test_another_split_of_the_same_data_is_a_warning(run, source, caplog):
+    start(run, source, ema_decay=0.9)
+    assert not caplog.records
+    start(run, source, seed=1, run_dir=source.parent / "other")
+    assert "another split of squares: it may have been trained on images" in caplog.text
+    assert caplog.text.strip().endswith("to use its split, give --seed 0")
+
+
+def test_the_head_is_new_if_the_classes_differ(run, use, source, capsys):
+    old = read_trained(source).variables["params"]
+    for names, reason in [("abcd", "for 4 classes"), ("abc", "because the class names differ")]:
+        use(class_names=tuple(names))
+        params = start(run, source, run_dir=source.parent / names)
+        for layer in ("dense_1", "dense_2"):
+            np.testing.assert_array_equal(params[layer]["kernel"], old[layer]["kernel"])
+        assert params["dense_3"]["kernel"].shape == (100, len(names))
+        assert weights_line(capsys).endswith(f"; new head dense_3 {reason}")
 
 
 def test_images_of_another_size_need_a_new_first_dense_layer(run, use, source, capsys):
@@ -88,15 +97,7 @@ def test_images_of_another_size_need_a_new_first_dense_layer(run, use, source, c
     assert weights_line(capsys).endswith("; new layer dense_1 for 10x10-L images")
 
 
-@pytest.fixture(scope="session")
-def quick():
-    """Compile with few optimizations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_frozen_layers_and_their_statistics_keep_every_bit(run, use, tmp_path, capsys):
     common = {"model": "compact", "width": 0.1, "ema_decay": 0.9}
     run(run_dir=tmp_path / "source", **common)

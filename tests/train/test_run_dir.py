@@ -90,7 +90,7 @@ def test_the_config_is_read_with_its_paths_but_without_the_archives(tmp_path, mo
     run_dirs.begin(tmp_path, to_json(config) | {"experiment": "mnist_cnn"}, {"layers": []})
     expected = config.replace(archives=None, data_dir=tmp_path / "data")
     assert run_dirs.read_config(tmp_path, "mnist_cnn") == expected
-    with pytest.raises(InputError, match=r"belongs to mnist_cnn\.py"):
+    with pytest.raises(InputError, match=r"belongs to mnist_cnn; to resume it: python exp"):
         run_dirs.read_config(tmp_path, "mnist_dnn")
 
 

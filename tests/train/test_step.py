@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from fidle_jax.data.augment import Augmentation
 from fidle_jax.data.batches import epoch_order, padded_order
-from fidle_jax.nn import CNN
+from fidle_jax.nn import CNN, BatchNorm, Conv, Dense, Flatten
 from fidle_jax.train.step import NO_STEP, Task, init_state, train_chunk, train_step, wait_for
 
 SHAPE = (12, 12, 1)
@@ -67,6 +67,29 @@ def test_chunks_of_any_length_give_the_same_bits(data):
         parts = chunk(parts, data, order, *bounds)
     chex.assert_trees_all_equal(whole, parts)
     assert whole.step == 7
+
+
+class Normed(nn.Module):
+    """A convolution and a dense layer, each with a batch norm."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False, example_index=None):
+        mode = {"train": train, "example_index": example_index}
+        x = BatchNorm(name="norm_1")(Conv(2, name="layer_1")(x), **mode)
+        return BatchNorm(name="norm_2")(Dense(3, name="layer_2")(Flatten()(x)), **mode)
+
+
+def test_frozen_layers_keep_every_bit_and_their_norms_use_running_statistics(data):
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2, weight_decay=0.1))
+    task = Task(Normed(), optimizer, ema_decay=0.9, frozen=("layer_1", "norm_1"))
+    before = init_state(task.model, SHAPE, optimizer, 0, average=True, frozen=("layer_1", "norm_1"))
+    after = compiled(task)(before, *data, epoch_order(0, 0, EXAMPLES, 6), 0, 7)
+    for tree in ("params", "average", "batch_stats"):
+        old, new = getattr(before, tree), getattr(after, tree)
+        for layer in old:
+            same = jax.tree.map(lambda a, b: bool((a == b).all()), old[layer], new[layer])
+            expected = layer.endswith("_1")
+            assert set(jax.tree.leaves(same)) == {expected}, (tree, layer)
 
 
 def test_another_seed_gives_another_result(data):

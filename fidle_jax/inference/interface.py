@@ -48,7 +48,7 @@ def load_data(
     Raises:
         InputError: The data or a flag is unknown, missing or wrong.
     """
-    known = set(inspect.signature(load_dataset).parameters) - {"name"}
+    known = set(inspect.signature(load_dataset).parameters) - {"name", "announce"}
     if not isinstance(source, str | os.PathLike):
         if settings:
             raise InputError(f"{next(iter(settings))} has no effect on arrays; leave it out")
@@ -60,7 +60,7 @@ def load_data(
         check_name("flag of a data set", name, known)
     settings = _as_paths(settings) | {"seed": seed}
     Config().replace(**settings)  # checks the values
-    found = load_dataset(str(source), **settings)
+    found = load_dataset(str(source), **settings, announce=print)
     if str(source) in SIGN_SETS:
         settings = {"crop": "full"} | settings  # the recipe would select another one
     return dataclasses.replace(found, settings={"dataset": str(source)} | settings)

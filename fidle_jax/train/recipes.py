@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fidle_jax.data import SIGN_SETS, is_path
+from fidle_jax.data import SIGN_SETS, is_own
 
 Settings = dict[str, Any]
 
@@ -130,12 +130,12 @@ NEUTRAL: Settings = _NONE | {
 
 def recipes_for(dataset: str) -> dict[str, Settings]:
     """Return the recipes by name: for traffic signs, for own images, or for all other data sets."""
-    return SIGNS if dataset in SIGN_SETS else IMAGES if is_path(dataset) else DIGITS
+    return SIGNS if dataset in SIGN_SETS else IMAGES if is_own(dataset) else DIGITS
 
 
 def usual_recipe(dataset: str, model: str | None, variant: str) -> str:
     """Return the name of the recipe of a run with ``--recipe auto``."""
-    if is_path(dataset):
+    if is_own(dataset):
         return "images"
     if dataset in SIGN_SETS:
         return "fast" if model == "compact" else "course"

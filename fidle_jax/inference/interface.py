@@ -60,7 +60,7 @@ def load_data(
         check_name("flag of a data set", name, known)
     settings = _as_paths(settings) | {"seed": seed}
     Config().replace(**settings)  # checks the values
-    found = load_dataset(str(source), **settings, announce=print)
+    found = load_dataset(str(source), announce=print, **settings)
     if str(source) in SIGN_SETS:
         settings = {"crop": "full"} | settings  # the recipe would select another one
     return dataclasses.replace(found, settings={"dataset": str(source)} | settings)

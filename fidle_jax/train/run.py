@@ -190,7 +190,7 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
             model = make_model(values.name, classes, shape, values.dropout, values.width)
         else:
             model = adapt(custom.model, classes, shape)
-        custom.check(classes)
+        custom.check_functions(classes)
         _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
     own_validation = dataset.validation_examples > 0 and resolved.data.validation_fraction > 0
@@ -205,7 +205,8 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     distributed.check_same({"the data set": found})
     with distributed.fail_together():
         read = dataset.open if streamed else dataset.read
-        train, validation = hold_out(read("train"), resolved, own_validation)
+        split = resolved.replace(validation_fraction=0.0) if own_validation else resolved
+        train, validation = hold_out(read("train"), split)
         if config.data.hold_out == "test":
             validation = read("test")
         elif own_validation:
@@ -224,12 +225,9 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     return _Parts(resolved, loader, dataset, model, ranges, train, validation)
 
 
-def hold_out(
-    split: AnySplit, config: ResolvedConfig, own_validation: bool = False
-) -> tuple[AnySplit, AnySplit]:
+def hold_out(split: AnySplit, config: Config) -> tuple[AnySplit, AnySplit]:
     """Return the training examples and the held-out examples, which may be none.
 
-    With ``own_validation``, the data set has a validation split, so nothing is held out.
     The fraction ``scale`` of the data that both come from is the same for every seed, so that runs can be
     compared. Raise what `fidle_jax.data.stratified_split` raises.
     """
@@ -239,7 +237,6 @@ def hold_out(
             split = split.take(kept)
     groups = None if config.data.hold_out == "examples" else split.groups
     fraction, seed = config.data.validation_fraction, config.optimisation.seed
-    fraction = 0.0 if own_validation else fraction
     train, validation = map(split.take, stratified_split(split.labels, fraction, seed, groups))
     return train, validation
 

@@ -61,6 +61,7 @@ def load_arrays(
         test_examples=len(splits["test"].labels),
         read=splits.__getitem__,
         open=open_,
+        class_counts=tuple(map(int, np.bincount(splits["train"].labels, minlength=len(names)))),
     )
 
 

@@ -119,6 +119,11 @@ def is_path(name: str) -> bool:
     return is_file_name or name[:1] in (".", "~") or os.sep in name or os.path.exists(name)
 
 
+def is_own(name: str) -> bool:
+    """Return True if ``name`` is the path of a user's own images, or a data set passed from Python."""
+    return is_path(name) or name.startswith(PYTHON_PREFIX)
+
+
 def check_dataset(name: str) -> None:
     """Raise InputError if there is no data set ``name``. Names of TFDS and paths are not checked."""
     if name.startswith((TFDS_PREFIX, PYTHON_PREFIX)) or is_path(name):

@@ -83,8 +83,8 @@ class Custom:
         stops = [callback(event) is False for callback in self.callbacks]
         return not any(stops)
 
-    def check(self, classes: int = 2) -> None:
-        """Raise InputError if an object has a wrong type, or a function returns no value per example."""
+    def check(self) -> None:
+        """Raise InputError if an object has a wrong type or name."""
         if not isinstance(self.optimizer, optax.GradientTransformation | None):
             raise InputError(
                 f"the optimizer is {self.optimizer!r}; expected a name or an optax.GradientTransformation"
@@ -99,6 +99,9 @@ class Custom:
                     f"the metric {name!r} has a wrong name; expected a Python name other than "
                     f"{' and '.join(RESERVED)}"
                 )
+
+    def check_functions(self, classes: int) -> None:
+        """Raise InputError if the loss or a metric does not return a value for each example."""
         logits = jax.ShapeDtypeStruct((2, classes), jnp.float32)
         labels = jax.ShapeDtypeStruct((2,), jnp.int32)
         functions = {f"metric {name}": function for name, function in self.metrics.items()}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fidle_jax.data import SIGN_SETS, is_path
+from fidle_jax.data import SIGN_SETS, is_own
 
 Settings = dict[str, Any]
 
@@ -130,12 +130,12 @@ NEUTRAL: Settings = _NONE | {
 
 def recipes_for(dataset: str) -> dict[str, Settings]:
     """Return the recipes by name: for traffic signs, for own images, or for all other data sets."""
-    return SIGNS if dataset in SIGN_SETS else IMAGES if is_path(dataset) else DIGITS
+    return SIGNS if dataset in SIGN_SETS else IMAGES if is_own(dataset) else DIGITS
 
 
 def usual_recipe(dataset: str, model: str | None, variant: str) -> str:
     """Return the name of the recipe of a run with ``--recipe auto``."""
-    if is_path(dataset):
+    if is_own(dataset):
         return "images"
     if dataset in SIGN_SETS:
         return "fast" if model == "compact" else "course"
@@ -151,12 +151,12 @@ def adapt_to_images(examples: int, side: int) -> Settings:
     batch_size = next(
         (size for most, size in ((200, 8), (2000, 32), (10_000, 64)) if examples <= most), 128
     )
-    epochs = min(max(round(20_000 / max(examples, 1)), 12), 60)
+    epochs = min(max(round(14_000 / max(examples, 1)), 12), 60)
     steps = epochs * max(examples / batch_size, 1)
     return {
         "batch_size": batch_size,
         "epochs": epochs,
         "learning_rate": round(3e-3 * (batch_size / 128) ** 0.5, 5),
         "ema_decay": round(min(max(1 - 20 / steps, 0.9), 0.998), 4),
-        "width": 1.0 if side <= 48 else 0.75 if side <= 80 else 0.5,
+        "width": 1.0 if side <= 48 else 0.6 if side <= 80 else 0.35,
     }

@@ -190,7 +190,7 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
             model = make_model(values.name, classes, shape, values.dropout, values.width)
         else:
             model = adapt(custom.model, classes, shape)
-        custom.check(classes)
+        custom.check_functions(classes)
         _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
     own_validation = dataset.validation_examples > 0 and resolved.data.validation_fraction > 0

@@ -116,7 +116,7 @@ def test_classes_of_any_size_are_accepted(sizes):
 
 
 def _tracks(count, frames):
-    """Move a window slowly over each of ``count`` random textures and zoom in, like a camera that approaches."""
+    """Move a window slowly over ``count`` random textures and zoom in, like an approaching camera."""
     rng = np.random.default_rng(0)
     images = []
     for texture in rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8):

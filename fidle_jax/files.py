@@ -6,12 +6,15 @@ The readers validate what they read, and name the file in one line if it is dama
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import stat
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from fidle_jax.errors import InputError
 
@@ -32,6 +35,14 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write an .npz file atomically."""
+    buffer = io.BytesIO()
+    # No array is named allow_pickle.
+    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    write_atomically(path, buffer.getvalue())
 
 
 def write_json(path: Path, content: Any) -> None:

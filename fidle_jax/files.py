@@ -6,7 +6,6 @@ The readers validate what they read, and name the file in one line if it is dama
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import os
 import stat
@@ -25,24 +24,31 @@ MAX_REASON = 300  # characters of a message; damaged values may be long
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write ``data`` to a temporary file in the same directory, then rename it to ``path``."""
+    content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    with _replacing(path) as file:
+        file.write(content)
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write an .npz file atomically."""
+    with _replacing(path) as file:
+        # No array is named allow_pickle.
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file in the same directory, which replaces ``path`` at the end of the block."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write an .npz file atomically."""
-    buffer = io.BytesIO()
-    # No array is named allow_pickle.
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, buffer.getvalue())
 
 
 def write_json(path: Path, content: Any) -> None:

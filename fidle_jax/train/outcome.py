@@ -19,12 +19,19 @@ from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.files import write_arrays
 from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
-from fidle_jax.train.evaluation import PerExample, example_losses, finite_means, predict
+from fidle_jax.train.evaluation import (
+    EVAL_BATCH_SIZE,
+    PerExample,
+    example_losses,
+    finite_means,
+    predict,
+)
 from fidle_jax.train.loop import Loop
 from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.step import step_keys
 
 AUGMENTED_VERSIONS = 32
+DEVICE_BYTES = 2**26  # test images that are on the device at a time
 CANDIDATES = 1000  # images from which the augmented one is chosen
 SETTINGS = ("crop", "hold_out", "recipe", "epochs", "seed", "parallel")  # in result.json
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -88,7 +95,11 @@ def evaluate_test(
     Return the loss, the accuracy and the mean of each metric.
     """
     split = dataset.read("test")
-    logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
+    compute = jax.jit(lambda v, x: predict(model, v, x))
+    # A large test set is not copied to the device as a whole.
+    size = EVAL_BATCH_SIZE * max(DEVICE_BYTES // (EVAL_BATCH_SIZE * split.images[0].nbytes), 1)
+    starts = range(0, len(split.labels), size)
+    logits = jnp.concatenate([compute(variables, split.images[i : i + size]) for i in starts])
     losses = example_losses(logits, split.labels)
     correct = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
     arrays = {"images": split.images, "labels": split.labels}

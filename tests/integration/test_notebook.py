@@ -20,4 +20,5 @@ def test_the_notebook_runs_and_shows_runs_and_explanations(tmp_path, monkeypatch
     assert shown.count("data:image/png;base64,") >= 7
     assert "test accuracy" in printed
     assert "Warning" not in printed
+    assert "100%|" in printed  # the progress bar
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}

@@ -59,7 +59,8 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_python_snippets_run_as_printed(snippet, workplace, request):
-    for library in ("equinox", "haiku", "keras"):  # of the extra "bench"
+    # Libraries of the extra "bench", and experiment trackers.
+    for library in ("equinox", "haiku", "keras", "wandb", "mlflow", "aim"):
         if f"import {library}" in snippet:
             pytest.importorskip(library)
     tree = ast.parse(snippet)

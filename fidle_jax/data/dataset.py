@@ -107,8 +107,9 @@ def stratified_split(
 ) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
     """Hold out ``fraction`` of every class. At least one example of each class remains for training.
 
-    With ``groups``, hold out whole groups, at least one per class. Use this for nearly identical examples,
-    such as the frames of a track. If a group were on both sides, validation would measure memorization.
+    With ``groups``, hold out whole groups, at least one per class, with about ``fraction`` of the examples.
+    Use this for nearly identical examples, such as the frames of a track. If a group were on both sides,
+    validation would measure memorization.
     Equal group indices in two classes are two groups. The split depends only on the arguments, not on the
     version of NumPy.
 
@@ -128,12 +129,16 @@ def stratified_split(
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels) if fraction else ():
         of_class = labels == label
-        members = np.unique(groups[of_class])
-        count = min(max(round(fraction * len(members)), least), len(members) - 1)
+        members, sizes = np.unique(groups[of_class], return_counts=True)
         # NumPy guarantees stable raw bits across versions, but not stable permutations.
         bits = np.random.PCG64([int(seed), int(label)]).random_raw(len(members))
-        chosen = members[np.argsort(bits, kind="stable")][:count]
-        held_out |= of_class & np.isin(groups, chosen)
+        order = np.argsort(bits, kind="stable")
+        count = round(fraction * len(members))
+        if np.ptp(sizes):
+            totals = np.cumsum(sizes[order])
+            count = 1 + int(np.argmin(np.abs(totals - fraction * totals[-1])))
+        count = min(max(count, least), len(members) - 1)
+        held_out |= of_class & np.isin(groups, members[order[:count]])
     if fraction and not held_out.any():
         advice = "no class has two groups; use 0" if least else "use a larger fraction, or 0"
         raise InputError(

@@ -11,6 +11,10 @@ duplicates are found within each class:
   mutual nearest neighbours which pixels vary between frames. Then graph-based segmentation, with distances
   relative to the local density, follows each track from frame to frame.
 
+A thumbnail does not survive every change. Of 22 sample photographs, 14 were recognized after a central crop
+of 90 % and 13 after a rotation by 3 degrees. Copies, resized, compressed and brighter ones were always
+recognized. Tracks with a cut or fast motion may be divided.
+
 References:
     Torralba, Fergus and Freeman, "80 Million Tiny Images" (2008).
     Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension" (2004).
@@ -56,9 +60,13 @@ SCALE = 3.0  # k of Felzenszwalb and Huttenlocher: larger values prefer larger g
 RIDGE = 0.01  # of the variance within pairs
 TINY = 1e-3  # smallest distance; smaller ones are rounding errors
 BLOCK = 20_000  # images
+SOME = 300  # images of a sample
 TEST_ROWS = 3000
 
+Bytes = UInt8[np.ndarray, "example value"]
+Labels = Integer[np.ndarray, "example"]
 Features = Float32[np.ndarray, "example feature"]
+Projection = tuple[Float32[np.ndarray, "feature"], Float32[np.ndarray, "feature dimension"]]
 
 
 def fingerprint(image: UInt8[np.ndarray, "height width channel"]) -> UInt8[np.ndarray, "value"]:
@@ -79,9 +87,7 @@ class _Class:
     typical: float  # median distance of two images
 
 
-def find_groups(
-    fingerprints: UInt8[np.ndarray, "example value"], labels: Integer[np.ndarray, "example"]
-) -> Int32[np.ndarray, "example"]:
+def find_groups(fingerprints: Bytes, labels: Labels) -> Int32[np.ndarray, "example"]:
     """Return the group of each example within its class, numbered by first occurrence.
 
     Images without near-duplicates are groups of one. Similar tracks may be merged, which is harmless if
@@ -90,22 +96,25 @@ def find_groups(
     groups = np.zeros(len(labels), np.int32)
     if not len(labels):
         return groups
-    center, axes = _fit_patterns(fingerprints)
+    projection = _fit_patterns(fingerprints)
+    any_two = _typical(_project(_patterns, fingerprints[:: len(labels) // SOME + 1], projection))
     classes = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         thumbnails, distinct = np.unique(fingerprints[rows], axis=0, return_inverse=True)
-        points = _project(_patterns, thumbnails, center, axes)
-        some = pdist(points[:: len(points) // 300 + 1])
-        typical = float(np.median(some)) if len(some) else 1.0
+        points = _project(_patterns, thumbnails, projection)
+        # A small class may consist of copies of one image.
+        typical = (
+            any_two if len(points) < NEIGHBOURS else _typical(points[:: len(points) // SOME + 1])
+        )
         distinct = distinct.reshape(-1)  # NumPy 2.0 returns a column
         classes.append(_Class(rows, distinct, thumbnails, *_search(points, NEIGHBOURS), typical))
     graphs = _link_copies(classes)
     parts = [connected_components(graph, directed=False)[1] for graph in graphs]
     bursts = [index for index, c in enumerate(classes) if _is_burst(c)]
     if bursts:
-        center, axes = _fit_frames([classes[i] for i in bursts])
-        trees = {i: _span(classes[i], graphs[i], center, axes) for i in bursts}
+        projection = _fit_frames([classes[i] for i in bursts])
+        trees = {i: _span(classes[i], graphs[i], projection) for i in bursts}
         sizes = []
         for i, tree in trees.items():
             of_image = _segment(*tree, 1)[classes[i].distinct]
@@ -121,8 +130,8 @@ def find_groups(
 
 
 def nearest_neighbour_accuracy(
-    fingerprints: UInt8[np.ndarray, "example value"],
-    labels: Integer[np.ndarray, "example"],
+    fingerprints: Bytes,
+    labels: Labels,
     test_rows: Int[np.ndarray, "test"],
     train_rows: Int[np.ndarray, "train"],
 ) -> float:
@@ -138,7 +147,7 @@ def nearest_neighbour_accuracy(
     return float(np.mean(labels[train_rows[nearest[:, 0]]] == labels[test_rows]))
 
 
-def _patterns(thumbnails: UInt8[np.ndarray, "example value"]) -> Features:
+def _patterns(thumbnails: Bytes) -> Features:
     """Return thumbnails of zero mean and unit contrast, and the logarithm of the mean colour."""
     values = thumbnails.astype(np.float32)
     colours = np.log(values.reshape(len(values), SIDE * SIDE, -1).mean(1) + OFFSET) / 4
@@ -148,24 +157,20 @@ def _patterns(thumbnails: UInt8[np.ndarray, "example value"]) -> Features:
     return np.concatenate([values / contrast, colours], axis=1)
 
 
-def _logarithms(thumbnails: UInt8[np.ndarray, "example value"]) -> Features:
+def _logarithms(thumbnails: Bytes) -> Features:
     return np.log(thumbnails.astype(np.float32) + OFFSET)
 
 
 def _project(
-    features: Callable[[np.ndarray], Features],
-    thumbnails: UInt8[np.ndarray, "example value"],
-    center: Float32[np.ndarray, "feature"],
-    axes: Float32[np.ndarray, "feature dimension"],
+    features: Callable[[Bytes], Features], thumbnails: Bytes, projection: Projection
 ) -> Float32[np.ndarray, "example dimension"]:
     """Return the coordinates of the features. Compute them in blocks to save memory."""
+    center, axes = projection
     blocks = [thumbnails[i : i + BLOCK] for i in range(0, len(thumbnails), BLOCK)]
     return np.concatenate([(features(block) - center) @ axes for block in blocks])
 
 
-def _fit_patterns(
-    fingerprints: UInt8[np.ndarray, "example value"],
-) -> tuple[Float32[np.ndarray, "feature"], Float32[np.ndarray, "feature dimension"]]:
+def _fit_patterns(fingerprints: Bytes) -> Projection:
     """Return the mean and the principal axes of the patterns."""
     # Evenly spaced examples are enough for a few axes, and save memory.
     some = _patterns(fingerprints[:: len(fingerprints) // FIT_IMAGES + 1]).astype(np.float64)
@@ -187,6 +192,11 @@ def _search(
     search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(points)
     distances, neighbours = search.kneighbors()
     return np.maximum(distances, TINY).astype(np.float32), neighbours.astype(np.int32)
+
+
+def _typical(points: Features) -> float:
+    """Return the median distance of two points."""
+    return float(np.median(pdist(points))) if len(points) > 1 else 1.0
 
 
 def _dimension(near: np.ndarray, far: np.ndarray, rank: np.ndarray | int) -> float:
@@ -229,13 +239,10 @@ def _is_burst(c: _Class) -> bool:
         return False
     near, far = c.distances[:, 0], c.distances[:, BURST_RANK - 1]
     limit = BURST_DIMENSION if size >= BURST_SIZE else SMALL_BURST_DIMENSION
-    dimension = _dimension(near, far, BURST_RANK)
-    return bool(np.median(near) < BURST_DISTANCE and dimension < limit)
+    return bool(np.median(near) < BURST_DISTANCE and _dimension(near, far, BURST_RANK) < limit)
 
 
-def _fit_frames(
-    bursts: list[_Class],
-) -> tuple[Float32[np.ndarray, "feature"], Float32[np.ndarray, "feature dimension"]]:
+def _fit_frames(bursts: list[_Class]) -> Projection:
     """Fit relevant component analysis to mutual nearest neighbours, first of pixels, then of its result.
 
     Return the mean and the axes with the largest ratio of total variance to variance within pairs.
@@ -261,19 +268,17 @@ def _fit_frames(
 
 
 def _span(
-    c: _Class, copies: csr_matrix, center: np.ndarray, axes: np.ndarray
+    c: _Class, copies: csr_matrix, projection: Projection
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Return the edges of the minimum spanning forest, the shortest first, and the number of images."""
-    distances, neighbours = _search(
-        _project(_logarithms, c.thumbnails, center, axes), FRAME_NEIGHBOURS
-    )
+    points = _project(_logarithms, c.thumbnails, projection)
+    distances, neighbours = _search(points, FRAME_NEIGHBOURS)
     n, count = distances.shape
     unit = distances[:, min(LOCAL_RANK, count) - 1]
     rows, columns = np.repeat(np.arange(n), count), neighbours.ravel()
     lengths = distances.ravel() / np.sqrt(unit[rows] * unit[columns])
     graph = csr_matrix((lengths, (rows, columns)), (n, n))
-    # The smallest length of an edge and its reverse, where a missing edge is not 0.
-    graph = graph.maximum(graph.T)
+    graph = graph.maximum(graph.T)  # the edges that exist in one direction only, too
     graph = graph - graph.multiply(copies.maximum(copies.T)) * (1 - TINY)
     tree = minimum_spanning_tree(graph).tocoo()
     order = np.argsort(tree.data, kind="stable")
@@ -294,10 +299,9 @@ def _segment(
             parent[node] = node = parent[parent[node]]
         return node
 
+    edges = list(zip(rows.tolist(), columns.tolist(), lengths.tolist(), strict=True))
     for limit in (0, least):
-        for row, column, length in zip(
-            rows.tolist(), columns.tolist(), lengths.tolist(), strict=True
-        ):
+        for row, column, length in edges:
             a, b = find(row), find(column)
             close = length <= min(longest[a] + SCALE / size[a], longest[b] + SCALE / size[b])
             if a != b and (min(size[a], size[b]) < limit if limit else close):

@@ -151,12 +151,12 @@ def adapt_to_images(examples: int, side: int) -> Settings:
     batch_size = next(
         (size for most, size in ((200, 8), (2000, 32), (10_000, 64)) if examples <= most), 128
     )
-    epochs = min(max(round(20_000 / max(examples, 1)), 12), 60)
+    epochs = min(max(round(14_000 / max(examples, 1)), 12), 60)
     steps = epochs * max(examples / batch_size, 1)
     return {
         "batch_size": batch_size,
         "epochs": epochs,
         "learning_rate": round(3e-3 * (batch_size / 128) ** 0.5, 5),
         "ema_decay": round(min(max(1 - 20 / steps, 0.9), 0.998), 4),
-        "width": 1.0 if side <= 48 else 0.75 if side <= 80 else 0.5,
+        "width": 1.0 if side <= 48 else 0.6 if side <= 80 else 0.35,
     }

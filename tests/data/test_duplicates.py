@@ -10,6 +10,7 @@ from fidle_jax.data.duplicates import find_groups, fingerprint, nearest_neighbou
 from fidle_jax.data.load import load_sample
 
 SIDE = 64
+# Crops and rotations of fine textures, and of some photographs such as chelsea, are not recognized.
 PHOTOGRAPHS = ("astronaut", "camera", "cell", "coffee", "rocket")
 
 
@@ -115,7 +116,7 @@ def test_classes_of_any_size_are_accepted(sizes):
 
 
 def _tracks(count, frames):
-    """Move a window over each of ``count`` random textures and zoom in, like a camera that approaches."""
+    """Move a window slowly over ``count`` random textures and zoom in, like an approaching camera."""
     rng = np.random.default_rng(0)
     images = []
     for texture in rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8):

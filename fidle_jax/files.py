@@ -13,6 +13,8 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from fidle_jax.errors import InputError
 
 DIGESTS = "SHA256SUMS"
@@ -22,10 +24,25 @@ MAX_REASON = 300  # characters of a message; damaged values may be long
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write ``data`` to a temporary file in the same directory, then rename it to ``path``."""
+    content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    with _replacing(path) as file:
+        file.write(content)
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write an .npz file atomically."""
+    with _replacing(path) as file:
+        # No array is named allow_pickle.
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file in the same directory, which replaces ``path`` at the end of the block."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

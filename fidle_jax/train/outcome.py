@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import io
 import platform
 import types
 from collections.abc import Mapping
@@ -17,15 +16,22 @@ from flax import linen as nn
 import fidle_jax
 from fidle_jax.data import AnySplit, Dataset
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
-from fidle_jax.files import write_atomically
+from fidle_jax.files import write_arrays
 from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
-from fidle_jax.train.evaluation import PerExample, example_losses, finite_means, predict
+from fidle_jax.train.evaluation import (
+    EVAL_BATCH_SIZE,
+    PerExample,
+    example_losses,
+    finite_means,
+    predict,
+)
 from fidle_jax.train.loop import Loop
 from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.step import step_keys
 
 AUGMENTED_VERSIONS = 32
+DEVICE_BYTES = 2**26  # test images that are on the device at a time
 CANDIDATES = 1000  # images from which the augmented one is chosen
 SETTINGS = ("crop", "hold_out", "recipe", "epochs", "seed", "parallel")  # in result.json
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -89,15 +95,19 @@ def evaluate_test(
     Return the loss, the accuracy and the mean of each metric.
     """
     split = dataset.read("test")
-    logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
+    compute = jax.jit(lambda v, x: predict(model, v, x))
+    # A large test set is not copied to the device as a whole.
+    size = EVAL_BATCH_SIZE * max(DEVICE_BYTES // (EVAL_BATCH_SIZE * split.images[0].nbytes), 1)
+    starts = range(0, len(split.labels), size)
+    logits = jnp.concatenate([compute(variables, split.images[i : i + size]) for i in starts])
     losses = example_losses(logits, split.labels)
     correct = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
     arrays = {"images": split.images, "labels": split.labels}
-    _save_arrays(
+    write_arrays(
         run_dir / "evaluation.npz", **arrays, probabilities=np.asarray(jax.nn.softmax(logits))
     )
     intermediates = compute_intermediates(model, variables, scale(split.images[0]))
-    _save_arrays(
+    write_arrays(
         run_dir / "layers.npz",
         digit=np.array(0),
         **{f"kernel/{name}": kernel for name, kernel in intermediates.kernels.items()},
@@ -125,20 +135,13 @@ def write_augmented(train: AnySplit, ranges: Augmentation, seed: int, run_dir: P
     versions, labels = jax.jit(augment, static_argnames="ranges")(
         images, train.labels[chosen], key, jnp.arange(AUGMENTED_VERSIONS), ranges=ranges
     )
-    _save_arrays(
+    write_arrays(
         run_dir / "augmented.npz",
         image=images[0],
         label=np.asarray(train.labels[chosen[0]]),
         versions=np.asarray(jnp.round(255 * versions).astype(jnp.uint8)),
         labels=np.asarray(labels),
     )
-
-
-def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    # No array is named allow_pickle.
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, buffer.getvalue())
 
 
 def _clearest(train: AnySplit, mirrored: tuple[int, ...]) -> int:

@@ -29,6 +29,7 @@ from fidle_jax.train.config import Config, ResolvedConfig, check, resolve, to_js
 from fidle_jax.train.custom import NO_OBJECTS, Custom
 from fidle_jax.train.initial import Initial, inherit, read_initial, read_same_initial
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
+from fidle_jax.train.near_duplicates import write_near_duplicates
 from fidle_jax.train.outcome import describe_model, describe_result, evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.resume import (
@@ -146,6 +147,8 @@ def run(
             with show_phase(f"testing on {dataset.test_examples:,} images"):
                 tested = evaluate_test(model, loop.best, dataset, run_dir, custom.metrics)
                 write_augmented(parts.train, parts.ranges, config.optimisation.seed, run_dir)
+                if dataset.facts:
+                    write_near_duplicates(parts.train, run_dir)
         if distributed.any_process(not math.isfinite(tested.get("test_loss", 0))):
             raise NotFinite("the test loss", int(loop.state.step))
         if first:

@@ -8,6 +8,7 @@ tensorboard/     events for TensorBoard (`run_logger.py`)
 evaluation.npz   test images, labels and probabilities (`outcome.py`)
 layers.npz       kernels of the convolutions, and feature maps of one test image (`outcome.py`)
 augmented.npz    an augmented training image, if the run augments (`outcome.py`)
+near_duplicates.npz   groups of similar training images, if there are any (`near_duplicates.py`)
 result.json      the results (`run.py`)
 figures/ report.html   written last by `fidle_jax.report`; they mark a run as finished
 SHA256SUMS       digests of the files of a finished run; ``sha256sum -c`` checks them
@@ -41,6 +42,7 @@ from fidle_jax.files import (
     write_json,
 )
 from fidle_jax.train.config import Config, check, from_json
+from fidle_jax.train.near_duplicates import NearDuplicates, read_near_duplicates
 
 PYTHON = "python"  # experiment of the runs that `fidle_jax.train` starts
 LOCK = ".lock"
@@ -64,6 +66,11 @@ RESULT: dict[str, Any] = {
 MODEL: dict[str, Any] = {
     **dict.fromkeys(("class_names", "image_shape", "layers"), list),
     **{"name": str, "class_groups": dict | None, "parameters": int},
+}
+OWN_IMAGES: dict[str, Any] = {
+    **dict.fromkeys(("path", "kind", "sizes", "held_out", "text"), str),
+    **dict.fromkeys(("skipped_count", "groups", "grouped_images", "largest_group"), int),
+    "skipped": list,
 }
 LAYER = {"name": str, "kind": str, "output_shape": list, "parameters": int, "formula": str}
 
@@ -115,6 +122,7 @@ class Run:
     maps: dict[str, np.ndarray]  # feature maps by position and name of the layer: "01 conv_1"
     digit: int  # index of the test example of the feature maps
     augmented: Augmented | None = None
+    near_duplicates: NearDuplicates = dataclasses.field(default_factory=list)
 
     @property
     def chosen_epoch(self) -> int | None:
@@ -272,7 +280,7 @@ def read_run(run_dir: Path) -> Run:
     kernels, maps, digit = _read_layers(run_dir / "layers.npz", len(evaluation.labels))
     order = [row["name"] for row in model["layers"]]
     return Run(
-        config=read_json(run_dir / "config.json", {"command": str}),
+        config=_read_described(run_dir / "config.json"),
         result=result,
         model=model,
         metrics=read_metrics(run_dir / "metrics.csv"),
@@ -281,7 +289,16 @@ def read_run(run_dir: Path) -> Run:
         maps=maps,
         digit=digit,
         augmented=_read_augmented(run_dir / "augmented.npz", len(evaluation.class_names)),
+        near_duplicates=read_near_duplicates(run_dir, len(evaluation.class_names)),
     )
+
+
+def _read_described(path: Path) -> dict[str, Any]:
+    config = read_json(path, {"command": str})
+    with reading(path):
+        if config.get("own_images") is not None:
+            check_types(config["own_images"], OWN_IMAGES)
+    return config
 
 
 def read_model(run_dir: Path) -> dict[str, Any]:

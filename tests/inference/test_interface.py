@@ -15,6 +15,7 @@ from PIL import Image
 
 import fidle_jax as fj
 from fidle_jax.errors import InputError
+from fidle_jax.report.tables import read_runs
 from fidle_jax.train import run as run_module
 from fidle_jax.train.signals import Stop
 
@@ -140,6 +141,17 @@ def test_config_json_has_the_names_of_objects_and_not_the_settings_that_they_rep
     assert [
         config[name] for name in ("model", "optimizer", "learning_rate", "label_smoothing")
     ] == [None] * 4
+
+
+def test_tables_of_runs_tell_runs_with_other_objects_apart(run):
+    (flags,) = read_runs([run.run_dir])["flags"]
+    assert flags["objects"].startswith("model Net( features = 4 classes = 2 ), optimizer ")
+
+
+def test_streamed_images_have_the_same_metrics(run, data, tmp_path):
+    streamed = fj.train(data, run_dir=tmp_path / "run", loader="stream", **CHOICES)
+    names = ["validation_loss", "validation_mean_logit"]
+    np.testing.assert_array_equal(streamed.history[names], run.history[names])
 
 
 def test_variables_are_those_of_the_module_itself(run):

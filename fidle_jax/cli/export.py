@@ -67,10 +67,11 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
         agrees, check = compare(predict, trained, test.images, test.probabilities)
         if not agrees:
             return fail(RuntimeError(check), FAILED, "; nothing was written")
-    command = read_json(flags.run_dir / "config.json", {"command": str})["command"]
+    described = read_json(flags.run_dir / "config.json", {"command": str})
+    command, own = described["command"], described.get("own_images")
     files = {
         file: data,
-        CARD: model_card(trained, command, flags.format, file, check).encode(),
+        CARD: model_card(trained, command, flags.format, file, check, own).encode(),
         EXAMPLE: example_program(trained, flags.format, file).encode(),
     }
     with as_input_error(folder, "--output"):

@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import logging
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from fidle_jax.files import expand_user
 
 TEST_FRACTION = 0.2
 NAMED = 3  # classes that are named in a message
+
+_log = logging.getLogger("fidle_jax")
 
 
 def load_own(
@@ -112,42 +116,42 @@ def load_own(
 
 
 def read_labelled(
-    path: Path,
-    class_names: tuple[str, ...],
-    shape: tuple[int, int, int],
-    settings: Settings,
-    progress: bool = True,
-) -> tuple[Split, list[str]]:
-    """Return the test split of a user's images, or all of them if there is none, and their names.
+    path: Path, class_names: tuple[str, ...], shape: tuple[int, int, int], settings: Settings
+) -> Split:
+    """Return the test split of a user's images, or all of them if there is none.
 
-    The images are decoded for a network of these classes and image shape, and not stored. Log the names of
-    files that are skipped.
+    The images are decoded for a network of these classes and image shape, and not stored.
 
     Raises:
         InputError: As `load_own`, or an image has a class that is not in ``class_names``.
     """
     path = expand_user(path).absolute()
     source = find_source(path, settings.crop == "roi")
-    examples = source.splits.get("test", source.splits["train"])
-    if unknown := sorted(set(examples.labels) - set(class_names)):
+    test = source.splits.get("test")
+    splits = [test] if test and test.labels else list(source.splits.values())
+    names = [label for split in splits for label in split.labels]
+    index = {unicodedata.normalize("NFC", name): i for i, name in enumerate(class_names)}
+    try:
+        known = [index[unicodedata.normalize("NFC", name)] for name in names]
+    except KeyError as error:
         raise InputError(
-            f"{path} has the class {printable(unknown[0])!r}, which the network does not know; "
-            "expected "
-            f"{printable(', '.join(class_names))[:300]}"
-        )
-    index = {name: i for i, name in enumerate(class_names)}
-    images, labels, names, skipped = [], [], [], list(source.skipped)
+            f"{path} has the class {printable(error.args[0])!r}, which the network does not know; "
+            f"expected classes of {printable(', '.join(class_names))[:300]}"
+        ) from None
+    images, labels, skipped = [], [], list(source.skipped)
     work = functools.partial(decode_chunk, shape, settings.resize)
-    done = map_chunks(work, chunks_of(examples), len(examples.labels), "reading images", progress)
-    for i, result in enumerate(itertools.chain.from_iterable(done)):
+    chunks = itertools.chain.from_iterable(map(chunks_of, splits))
+    done = map_chunks(work, chunks, len(known), "reading images")
+    for label, result in zip(known, itertools.chain.from_iterable(done), strict=True):
         if isinstance(result, str):
             skipped.append(result)
         else:
             images.append(result.pixels)
-            labels.append(index[examples.labels[i]])
-            names.append(examples.names[i])
-    check_skipped(path, skipped, len(examples.labels), settings.allow_skipped)
-    return Split(np.stack(images), np.array(labels, np.int32)), names
+            labels.append(label)
+    check_skipped(path, skipped, len(known) + len(source.skipped), settings.allow_skipped)
+    if skipped:
+        _log.warning("%d files are skipped, for example %s", len(skipped), printable(skipped[0]))
+    return Split(np.stack(images), np.array(labels, np.int32))
 
 
 def _facts(found, class_names, rows, given, grouped, seed) -> dict[str, Any]:

@@ -28,6 +28,9 @@ OPSET, IR_VERSION = 17, 8
 def to_onnx(trained: Run) -> bytes:
     """Serialise the network from ``images`` (uint8) to ``probabilities``, for any batch size.
 
+    The graph does not resize images, because ONNX rounds differently than Pillow, and because decoding and
+    EXIF rotation need the file. The example program does it.
+
     Raises:
         InputError: The network is neither `Compact` nor a sequence of this project's layers.
     """

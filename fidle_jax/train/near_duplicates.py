@@ -11,7 +11,7 @@ from fidle_jax.files import check_types, reading, require, write_arrays
 FILE = "near_duplicates.npz"
 GROUPS, IMAGES = 6, 6  # most groups, and most images of each
 
-NearDuplicates = list[tuple[int, UInt8[np.ndarray, "image height width channel"]]]
+NearDuplicates = list[tuple[int, UInt8[np.ndarray, "_ height width channel"]]]
 
 
 def write_near_duplicates(train: AnySplit, run_dir: Path) -> None:

@@ -170,18 +170,9 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     with distributed.fail_together():
         # Only full data sets can be cropped, so the recipe for full data decides.
         crop = resolve(config, "full").data.crop
-        dataset = custom.dataset or load_dataset(
-            config.data.dataset,
-            data=config.data.variant,
-            archives=config.data.archives,
-            data_dir=config.data.data_dir,
-            crop=crop,
-            seed=config.optimisation.seed,
-            image_size=config.data.image_size,
-            resize=config.data.resize,
-            allow_skipped=config.data.allow_skipped,
-            hold_out=config.data.hold_out,
-            announce=lambda text: print(text, flush=True) if distributed.is_first() else None,
+        dataset = custom.dataset or load_configured(
+            config.replace(crop=crop),
+            lambda text: print(text, flush=True) if distributed.is_first() else None,
         )
         if config.run.resume:
             check_same_data(config, dataset)
@@ -196,7 +187,7 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
         custom.check_functions(classes)
         _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
-    own_validation = dataset.validation_examples > 0 and resolved.data.validation_fraction > 0
+    own_validation = _uses_validation_split(dataset, resolved)
     if own_validation and config.data.validation_fraction and not config.run.resume:
         raise InputError(
             f"--validation-fraction is {config.data.validation_fraction}, but {dataset.name} has a "
@@ -208,12 +199,9 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     distributed.check_same({"the data set": found})
     with distributed.fail_together():
         read = dataset.open if streamed else dataset.read
-        split = resolved.replace(validation_fraction=0.0) if own_validation else resolved
-        train, validation = hold_out(read("train"), split)
+        train, validation = divide_training(dataset, read, resolved)
         if config.data.hold_out == "test":
             validation = read("test")
-        elif own_validation:
-            validation = read("validation")
         if (size := resolved.optimisation.batch_size) > len(train.labels):
             raise InputError(
                 f"--batch-size is {size}; it must be at most {len(train.labels)}, the number of "
@@ -226,6 +214,42 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
         sums = [zlib.crc32(np.ascontiguousarray(each)) for each in (labels, some)]
         distributed.check_same({"the checksums of labels and images": sums})
     return _Parts(resolved, loader, dataset, model, ranges, train, validation)
+
+
+def load_configured(config: Config, announce: Callable[[str], None] = lambda text: None) -> Dataset:
+    """Load the data set of a config. ``announce`` receives lines that describe own images."""
+    data = config.data
+    return load_dataset(
+        data.dataset,
+        data=data.variant,
+        archives=data.archives,
+        data_dir=data.data_dir,
+        crop=data.crop or "full",
+        seed=config.optimisation.seed,
+        image_size=data.image_size,
+        resize=data.resize,
+        allow_skipped=data.allow_skipped,
+        hold_out=data.hold_out,
+        announce=announce,
+    )
+
+
+def _uses_validation_split(dataset: Dataset, config: ResolvedConfig) -> bool:
+    return dataset.validation_examples > 0 and config.data.validation_fraction > 0
+
+
+def divide_training(
+    dataset: Dataset, read: Callable[[str], AnySplit], config: ResolvedConfig
+) -> tuple[AnySplit, AnySplit]:
+    """Return the training examples and the validation examples, which may be none.
+
+    ``read`` is ``dataset.read`` or ``dataset.open``. The validation split of the data set is used if there
+    is one. Otherwise, the training split is divided by `hold_out`.
+    """
+    if not _uses_validation_split(dataset, config):
+        return hold_out(read("train"), config)
+    train, _ = hold_out(read("train"), config.replace(validation_fraction=0.0))
+    return train, read("validation")
 
 
 def hold_out(split: AnySplit, config: Config) -> tuple[AnySplit, AnySplit]:

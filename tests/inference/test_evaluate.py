@@ -1,5 +1,6 @@
 """Statistics of an evaluation, and the examples that a run is evaluated on."""
 
+import dataclasses
 import json
 import shutil
 
@@ -421,3 +422,12 @@ def test_own_images_of_an_unknown_class_are_an_error(trained_run, evaluation, tm
         read_subjects((trained_run,), {"dataset": str(tmp_path)})
     with pytest.raises(InputError, match="--data is not supported for your own images"):
         read_subjects((trained_run,), {"dataset": str(tmp_path), "data": "full"})
+
+
+def test_if_own_images_changed_the_stored_test_images_are_used(altered, evaluation, monkeypatch):
+    run_dir = altered(own_images={"digest": "of the training"})
+    changed = dataclasses.replace(made_up(), facts={"digest": "of today"})
+    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: changed)
+    (subject,), test = read_subjects((run_dir,), {})
+    np.testing.assert_array_equal(test.images, evaluation["images"])
+    assert "have changed since the run started" in subject.temperature

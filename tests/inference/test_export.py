@@ -375,9 +375,11 @@ def test_the_card_describes_own_images_without_their_path(format_):
     card = model_card(trained, "COMMAND", format_, "x", CHECK, OWN)
     assert "0 = `a<b>&c`; 1 = `cost $5 *`; 2 = `猫`." in card
     assert "- Test: 21 images, held out for testing" in section_of(card, "Data")
-    assert "75.0 % of a test set of random images" in section_of(card, "Data")
+    assert "75.00 % of a test set of random images" in section_of(card, "Data")
     assert "the terms of whoever owns the images" in section_of(card, "Licence")
     assert "the centre of the image, without bars" in section_of(card, "Use")
+    own = {name: value for name, value in OWN.items() if name != "neighbour_accuracy"}
+    assert "1-nearest" not in model_card(trained, "COMMAND", format_, "x", CHECK, own)
     assert "/home/user" not in card
     assert "TensorFlow Datasets" not in card
 

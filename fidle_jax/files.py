@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import stat
+import zipfile
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -29,11 +30,25 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         file.write(content)
 
 
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write an .npz file atomically."""
-    with _replacing(path) as file:
-        # No array is named allow_pickle.
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+class Parts(NamedTuple):
+    """A uint8 array whose parts along the first axis are read one after the other."""
+
+    shape: tuple[int, ...]
+    parts: Iterable[np.ndarray]
+
+
+def write_arrays(path: Path, **arrays: np.ndarray | Parts) -> None:
+    """Write a compressed .npz file atomically."""
+    with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if isinstance(array, Parts):
+                    header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for part in array.parts:
+                        member.write(np.ascontiguousarray(part))
+                else:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import math
 import platform
 import types
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from flax import linen as nn
 import fidle_jax
 from fidle_jax.data import AnySplit, Dataset
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
-from fidle_jax.files import write_arrays
+from fidle_jax.files import Parts, write_arrays
 from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
 from fidle_jax.train.evaluation import (
@@ -31,7 +32,7 @@ from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.step import step_keys
 
 AUGMENTED_VERSIONS = 32
-DEVICE_BYTES = 2**26  # test images that are on the device at a time
+TEST_BYTES = 2**26  # test images that are in memory at a time
 CANDIDATES = 1000  # images from which the augmented one is chosen
 SETTINGS = ("crop", "hold_out", "recipe", "epochs", "seed", "parallel")  # in result.json
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -94,19 +95,25 @@ def evaluate_test(
 
     Return the loss, the accuracy and the mean of each metric.
     """
-    split = dataset.read("test")
+    shape = (dataset.test_examples, *dataset.image_shape)
+    # A large test set is not in memory as a whole.
+    split = dataset.read("test") if math.prod(shape) <= TEST_BYTES else dataset.open("test")
+    size = EVAL_BATCH_SIZE * max(TEST_BYTES // (EVAL_BATCH_SIZE * math.prod(shape[1:])), 1)
+    rows = [np.arange(shape[0])[start : start + size] for start in range(0, shape[0], size)]
     compute = jax.jit(lambda v, x: predict(model, v, x))
-    # A large test set is not copied to the device as a whole.
-    size = EVAL_BATCH_SIZE * max(DEVICE_BYTES // (EVAL_BATCH_SIZE * split.images[0].nbytes), 1)
-    starts = range(0, len(split.labels), size)
-    logits = jnp.concatenate([compute(variables, split.images[i : i + size]) for i in starts])
+    computed = [jax.device_get(compute(variables, split.read_images(some))) for some in rows]
+    logits = jnp.concatenate(computed)
     losses = example_losses(logits, split.labels)
     correct = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
-    arrays = {"images": split.images, "labels": split.labels}
     write_arrays(
-        run_dir / "evaluation.npz", **arrays, probabilities=np.asarray(jax.nn.softmax(logits))
+        run_dir / "evaluation.npz",
+        images=Parts(shape, map(split.read_images, rows)),
+        labels=split.labels,
+        probabilities=np.asarray(jax.nn.softmax(logits)),
     )
-    intermediates = compute_intermediates(model, variables, scale(split.images[0]))
+    intermediates = compute_intermediates(
+        model, variables, scale(split.read_images(rows[0][:1])[0])
+    )
     write_arrays(
         run_dir / "layers.npz",
         digit=np.array(0),

@@ -133,16 +133,11 @@ def _leave(status: int) -> NoReturn:
 def _parse(experiment: str, description: str, defaults: Flags, words: Sequence[str]) -> Flags:
     description = f"{description}\n\n{_describe_recipes(defaults.data.dataset)}"
     flags = parse_flags(description, defaults, words)
-    check_flags(flags)
-    if flags.run.resume:
+    if flags.run.resume and flags.run.run_dir:
         # Flags that are not given default to the settings of the saved run.
-        saved = read_config(flags.run.run_dir or Path(), experiment)
+        saved = read_config(flags.run.run_dir, experiment)
         flags = parse_flags(description, Flags(**vars(saved)), words)
-    elif flags.optimisation.initial:
-        from fidle_jax.train.trained import read_finished
-
-        saved, _ = read_finished(expand_user(flags.optimisation.initial))
-        flags = parse_flags(description, defaults.replace(model=saved.model.name), words)
+    check_flags(flags)
     return flags
 
 

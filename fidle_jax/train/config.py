@@ -298,6 +298,8 @@ SETTINGS = {
 
 def check(config: Config) -> None:
     """Raise InputError if a value is invalid for all data sets, or if two values are incompatible."""
+    if config.run.resume and config.run.run_dir is None:
+        raise InputError("--resume needs --run-dir, the directory of the run to continue")
     data = config.data
     check_dataset(data.dataset)
     for name, value in config.settings().items():

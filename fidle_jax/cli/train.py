@@ -23,7 +23,6 @@ from fidle_jax.cli.terminal import (
     unexpected,
 )
 from fidle_jax.errors import InputError
-from fidle_jax.files import expand_user
 from fidle_jax.train.config import Config
 from fidle_jax.train.recipes import recipes_for
 from fidle_jax.train.run_dir import default_run_dir, read_config

@@ -23,7 +23,6 @@ from fidle_jax.cli.terminal import (
     unexpected,
 )
 from fidle_jax.errors import InputError
-from fidle_jax.files import expand_user
 from fidle_jax.train.config import Config
 from fidle_jax.train.recipes import recipes_for
 from fidle_jax.train.run_dir import default_run_dir, read_config
@@ -146,7 +145,8 @@ def _describe_recipes(dataset: str) -> str:
         f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in settings.items())}"
         for name, settings in recipes_for(dataset).items()
     )
-    lines = (f"A recipe sets the flags that are not given. Recipes for {dataset}:", *recipes)
+    name = dataset or "your own images"
+    lines = (f"A recipe sets the flags that are not given. Recipes for {name}:", *recipes)
     return "\n\n".join(line.replace("_", " ") for line in lines)
 
 

@@ -14,7 +14,7 @@ from fidle_jax.cli.terminal import FAILED, exit_with, fail, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import as_input_error, read_json, write_atomically
 from fidle_jax.train.config import described
-from fidle_jax.train.run_dir import read_evaluation
+from fidle_jax.train.run_content import read_evaluation
 from fidle_jax.train.signals import Stop
 
 MODULES = {"onnx": ("onnx", "onnxruntime"), "stablehlo": (), "safetensors": ("safetensors",)}

@@ -145,7 +145,8 @@ def _describe_recipes(dataset: str) -> str:
         f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in settings.items())}"
         for name, settings in recipes_for(dataset).items()
     )
-    lines = (f"A recipe sets the flags that are not given. Recipes for {dataset}:", *recipes)
+    name = dataset or "your own images"
+    lines = (f"A recipe sets the flags that are not given. Recipes for {name}:", *recipes)
     return "\n\n".join(line.replace("_", " ") for line in lines)
 
 

@@ -20,7 +20,7 @@ from fidle_jax.inference.preprocess import resize_method
 from fidle_jax.train.config import Config, ResolvedConfig, check
 from fidle_jax.train.resume import check_same_data
 from fidle_jax.train.run import divide_training, load_configured
-from fidle_jax.train.run_dir import read_evaluation
+from fidle_jax.train.run_content import read_evaluation
 
 BATCH_SIZE = 100
 

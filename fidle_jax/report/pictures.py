@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from fidle_jax.report import style
 from fidle_jax.train.near_duplicates import NearDuplicates
-from fidle_jax.train.run_dir import Augmented, Evaluation
+from fidle_jax.train.run_content import Augmented, Evaluation
 
 SHORT = 3  # letters; shorter class names are written next to each other
 TITLE_HEIGHT = 0.5  # inches

@@ -11,7 +11,7 @@ from fidle_jax.report.html import load_template
 from fidle_jax.report.network import feature_maps, learned_kernels
 from fidle_jax.report.pictures import augmented, near_duplicates, predictions, worst_errors
 from fidle_jax.report.style import png
-from fidle_jax.train.run_dir import Run
+from fidle_jax.train.run_content import Run
 
 MOST_ERRORS = 20
 MOST_CONFUSIONS = 5

@@ -324,8 +324,6 @@ def check(config: Config) -> None:
         raise InputError(
             f"--from and --run-dir are both {run_dir}; choose another --run-dir for the new run"
         )
-    if config.run.resume and run_dir is None:
-        raise InputError("--resume needs --run-dir, the directory of the run to continue")
 
 
 def resolve(config: Config, variant: str, found: Dataset | None = None) -> ResolvedConfig:

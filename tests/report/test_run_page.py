@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from fidle_jax.errors import InputError
 from fidle_jax.report import write_report
 from fidle_jax.report.run_page import draw_figures, render_run
-from fidle_jax.train.run_dir import read_run
+from fidle_jax.train.run_content import read_run
 
 ALWAYS = {"confusion_matrix", "feature_maps", "kernels", "predictions"}
 ALWAYS |= {"training_curves", "worst_errors"}

@@ -13,7 +13,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.files import read_json
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.config import Config, to_json
-from fidle_jax.train.run_dir import read_evaluation, read_run
+from fidle_jax.train.run_content import read_evaluation, read_run
 from tests.made_up_run import write_run
 
 

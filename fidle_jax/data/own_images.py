@@ -27,7 +27,7 @@ from fidle_jax.errors import InputError, printable
 from fidle_jax.files import read_json, reading, sealed, write_json
 
 FOLDER = "own_images"
-VERSION = 1  # of the prepared images; part of their key
+VERSION = 2  # of the prepared images; part of their key
 LARGEST_SIDE, STEP = 128, 8  # of the default size in pixels
 PART = 256  # records that are read at a time
 OPTIONS = "group_size:1,uncompressed"
@@ -243,7 +243,8 @@ def _write(
     Return the content of info.json.
     """
     index = {name: i for i, name in enumerate(class_names)}
-    labels, prints, skipped, notes = {}, {}, [], []
+    labels: dict[str, list[int]] = {}
+    prints, skipped, notes = {}, [], []
     is_grey = True
     for split, examples in source.splits.items():
         writer = array_record_module.ArrayRecordWriter(str(_records(folder, split)), OPTIONS)

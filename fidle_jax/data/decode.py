@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -104,7 +105,7 @@ def _opened(content: bytes, name: str) -> Iterator[ImageFile.ImageFile]:
 
 def read_bytes(path: Path, name: str) -> bytes:
     """Return the content of a file, up to the largest size. Raise InputError if it cannot be read."""
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{name} is not a regular file; to read from a pipe, pass -")
     try:
         with path.open("rb") as file:

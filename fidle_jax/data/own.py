@@ -10,16 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from fidle_jax.data.chunks import chunks_of, decode_chunk
 from fidle_jax.data.dataset import Dataset, Split, StoredSplit, stratified_split
 from fidle_jax.data.duplicates import nearest_neighbour_accuracy
-from fidle_jax.data.own_images import (
-    Records,
-    Settings,
-    check_skipped,
-    chunks_of,
-    decode_chunk,
-    prepare,
-)
+from fidle_jax.data.own_images import Records, Settings, check_skipped, count_of, prepare
 from fidle_jax.data.sources import check_classes, find_source
 from fidle_jax.data.workers import map_chunks
 from fidle_jax.errors import InputError, printable
@@ -51,6 +45,7 @@ def load_own(
             were read. Nothing was prepared.
     """
     path = expand_user(path).absolute()
+    shown = printable(str(path))
     source = find_source(path, (settings or Settings()).crop == "roi")
     class_names = check_classes(path, source)
     found = prepare(path, source, class_names, settings or Settings(), data_dir, announce)
@@ -64,17 +59,17 @@ def load_own(
     else:
         if few := np.flatnonzero(np.bincount(labels, minlength=len(class_names)) < 2).tolist():
             raise InputError(
-                f"the class {printable(class_names[few[0]])!r} in {path} has one image; expected "
-                "at least 2, one "
-                "for training and one for testing; add images, or remove the class"
+                f"the class {printable(class_names[few[0]])!r} in {shown} has one image; expected at "
+                "least 2, one for training and one for testing; add images, or remove the class"
             )
         try:
             kept, held = stratified_split(labels, TEST_FRACTION, seed, groups if grouped else None)
         except InputError:
+            reason = "all images of a class are near-duplicates; use --hold-out examples"
+            reason = reason if grouped else "the classes are too small; add images"
             raise InputError(
-                f"{path} has no test split, and none can be held out, because all images of each "
-                "class are "
-                "near-duplicates; use --hold-out examples, or give a folder test"
+                f"{shown} has no test split, and none can be held out, because {reason}, or give "
+                "folders train and test"
             ) from None
         rows |= {"train": kept, "test": held}
         files = {split: "validation" if split == "validation" else "train" for split in rows}
@@ -162,8 +157,8 @@ def _facts(found, class_names, rows, given, grouped, seed) -> dict[str, Any]:
     several = counts > 1
     held = "the test split of the data" if given else "held out for testing"
     how = "whole groups of near-duplicates" if grouped else "random images"
-    text = f"test: {len(rows['test']):,} images, {held}"
-    facts: dict[str, Any] = info["found"] | {
+    text = f"test: {count_of(len(rows['test']), 'image')}, {held}"
+    facts: dict[str, Any] = found.facts | {
         "digest": info["key"],
         "image_shape": info["image_shape"],
         "groups": int(several.sum()),
@@ -174,13 +169,14 @@ def _facts(found, class_names, rows, given, grouped, seed) -> dict[str, Any]:
         test = np.stack([arrays["labels/test"], arrays["groups/test"]])
         known = {tuple(pair) for pair in pairs.T.tolist()}
         facts["test_duplicates"] = sum(tuple(pair) in known for pair in test.T.tolist())
-        text += f"; {facts['test_duplicates']:,} of them are near-duplicates of training images"
+        text += f"; near-duplicates of training images among them: {facts['test_duplicates']:,}"
     else:
         text += f" ({100 * TEST_FRACTION:.0f} % of every class, {how}, seed {seed})"
         missing = set(range(len(class_names))) - set(labels[rows["test"]].tolist())
         if missing:
             names = ", ".join(printable(class_names[i]) for i in sorted(missing)[:NAMED])
-            text += f"; no test images of {len(missing)} classes ({names}), which have only near-duplicates"
+            names += ", ..." if len(missing) > NAMED else ""
+            text += f"; no test images of {names}: too few images, or only near-duplicates"
         if facts["groups"]:
             prints = arrays["fingerprints/train"]
             random = stratified_split(labels, TEST_FRACTION, seed)
@@ -190,8 +186,7 @@ def _facts(found, class_names, rows, given, grouped, seed) -> dict[str, Any]:
             ]
     if facts["groups"]:
         text += (
-            f"\nnear-duplicates: {facts['groups']:,} groups with {facts['grouped_images']:,} "
-            "images, the largest "
-            f"with {facts['largest_group']:,}"
+            f"\nnear-duplicates: {count_of(facts['groups'], 'group')} with "
+            f"{facts['grouped_images']:,} images, the largest with {facts['largest_group']:,}"
         )
     return facts | {"held_out": text}

@@ -3,24 +3,25 @@
 Prepared images lie in DATA_DIR/own_images/KEY. KEY is a digest of the contents, the labels and the settings.
 """
 
+import dataclasses
 import functools
 import hashlib
 import itertools
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from array_record.python import array_record_module
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from fidle_jax.data import decode, prepared
+from fidle_jax.data.chunks import chunks_of, decode_chunk, scan_chunk
 from fidle_jax.data.duplicates import find_groups, fingerprint
-from fidle_jax.data.sources import Content, Examples, ImageFile, Source, stamp
+from fidle_jax.data.sources import Examples, Source, stamp
 from fidle_jax.data.workers import map_chunks
 from fidle_jax.errors import InputError, printable
 from fidle_jax.files import read_json, reading, sealed, write_json
@@ -28,12 +29,11 @@ from fidle_jax.files import read_json, reading, sealed, write_json
 FOLDER = "own_images"
 VERSION = 1  # of the prepared images; part of their key
 LARGEST_SIDE, STEP = 128, 8  # of the default size in pixels
-SMALLEST_SIDE = 4  # smaller images are skipped
-CHUNK = 64  # images per task of a worker process
 PART = 256  # records that are read at a time
 OPTIONS = "group_size:1,uncompressed"
 READ_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for random access
 NAMED = 5  # skipped files that are named in a message
+NAMED_IN_REPORT = 100
 
 _log = logging.getLogger("fidle_jax")
 
@@ -52,6 +52,7 @@ class Prepared(NamedTuple):
 
     folder: Path
     info: dict[str, Any]
+    facts: dict[str, Any]  # what the report says
     arrays: dict[str, np.ndarray]  # "labels/SPLIT", "groups/SPLIT", "fingerprints/SPLIT"
 
 
@@ -70,43 +71,43 @@ def prepare(
     """
     root = prepared.data_root(data_dir) / FOLDER
     before = stamp(source.files)
-    request = _digest(
-        [VERSION, before, settings, source.kind, [s.labels for s in source.splits.values()]]
-    )
-    shortcut = root / f"{request}.json"
+    labels = [examples.labels for examples in source.splits.values()]
+    shortcut = root / f"{_digest([VERSION, before, settings, source.kind, labels])}.json"
     try:
         with prepared.locked(root):
             if shortcut.exists():
-                folder = root / read_json(shortcut, {"key": str})["key"]
-                if (folder / "info.json").exists():
-                    found = _open(folder)
-                    announce(found.info["found"]["text"])
-                    return found
+                known = read_json(shortcut, {"key": str, "found": dict})
+                if (root / known["key"]).exists():
+                    opened = _open(root / known["key"], known["found"])
+                    announce(opened.facts["text"])
+                    return opened
             for remains in root.glob("*.part"):
-                shutil.rmtree(remains, ignore_errors=True)
-            sizes, key, scanned = _scan_all(path, source, settings)
-            shape = _choose_shape(sizes, settings.image_size)
-            announce(scanned["text"])
+                shutil.rmtree(remains)
+            readable, sizes, key, found = _scan(path, source, settings)
+            announce(_describe(found))
             folder = root / key
-            if not (folder / "info.json").exists():
+            if not folder.exists():
                 part = root / f"{key}.part"
                 part.mkdir()
                 try:
-                    found = scanned | {"key": key}
-                    _write(part, path, source, class_names, settings, shape, found)
+                    shape = _choose_shape(sizes, settings.image_size)
+                    info = _write(part, path, readable, class_names, settings, shape, found)
+                    write_json(part / "info.json", sealed(info | {"key": key}))
                     if stamp(source.files) != before:
-                        raise InputError(f"{path} changed while it was read; run again")
+                        raise InputError(
+                            f"{printable(str(path))} changed while it was read; expected files that "
+                            "stay the same; run again"
+                        )
                     part.rename(folder)
                 finally:
                     shutil.rmtree(part, ignore_errors=True)
-            write_json(shortcut, {"key": key})
-            return _open(folder)
+            write_json(shortcut, {"key": key, "found": found})
+            return _open(folder, found)
     except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError if the disk is full
         reason = getattr(error, "strerror", None) or prepared.first_line(error)
         raise InputError(
-            f"{path} cannot be prepared in {root} ({reason}); free some space, or choose another "
-            "folder with "
-            "--data-dir"
+            f"{printable(str(path))} cannot be prepared in {root} ({reason}); free some space, or "
+            "choose another folder with --data-dir"
         ) from error
 
 
@@ -114,153 +115,101 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
-def chunks_of(examples: Examples) -> Iterator[list[tuple[str, Content]]]:
-    """Iterate over the names and contents of the examples, in chunks for `map_chunks`."""
-    named = zip(examples.names, examples.read(), strict=True)
-    while chunk := list(itertools.islice(named, CHUNK)):
-        yield chunk
-
-
-class _Scanned(NamedTuple):
-    """What is known about an image without decoding it."""
-
-    digest: bytes
-    height: int
-    width: int
-    is_grey: bool
-
-
-def _scan_chunk(chunk: list[tuple[str, Content]]) -> list[_Scanned | str]:
-    """Return the size and digest of each image, or the reason why it is skipped."""
-    found = []
-    for name, content in chunk:
-        try:
-            if isinstance(content, np.ndarray):
-                height, width = content.shape[:2]
-                scanned = (height, width, content.ndim == 2 or content.shape[2] == 1)
-                digest = hashlib.sha256(np.ascontiguousarray(content))
-            else:
-                data = _bytes_of(content, name)
-                scanned = decode.read_size(data, name)
-                digest = hashlib.sha256(data)
-            if isinstance(content, ImageFile) and content.box:
-                left, top, right, bottom = content.box
-                scanned = (bottom - top, right - left, scanned[2])
-                digest.update(repr(content.box).encode())
-            if min(scanned[:2]) < SMALLEST_SIDE:
-                size = f"{scanned[1]}x{scanned[0]} pixels"
-                raise InputError(
-                    f"{name} has {size}; expected at least {SMALLEST_SIDE} on each side"
-                )
-            found.append(_Scanned(digest.digest(), *scanned))
-        except InputError as error:
-            found.append(str(error))
-    return found
-
-
-def _bytes_of(content: ImageFile | bytes, name: str) -> bytes:
-    return content if isinstance(content, bytes) else decode.read_bytes(Path(content.path), name)
-
-
-class Decoded(NamedTuple):
-    """A decoded image."""
-
-    pixels: UInt8[np.ndarray, "height width channel"]
-    notes: list[str]  # warnings of the decoder
-
-
-def decode_chunk(
-    shape: tuple[int, int, int], how: decode.Resize, chunk: list[tuple[str, Content]]
-) -> list[Decoded | str]:
-    """Return each image in ``shape``, or the reason why it is skipped."""
-    found, notes = [], []
-
-    def collect(record: logging.LogRecord) -> bool:
-        notes.append(record.getMessage())
-        return False
-
-    _log.addFilter(collect)
-    try:
-        for name, content in chunk:
-            notes.clear()
-            try:
-                pixels = _decode(content, name, shape, how)
-                found.append(Decoded(pixels, list(notes)))
-            except InputError as error:
-                found.append(str(error))
-    finally:
-        _log.removeFilter(collect)
-    return found
-
-
-def _decode(content: Content, name: str, shape: tuple[int, int, int], how: decode.Resize) -> Any:
-    if isinstance(content, np.ndarray):
-        image = Image.fromarray(content[..., 0] if content.shape[2:] == (1,) else content)
-    else:
-        box = content.box if isinstance(content, ImageFile) else None
-        image = decode.read_image(_bytes_of(content, name), name, None if box else max(shape[:2]))
-        if box:
-            if box[2] > image.width or box[3] > image.height:
-                raise InputError(
-                    f"{name} has {image.width}x{image.height} pixels, but the region {box}"
-                )
-            image = image.crop(box)
-    return decode.resize_image(decode.flatten(image), shape, how)
-
-
-def _scan_all(
+def _scan(
     path: Path, source: Source, settings: Settings
-) -> tuple[Int[np.ndarray, "example 3"], str, dict[str, Any]]:
-    """Return height, width and whether it is grey of each image, the key, and what the report says."""
+) -> tuple[Source, Int[np.ndarray, "example 3"], str, dict[str, Any]]:
+    """Scan the images. Skip those that cannot be read.
+
+    Return the other images, their height, width and whether they are grey, the key, and facts for the report.
+    """
     digest = hashlib.sha256(repr((VERSION, settings)).encode())
-    sizes, skipped = [], list(source.skipped)
-    total = sum(len(examples.labels) for examples in source.splits.values())
+    sizes, skipped, splits = [], list(source.skipped), {}
     for split, examples in source.splits.items():
-        done = map_chunks(
-            _scan_chunk, chunks_of(examples), len(examples.labels), f"scanning {split}"
-        )
+        rows, total = [], len(examples.labels)
+        done = map_chunks(scan_chunk, chunks_of(examples), total, f"scanning {split}")
         for i, result in enumerate(itertools.chain.from_iterable(done)):
             if isinstance(result, str):
                 skipped.append(result)
                 continue
             digest.update(json.dumps([split, examples.labels[i]]).encode() + result.digest)
             sizes.append((result.height, result.width, result.is_grey))
-    check_skipped(path, skipped, total + len(source.skipped), settings.allow_skipped)
+            rows.append(i)
+        splits[split] = examples if len(rows) == total else examples.take(rows)
+    check_skipped(path, skipped, len(sizes) + len(skipped), settings.allow_skipped)
+    check_complete(path, source.splits, {s: each.labels for s, each in splits.items()})
     sizes = np.array(sizes)
     areas = np.argsort(sizes[:, 0] * sizes[:, 1], kind="stable")
     small, median, large = (
         f"{width}x{height}" for height, width, _ in sizes[areas[[0, len(areas) // 2, -1]]]
     )
-    pixels = small if small == large else f"{small} to {large} (median {median})"
-    counts = [len(examples.labels) for examples in source.splits.values()]
-    classes = len(set(source.splits["train"].labels))
-    images = " + ".join(f"{n:,} {split}" for n, split in zip(counts, source.splits, strict=True))
-    text = f"found: {path}: {source.kind}, {images} images in {classes:,} classes, {pixels} pixels"
-    if skipped:
-        named = "; ".join(map(printable, skipped[:NAMED])) + (
-            "; ..." if len(skipped) > NAMED else ""
-        )
-        text += f"\nskipped: {len(skipped):,} files: {named}"
-    if source.junk:
-        text += f"\nignored: {len(source.junk):,} system files, such as {printable(source.junk[0])}"
     facts = {
-        "path": str(path),
+        "path": printable(str(path)),
         "kind": source.kind,
-        "sizes": pixels,
-        "skipped": [printable(each) for each in skipped[:100]],
+        "sizes": small if small == large else f"{small} to {large} (median {median})",
+        "counts": {split: len(examples.labels) for split, examples in splits.items()},
+        "classes": len(set(splits["train"].labels)),
+        "skipped": [printable(each) for each in skipped[:NAMED_IN_REPORT]],
         "skipped_count": len(skipped),
-        "text": text,
+        "ignored": [printable(each) for each in source.ignored[:NAMED_IN_REPORT]],
+        "ignored_count": len(source.ignored),
     }
-    return sizes, digest.hexdigest()[:32], facts
+    return dataclasses.replace(source, splits=splits), sizes, digest.hexdigest()[:32], facts
 
 
-def check_skipped(path: Path, skipped: Sequence[str], total: int, allowed: float) -> None:
-    """Raise InputError if more than the fraction ``allowed`` of the files were skipped, or all "
-    "of them."""
-    if skipped and (len(skipped) > allowed * total or len(skipped) == total):
+def _describe(facts: dict[str, Any]) -> str:
+    """Return lines that say what was found."""
+    counts = " + ".join(f"{count:,} {split}" for split, count in facts["counts"].items())
+    lines = [
+        f"found: {facts['path']}: {facts['kind']}, {counts} images in {facts['classes']:,} classes, "
+        f"{facts['sizes']} pixels"
+    ]
+    for what, noun in (("skipped", "file"), ("ignored", "item")):
+        if count := facts[f"{what}_count"]:
+            named = "; ".join(map(_short, facts[what][:NAMED])) + ("; ..." if count > NAMED else "")
+            lines.append(f"{what}: {count_of(count, noun)}: {named}")
+    return "\n".join(lines)
+
+
+def _short(reason: str) -> str:
+    """Return the first part of an error message."""
+    return printable(reason.split(";")[0])
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return the number with the noun, as in "1 file" and "2 files"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def check_skipped(
+    path: Path, skipped: Sequence[str], total: int, allowed: float, count: int | None = None
+) -> None:
+    """Raise InputError if more than the fraction ``allowed`` of the files were skipped, or all.
+
+    ``skipped`` are the reasons, ``total`` is the number of files, and ``count`` that of skipped files.
+    """
+    count = len(skipped) if count is None else count
+    if count > allowed * total or count == total > 0:
         raise InputError(
-            f"{len(skipped):,} of {total:,} files in {path} are damaged or no images, for example: "
-            f"{printable(skipped[0])}; remove them, or allow a fraction with --allow-skipped"
+            f"{count:,} of {count_of(total, 'file')} in {printable(str(path))} "
+            f"cannot be read as images (such as: {_short(skipped[0])}); "
+            f"expected at most {100 * allowed:g} %; remove them, or allow more with --allow-skipped"
+        )
+
+
+def check_complete(
+    path: Path, splits: dict[str, Examples], kept: Mapping[str, Sequence[str]]
+) -> None:
+    """Raise InputError if no image of a split or of a training class can be read.
+
+    ``kept`` are the labels of the images of each split that can be read.
+    """
+    lost = [f"the split {split}" for split in splits if not kept[split]]
+    missing = sorted(set(splits["train"].labels) - set(kept["train"]))
+    lost += [f"the training class {printable(name)!r}" for name in missing]
+    if lost:
+        raise InputError(
+            f"no image of {lost[0]} in {printable(str(path))} can be read; expected at least one; "
+            "restore some, or remove it"
         )
 
 
@@ -288,9 +237,11 @@ def _write(
     settings: Settings,
     shape: tuple[int, int, int],
     found: dict[str, Any],
-) -> None:
-    """Decode all images and write them with their labels and groups of near-duplicates to "
-    "``folder``."""
+) -> dict[str, Any]:
+    """Write all decoded images with their labels and groups of near-duplicates to ``folder``.
+
+    Return the content of info.json.
+    """
     index = {name: i for i, name in enumerate(class_names)}
     labels, prints, skipped, notes = {}, {}, [], []
     is_grey = True
@@ -311,16 +262,17 @@ def _write(
             labels[split].append(index[examples.labels[i]])
             prints[split].append(fingerprint(pixels))
         writer.close()
-        if not labels[split]:
-            raise InputError(f"all images of the {split} split of {path} are damaged")
-    total = found["skipped_count"] + sum(map(len, labels.values()))
-    check_skipped(path, [*found["skipped"], *skipped], total, settings.allow_skipped)
     if notes:
-        _log.warning("%d images are unusual; the first: %s", len(notes), notes[0])
+        count = count_of(len(notes), "unusual image")
+        _log.warning("%s, such as: %s", count, printable(notes[0]))
     if skipped:
-        _log.warning(
-            "%d more files are skipped, for example %s", len(skipped), printable(skipped[0])
-        )
+        count = len(skipped) + found["skipped_count"]
+        total = count + sum(map(len, labels.values()))
+        check_skipped(path, skipped, total, settings.allow_skipped, count)
+        kept = {split: [class_names[i] for i in each] for split, each in labels.items()}
+        check_complete(path, source.splits, kept)
+        damaged = count_of(len(skipped), "damaged image")
+        _log.warning("skipped %s, such as: %s", damaged, _short(skipped[0]))
     if is_grey and shape[2] == 3:
         for split in labels:
             _keep_one_channel(_records(folder, split))
@@ -335,8 +287,13 @@ def _write(
         **{f"fingerprints/{split}": each for split, each in fingerprints.items()},
     }
     np.savez(folder / "arrays.npz", **arrays)  # pyright: ignore[reportArgumentType]
-    info = {"image_shape": list(shape), "splits": list(labels), "key": found.pop("key")}
-    write_json(folder / "info.json", sealed(info | {"found": found}))
+    return {
+        "image_shape": list(shape),
+        "splits": list(labels),
+        "counts": {split: len(each) for split, each in labels.items()},
+        "damaged": list(map(printable, skipped[:NAMED_IN_REPORT])),
+        "damaged_count": len(skipped),
+    }
 
 
 def _records(folder: Path, split: str) -> Path:
@@ -354,12 +311,21 @@ def _keep_one_channel(path: Path) -> None:
     grey.replace(path)
 
 
-def _open(folder: Path) -> Prepared:
-    info = read_json(
-        folder / "info.json", {"image_shape": list, "splits": list, "key": str, "found": dict}
-    )
-    with reading(folder / "arrays.npz"), np.load(folder / "arrays.npz", allow_pickle=False) as file:
-        return Prepared(folder, info, dict(file))
+def _open(folder: Path, found: dict[str, Any]) -> Prepared:
+    """Open prepared images, and complete the facts ``found`` of a scan."""
+    types = {"image_shape": list, "splits": list, "key": str, "counts": dict, "damaged": list}
+    try:
+        info = read_json(folder / "info.json", types | {"damaged_count": int})
+        with reading(folder / "arrays.npz"), np.load(folder / "arrays.npz") as file:
+            arrays = dict(file)
+    except InputError as error:
+        raise prepared.damaged("the set of images", folder) from error
+    facts = found | {
+        "counts": info["counts"],
+        "skipped": [*found["skipped"], *info["damaged"]][:NAMED_IN_REPORT],
+        "skipped_count": found["skipped_count"] + info["damaged_count"],
+    }
+    return Prepared(folder, info, facts | {"text": _describe(facts)}, arrays)
 
 
 class Records:

@@ -46,9 +46,20 @@ Content = ImageFile | bytes | UInt8[np.ndarray, "height width *channel"]
 class Examples(NamedTuple):
     """The labelled images of a split."""
 
-    names: Sequence[str]  # of the examples, for messages
     labels: Sequence[str]  # name of the class of each example
+    name: Callable[[int], str]  # of an example, for messages
     read: Callable[[], Iterator[Content]]  # iterates over the contents, in the order of the labels
+    files: Sequence[str] = ()  # image files
+
+    def take(self, rows: Sequence[int]) -> "Examples":
+        """Return the examples ``rows``, in ascending order."""
+
+        def read() -> Iterator[Content]:
+            wanted, contents = set(rows), self.read()
+            return (content for i, content in enumerate(contents) if i in wanted)
+
+        labels = [self.labels[i] for i in rows]
+        return Examples(labels, lambda i: self.name(rows[i]), read, self.files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +70,8 @@ class Source:
     splits: dict[str, Examples]  # "train", and possibly "validation" and "test"
     files: Sequence[str]  # all files that are read
     skipped: Sequence[str] = ()  # files that are no images, each with the reason
-    junk: Sequence[str] = ()  # files of the operating system
-    class_names: Sequence[str] = ()  # if they are not those of the training examples
+    ignored: Sequence[str] = ()  # files and folders that need not be images, each with the reason
+    class_names: Sequence[str] = ()  # in order, if it is not the natural one
 
 
 def find_source(path: Path, regions: bool = False) -> Source:
@@ -69,54 +80,65 @@ def find_source(path: Path, regions: bool = False) -> Source:
     Raises:
         InputError: There are no labelled images, or the labels are wrong.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give {KINDS} as --dataset")
-    find = _find_in_folder if path.is_dir() else _find_in_file
+    try:
+        str(path).encode()  # the name is written to JSON files
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        reason = "does not exist"
+        if not isinstance(error, FileNotFoundError):
+            reason = f"cannot be read ({getattr(error, 'strerror', 'its name is not UTF-8')})"
+        raise InputError(f"{_shown(path)} {reason}; give {KINDS} as --dataset") from error
+    find = _find_in_folder if stat.S_ISDIR(mode) else _find_in_file
     source = find(path, regions)
     ordered = {split: source.splits[split] for split in SPLITS if split in source.splits}
     source = dataclasses.replace(source, splits=ordered)
     if regions and not source.kind.endswith("regions"):
         raise InputError(
-            f"--crop is roi, but {path} has no regions; it must be full, or a CSV file must have "
-            "the columns "
-            "Roi.X1, Roi.Y1, Roi.X2, Roi.Y2"
+            f"--crop is roi, but {_shown(path)} has no regions; expected a CSV file with the columns "
+            "Roi.X1, Roi.Y1, Roi.X2, Roi.Y2; give --crop full"
         )
     return source
 
 
 def check_classes(path: Path, source: Source) -> tuple[str, ...]:
-    """Return the class names in the order of the class indices. Raise InputError if they are "
-    "unusable."""
-    train = source.splits["train"].labels
-    names = list(source.class_names) or sort_naturally(set(train))
+    """Return the class names in the order of the class indices. Raise InputError if they are wrong."""
+    present = set(source.splits["train"].labels)
+    if len(set(source.class_names)) < len(source.class_names):
+        raise InputError(f"two classes in {_shown(path)} have the same name; rename one")
+    # Classes may be declared that have no images.
+    names = [name for name in source.class_names if name in present] or sort_naturally(present)
     if len(names) > MAX_CLASSES:
         raise InputError(
-            f"{path} has {len(names):,} classes; expected at most {MAX_CLASSES:,}; check which "
-            "folders or which "
-            "column contain the classes"
+            f"{_shown(path)} has {len(names):,} classes; expected at most {MAX_CLASSES:,}; check which "
+            "folders or which column contain the classes"
         )
     if len(names) < 2:
         only = f"only the class {printable(names[0])!r}" if names else "no images"
-        raise InputError(f"{path} has {only}; expected images of at least two classes")
+        raise InputError(f"{_shown(path)} has {only}; expected at least two classes; give {KINDS}")
     seen: dict[str, str] = {}
     for name in names:
+        if _shown(name) != name:
+            raise InputError(
+                f"the class name {_shown(name)!r} in {_shown(path)} is not UTF-8 or has control "
+                "characters; rename it"
+            )
         same = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if same != name:
             raise InputError(
-                f"the classes {same!r} and {name!r} in {path} differ only in case or in the "
-                "encoding of "
-                "accents; rename one, or merge them"
+                f"the classes {same!r} and {name!r} in {_shown(path)} differ only in case or in the "
+                "encoding of accents; rename one, or merge them"
             )
-        if name != name.encode("utf-8", "replace").decode():
-            raise InputError(f"the class name {name!r} in {path} is not UTF-8; rename it")
     for split, examples in source.splits.items():
         if extra := set(examples.labels) - set(names):
             raise InputError(
-                f"the {split} split of {path} has the class {printable(min(extra))!r}, which has "
-                "no training "
-                "images; add some, or remove the class"
+                f"the {split} split of {_shown(path)} has the class {printable(min(extra))!r}, which "
+                "has no training images; add some, or remove the class"
             )
     return tuple(names)
+
+
+def _shown(name: str | Path) -> str:
+    return printable(str(name))
 
 
 def sort_naturally(names: Iterable[str]) -> list[str]:
@@ -144,39 +166,34 @@ def stamp(files: Sequence[str]) -> list[tuple[str, int, int]]:
 def _find_in_folder(path: Path, regions: bool) -> Source:
     """Return the images in a folder: idx files, tables, one .npz file, or class folders."""
     from fidle_jax.data.array_sources import IDX, find_idx, find_npz
-    from fidle_jax.data.table_sources import find_parquet, find_tables
+    from fidle_jax.data.table_sources import find_parquet, find_tables, has_files
 
-    try:
-        files = sorted(each for each in path.iterdir() if each.is_file() and each.name[0] != ".")
-        folders = [each for each in path.iterdir() if each.is_dir() and each.name[0] != "."]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
-    if idx := [each for each in files if IDX.match(each.name)]:
-        prefixes = sorted({IDX.match(each.name)[1] for each in idx})  # pyright: ignore[reportOptionalSubscript]
+    found = sorted(each.name for each in _list_folder(path) if not is_junk(each.name))
+    files = [path / name for name in found if stat.S_ISREG(_mode(os.path.join(path, name)))]
+    if idx := [(match[1], each) for each in files if (match := IDX.match(each.name))]:
+        prefixes = sorted({prefix for prefix, _ in idx})
         if len(prefixes) > 1:
             raise InputError(
-                f"{path} contains several data sets ({', '.join(prefixes)}); give one of the files "
-                "with images, "
-                f"as in {idx[0]}"
+                f"{_shown(path)} contains several data sets ({', '.join(prefixes)}); give one of the "
+                f"files with images, as in {idx[0][1]}"
             )
-        return find_idx(idx[0])
+        return find_idx(idx[0][1])
     tables = {each.name.lower(): each for each in files if each.suffix.lower() == ".csv"}
     if "train.csv" in tables:
-        return find_tables(path, {"train": tables["train.csv"]} | _others(tables), regions)
-    parquet = [each for each in path.rglob("*.parquet") if each.is_file() and each.name[0] != "."]
+        names = {f"{name}.csv": split for name, split in SPLIT_NAMES.items()}
+        splits = {names[name]: file for name, file in tables.items() if name in names}
+        return find_tables(path, splits, regions)
+    patterns = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
+    parquet = [each for pattern in patterns for each in path.glob(pattern) if each.is_file()]
+    parquet = [each for each in parquet if not any(map(is_junk, each.relative_to(path).parts))]
     if parquet:
         return find_parquet(path, sorted(parquet))
-    if folders:
-        return _find_class_folders(path)
-    if len(tables) == 1:
-        return find_tables(path, {"train": next(iter(tables.values()))}, regions)
+    only = next(iter(tables.values())) if len(tables) == 1 else None
+    is_flat = len(files) == len(found)
+    if only and (is_flat or has_files(only)):
+        return find_tables(path, {"train": only}, regions)
     npz = [each for each in files if each.suffix.lower() == ".npz"]
-    return find_npz(npz[0]) if len(npz) == 1 else _find_class_folders(path)
-
-
-def _others(tables: dict[str, Path]) -> dict[str, Path]:
-    names = {f"{name}.csv": split for name, split in SPLIT_NAMES.items() if split != "train"}
-    return {split: tables[name] for name, split in names.items() if name in tables}
+    return find_npz(npz[0]) if len(npz) == 1 and is_flat else _find_class_folders(path)
 
 
 def _find_in_file(path: Path, regions: bool) -> Source:
@@ -186,7 +203,7 @@ def _find_in_file(path: Path, regions: bool) -> Source:
 
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise InputError(f"{path} is not a regular file; give {KINDS}")
+        raise InputError(f"{_shown(path)} is not a regular file; give {KINDS}")
     if IDX.match(path.name):
         return find_idx(path)
     if suffix == ".csv":
@@ -195,85 +212,98 @@ def _find_in_file(path: Path, regions: bool) -> Source:
         return find_npz(path)
     if suffix == ".parquet":
         return find_parquet(path, [path])
-    advice = (
-        "unpack it, and give the folder" if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z") else ""
-    )
-    raise InputError(f"{path} is no data set; {advice or f'give {KINDS}'}")
+    is_archive = suffix in (".zip", ".tar", ".gz", ".tgz", ".7z")
+    advice = "unpack it, and give the folder" if is_archive else f"give {KINDS}"
+    raise InputError(f"{_shown(path)} is no data set; {advice}")
 
 
 def _find_class_folders(path: Path) -> Source:
-    top = _list_folder(path)
-    folders = sort_naturally(
-        each.name for each in top if stat.S_ISDIR(_mode(each.path)) and not is_junk(each.name)
-    )
-    names = {folder: SPLIT_NAMES.get(folder.lower()) for folder in folders}
-    has_splits = "train" in names.values() and None not in names.values()
-    skipped, junk = [], []
+    top = [each.name for each in _list_folder(path) if stat.S_ISDIR(_mode(each.path))]
+    folders = sort_naturally(name for name in top if not is_junk(name))
+    names = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
+    # A class may be named train. Then other classes are not the names of splits.
+    has_splits = len(names) > 1 or len(names) == len(folders) == 1
+    ignored = []
     if has_splits:
-        if len(set(names.values())) < len(names):
+        if len(set(names.values())) < len(names) or "train" not in names.values():
             raise InputError(
-                f"{path} has the folders {', '.join(folders)}; expected one folder for each split"
+                f"{_shown(path)} has the folders {', '.join(names)}; expected train, and possibly "
+                "validation and test, each with class folders; rename them"
             )
-        roots = {str(names[folder]): path / folder for folder in folders}
+        roots = {split: path / folder for folder, split in names.items()}
+        ignored += [f"{path / name}: no split" for name in folders if name not in names]
     else:
         roots = {"train": path}
-    splits, files = {}, []
+    splits, skipped, files = {}, [], []
     for split, root in roots.items():
-        images, others, ignored = _list_images(root)
-        labels = [image.split(os.sep)[0] for image in images if os.sep in image]
-        skipped += [
-            f"{root / image}: in no class folder" for image in images if os.sep not in image
-        ]
-        images = [image for image in images if os.sep in image]
-        skipped += [f"{root / other}: not the name of an image" for other in others]
-        junk += [str(root / each) for each in ignored]
+        found, others, junk = _list_images(root)
+        images = [image for image in found if os.sep in image]
+        if split != "train" and not images:
+            ignored.append(f"{root}: no class folders")
+            continue
+        skipped += [f"{root / image}: in no class folder" for image in found if os.sep not in image]
+        skipped += [f"{root / other}: {reason}" for other, reason in others]
+        ignored += [f"{root / each}: created by the system" for each in junk]
+        labels = [image.split(os.sep)[0] for image in images]
         paths = [str(root / image) for image in images]
         files += paths
-        splits[split] = Examples(paths, labels, lambda paths=paths: map(ImageFile, paths))
+        read = lambda paths=paths: map(ImageFile, paths)  # noqa: E731
+        splits[split] = Examples(labels, paths.__getitem__, read, paths)
     if not splits["train"].labels:
         raise InputError(
-            f"{roots['train']} has no class folders with images; expected {KINDS}; image names end "
-            "in .png, "
-            ".jpg, ..."
+            f"{_shown(roots['train'])} has no class folders with images; expected {KINDS}; image names "
+            "end in .png, .jpg, ..."
         )
-    for folder in folders if not has_splits else ():
-        if not any(not is_junk(each.name) for each in _list_folder(path / folder)):
-            raise InputError(f"the class folder {path / folder} is empty; add images, or delete it")
-    kind = "class folders" + (f" in {', '.join(folders)}" if has_splits else "")
-    return Source(kind, splits, files, skipped, junk)
+    for each in _list_folder(roots["train"]):
+        is_class = stat.S_ISDIR(_mode(each.path)) and not is_junk(each.name)
+        if is_class and all(is_junk(entry.name) for entry in _list_folder(Path(each.path))):
+            raise InputError(
+                f"the class folder {_shown(each.path)} is empty; expected images; add some, or delete it"
+            )
+    used = ", ".join(roots[split].name for split in SPLITS if split in splits)
+    kind = f"class folders in {used}" if has_splits else "class folders"
+    return Source(kind, splits, files, skipped, ignored)
 
 
 def _list_folder(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder, sorted by name."""
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(
-            f"cannot read {folder}: {error.strerror}; check its permissions"
+            f"cannot read {_shown(folder)}: {error.strerror}; check its permissions"
         ) from error
 
 
-def _list_images(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """Return image files, other files, and system files below ``root``, as relative paths."""
+def _list_images(root: Path) -> tuple[list[str], list[tuple[str, str]], list[str]]:
+    """Return image files, other files with the reason, and system files below ``root``.
+
+    The paths are relative. Each folder is listed once, so that links neither form loops nor multiply images.
+    """
     images, others, junk = [], [], []
-    pending: list[tuple[str, tuple[str, ...]]] = [
-        ("", (os.path.realpath(root),))
-    ]  # folders, with the real paths that lead to them
+    pending, known = [""], {os.path.realpath(root)}
     while pending:
-        folder, parents = pending.pop()
+        folder = pending.pop()
         for entry in _list_folder(root / folder):
             name = os.path.join(folder, entry.name)
             mode = _mode(entry.path)
-            real = os.path.realpath(entry.path) if stat.S_ISDIR(mode) else ""
             if is_junk(entry.name):
                 junk.append(name)
-            elif stat.S_ISDIR(mode) and real not in parents:  # a link may lead to a folder above it
-                pending.append((name, (*parents, real)))
-            elif stat.S_ISREG(mode) and decode.SUFFIXES.fullmatch(Path(name).suffix):
+            elif stat.S_ISDIR(mode):
+                real = os.path.realpath(entry.path)
+                if real in known:
+                    others.append((name, "a link to a folder that is already used"))
+                else:
+                    known.add(real)
+                    pending.append(name)
+            elif not stat.S_ISREG(mode):
+                others.append((name, "not a file"))
+            elif decode.SUFFIXES.fullmatch(Path(name).suffix):
                 images.append(name)
             else:
-                others.append(name)
-    return sort_naturally(images), sort_naturally(others), sort_naturally(junk)
+                others.append((name, "not the name of an image"))
+    return sort_naturally(images), others, sort_naturally(junk)
 
 
 def _mode(path: str) -> int:

@@ -222,10 +222,12 @@ def _pixel_table(table: _Csv, label: int, pixels: list[int]) -> tuple[Examples, 
 def find_parquet(path: Path, files: list[Path]) -> Source:
     """Return the images in Parquet files. Their names, or those of their folders, start with the split."""
     groups: dict[str, list[Path]] = {}
-    for file in files:
-        words = [re.match("[a-z]*", name.lower()) for name in (file.name, file.parent.name)]
-        known = [SPLIT_NAMES[word[0]] for word in words if word and word[0] in SPLIT_NAMES]
+    for file in files if len(files) > 1 else ():
+        words = (re.split("[^a-z]", file.name.lower())[0], file.parent.name.lower())
+        known = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
         groups.setdefault(known[0] if known else "", []).append(file)
+    if len(files) == 1:
+        groups["train"] = files
     others = groups.pop("", [])
     if others and not groups:
         groups["train"], others = others, []
@@ -266,7 +268,8 @@ def _read_parquet(paths: list[Path]) -> tuple[Examples, tuple[str, ...]]:
             column = parquet.read_table(file, columns=[schema.names[label]])[0]
             if column.null_count:
                 raise InputError(
-                    f"{file} has {column.null_count:,} rows without a label; remove them"
+                    f"{file} has {column.null_count:,} rows without a label; expected one label in "
+                    "each; remove them"
                 )
             if pa.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)

@@ -151,7 +151,7 @@ def run(
             }
             result = describe_result(experiment, dataset, mesh.size, loop, measured)
             # The report marks a run as finished. It is there if the run was damaged or extended.
-            for name in (DIGESTS, "report.html"):
+            for name in ("report.html", DIGESTS):
                 (run_dir / name).unlink(missing_ok=True)
             write_json(run_dir / "result.json", sealed(result, run_dirs.identity(run_dir)))
         distributed.barrier("the result is written")

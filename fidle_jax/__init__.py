@@ -1,19 +1,29 @@
-"""Convolutional networks of the Fidle course in functional JAX."""
+"""Convolutional networks of the Fidle course in functional JAX.
 
-from __future__ import annotations
+import fidle_jax as fj
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+data = fj.load_data("photos/")
+run = fj.train(data, model="compact", epochs=10)
+run = fj.load(run.run_dir)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fidle_jax.inference.load import Trained
+    from fidle_jax import train
+    from fidle_jax.inference.interface import load_data
+    from fidle_jax.inference.load import load
 
+__all__ = ["load", "load_data", "train"]
 __version__ = "0.1.0"
 
 
-def load(run_dir: str | Path) -> Trained:
-    """Load the network of a finished run (see `fidle_jax.inference.load.load`)."""
+def __getattr__(name: str) -> Any:
     # Importing this package must be fast, so JAX is only imported here.
-    from fidle_jax.inference.load import load as load_run
-
-    return load_run(run_dir)
+    if name == "train":
+        return importlib.import_module("fidle_jax.train")
+    if name in __all__:
+        module = "interface" if name == "load_data" else "load"
+        return getattr(importlib.import_module(f"fidle_jax.inference.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,12 @@ import hashlib
 import json
 import os
 import stat
+import zipfile
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
+
+import numpy as np
 
 from fidle_jax.errors import InputError
 
@@ -22,10 +25,39 @@ MAX_REASON = 300  # characters of a message; damaged values may be long
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write ``data`` to a temporary file in the same directory, then rename it to ``path``."""
+    content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    with _replacing(path) as file:
+        file.write(content)
+
+
+class Parts(NamedTuple):
+    """A uint8 array whose parts along the first axis are read one after the other."""
+
+    shape: tuple[int, ...]
+    parts: Iterable[np.ndarray]
+
+
+def write_arrays(path: Path, **arrays: np.ndarray | Parts) -> None:
+    """Write a compressed .npz file atomically."""
+    with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if isinstance(array, Parts):
+                    header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for part in array.parts:
+                        member.write(np.ascontiguousarray(part))
+                else:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file in the same directory, which replaces ``path`` at the end of the block."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

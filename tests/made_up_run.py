@@ -5,10 +5,27 @@ import json
 
 import numpy as np
 
+from fidle_jax.data import Split
+from fidle_jax.train.near_duplicates import write_near_duplicates
+
 METRICS = (
     "epoch,step,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy,"
     "seconds,images_per_second"
 )
+
+OWN_IMAGES = {
+    "path": "photos",
+    "kind": "class folders",
+    "sizes": "40x30 to 80x60 (median 50x50)",
+    "text": "found: photos: class folders",
+    "held_out": "test: 40 images, held out for testing\nnear-duplicates: 2 groups with 5 images",
+    "skipped": ["photos/a.txt: not the name of an image"],
+    "skipped_count": 1,
+    "groups": 2,
+    "grouped_images": 5,
+    "largest_group": 3,
+    "neighbour_accuracy": [0.5, 0.9],
+}
 
 
 def _layer(name, kind, shape, parameters=0, formula=""):
@@ -31,6 +48,7 @@ def write_run(
     kernels=True,
     groups=False,
     augmented=False,
+    own_images=False,
 ):
     rng = np.random.default_rng(0)
     labels = np.arange(40, dtype=np.int32) % classes
@@ -104,10 +122,14 @@ def write_run(
             "versions": {"jax": "0.10.2"},
         },
     )
-    write_json(
-        path / "config.json",
-        {"dataset": "mnist", "batch_size": 512, "command": "python experiments/mnist_cnn.py"},
-    )
+    config = {"dataset": "mnist", "batch_size": 512, "command": "python experiments/mnist_cnn.py"}
+    if own_images:
+        images = rng.integers(0, 256, (40, 8, 8, channels), dtype=np.uint8)
+        groups_of_images = np.array([0, 0, 0, 1, 1, *range(2, 37)])
+        split = Split(images, np.zeros(40, np.int32), groups_of_images.astype(np.int32))
+        write_near_duplicates(split, path)
+        config["own_images"] = OWN_IMAGES
+    write_json(path / "config.json", config)
     layers = [
         _layer("conv_1", "Conv", (6, 6, 4), 40, "4·(1·3·3 + 1) = 40"),
         _layer("flatten", "Flatten", (144,)),

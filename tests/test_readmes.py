@@ -11,7 +11,9 @@ import textwrap
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fidle_jax.kernels import methods
 
@@ -59,16 +61,30 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_python_snippets_run_as_printed(snippet, workplace, request):
-    for library in ("equinox", "haiku", "keras"):  # of the extra "bench"
+    # Libraries of the extra "bench", and experiment trackers.
+    for library in ("equinox", "haiku", "keras", "wandb", "mlflow", "aim"):
         if f"import {library}" in snippet:
             pytest.importorskip(library)
     tree = ast.parse(snippet)
     if "slurm" in snippet:  # without a cluster, only the imports can run
         imports = (ast.Import, ast.ImportFrom)
         tree.body = [statement for statement in tree.body if isinstance(statement, imports)]
+    if '"photos/"' in snippet:
+        _write_photos(workplace)
     for run_dir in re.findall(r'\bload\("([^"]+)"\)', snippet):
         (workplace / run_dir).symlink_to(request.getfixturevalue("trained_run"))
     exec(compile(tree, "README", "exec"), {"__name__": "readme"})
+
+
+def _write_photos(folder):
+    """Write two classes of small images to photos/, and one more image."""
+    rng = np.random.default_rng(0)
+    for index, name in enumerate(("dark", "light")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(100 * index, 150 + 100 * index, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.png")
+    Image.fromarray(pixels).save(folder / "new.jpg")
 
 
 @functools.cache

@@ -29,9 +29,10 @@ class Flags:
     ] = ()
     """Directory of a finished run, or of two runs to compare."""
     dataset: Annotated[str | None, described("the one of the first run")] = None
-    """Another data set with the same classes, whose test set is used."""
+    """Another data set with the same classes, whose test set is used. Or a folder or file of your own images
+    with some of these classes: its test split, or all images if there is none."""
     crop: Annotated[Crop | None, described("as in the first run")] = None
-    """Traffic signs: full photographs, or roi for the sign alone."""
+    """Full photographs, or roi for the regions of traffic signs or of a CSV file."""
     data: Annotated[
         Variant | None, described("as in the first run; for another data set: auto")
     ] = None

@@ -13,7 +13,8 @@ from fidle_jax.cli.parse import parse_flags
 from fidle_jax.cli.terminal import command_text, exit_with, start
 from fidle_jax.errors import InputError, check_name, check_range, printable
 from fidle_jax.train.config import described
-from fidle_jax.train.run_dir import check_new, default_run_dir, read_evaluation
+from fidle_jax.train.run_content import read_evaluation
+from fidle_jax.train.run_dir import check_new, default_run_dir
 from fidle_jax.train.signals import Stop
 
 

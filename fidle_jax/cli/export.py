@@ -14,7 +14,7 @@ from fidle_jax.cli.terminal import FAILED, exit_with, fail, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import as_input_error, read_json, write_atomically
 from fidle_jax.train.config import described
-from fidle_jax.train.run_dir import read_evaluation
+from fidle_jax.train.run_content import read_evaluation
 from fidle_jax.train.signals import Stop
 
 MODULES = {"onnx": ("onnx", "onnxruntime"), "stablehlo": (), "safetensors": ("safetensors",)}
@@ -67,10 +67,11 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
         agrees, check = compare(predict, trained, test.images, test.probabilities)
         if not agrees:
             return fail(RuntimeError(check), FAILED, "; nothing was written")
-    command = read_json(flags.run_dir / "config.json", {"command": str})["command"]
+    described = read_json(flags.run_dir / "config.json", {"command": str})
+    command, own = described["command"], described.get("own_images")
     files = {
         file: data,
-        CARD: model_card(trained, command, flags.format, file, check).encode(),
+        CARD: model_card(trained, command, flags.format, file, check, own).encode(),
         EXAMPLE: example_program(trained, flags.format, file).encode(),
     }
     with as_input_error(folder, "--output"):

@@ -1,7 +1,8 @@
 """Classify image files with the network of a finished run.
 
 Digits may be dark on light or light on dark. They are centred and scaled as in MNIST. Traffic signs are
-preprocessed as in the run's data set.
+preprocessed as in the run's data set. If a folder has a subfolder for each class, or such subfolders in
+train/ and test/, the accuracy and the confusions are reported too.
 """
 
 import csv
@@ -25,7 +26,8 @@ from fidle_jax.train.signals import Stop
 if TYPE_CHECKING:
     import numpy as np
 
-    from fidle_jax.inference.load import Trained
+    from fidle_jax.inference.labels import Label
+    from fidle_jax.inference.load import Run
 
 DEFAULT_TOP = 3
 IMAGES_PER_SHEET = 120
@@ -34,6 +36,7 @@ STDIN = Path("-")
 
 IMAGES = tyro.conf.arg(metavar="IMAGE ...", help_behavior_hint="(required)")
 Answers = list[tuple[str, float]]  # classes with their probabilities, the most probable first
+Labels = list[str | None] | None  # names of the true classes; None if they are unknown
 
 _log = logging.getLogger("fidle_jax")
 
@@ -45,12 +48,13 @@ class Flags:
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of a finished run."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, IMAGES]
-    """Image files or folders. A folder stands for all images in it. Use - to read an image from standard
-    input."""
+    """Image files or folders. A folder stands for all images in it. Subfolders named like classes are the
+    labels of their images. Use - to read an image from standard input."""
     top: Annotated[int | None, described("3")] = None
     """Number of classes printed for each image."""
     format: Literal["table", "csv", "json"] = "table"
-    """Output format: a table for people, CSV or JSON for programs."""
+    """Output format: a table for people, CSV or JSON for programs. The accuracy of CSV and JSON is printed
+    to standard error."""
     sheet: Annotated[Path | None, described("none")] = None
     """New PNG file with the inputs of the network and its predictions, for at most 120 images."""
     debug: bool = False
@@ -71,6 +75,7 @@ def _predict(argv: list[str] | None, stop: Stop) -> int:
     start(stop, "fidle_jax.inference.load", "fidle_jax.inference.preprocess")
     import numpy as np
 
+    from fidle_jax.inference.labels import summarise
     from fidle_jax.inference.load import classify, load
 
     trained = load(flags.run_dir)
@@ -80,7 +85,7 @@ def _predict(argv: list[str] | None, stop: Stop) -> int:
         raise InputError(f"--top is {top}; expected 1 to {classes}, the number of classes")
     if trained.config.data.crop == "roi":
         _log.warning("the network was trained on cropped signs; give images cropped to the sign")
-    names, images, errors = _read(flags.images, trained)
+    names, images, labels, errors = _read(flags.images, trained)
     for error in errors:
         fail(error, FAILED)
     if not images:
@@ -90,7 +95,12 @@ def _predict(argv: list[str] | None, stop: Stop) -> int:
         [(trained.class_names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:top]]
         for row in probabilities
     ]
-    print_data(FORMATS[flags.format](names, answers))
+    is_labelled = any(label.text is not None for label in labels)
+    texts = [label.text for label in labels] if is_labelled else None
+    print_data(FORMATS[flags.format](names, answers, texts))
+    if is_labelled:
+        text = summarise(labels, probabilities.argmax(axis=1), trained.class_names)
+        print(text, file=sys.stdout if flags.format == "table" else sys.stderr)
     if flags.sheet is not None:
         _draw_sheet(flags.sheet, flags.run_dir.resolve().name, names, images, answers)
     return FAILED if errors else 0
@@ -106,21 +116,25 @@ def _check_sheet(sheet: Path) -> None:
 
 
 def _read(
-    sources: tuple[Path, ...], trained: "Trained"
-) -> "tuple[list[str], list[np.ndarray], list[InputError]]":
-    """Return names and network inputs of all readable images, and the errors of the others."""
+    sources: tuple[Path, ...], trained: "Run"
+) -> "tuple[list[str], list[np.ndarray], list[Label], list[InputError]]":
+    """Return names, network inputs and labels of all readable images, and the errors of the others."""
     from tqdm import tqdm
 
     from fidle_jax.data.decode import MAX_BYTES
+    from fidle_jax.inference.labels import NO_LABEL, find_labels
     from fidle_jax.inference.preprocess import find_images, read_input
 
-    files, names, images, errors = [], [], [], []
+    files, names, images, labels, errors = [], [], [], [], []
     for source in sources:
         try:
-            files += find_images(source) if source.is_dir() else [source]
+            found = find_images(source) if source.is_dir() else [source]
         except InputError as error:
             errors.append(error)
-    for path in tqdm(files, unit="image", disable=None, leave=False):
+        else:
+            own = find_labels(source, found, trained) if source.is_dir() else [NO_LABEL]
+            files += zip(found, own, strict=True)
+    for path, label in tqdm(files, unit="image", disable=None, leave=False):
         name = "standard input" if path == STDIN else str(path)
         try:
             content = _read_stdin(MAX_BYTES + 1) if path == STDIN else path
@@ -129,7 +143,8 @@ def _read(
             errors.append(error)
         else:
             names.append(str(path))
-    return names, images, errors
+            labels.append(label)
+    return names, images, labels, errors
 
 
 def _read_stdin(most: int) -> bytes:
@@ -138,37 +153,49 @@ def _read_stdin(most: int) -> bytes:
     return sys.stdin.buffer.read(most)
 
 
-def _as_table(names: list[str], answers: list[Answers]) -> str:
+def _as_table(names: list[str], answers: list[Answers], labels: Labels) -> str:
     from fidle_jax.report.lesson import Table, text_table
 
-    head = ["image", "answer", "", *["then", ""] * (len(answers[0]) - 1)]
-    rows = [
-        [name, *(cell for each, p in row for cell in (each, f"{100 * p:.1f} %"))]
-        for name, row in zip(names, answers, strict=True)
+    head = [
+        "image",
+        *(["label"] if labels else []),
+        "answer",
+        "",
+        *["then", ""] * (len(answers[0]) - 1),
     ]
-    return text_table(Table(head, rows, words=range(0, len(head), 2))) + "\n"
+    rows = []
+    for i, (name, row) in enumerate(zip(names, answers, strict=True)):
+        label = [labels[i] or "–"] if labels else []
+        rows.append(
+            [name, *label, *(cell for each, p in row for cell in (each, f"{100 * p:.1f} %"))]
+        )
+    words = [i for i, title in enumerate(head) if title]
+    return text_table(Table(head, rows, words)) + "\n"
 
 
-def _as_csv(names: list[str], answers: list[Answers]) -> str:
+def _as_csv(names: list[str], answers: list[Answers], labels: Labels) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ranks = range(1, len(answers[0]) + 1)
-    writer.writerow(["file", *(f"{what}_{n}" for n in ranks for what in ("class", "probability"))])
-    for name, row in zip(names, answers, strict=True):
-        # File names may contain any bytes. Class names come from JSON and may contain lone surrogates.
-        classes = [each.encode(errors="backslashreplace").decode() for each, _ in row]
-        numbers = [f"{p:.6f}" for _, p in row]
-        cells = [name, *(cell for pair in zip(classes, numbers, strict=True) for cell in pair)]
+    head = ["file", *(["label"] if labels else [])]
+    writer.writerow([*head, *(f"{what}_{n}" for n in ranks for what in ("class", "probability"))])
+    for i, (name, row) in enumerate(zip(names, answers, strict=True)):
+        cells = [name, *([labels[i] or ""] if labels else [])]
+        for each, p in row:
+            # Class names come from JSON and may contain lone surrogates. File names may contain any bytes.
+            cells += [each.encode(errors="backslashreplace").decode(), f"{p:.6f}"]
         # A spreadsheet would compute a cell that starts like a formula.
         formula = [cell[:1] in tuple("=+-@\t\r") and cell != "-" for cell in cells]
         writer.writerow(["'" * marked + cell for marked, cell in zip(formula, cells, strict=True)])
     return text.getvalue()
 
 
-def _as_json(names: list[str], answers: list[Answers]) -> str:
+def _as_json(names: list[str], answers: list[Answers], labels: Labels) -> str:
     rows = [
-        {"file": name, "classes": [{"class": c, "probability": round(p, 6)} for c, p in row]}
-        for name, row in zip(names, answers, strict=True)
+        {"file": name}
+        | ({"label": labels[i]} if labels else {})
+        | {"classes": [{"class": c, "probability": round(p, 6)} for c, p in row]}
+        for i, (name, row) in enumerate(zip(names, answers, strict=True))
     ]
     return "[\n{}\n]\n".format(",\n".join(map(json.dumps, rows)))
 

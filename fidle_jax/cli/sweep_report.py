@@ -15,7 +15,7 @@ from fidle_jax.cli.terminal import exit_with, start
 from fidle_jax.errors import InputError
 from fidle_jax.files import read_json, write_atomically
 from fidle_jax.sweep import results
-from fidle_jax.train.run_dir import read_metrics
+from fidle_jax.train.run_content import read_metrics
 from fidle_jax.train.signals import Stop
 
 logger = logging.getLogger("fidle_jax")

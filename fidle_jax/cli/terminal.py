@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from fidle_jax.errors import InputError, printable
+from fidle_jax.train.cache import enable_compilation_cache
 from fidle_jax.train.signals import Stop, catch_stop
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
@@ -243,34 +244,3 @@ def fail(error: Exception | str, status: int, hint: str = "") -> int:
         traceback.print_exception(error)
     print(f"error: {printable(' '.join(str(error).split()))}{hint}", file=sys.stderr)
     return status
-
-
-def enable_compilation_cache() -> None:
-    """Enable JAX's persistent compilation cache for every program.
-
-    The environment variable JAX_COMPILATION_CACHE_DIR overrides the directory.
-    """
-    import jax
-
-    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    cache = given or str(compilation_cache_dir())
-    if cache != cache.encode(errors="replace").decode():
-        raise InputError(
-            f"the compilation cache {cache} has a name that is not UTF-8; set "
-            "JAX_COMPILATION_CACHE_DIR to another directory"
-        )
-    if not given:
-        jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def compilation_cache_dir() -> Path:
-    """Return the default directory of the compilation cache, one for each number of cores.
-
-    JAX's cache keys don't contain the number of cores, but programs compiled on fewer cores are slower.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fidle-jax" / "xla"
-    if not hasattr(os, "sched_getaffinity"):
-        return cache
-    return cache / f"{len(os.sched_getaffinity(0))}-cores"

@@ -23,10 +23,9 @@ from fidle_jax.cli.terminal import (
     unexpected,
 )
 from fidle_jax.errors import InputError
-from fidle_jax.files import expand_user
 from fidle_jax.train.config import Config
 from fidle_jax.train.recipes import recipes_for
-from fidle_jax.train.run_dir import default_run_dir, hold, read_config
+from fidle_jax.train.run_dir import default_run_dir, read_config
 from fidle_jax.train.signals import Stop
 
 INTERRUPTION = "interrupted before the run began"
@@ -50,7 +49,7 @@ def main(
         flags = _parse(experiment, description, all_defaults, words)
         if flags.cluster.launch != "here":
             return launch(flags, all_defaults, experiment)
-        start(stop, "fidle_jax.train.run")
+        start(stop, "fidle_jax.inference.interface")
         command = shlex.join(["python", sys.argv[0], *words])
         if not flags.cluster.distributed:
             return _train(flags, experiment, command, stop)
@@ -72,10 +71,9 @@ def main(
 def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
     import jax
 
-    from fidle_jax.report import write_report
+    from fidle_jax.inference.interface import run_and_report
     from fidle_jax.train import distributed
     from fidle_jax.train.loop import Interrupted, NotFinite
-    from fidle_jax.train.run import run
 
     run_dir = flags.run.run_dir or default_run_dir(experiment)
     if flags.cluster.distributed:
@@ -89,10 +87,8 @@ def _train(flags: Flags, experiment: str, command: str, stop: Stop) -> int:
         sys.unraisablehook = lambda _: None
     phase = show_phase if flags.run.progress else contextlib.nullcontext
     try:
-        result = run(flags.config().replace(run_dir=run_dir), experiment, command, stop, phase)
-        if result and not (run_dir / "report.html").exists():
-            with hold(run_dir), phase("drawing the report"):
-                write_report(run_dir)
+        config = flags.config().replace(run_dir=run_dir)
+        result = run_and_report(config, experiment, command, stop, phase)
         distributed.barrier("the report is written")
     except (distributed.SharedInputError, NotFinite) as error:
         return fail(error, FAILED if isinstance(error, NotFinite) else WRONG_INPUT)
@@ -136,16 +132,11 @@ def _leave(status: int) -> NoReturn:
 def _parse(experiment: str, description: str, defaults: Flags, words: Sequence[str]) -> Flags:
     description = f"{description}\n\n{_describe_recipes(defaults.data.dataset)}"
     flags = parse_flags(description, defaults, words)
-    check_flags(flags)
-    if flags.run.resume:
+    if flags.run.resume and flags.run.run_dir:
         # Flags that are not given default to the settings of the saved run.
-        saved = read_config(flags.run.run_dir or Path(), experiment)
+        saved = read_config(flags.run.run_dir, experiment)
         flags = parse_flags(description, Flags(**vars(saved)), words)
-    elif flags.optimisation.initial:
-        from fidle_jax.train.trained import read_finished
-
-        saved, _ = read_finished(expand_user(flags.optimisation.initial))
-        flags = parse_flags(description, defaults.replace(model=saved.model.name), words)
+    check_flags(flags)
     return flags
 
 
@@ -154,7 +145,8 @@ def _describe_recipes(dataset: str) -> str:
         f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in settings.items())}"
         for name, settings in recipes_for(dataset).items()
     )
-    lines = (f"A recipe sets the flags that are not given. Recipes for {dataset}:", *recipes)
+    name = dataset or "your own images"
+    lines = (f"A recipe sets the flags that are not given. Recipes for {name}:", *recipes)
     return "\n\n".join(line.replace("_", " ") for line in lines)
 
 

@@ -1,8 +1,9 @@
 """The interface of every data set: uint8 images with labels, stratified splits, and class weights."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, Integer, UInt8
@@ -63,10 +64,15 @@ class Dataset:
     Attributes:
         name: Name as given by the user, e.g. ``"mnist"`` or ``"tfds:fashion_mnist"``.
         variant: ``"full"`` or ``"sample"``.
-        read: Read the split ``"train"`` or ``"test"``. Raise InputError if the data is missing or damaged.
+        read: Read the split ``"train"``, ``"validation"`` or ``"test"``. Raise InputError if the data is
+            missing or damaged.
         open: Like ``read``, but leave the images on disk if they are there.
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
+        validation_examples: Number of examples of the split ``"validation"``, or 0 if there is none.
+        class_counts: Number of training images of each class, if known.
+        facts: What the report says about a user's own images, or None for other data sets.
+        settings: Settings of a config that load it again, or empty.
     """
 
     name: str
@@ -79,6 +85,18 @@ class Dataset:
     open: Callable[[str], StoredSplit]
     mirrored: tuple[int, ...] | None = None
     class_groups: Mapping[str, tuple[int, ...]] | None = None
+    validation_examples: int = 0
+    class_counts: tuple[int, ...] = ()
+    facts: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return one line, because the attributes may be long."""
+        size = "x".join(map(str, self.image_shape))
+        return (
+            f"<{self.name} ({self.variant}): {self.train_examples:,} training and "
+            f"{self.test_examples:,} test images of {size} in {len(self.class_names)} classes>"
+        )
 
 
 def stratified_split(
@@ -89,8 +107,9 @@ def stratified_split(
 ) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "validation"]]:
     """Hold out ``fraction`` of every class. At least one example of each class remains for training.
 
-    With ``groups``, hold out whole groups, at least one per class. Use this for nearly identical examples,
-    such as the frames of a track. If a group were on both sides, validation would measure memorization.
+    With ``groups``, hold out whole groups, at least one per class, with about ``fraction`` of the examples.
+    Use this for nearly identical examples, such as the frames of a track. If a group were on both sides,
+    validation would measure memorization.
     Equal group indices in two classes are two groups. The split depends only on the arguments, not on the
     version of NumPy.
 
@@ -110,12 +129,16 @@ def stratified_split(
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels) if fraction else ():
         of_class = labels == label
-        members = np.unique(groups[of_class])
-        count = min(max(round(fraction * len(members)), least), len(members) - 1)
+        members, sizes = np.unique(groups[of_class], return_counts=True)
         # NumPy guarantees stable raw bits across versions, but not stable permutations.
         bits = np.random.PCG64([int(seed), int(label)]).random_raw(len(members))
-        chosen = members[np.argsort(bits, kind="stable")][:count]
-        held_out |= of_class & np.isin(groups, chosen)
+        order = np.argsort(bits, kind="stable")
+        count = round(fraction * len(members))
+        if np.ptp(sizes):
+            totals = np.cumsum(sizes[order])
+            count = 1 + int(np.argmin(np.abs(totals - fraction * totals[-1])))
+        count = min(max(count, least), len(members) - 1)
+        held_out |= of_class & np.isin(groups, members[order[:count]])
     if fraction and not held_out.any():
         advice = "no class has two groups; use 0" if least else "use a larger fraction, or 0"
         raise InputError(

@@ -1,9 +1,12 @@
 """Decode image files of untrusted origin with Pillow, and fit images into one size."""
 
+import contextlib
 import io
 import logging
+import os
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +49,29 @@ def read_image(source: Path | bytes, name: str = "", side: int | None = None) ->
         InputError: The source is not a file, not an image, empty, truncated or too large.
     """
     name = name or (str(source) if isinstance(source, Path) else "the image")
-    content = _read(source, name) if isinstance(source, Path) else source
+    content = read_bytes(source, name) if isinstance(source, Path) else source
+    with _opened(content, name) as image:
+        if side is not None:
+            image.draft("RGB", (2 * side, 2 * side))
+        return _first_picture(image, name)
+
+
+def read_size(content: bytes, name: str) -> tuple[int, int, bool]:
+    """Return height, width, and whether the image must be grey, from the header of an image file.
+
+    Height and width are those after rotation. Raise what `read_image` raises.
+    """
+    with _opened(content, name) as image:
+        width, height = image.size
+        # Orientations from 5 on swap rows and columns.
+        if image.getexif().get(0x0112, 1) >= 5:
+            width, height = height, width
+        return height, width, image.mode[0] in "L1IF" and not image.has_transparency_data
+
+
+@contextlib.contextmanager
+def _opened(content: bytes, name: str) -> Iterator[ImageFile.ImageFile]:
+    """Open an image whose pixels are not decoded yet. Convert all errors to InputError."""
     if not content:
         raise InputError(f"{name} is empty; expected an image")
     if len(content) > MAX_BYTES:
@@ -63,9 +88,7 @@ def read_image(source: Path | bytes, name: str = "", side: int | None = None) ->
                     raise InputError(
                         f"{name} has more than {MAX_SCANS} scans; save it as a baseline JPEG"
                     )
-                if side is not None:
-                    image.draft("RGB", (2 * side, 2 * side))
-                return _first_picture(image, name)
+                yield image
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -80,8 +103,9 @@ def read_image(source: Path | bytes, name: str = "", side: int | None = None) ->
         raise InputError(f"{name} is damaged ({reason}); copy or save it again") from error
 
 
-def _read(path: Path, name: str) -> bytes:
-    if path.exists() and not path.is_file():
+def read_bytes(path: Path, name: str) -> bytes:
+    """Return the content of a file, up to the largest size. Raise InputError if it cannot be read."""
+    if os.path.exists(path) and not os.path.isfile(path):
         raise InputError(f"{name} is not a regular file; to read from a pipe, pass -")
     try:
         with path.open("rb") as file:

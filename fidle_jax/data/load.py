@@ -6,6 +6,7 @@ import hashlib
 import importlib.resources
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fidle_jax.data.dataset import Dataset, Split, StoredSplit, stratified_split
+from fidle_jax.data.decode import Resize
 from fidle_jax.data.signs import SET_NAMES
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import expand_user
@@ -22,7 +24,11 @@ Crop = Literal["full", "roi"]
 ARCHIVES_VARIABLE = "FIDLE_JAX_ARCHIVES"
 TFDS_PREFIX = "tfds:"
 
+# Data sets that a program passed to `fidle_jax.train`.
+PYTHON_PREFIX = "python:"
+
 TEST_FRACTION = 0.2  # of the sample
+ALLOW_SKIPPED = 0.01
 _SAMPLE_SHA256 = "1b845fda528288bf79346626fdf2fff6549f0170890dc9174bc1ef609807bbfa"
 
 # File names of own data sets.
@@ -48,18 +54,26 @@ def load_dataset(
     data_dir: Path | None = None,
     crop: str = "full",
     seed: int = 0,
+    image_size: int | None = None,
+    resize: Resize = "fit",
+    allow_skipped: float = ALLOW_SKIPPED,
+    hold_out: str = "groups",
+    announce: Callable[[str], None] = lambda text: None,
 ) -> Dataset:
-    """Load the data set ``name``. MNIST and GTSRB are prepared at the first read.
+    """Load the data set ``name``. MNIST and GTSRB are prepared at the first read, own images here.
 
     Args:
-        name: ``"mnist"``, a set of traffic signs such as ``"48x48-RGB-HE"``, or ``"tfds:NAME"``.
+        name: ``"mnist"``, a set of traffic signs such as ``"48x48-RGB-HE"``, ``"tfds:NAME"``, or the path of
+            a user's own images (see `fidle_jax.data.sources`).
         data: ``"full"``, ``"sample"`` (MNIST only), or ``"auto"``: the full set if it is prepared, its
             archives are given, or the network answers within 3 s; otherwise the sample, with a warning.
         archives: Folder of the official archives, or a folder with subfolders ``mnist`` and ``gtsrb``.
             MNIST's are always checked if given. Default: environment variable FIDLE_JAX_ARCHIVES.
         data_dir: Folder of prepared data (default: TFDS's own, ``~/tensorflow_datasets``).
         crop: ``"full"`` photographs of traffic signs, or ``"roi"`` for only their region of interest.
-        seed: Seed that selects the test digits of the sample.
+        seed: Seed that selects the test images of the sample, and of own images without a test split.
+        image_size, resize, allow_skipped, hold_out: See the flags of these names. Only for own images.
+        announce: Receives lines that describe own images.
 
     Raises:
         InputError: The set is unknown, unavailable or unreadable, or an archive is not the official one.
@@ -69,6 +83,20 @@ def load_dataset(
     if name == "mnist":
         return _load_mnist(data, archives_folder("mnist", archives), data_dir, seed)
     check_dataset(name)
+    if is_path(name):
+        if data == "sample" or archives is not None:
+            flag = "--archives" if archives is not None else "--data sample"
+            raise InputError(f"{flag} is not supported for your own images; omit it")
+
+        from fidle_jax.data.own import Settings, load_own
+
+        settings = Settings(image_size, resize, crop, allow_skipped)
+        path, options = Path(name), {"hold_out": hold_out, "seed": seed, "announce": announce}
+        return load_own(path, data_dir, settings, **options)
+    if name.startswith(PYTHON_PREFIX):
+        raise InputError(
+            f"the data set {name} was passed to fidle_jax.train and is not stored; pass it again"
+        )
     if data == "sample":
         raise InputError(f"{name} has no sample, only mnist has one; use --data full")
     if not name.startswith(TFDS_PREFIX):
@@ -85,16 +113,23 @@ def load_dataset(
 
 def is_path(name: str) -> bool:
     """Return True if ``name`` is the path of a user's own images, and not the name of a data set."""
-    if name in DATASETS or name.startswith(TFDS_PREFIX):
+    if name in DATASETS or name.startswith((TFDS_PREFIX, PYTHON_PREFIX)):
         return False
     is_file_name = name.lower().removesuffix(".gz").endswith(SUFFIXES)
     return is_file_name or name[:1] in (".", "~") or os.sep in name or os.path.exists(name)
 
 
+def is_own(name: str) -> bool:
+    """Return True if ``name`` is the path of a user's own images, or a data set passed from Python."""
+    return is_path(name) or name.startswith(PYTHON_PREFIX)
+
+
 def check_dataset(name: str) -> None:
     """Raise InputError if there is no data set ``name``. Names of TFDS and paths are not checked."""
-    if name.startswith(TFDS_PREFIX) or is_path(name):
+    if name.startswith((TFDS_PREFIX, PYTHON_PREFIX)) or is_path(name):
         return
+    if not name:
+        raise InputError("--dataset is missing; give the folder or file of your images")
     if name.lower().replace("-", "_") in COMMON_TFDS_SETS:
         raise InputError(
             f"unknown dataset {name!r}; did you mean {TFDS_PREFIX}{name.lower().replace('-', '_')}?"
@@ -163,7 +198,8 @@ def _load_gtsrb(name: str, archives: Path | None, data_dir: Path | None, crop: s
         and not prepared.reachable(gtsrb.URL)
     ):
         raise InputError(
-            f"GTSRB {name} is not prepared, and there is no internet connection; give the folder of its "
+            f"GTSRB {name} is not prepared, and there is no internet connection; give the folder "
+            "of its "
             f"three .zip files as --archives DIR or in {ARCHIVES_VARIABLE}"
         )
     return gtsrb.load_gtsrb(name, data_dir, archives, crop)

@@ -141,7 +141,7 @@ def write_set(
         return builder
     archives, folder = find_archives(), Path(builder.data_path)
     try:
-        with _locked(folder.parent):
+        with locked(folder.parent):
             builder = open_()
             if not is_prepared(builder):
                 for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
@@ -165,7 +165,7 @@ def run_builder(builder: Builder, progress: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on ``folder``. The system releases it if the process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)

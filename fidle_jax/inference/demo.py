@@ -26,7 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fidle_jax.data.augment import scale
 from fidle_jax.errors import InputError
-from fidle_jax.inference.load import Trained
+from fidle_jax.inference.load import Run
 from fidle_jax.inference.preprocess import image_kind, read_input
 from fidle_jax.nn.layers import Conv, Dense, MaxPool
 from fidle_jax.report.html import load_template
@@ -93,7 +93,7 @@ class HeaderTimeout(H11Protocol):
 
 
 def make_app(
-    trained: Trained, command: str, host: str = "127.0.0.1", address: str = "127.0.0.1"
+    trained: Run, command: str, host: str = "127.0.0.1", address: str = "127.0.0.1"
 ) -> Starlette:
     """Compile the network and return the web application, which is served at ``host`` (``address``).
 
@@ -200,7 +200,7 @@ async def _report_failure(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the server failed on this image; see its terminal"}, 500)
 
 
-def compile_answer(trained: Trained) -> tuple[Layers, Callable[[bytes], dict[str, Any]]]:
+def compile_answer(trained: Run) -> tuple[Layers, Callable[[bytes], dict[str, Any]]]:
     """Compile the network for single images.
 
     Returns:
@@ -248,7 +248,7 @@ def _encode(pixels: UInt8[np.ndarray, "..."]) -> str:
     return base64.b64encode(np.ascontiguousarray(pixels)).decode("ascii")
 
 
-def render_page(trained: Trained, layers: Layers, command: str) -> str:
+def render_page(trained: Run, layers: Layers, command: str) -> str:
     """Return the page as a single HTML file."""
     height, width, channels = trained.image_shape
     kind = image_kind(trained.config.data.dataset)

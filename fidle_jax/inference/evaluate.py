@@ -1,5 +1,6 @@
 """Evaluate trained networks: test examples, confidence intervals, comparison, calibration, latency."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest, norm
 
-from fidle_jax.data import SIGN_SETS, AnySplit, Dataset, load_dataset
+from fidle_jax.data import SIGN_SETS, AnySplit, is_path
 from fidle_jax.errors import InputError
-from fidle_jax.inference.load import Trained, compute_logits, load, map_batches
+from fidle_jax.inference.load import Run, compute_logits, load, map_batches
+from fidle_jax.inference.preprocess import resize_method
 from fidle_jax.train.config import Config, ResolvedConfig, check
-from fidle_jax.train.run import hold_out
-from fidle_jax.train.run_dir import read_evaluation
+from fidle_jax.train.resume import check_same_data
+from fidle_jax.train.run import divide_training, load_configured
+from fidle_jax.train.run_content import read_evaluation
 
 BATCH_SIZE = 100
 
@@ -42,6 +45,7 @@ class ExampleSet(NamedTuple):
     images: Images
     labels: Labels
     class_names: tuple[str, ...]
+    is_own: bool = False  # a user's own images that were read for this evaluation
 
     def title(self) -> str:
         """Return the name of the set for messages and pages."""
@@ -54,7 +58,7 @@ class Subject(NamedTuple):
 
     name: str  # on the page
     run_dir: Path
-    trained: Trained
+    trained: Run
     forward: Callable[[Images], Logits]
     logits: Logits  # of the test set
     temperature: float | str  # fitted on the hold-out set, or why there is none
@@ -74,7 +78,7 @@ def read_subjects(
         InputError: A run or the data is missing, they don't fit together, or one of two runs was
             trained on examples of the test set.
     """
-    all_trained = [load(run_dir) for run_dir in run_dirs]
+    all_trained = [_load(run_dir) for run_dir in run_dirs]
     test = _read_test(run_dirs[0], all_trained[0], settings)
     folders = {name: settings[name] for name in ("archives", "data_dir") if name in settings}
     subjects = []
@@ -92,11 +96,22 @@ def read_subjects(
     return subjects, test
 
 
-def _read_test(run_dir: Path, trained: Trained, settings: dict[str, Any]) -> ExampleSet:
+def _load(run_dir: Path) -> Run:
+    """Load a run. The path of own images becomes absolute."""
+    trained = load(run_dir)
+    if is_path(trained.config.data.dataset):
+        config = trained.config.replace(dataset=trained.result["dataset"])
+        trained = dataclasses.replace(trained, config=config)
+    return trained
+
+
+def _read_test(run_dir: Path, trained: Run, settings: dict[str, Any]) -> ExampleSet:
     config = trained.config
     if not settings.keys() & {"dataset", "crop", "data"}:
         own = read_evaluation(run_dir)
         return ExampleSet(config, own.images, own.labels, trained.class_names)
+    if is_path(settings.get("dataset", config.data.dataset)):
+        return _read_own(trained, settings)
     usual = {"dataset": config.data.dataset, "data_dir": config.data.data_dir}
     usual |= {"data": config.data.variant, "seed": config.optimisation.seed}
     if "dataset" in settings:
@@ -105,32 +120,39 @@ def _read_test(run_dir: Path, trained: Trained, settings: dict[str, Any]) -> Exa
         usual |= {"crop": config.data.crop}
     config = Config().replace(**usual | settings)
     check(config)
-    found = _load(config)
+    found = load_configured(config)
     split = found.read("test")
     config = config.replace(data=found.variant)
     return ExampleSet(config, split.images, split.labels, found.class_names)
 
 
-def _load(config: Config) -> Dataset:
-    data = config.data
-    return load_dataset(
-        data.dataset,
-        data=data.variant,
-        archives=data.archives,
-        data_dir=data.data_dir,
-        crop=data.crop or "full",
-        seed=config.optimisation.seed,
-    )
+def _read_own(trained: Run, settings: dict[str, Any]) -> ExampleSet:
+    """Read a user's own images: the test split, or all images if there is none."""
+    from fidle_jax.data.own import Settings, read_labelled
+
+    for name in settings.keys() & {"data", "archives"}:
+        raise InputError(f"--{name} is not supported for your own images; omit it")
+    data = trained.config.data
+    if data.dataset in SIGN_SETS:
+        raise InputError(
+            f"the images of {data.dataset} have further processing, which --dataset PATH does not apply; "
+            "use predict.py RUN PATH"
+        )
+    config = trained.config.replace(**{"crop": data.crop or "full"} | settings | {"data": "full"})
+    how = Settings(None, resize_method(trained.config), config.data.crop, data.allow_skipped)
+    path = Path(config.data.dataset)
+    split = read_labelled(path, trained.class_names, trained.image_shape, how)
+    return ExampleSet(config, split.images, split.labels, trained.class_names, is_own=True)
 
 
 def _identity(config: Config) -> tuple[Any, ...]:
-    """Return what the test set of a run depends on. Only the sample is divided by the seed."""
-    data = config.data
-    seed = config.optimisation.seed if data.variant == "sample" else None
-    return data.dataset, data.variant, data.crop or "full", seed
+    """Return what the test set of a run depends on. The seed divides only the sample and own images."""
+    data, own = config.data, is_path(config.data.dataset)
+    seed = config.optimisation.seed if data.variant == "sample" or own else None
+    return data.dataset, data.variant, data.crop or "full", seed, data.hold_out if own else None
 
 
-def _check_fits(trained: Trained, run_dir: Path, test: ExampleSet) -> None:
+def _check_fits(trained: Run, run_dir: Path, test: ExampleSet) -> None:
     title, names = test.title(), zip(test.class_names, trained.class_names, strict=False)
     for what, has, expected in (
         (f"{title} has images of shape", test.images.shape[1:], trained.image_shape),
@@ -145,15 +167,16 @@ def _check_fits(trained: Trained, run_dir: Path, test: ExampleSet) -> None:
 
 
 def _make_subject(
-    name: str, run_dir: Path, trained: Trained, folders: dict[str, Any], test: ExampleSet
+    name: str, run_dir: Path, trained: Run, folders: dict[str, Any], test: ExampleSet
 ) -> Subject:
     forward, config = make_forward(trained), trained.config.replace(**folders)
-    same_set = _identity(config) == _identity(test.config)
+    same_set = not test.is_own and _identity(config) == _identity(test.config)
     seen, warnings = 0, []
     try:
-        train, held_out = training_parts(config)
-        # Sets of other names have other images.
-        if config.data.dataset == test.config.data.dataset and not same_set:
+        train, held_out = training_parts(config, run_dir)
+        # Published sets of other names have other images.
+        same_name = config.data.dataset == test.config.data.dataset
+        if not same_set and (same_name or is_path(test.config.data.dataset)):
             seen = count_seen(test.images, train)
         if not (rows := len(held_out.labels)):
             raise InputError("the run has no hold-out set")
@@ -170,7 +193,7 @@ def _make_subject(
     return Subject(name, run_dir, trained, forward, logits, temperature, seen, warnings)
 
 
-def make_forward(trained: Trained) -> Callable[[Images], Logits]:
+def make_forward(trained: Run) -> Callable[[Images], Logits]:
     """Return a function from any number of images to their logits.
 
     It uses this project's convolutions. XLA's compile faster, but a large network then takes two to
@@ -180,14 +203,15 @@ def make_forward(trained: Trained) -> Callable[[Images], Logits]:
     return functools.partial(map_batches, apply, size=BATCH_SIZE)
 
 
-def training_parts(config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
+def training_parts(config: ResolvedConfig, run_dir: Path) -> tuple[AnySplit, AnySplit]:
     """Return the training examples and the hold-out set, possibly empty, of a run.
 
     Raises:
-        InputError: The data set is not available.
+        InputError: The data set is not available, or own images have changed.
     """
-    dataset = _load(config)
-    return hold_out(dataset.open("train"), config)
+    dataset = load_configured(config)
+    check_same_data(config.replace(run_dir=run_dir), dataset)
+    return divide_training(dataset, dataset.open, config)
 
 
 def count_seen(images: Images, train: AnySplit) -> int:

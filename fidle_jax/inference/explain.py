@@ -14,7 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt8
 
 from fidle_jax.data.augment import scale
-from fidle_jax.inference.load import Trained, compute_logits, map_batches
+from fidle_jax.inference.load import Run, compute_logits, map_batches
 from fidle_jax.nn.intermediates import (
     compute_intermediates,
     last_feature_maps,
@@ -57,12 +57,12 @@ class Explanation(NamedTuple):
     maps: dict[str, np.ndarray]  # the input and the output of each layer
 
 
-def explain(trained: Trained, example: Example, target: int | None = None) -> Explanation:
+def explain(trained: Run, example: Example, target: int | None = None) -> Explanation:
     """Apply all methods to the class ``target`` (default: the predicted class)."""
     model, variables = trained.model, trained.variables
     x = np.asarray(scale(example.pixels))
     maps = compute_intermediates(model, variables, x).maps
-    logits = list(maps.values())[-1]
+    logits = np.asarray(compute_logits(model, variables, x[None]))[0]
     target = int(logits.argmax()) if target is None else target
     baseline = border_colour(x)
     size = min(x.shape[:2])

@@ -1,6 +1,7 @@
 """Draw the methods of `fidle_jax.inference.explain` and describe how to read them."""
 
-from typing import Any
+import html
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from fidle_jax.inference.explain import STEPS, Explanation
-from fidle_jax.report.html import brief_percent, read_texts
+from fidle_jax.report.html import brief_percent, read_texts, show_png
 from fidle_jax.report.lesson import Picture, Section
 from fidle_jax.report.network import feature_maps
 from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, WIDTH, new_figure, png, short
@@ -17,6 +18,26 @@ from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, WIDTH, new_fig
 SIGNED, UNSIGNED = "RdBu_r", "viridis"  # as in the figure of the kernels, red is positive
 MAX_BARS = 10
 MAX_LETTERS = 26  # of the name of a class
+
+
+class Figures(NamedTuple):
+    """An explanation whose figures a notebook shows."""
+
+    explanation: Explanation
+    class_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return one line."""
+        one = self.explanation
+        notes = _notes(one, self.class_names)["answer"]
+        return f"<{one.example.name}: class {self.class_names[one.target]} explained{notes}>"
+
+    def _repr_html_(self) -> str:
+        figures = draw_methods(self.explanation, self.class_names)
+        shown = [
+            f"<h4>{name.replace('_', ' ')}</h4>{show_png(png(figures[name]))}" for name in figures
+        ]
+        return f"<pre>{html.escape(repr(self))}</pre>{''.join(shown)}"
 
 
 def make_sections(explanations: list[Explanation], class_names: tuple[str, ...]) -> list[Section]:

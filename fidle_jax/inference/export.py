@@ -6,7 +6,9 @@
 import functools
 import json
 import pprint
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,8 +18,8 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from fidle_jax.data import SIGN_SETS
 from fidle_jax.data.signs import parse_name
-from fidle_jax.inference.load import Trained, map_batches, probabilities
-from fidle_jax.inference.preprocess import image_kind
+from fidle_jax.inference.load import Run, map_batches, probabilities
+from fidle_jax.inference.preprocess import image_kind, resize_method
 from fidle_jax.nn import format_table, layer_table
 from fidle_jax.report.html import load_template
 from fidle_jax.report.tables import as_text
@@ -38,7 +40,7 @@ Predict = Callable[
 
 def compare(
     predict: Predict,
-    trained: Trained,
+    trained: Run,
     images: UInt8[np.ndarray, "n height width channel"],
     expected: Float[np.ndarray, "n class"],
 ) -> tuple[bool, str]:
@@ -66,7 +68,7 @@ def compare(
     )
 
 
-def metadata(trained: Trained) -> dict[str, str]:
+def metadata(trained: Run) -> dict[str, str]:
     """Return what an exported file states: the model, and as JSON its classes and image shape."""
     return {
         "model": trained.config.model.name,
@@ -75,7 +77,7 @@ def metadata(trained: Trained) -> dict[str, str]:
     }
 
 
-def convert(trained: Trained, format_: str) -> tuple[bytes, Predict]:
+def convert(trained: Run, format_: str) -> tuple[bytes, Predict]:
     """Return the bytes of the exported file, and a predict function loaded from these bytes."""
     if format_ == "onnx":
         from fidle_jax.inference.onnx_export import from_onnx, to_onnx
@@ -89,7 +91,7 @@ def convert(trained: Trained, format_: str) -> tuple[bytes, Predict]:
     return data, functools.partial(probabilities, trained.model, from_safetensors(data))
 
 
-def to_safetensors(trained: Trained) -> bytes:
+def to_safetensors(trained: Run) -> bytes:
     """Serialise parameters and batch statistics with names such as ``params/dense_1/kernel``."""
     import safetensors.numpy
 
@@ -104,7 +106,7 @@ def from_safetensors(data: bytes) -> PyTree:
     return unflatten_dict(safetensors.numpy.load(data), sep="/")
 
 
-def to_stablehlo(trained: Trained) -> bytes:
+def to_stablehlo(trained: Run) -> bytes:
     """Serialise the function from uint8 images to probabilities with `jax.export`.
 
     The file contains the parameters and runs on all `PLATFORMS`, with any batch size. It uses XLA's
@@ -124,10 +126,18 @@ def from_stablehlo(data: bytes) -> Predict:
     return jax.jit(export.deserialize(bytearray(data)).call)
 
 
-def model_card(trained: Trained, command: str, format_: str, file: str, check: str) -> str:
+def model_card(
+    trained: Run,
+    command: str,
+    format_: str,
+    file: str,
+    check: str,
+    own: Mapping[str, Any] | None = None,
+) -> str:
     """Return the model card of the exported ``file`` in Markdown.
 
-    ``command`` started the run. ``check`` is a sentence about the comparison with the run.
+    ``command`` started the run. ``check`` is a sentence about the comparison with the run. ``own`` is the
+    description of a user's own images in config.json.
 
     References:
         Mitchell et al., "Model cards for model reporting" (2019).
@@ -139,6 +149,9 @@ def model_card(trained: Trained, command: str, format_: str, file: str, check: s
         kind=kind,
         sign=parse_name(config.data.dataset) if kind == "traffic sign" else None,
         config=config,
+        own=own,
+        folder=Path(own["path"]).name if own else "",
+        how=resize_method(config),
         result=result,
         classes=trained.class_names,
         shape=", ".join(map(str, trained.image_shape)),
@@ -164,15 +177,20 @@ def _settings(config: Config) -> dict[str, str]:
     }
 
 
-def example_program(trained: Trained, format_: str, file: str) -> str:
-    """Return a program that uses the exported ``file`` without this project."""
+def example_program(trained: Run, format_: str, file: str) -> str:
+    """Return a program that uses the exported ``file`` without this project.
+
+    It prepares an image as `read_input` does, if its colours have 8 bits. It does not locate digits.
+    """
     dataset, grey = trained.config.data.dataset, '.convert("L")'
     if dataset in SIGN_SETS:
         # The weights of scikit-image, with which the grey sets were made. Pillow's are different.
         grey = '.convert("L", (0.2125, 0.7154, 0.0721, 0))'
     treated = dataset in SIGN_SETS and parse_name(dataset)[1] not in ("RGB", "L")
+    is_other = image_kind(dataset) == "image"
     return load_template(f"example_{format_}.py.j2", "fidle_jax.inference").render(
         file=file,
+        how=resize_method(trained.config) if is_other else "",
         grey=grey if trained.image_shape[-1] == 1 else "",
         treated=dataset if treated else "",
         classes=pprint.pformat(trained.class_names, width=100, compact=True),

@@ -1,10 +1,12 @@
 """Load the trained network of a finished run and apply it to batches of images."""
 
+import dataclasses
 import functools
+import html
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +14,20 @@ import numpy as np
 from flax import linen as nn
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped, UInt8
+from PIL import Image
 
 from fidle_jax import kernels
-from fidle_jax.errors import InputError
+from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import expand_user
 from fidle_jax.train.config import ResolvedConfig
 from fidle_jax.train.evaluation import apply_model
 from fidle_jax.train.trained import read_trained
+
+if TYPE_CHECKING:
+    import pandas
+
+    from fidle_jax.inference.explain_page import Figures
+    from fidle_jax.report.html import Page
 
 MAX_BATCH = 256
 
@@ -27,11 +36,10 @@ logger = logging.getLogger("fidle_jax")
 Images = UInt8[Array | np.ndarray, "batch *shape"] | Float[Array | np.ndarray, "batch *shape"]
 
 
-class Trained(NamedTuple):
-    """A trained network."""
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run:
+    """A finished run and its network."""
 
-    # Compiled function from images to class probabilities. `as_batch` describes and checks the images.
-    predict: Callable[[Any], Float[Array, "batch class"]]
     # Parameters of the best epoch (of the last one without validation data), or their moving average with
     # --ema-decay, and batch statistics.
     variables: PyTree
@@ -40,21 +48,104 @@ class Trained(NamedTuple):
     class_names: tuple[str, ...]  # in the order of the probabilities
     config: ResolvedConfig
     result: dict[str, Any]  # content of result.json
+    run_dir: Path
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of the test images that are classified correctly."""
+        return self.result["test_accuracy"]
+
+    @property
+    def history(self) -> "pandas.DataFrame":
+        """Content of metrics.csv, a row for each epoch."""
+        import pandas
+
+        return pandas.read_csv(self.run_dir / "metrics.csv")
+
+    def predict(self, images: Any) -> Float[Array, "batch class"]:
+        """Return class probabilities.
+
+        Args:
+            images: Arrays as described by `as_batch`, or one path or Pillow image, or a list of them. Files
+                and Pillow images are converted as in `fidle_jax.inference.preprocess.prepare`.
+
+        Raises:
+            InputError: The images have another shape, type or range, or a file is not an image.
+        """
+        sources = images if isinstance(images, list | tuple) else [images]
+        if sources and all(isinstance(each, str | Path | Image.Image) for each in sources):
+            images = np.stack([self.prepare(each) for each in sources])
+        return probabilities(self.model, self.variables, as_batch(images, self.image_shape))
+
+    def prepare(self, image: Any) -> UInt8[np.ndarray, "height width channel"]:
+        """Return an image file, a Pillow image or a uint8 array as the network expects it."""
+        from fidle_jax.inference.preprocess import prepare, read_input
+
+        if isinstance(image, str | Path):
+            return read_input(expand_user(image), self)
+        if isinstance(image, Image.Image):
+            return prepare(image, self)
+        batch = np.asarray(as_batch(image, self.image_shape))
+        if len(batch) != 1:
+            raise InputError(f"there are {len(batch)} images; expected one")
+        return batch[0] if batch.dtype == np.uint8 else np.rint(255 * batch[0]).astype(np.uint8)
+
+    def explain(self, image: Any, target: str | None = None) -> "Figures":
+        """Explain the prediction for one image. A notebook shows the figures of all methods.
+
+        Args:
+            image: Path, Pillow image or array.
+            target: Name of the class to explain (default: the predicted class).
+        """
+        from fidle_jax.inference.explain import Example, explain
+        from fidle_jax.inference.explain_page import Figures
+
+        if target is not None:
+            check_name("class", target, self.class_names)
+        index = None if target is None else self.class_names.index(target)
+        name = Path(image).name if isinstance(image, str | Path) else "the image"
+        example = Example(name, self.prepare(image))
+        return Figures(explain(self, example, index), self.class_names)
+
+    def report(self) -> "Page":
+        """Return the path of report.html. A notebook shows the page."""
+        from fidle_jax.report.html import Page
+
+        return Page(self.run_dir / "report.html")
+
+    def __repr__(self) -> str:
+        """Return three lines: the network, the results, the directory."""
+        result, named = self.result, type(getattr(self.model, "module", self.model)).__name__
+        return (
+            f"{self.config.model.name or named} with {result['parameters']:,} parameters, trained on "
+            f"{result['train_examples']:,} images of {result['dataset']}\n"
+            f"test accuracy {100 * self.test_accuracy:.2f} % on {result['test_examples']:,} images, "
+            f"best epoch {result['best_epoch']} of {result['epochs']}, seed {result['seed']}\n"
+            f"run directory {self.run_dir}"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the three lines and the training curves for a notebook."""
+        from fidle_jax.report.html import show_png
+
+        curves = self.run_dir / "figures" / "training_curves.png"
+        shown = show_png(curves.read_bytes()) if curves.exists() else ""
+        return f"<pre>{html.escape(repr(self))}</pre>{shown}"
 
 
-def load(run_dir: str | Path) -> Trained:
+def load(run_dir: str | Path, model: nn.Module | None = None) -> Run:
     """Load the network of the finished run in ``run_dir``, with the parameters that were tested.
+
+    Args:
+        run_dir: Directory of the run.
+        model: The Flax module of the run, if it was trained with one of your own. It is not stored.
 
     Raises:
         InputError: There is no run, or it is unfinished, damaged or of another version.
     """
-    run = read_trained(expand_user(run_dir))
-    variables = jax.device_put(run.variables)
-
-    def predict(images: Any) -> Float[Array, "batch class"]:
-        return probabilities(run.model, variables, as_batch(images, run.image_shape))
-
-    return Trained(predict, variables, *run[1:])
+    run_dir = expand_user(run_dir)
+    found = read_trained(run_dir, model)
+    return Run(jax.device_put(found.variables), *found[1:], run_dir)
 
 
 def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
@@ -95,9 +186,6 @@ def as_batch(images: Any, image_shape: tuple[int, int, int]) -> Images:
 
 def _as_numpy(images: Any) -> np.ndarray:
     """Convert a list, or an array of another library. Raise InputError if this would change values."""
-    mode = getattr(images, "mode", None)  # of an image of Pillow
-    if isinstance(mode, str) and mode not in ("L", "RGB"):
-        raise InputError(f"the image has mode {mode}; expected L or RGB; use image.convert('RGB')")
     if np.ma.is_masked(images):
         raise InputError(
             "the images have masked values; fill them, for example with images.filled(0)"
@@ -136,7 +224,7 @@ def map_batches(
 
 
 def classify(
-    trained: Trained, images: UInt8[np.ndarray, "n height width channel"]
+    trained: Run, images: UInt8[np.ndarray, "n height width channel"]
 ) -> Float[np.ndarray, "n class"]:
     """Return class probabilities like ``trained.predict``, compiled for few batch sizes."""
     # Few different batch sizes, so that cached programs can be used again.

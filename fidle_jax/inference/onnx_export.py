@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import fidle_jax
 from fidle_jax.errors import InputError
 from fidle_jax.inference.export import Predict, metadata
-from fidle_jax.inference.load import Trained
+from fidle_jax.inference.load import Run
 from fidle_jax.nn import BatchNorm, Compact, Conv, Dense, Dropout, Flatten, MaxPool
 from fidle_jax.nn.layers import CONTRAST_EPSILON, CONTRAST_WINDOW
 from fidle_jax.nn.table import trace_layers
@@ -25,8 +25,11 @@ PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
 OPSET, IR_VERSION = 17, 8
 
 
-def to_onnx(trained: Trained) -> bytes:
+def to_onnx(trained: Run) -> bytes:
     """Serialise the network from ``images`` (uint8) to ``probabilities``, for any batch size.
+
+    The graph does not resize images, because ONNX rounds differently than Pillow, and because decoding and
+    EXIF rotation need the file. The example program does it.
 
     Raises:
         InputError: The network is neither `Compact` nor a sequence of this project's layers.
@@ -124,7 +127,7 @@ class Graph:
         return self.add("Relu", [x], f"{x}/relu")
 
 
-def _sequence(trained: Trained) -> list[nn.Module]:
+def _sequence(trained: Run) -> list[nn.Module]:
     """Return the layers in order. Each one must receive exactly the output of the one before it."""
     calls: list[tuple[nn.Module, Any, Any]] = []  # module, input and output
     trace_layers(trained.model, trained.image_shape, lambda *call: calls.append(call))

@@ -17,6 +17,7 @@ from scipy import ndimage
 from fidle_jax.data import SIGN_SETS, TFDS_PREFIX, is_path
 from fidle_jax.data.decode import (
     SUFFIXES,
+    Resize,
     flatten,
     read_image,
     resize_image,
@@ -24,7 +25,8 @@ from fidle_jax.data.decode import (
 )
 from fidle_jax.data.signs import parse_name, treat
 from fidle_jax.errors import InputError
-from fidle_jax.inference.load import Trained
+from fidle_jax.inference.load import Run
+from fidle_jax.train.config import Config
 
 MNIST_SIDE, INK_SIDE = 28, 20
 CENTRE = 14  # centre of mass in rows and columns; every MNIST digit is within half a pixel
@@ -60,7 +62,7 @@ def image_kind(dataset: str) -> Literal["digit", "traffic sign", "image"]:
 
 
 def prepare(
-    image: Image.Image, trained: Trained, name: str | Path = "the image"
+    image: Image.Image, trained: Run, name: str | Path = "the image"
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Convert an image as the run's data set did. Errors contain ``name``.
 
@@ -74,8 +76,7 @@ def prepare(
     data = trained.config.data
     kind = image_kind(data.dataset)
     if kind == "image":
-        how = data.resize if is_path(data.dataset) else "stretch"
-        return resize_image(flatten(image), trained.image_shape, how)
+        return resize_image(flatten(image), trained.image_shape, resize_method(trained.config))
     pixels = np.asarray(flatten(image, background=None))
     if kind == "traffic sign":
         return treat(pixels, *parse_name(data.dataset))
@@ -85,8 +86,13 @@ def prepare(
         raise InputError(f"{name}: {error}") from error
 
 
+def resize_method(config: Config) -> Resize:
+    """Return how images that show no digit or traffic sign are resized."""
+    return config.data.resize if is_path(config.data.dataset) else "stretch"
+
+
 def read_input(
-    source: Path | bytes, trained: Trained, name: str = ""
+    source: Path | bytes, trained: Run, name: str = ""
 ) -> UInt8[np.ndarray, "height width channel"]:
     """Read an image file and convert it with `prepare`. Raise what `read_image` and `prepare` raise."""
     is_other = image_kind(trained.config.data.dataset) == "image"

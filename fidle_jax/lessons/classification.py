@@ -26,7 +26,7 @@ from fidle_jax.report.lesson import Table
 from fidle_jax.report.pictures import worst_errors
 from fidle_jax.report.style import GREEN, GREY, SMALL, finish
 from fidle_jax.train.evaluation import BINARY, CLASSES
-from fidle_jax.train.run_dir import Evaluation
+from fidle_jax.train.run_content import Evaluation
 from fidle_jax.train.step import Task
 
 NETWORK, LINEAR, COMMONEST = "network", "no hidden layer", "always the most frequent"

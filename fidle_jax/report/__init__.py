@@ -13,7 +13,7 @@ def write_report(run_dir: Path) -> Path:
     """
     # Matplotlib and scikit-learn take seconds to import.
     from fidle_jax.report.run_page import draw_figures, render_run
-    from fidle_jax.train.run_dir import read_run
+    from fidle_jax.train.run_content import read_run
 
     run = read_run(run_dir)
     figures = draw_figures(run)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn import metrics
 
 from fidle_jax.report.style import LINES, SMALL, TEXT, longest, new_figure, short
-from fidle_jax.train.run_dir import Evaluation, Groups
+from fidle_jax.train.run_content import Evaluation, Groups
 
 MOST_CLASSES_WITH_COUNTS = 20
 MOST_NAMES = 50  # per axis

@@ -1,14 +1,30 @@
 """Templates of HTML pages that need no other files, and their number formats."""
 
 import base64
+import html
 import math
 import re
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 SPACE = "\N{NO-BREAK SPACE}"
+
+
+class Page(type(Path())):
+    """Path of a page. A notebook shows its content."""
+
+    def _repr_html_(self) -> str:
+        content = html.escape(self.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{content}" width="100%" height="700"></iframe>'
+
+
+def show_png(content: bytes) -> str:
+    """Return an HTML element for a figure on a white background."""
+    data = base64.b64encode(content).decode("ascii")
+    return f'<img src="data:image/png;base64,{data}" style="max-width: 100%; width: 720px">'
 
 
 def load_template(name: str, package: str = "fidle_jax.report") -> Template:

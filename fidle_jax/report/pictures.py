@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fidle_jax.report import style
-from fidle_jax.train.run_dir import Augmented, Evaluation
+from fidle_jax.train.near_duplicates import NearDuplicates
+from fidle_jax.train.run_content import Augmented, Evaluation
 
 SHORT = 3  # letters; shorter class names are written next to each other
 TITLE_HEIGHT = 0.5  # inches
@@ -130,3 +131,9 @@ def augmented(found: Augmented, class_names: list[str]) -> Figure:
     return draw_gallery(
         images, answers, framed=np.insert(framed, 0, False), title=style.short(title, MOST_LETTERS)
     )
+
+
+def near_duplicates(groups: NearDuplicates, class_names: list[str]) -> Figure:
+    """Draw groups of similar images, one in each cell."""
+    answers = [[class_names[label]] for label, _ in groups]
+    return draw_gallery([list(images) for _, images in groups], answers, columns=2)

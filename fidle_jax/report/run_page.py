@@ -9,14 +9,14 @@ from fidle_jax.report import confusion
 from fidle_jax.report.curves import training_curves
 from fidle_jax.report.html import load_template
 from fidle_jax.report.network import feature_maps, learned_kernels
-from fidle_jax.report.pictures import augmented, predictions, worst_errors
+from fidle_jax.report.pictures import augmented, near_duplicates, predictions, worst_errors
 from fidle_jax.report.style import png
-from fidle_jax.train.run_dir import Run
+from fidle_jax.train.run_content import Run
 
 MOST_ERRORS = 20
 MOST_CONFUSIONS = 5
 MOST_TAGGED = 3
-NOT_SHOWN = ("command", "identity", "from_digest")  # entries of config.json
+NOT_SHOWN = ("command", "own_images", "identity", "from_digest")  # entries of config.json
 
 
 def draw_figures(run: Run) -> dict[str, bytes | None]:
@@ -32,6 +32,9 @@ def draw_figures(run: Run) -> dict[str, bytes | None]:
         "predictions": predictions(data),
         "worst_errors": worst_errors(worst) if len(worst.labels) else None,
         "augmented": augmented(run.augmented, names) if run.augmented else None,
+        "near_duplicates": near_duplicates(run.near_duplicates, names)
+        if run.near_duplicates
+        else None,
         "kernels": learned_kernels(run.kernels) if run.kernels else None,
         "feature_maps": feature_maps(run.maps, names),
     }
@@ -48,6 +51,7 @@ def render_run(run: Run, figures: dict[str, bytes | None]) -> str:
     tagged = lowest & (scores["f1"].min() < 1) & (lowest.sum() <= MOST_TAGGED)
     return load_template("run_page.html.j2").render(
         run=run,
+        own=run.config.get("own_images"),
         result=run.result,
         settings={key: value for key, value in run.config.items() if key not in NOT_SHOWN},
         figures=figures,

@@ -1,12 +1,15 @@
 """Style that all figures share: colours, sizes, axes, legends, and shortened names."""
 
+import functools
 import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.text import Text
 
 # Okabe and Ito, "Color Universal Design" (2008): colour-blind people can distinguish them.
@@ -16,6 +19,13 @@ LINES = "#E3E6EA"  # of grids
 WIDTH = 7.2  # inches: at this resolution as wide as the text of a page
 DOTS_PER_INCH = 140
 TEXT, SMALL = 12, 10  # points: legible at half the size
+
+# Fonts for class names in other scripts, if they are installed: on Linux, macOS and Windows.
+OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Noto Sans Devanagari"),
+    *("PingFang SC", "Hiragino Sans", "Arial Unicode MS"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI"),
+)
 
 
 def new_figure(
@@ -32,15 +42,29 @@ def new_figure(
 
 
 def png(figure: Figure) -> bytes:
-    """Return the content of a PNG file. A dollar in a name starts no formula."""
+    """Return the content of a PNG file. A dollar in a name starts no formula.
+
+    Characters that no font contains are drawn as boxes, without a warning.
+    """
     for text in figure.findobj(Text):
         # The labels of logarithmic axes are formulas of Matplotlib. Most are still empty here.
         if isinstance(text, Text):
             content = text.get_text()
             text.set_parse_math("$" not in content or content.startswith(r"$\mathdefault"))
+            if not content.isascii():
+                text.set_fontfamily([*text.get_fontfamily(), *_other_fonts()])
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
+
+
+@functools.cache
+def _other_fonts() -> list[str]:
+    """Return the installed ones of `OTHER_FONTS`."""
+    installed = get_font_names()
+    return [name for name in OTHER_FONTS if name in installed]
 
 
 def finish(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fidle_jax.errors import InputError, printable
 from fidle_jax.train.config import hyperparameters
-from fidle_jax.train.run_dir import read_config, read_result
+from fidle_jax.train.run_dir import read_config, read_objects, read_result
 
 logger = logging.getLogger("fidle_jax")
 
@@ -43,6 +43,7 @@ def read_runs(run_dirs: Iterable[Path], optional: Container[Path] = ()) -> pd.Da
     for run_dir in run_dirs:
         try:
             result, config = read_result(run_dir, *NEEDED), read_config(run_dir)
+            objects = read_objects(run_dir)
         except InputError as error:
             if run_dir not in optional:
                 raise
@@ -50,6 +51,7 @@ def read_runs(run_dirs: Iterable[Path], optional: Container[Path] = ()) -> pd.Da
             continue
         flags = hyperparameters(config)
         del flags["seed"]
+        flags["objects"] = ", ".join(f"{name} {value}" for name, value in objects.items()) or None
         # A run that is being extended still has the result of fewer epochs.
         flags["epochs"] = result.get("epochs", flags["epochs"])
         setting = str((result["experiment"], result["parameters"], *flags.items()))

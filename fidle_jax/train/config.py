@@ -14,14 +14,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from tyro.conf import arg
 
-from fidle_jax.data import SIGN_SETS, Crop, Variant, check_dataset
+from fidle_jax.data import SIGN_SETS, Crop, Dataset, Variant, check_dataset, is_path
 from fidle_jax.data.decode import Resize
+from fidle_jax.data.load import ALLOW_SKIPPED
 from fidle_jax.errors import InputError, Range, check_name, check_range
 from fidle_jax.files import expand_user
 from fidle_jax.nn import ModelName
-from fidle_jax.train.recipes import AUGMENTATIONS, NEUTRAL, recipes_for, usual_recipe
+from fidle_jax.train.recipes import (
+    AUGMENTATIONS,
+    NEUTRAL,
+    adapt_to_images,
+    recipes_for,
+    usual_recipe,
+)
 
 VALIDATION_FRACTION = 0.1
+RARE = 10  # ratio of the class sizes from which auto weights the classes
 _LARGEST = 3.4e38  # of float32
 _SMALLEST = 1.2e-38  # smaller numbers become 0 in float32
 
@@ -36,7 +44,9 @@ AnyConfig = TypeVar("AnyConfig", bound="Config")
 if TYPE_CHECKING:
     ByRecipe = Annotated[T, "set by the recipe"]
     UNSET: Any = None
+    OwnOrNamed = ModelName
 else:
+    OwnOrNamed = ModelName | None  # None: a Flax module that was passed from Python
     # A value that is None until `resolve` sets it. Type checkers see the type that it then has.
     ByRecipe = Annotated[T | None, described("set by the recipe")]
     UNSET = None
@@ -65,8 +75,9 @@ class Data:
     resize: Resize = "fit"
     """Own images of other sizes: fit shows the whole image between black bars, crop its centre without
     bars, stretch changes the aspect ratio."""
-    allow_skipped: Annotated[float, Range(0, 1)] = 0.01
-    """Own images: fraction of the files that may be damaged or no images. They are named and skipped."""
+    allow_skipped: Annotated[float, Range(0, 1)] = ALLOW_SKIPPED
+    """Own images: fraction of the files that may be damaged or no images. They are named and "
+    "skipped."""
     scale: Annotated[float, Range(1e-6, 1)] = 1.0
     """Fraction of the training data to use. Groups of similar images are not split."""
     validation_fraction: Annotated[ByRecipe[float], Range(0, 0.9), described("0.1")] = UNSET
@@ -80,7 +91,7 @@ class Data:
 class Model:
     """The network."""
 
-    name: Annotated[ModelName, arg(name="model")] = "cnn"
+    name: Annotated[OwnOrNamed, arg(name="model")] = "cnn"
     """cnn and dnn are for digits; v1, v2, v3 (from the course) and compact are for traffic signs."""
     dropout: Annotated[
         tuple[float, ...] | None, described("set by the recipe, otherwise the network's own rates")
@@ -122,8 +133,9 @@ class Optimisation:
     penalty."""
     label_smoothing: Annotated[ByRecipe[float], Range(0, 0.99999)] = UNSET
     """Fraction of each target that is spread over all classes."""
-    class_weights: Literal["none", "inverse", "effective"] = "none"
-    """Weights of the classes in the loss: by inverse frequency, or by effective number (beta 0.999)."""
+    class_weights: Literal["auto", "none", "inverse", "effective"] = "auto"
+    """Weights of the classes in the loss: by inverse frequency, or by effective number (beta 0.999). auto:
+    effective for own images if the rarest class has less than a tenth of the images of the largest."""
     clip_norm: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
     """Largest norm of the gradient; 0: no clipping."""
     ema_decay: Annotated[ByRecipe[float], Range(0, 0.99999)] = UNSET
@@ -138,7 +150,8 @@ class Augmentation:
     """Random changes of the training images. Lengths are fractions of the image's side."""
 
     preset: Annotated[ByRecipe[Literal["none", "course"]], arg(name="augmentation")] = UNSET
-    """Preset for the flags below that are not given. none: all are 0; course: values of notebook GTSRB4."""
+    """Preset for the flags below that are not given. none: all are 0; course: values of notebook "
+    "GTSRB4."""
     shift: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest shift."""
     rotation: Annotated[ByRecipe[float], Range(0, 180)] = UNSET
@@ -254,7 +267,8 @@ class Setting(NamedTuple):
             check_range(name, value, *self.limits)
             if 0 < value < _SMALLEST:
                 raise InputError(
-                    f"--{name.replace('_', '-')} is {value}, which is 0 in float32; it must be 0 or at least "
+                    f"--{name.replace('_', '-')} is {value}, which is 0 in float32; it must be 0 "
+                    "or at least "
                     f"{_SMALLEST}"
                 )
 
@@ -284,12 +298,14 @@ SETTINGS = {
 
 def check(config: Config) -> None:
     """Raise InputError if a value is invalid for all data sets, or if two values are incompatible."""
+    if config.run.resume and config.run.run_dir is None:
+        raise InputError("--resume needs --run-dir, the directory of the run to continue")
     data = config.data
     check_dataset(data.dataset)
     for name, value in config.settings().items():
         SETTINGS[name].check(name, value)
     check_name("recipe", config.optimisation.recipe, ("auto", *recipes_for(data.dataset)))
-    if data.crop == "roi" and data.dataset not in SIGN_SETS:
+    if data.crop == "roi" and data.dataset not in SIGN_SETS and not is_path(data.dataset):
         raise InputError(
             f"--crop is roi, but {data.dataset} has no annotated regions; give --crop full, or "
             f"traffic signs as --dataset {SIGN_SETS[0]}"
@@ -308,17 +324,23 @@ def check(config: Config) -> None:
         raise InputError(
             f"--from and --run-dir are both {run_dir}; choose another --run-dir for the new run"
         )
-    if config.run.resume and run_dir is None:
-        raise InputError("--resume needs --run-dir, the directory of the run to continue")
 
 
-def resolve(config: Config, variant: str) -> ResolvedConfig:
-    """Fill in the recipe's values for a checked config and the data that is there, "full" or "sample"."""
+def resolve(config: Config, variant: str, found: Dataset | None = None) -> ResolvedConfig:
+    """Fill in the recipe's values for a checked config and the data that is there, "full" or "sample".
+
+    ``found`` is the data set. Settings for own images depend on it, unless they are given.
+    """
     dataset, model = config.data.dataset, config.model.name
+    if is_path(dataset):
+        dataset = str(expand_user(dataset).absolute())
     recipe = config.optimisation.recipe
     if recipe == "auto":
         recipe = usual_recipe(dataset, model, variant)
     values = NEUTRAL | recipes_for(dataset)[recipe]
+    if recipe == "images":
+        size = (found.train_examples, max(found.image_shape[:2])) if found else (1000, 64)
+        values |= adapt_to_images(*size)
     values["validation_fraction"] = 0.0 if config.data.hold_out == "test" else VALIDATION_FRACTION
     if config.augmentation.preset is not None:
         values |= AUGMENTATIONS[config.augmentation.preset]
@@ -327,6 +349,11 @@ def resolve(config: Config, variant: str) -> ResolvedConfig:
     if model != "compact":
         values["width"] = 1.0
     given = {name: value for name, value in config.settings().items() if value is not None}
+    if config.optimisation.class_weights == "auto":
+        counts = found.class_counts if found else ()
+        rare = bool(counts) and min(counts) * RARE < max(counts)
+        given["class_weights"] = "effective" if rare else "none"
+    given |= {"dataset": dataset}
     given |= {"data": variant, "recipe": recipe, "model": model}  # None: a Python object
     return ResolvedConfig().replace(**values | given)
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jaxtyping import PyTree
 
 from fidle_jax.data import Dataset
@@ -45,9 +44,9 @@ class Custom:
     """Objects that replace the settings of the same names."""
 
     dataset: Dataset | None = None
-    model: nn.Module | None = None
-    optimizer: optax.GradientTransformation | None = None
-    learning_rate: optax.Schedule | None = None
+    model: Any = None  # a Flax linen module; `adapt` checks it
+    optimizer: Any = None  # an optax.GradientTransformation
+    learning_rate: Any = None  # an optax.Schedule
     loss: PerExample | None = None
     metrics: Mapping[str, PerExample] = dataclasses.field(default_factory=dict)
     # Each is called after each epoch and at the end. The training stops if one returns False.
@@ -59,7 +58,8 @@ class Custom:
         return {name for names in given for name in names}
 
     def describe(self) -> dict[str, Any]:
-        """Return the entry ``objects`` of config.json: names of what determines the result of the run."""
+        """Return the entry ``objects`` of config.json: names of what determines the result of "
+        "the run."""
         given = {name: getattr(self, name) for name in REPLACED}
         found: dict[str, Any] = {name: _name(value) for name, value in given.items() if value}
         return found | ({"metrics": sorted(self.metrics)} if self.metrics else {})
@@ -78,17 +78,30 @@ class Custom:
 
     def call(self, event: Event) -> bool:
         """Call all callbacks. Return False if one of them returned False."""
+        known = {name: value for name, value in event.metrics.items() if value is not None}
+        event = event._replace(metrics=known)
         stops = [callback(event) is False for callback in self.callbacks]
         return not any(stops)
 
-    def check(self, classes: int) -> None:
-        """Raise InputError if a metric has a wrong name, or a function returns no value per example."""
+    def check(self) -> None:
+        """Raise InputError if an object has a wrong type or name."""
+        if not isinstance(self.optimizer, optax.GradientTransformation | None):
+            raise InputError(
+                f"the optimizer is {self.optimizer!r}; expected a name or an optax.GradientTransformation"
+            )
+        if not (self.learning_rate is None or callable(self.learning_rate)):
+            raise InputError(
+                f"the learning rate is {self.learning_rate!r}; expected a number or an optax schedule"
+            )
         for name in self.metrics:
             if not name.isidentifier() or name in RESERVED:
                 raise InputError(
                     f"the metric {name!r} has a wrong name; expected a Python name other than "
                     f"{' and '.join(RESERVED)}"
                 )
+
+    def check_functions(self, classes: int) -> None:
+        """Raise InputError if the loss or a metric does not return a value for each example."""
         logits = jax.ShapeDtypeStruct((2, classes), jnp.float32)
         labels = jax.ShapeDtypeStruct((2,), jnp.int32)
         functions = {f"metric {name}": function for name, function in self.metrics.items()}
@@ -96,7 +109,8 @@ class Custom:
             shape = getattr(jax.eval_shape(function, logits, labels), "shape", "no array")
             if shape != (2,):
                 raise InputError(
-                    f"the {name} returns {shape} for 2 examples; expected (2,), the value of each example"
+                    f"the {name} returns {shape} for 2 examples; expected (2,), the value of each "
+                    "example"
                 )
 
 

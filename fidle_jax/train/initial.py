@@ -10,17 +10,18 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import PyTree
 
-from fidle_jax.data import SIGN_SETS, Dataset
+from fidle_jax.data import SIGN_SETS, Dataset, is_path
 from fidle_jax.errors import InputError
 from fidle_jax.files import expand_user, read_json
 from fidle_jax.nn import layer_table
 from fidle_jax.train.checkpoints import digest
 from fidle_jax.train.command_line import format_flags
 from fidle_jax.train.config import Config, ResolvedConfig
+from fidle_jax.train.run_dir import read_model
 from fidle_jax.train.task import frozen_layers
 from fidle_jax.train.trained import TrainedRun, read_finished, read_trained
 
-INHERITED = ("width", "dropout")
+INHERITED = ("width", "dropout", "image_size")
 # Settings that determine which examples are held out.
 SPLIT = ("data", "scale", "validation_fraction", "hold_out", "seed")
 
@@ -41,7 +42,7 @@ class Initial(NamedTuple):
 
 
 def inherit(config: Config) -> Config:
-    """Set width and dropout to those of the run in ``--from`` if they are not given.
+    """Set width, dropout and image size to those of the run in ``--from`` if they are not given.
 
     Raises:
         InputError: There is no finished run, or its network is not ``--model``.
@@ -54,6 +55,9 @@ def inherit(config: Config) -> Config:
             f"--model out, or give --model {name}"
         )
     given, old = config.settings(), saved.settings()
+    height, width, _ = read_model(path)["image_shape"]
+    if is_path(config.data.dataset) and height == width:
+        old["image_size"] = height
     return config.replace(**{name: old[name] for name in INHERITED if given[name] is None})
 
 
@@ -67,7 +71,7 @@ def read_initial(config: ResolvedConfig, model: nn.Module, dataset: Dataset) -> 
         InputError: There is no finished run, or its other layers do not fit ``model``.
     """
     path = expand_user(config.optimisation.initial or Path())
-    source = read_trained(path)
+    source = read_trained(path, getattr(model, "module", None))
     old: dict[Any, Any] = flatten_dict(source.variables)
     images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     fresh: Any = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -128,7 +132,8 @@ def _warn_of_other_split(
     signs = {dataset, source.result["dataset"]} <= set(SIGN_SETS)  # all show the same photographs
     if different and (signs or source.result["dataset"] == dataset):
         logger.warning(
-            "the run in %s has another split of %s: it may have been trained on images that are held out "
+            "the run in %s has another split of %s: it may have been trained on images that are "
+            "held out "
             "here, so that accuracies are too high; to use its split, give %s",
             path,
             dataset,
@@ -145,8 +150,10 @@ def _explain_misfit(
             f"out, or give --width {width:g}"
         )
     return (
-        f"the run in {path} was trained on {_images(source.image_shape)} images, but {dataset.name} has "
-        f"{_images(dataset.image_shape)}; give a --dataset with as many colour channels, or another --from"
+        f"the run in {path} was trained on {_images(source.image_shape)} images, but "
+        f"{dataset.name} has "
+        f"{_images(dataset.image_shape)}; give a --dataset with as many colour channels, or "
+        "another --from"
     )
 
 

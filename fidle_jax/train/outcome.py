@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.metadata
-import io
+import math
 import platform
 import types
 from collections.abc import Mapping
@@ -17,15 +17,22 @@ from flax import linen as nn
 import fidle_jax
 from fidle_jax.data import AnySplit, Dataset
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
-from fidle_jax.files import write_atomically
+from fidle_jax.files import Parts, write_arrays
 from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
-from fidle_jax.train.evaluation import PerExample, example_losses, finite_means, predict
+from fidle_jax.train.evaluation import (
+    EVAL_BATCH_SIZE,
+    PerExample,
+    example_losses,
+    finite_means,
+    predict,
+)
 from fidle_jax.train.loop import Loop
 from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.step import step_keys
 
 AUGMENTED_VERSIONS = 32
+TEST_BYTES = 2**26  # test images that are in memory at a time
 CANDIDATES = 1000  # images from which the augmented one is chosen
 SETTINGS = ("crop", "hold_out", "recipe", "epochs", "seed", "parallel")  # in result.json
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -47,7 +54,8 @@ def describe_model(model: nn.Module, dataset: Dataset, table: list[Row]) -> dict
 def describe_result(
     experiment: str, dataset: Dataset, devices: int, loop: Loop, measured: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the content of result.json: settings, training statistics, and the entries of ``measured``."""
+    """Return the content of result.json: settings, training statistics, and the entries of "
+    "``measured``."""
     settings, record, compiled = loop.config.settings(), loop.record, loop.compiled
     steps, seconds = int(loop.state.step), record.all_step_seconds
     images = loop.examples * len(record.rows)
@@ -87,16 +95,26 @@ def evaluate_test(
 
     Return the loss, the accuracy and the mean of each metric.
     """
-    split = dataset.read("test")
-    logits = jax.jit(lambda v, x: predict(model, v, x))(variables, split.images)
+    shape = (dataset.test_examples, *dataset.image_shape)
+    # A large test set is not in memory as a whole.
+    split = dataset.read("test") if math.prod(shape) <= TEST_BYTES else dataset.open("test")
+    size = EVAL_BATCH_SIZE * max(TEST_BYTES // (EVAL_BATCH_SIZE * math.prod(shape[1:])), 1)
+    rows = [np.arange(shape[0])[start : start + size] for start in range(0, shape[0], size)]
+    compute = jax.jit(lambda v, x: predict(model, v, x))
+    computed = [jax.device_get(compute(variables, split.read_images(some))) for some in rows]
+    logits = jnp.concatenate(computed)
     losses = example_losses(logits, split.labels)
     correct = int(jnp.sum(jnp.argmax(logits, -1) == split.labels))
-    arrays = {"images": split.images, "labels": split.labels}
-    _save_arrays(
-        run_dir / "evaluation.npz", **arrays, probabilities=np.asarray(jax.nn.softmax(logits))
+    write_arrays(
+        run_dir / "evaluation.npz",
+        images=Parts(shape, map(split.read_images, rows)),
+        labels=split.labels,
+        probabilities=np.asarray(jax.nn.softmax(logits)),
     )
-    intermediates = compute_intermediates(model, variables, scale(split.images[0]))
-    _save_arrays(
+    intermediates = compute_intermediates(
+        model, variables, scale(split.read_images(rows[0][:1])[0])
+    )
+    write_arrays(
         run_dir / "layers.npz",
         digit=np.array(0),
         **{f"kernel/{name}": kernel for name, kernel in intermediates.kernels.items()},
@@ -124,20 +142,13 @@ def write_augmented(train: AnySplit, ranges: Augmentation, seed: int, run_dir: P
     versions, labels = jax.jit(augment, static_argnames="ranges")(
         images, train.labels[chosen], key, jnp.arange(AUGMENTED_VERSIONS), ranges=ranges
     )
-    _save_arrays(
+    write_arrays(
         run_dir / "augmented.npz",
         image=images[0],
         label=np.asarray(train.labels[chosen[0]]),
         versions=np.asarray(jnp.round(255 * versions).astype(jnp.uint8)),
         labels=np.asarray(labels),
     )
-
-
-def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    # No array is named allow_pickle.
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, buffer.getvalue())
 
 
 def _clearest(train: AnySplit, mirrored: tuple[int, ...]) -> int:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from fidle_jax.data import Dataset
 from fidle_jax.errors import InputError
 from fidle_jax.files import DIGESTS, changed_files, read_json, sealed, write_json
 from fidle_jax.train import run_dir as run_dirs
@@ -41,6 +42,18 @@ def finished_result(run_dir: Path, epochs: int) -> dict[str, Any] | None:
     return None
 
 
+def check_same_data(config: Config, dataset: Dataset) -> None:
+    """Raise InputError if own images have changed since the run started."""
+    path = (config.run.run_dir or Path()) / "config.json"
+    old = read_json(path, {}).get("own_images")
+    if dataset.facts and old and old.get("digest") != dataset.facts["digest"]:
+        raise InputError(
+            f"the images in {dataset.name} have changed since the run started; restore them, or "
+            "start a new "
+            "run with another --run-dir"
+        )
+
+
 def same_run(
     config: Config, run_dir: Path, experiment: str, custom: Custom
 ) -> tuple[ResolvedConfig, ResolvedConfig]:
@@ -63,7 +76,8 @@ def same_run(
     ]
     if different:
         raise InputError(
-            f"the run in {run_dir} has other settings: {'; '.join(different)}; leave these flags out to "
+            f"the run in {run_dir} has other settings: {'; '.join(different)}; leave these flags "
+            "out to "
             "resume it, or give another --run-dir for a new run"
         )
     return resolved, resolve(saved, saved.data.variant)

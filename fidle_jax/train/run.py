@@ -29,10 +29,12 @@ from fidle_jax.train.config import Config, ResolvedConfig, check, resolve, to_js
 from fidle_jax.train.custom import NO_OBJECTS, Custom
 from fidle_jax.train.initial import Initial, inherit, read_initial, read_same_initial
 from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
+from fidle_jax.train.near_duplicates import write_near_duplicates
 from fidle_jax.train.outcome import describe_model, describe_result, evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
 from fidle_jax.train.resume import (
     Extension,
+    check_same_data,
     describe_extension,
     finished_result,
     same_run,
@@ -96,7 +98,8 @@ def run(
     for name, usual in OPTIONS.items():
         if (value := getattr(jax.config, name)) != usual:
             raise InputError(
-                f"{name.upper()} is {value}, which changes the result of a seed; it must be {usual}; unset it"
+                f"{name.upper()} is {value}, which changes the result of a seed; it must be "
+                f"{usual}; unset it"
             )
     run_dir = config.run.run_dir
     if run_dir is None:
@@ -125,12 +128,14 @@ def run(
         with distributed.fail_together():
             initial = read_initial(config, model, dataset) if first else None
     if first:
-        announced = _announce(parts, run_dir, initial)
+        announced = _announce(parts, run_dir, initial, custom)
         print(announced, format_table(table), sep="\n\n", end="\n\n", flush=True)
     else:
         show_phase = contextlib.nullcontext
     described = to_json(config.replace(**dict.fromkeys(custom.replaced())))
     described |= {"experiment": experiment, "command": command}
+    if dataset.facts:
+        described["own_images"] = dict(dataset.facts)
     if objects := custom.describe():
         described["objects"] = objects
     if initial:
@@ -142,6 +147,8 @@ def run(
             with show_phase(f"testing on {dataset.test_examples:,} images"):
                 tested = evaluate_test(model, loop.best, dataset, run_dir, custom.metrics)
                 write_augmented(parts.train, parts.ranges, config.optimisation.seed, run_dir)
+                if dataset.facts:
+                    write_near_duplicates(parts.train, run_dir)
         if distributed.any_process(not math.isfinite(tested.get("test_loss", 0))):
             raise NotFinite("the test loss", int(loop.state.step))
         if first:
@@ -163,15 +170,13 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     with distributed.fail_together():
         # Only full data sets can be cropped, so the recipe for full data decides.
         crop = resolve(config, "full").data.crop
-        dataset = custom.dataset or load_dataset(
-            config.data.dataset,
-            data=config.data.variant,
-            archives=config.data.archives,
-            data_dir=config.data.data_dir,
-            crop=crop,
-            seed=config.optimisation.seed,
+        dataset = custom.dataset or load_configured(
+            config.replace(crop=crop),
+            lambda text: print(text, flush=True) if distributed.is_first() else None,
         )
-        resolved = resolve(config, dataset.variant)
+        if config.run.resume:
+            check_same_data(config, dataset)
+        resolved = resolve(config, dataset.variant, dataset)
         # Report a wrong model or flip, or a small batch size, before the data is read.
         values = resolved.model
         classes, shape = len(dataset.class_names), dataset.image_shape
@@ -179,20 +184,28 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
             model = make_model(values.name, classes, shape, values.dropout, values.width)
         else:
             model = adapt(custom.model, classes, shape)
-        custom.check(classes)
+        custom.check_functions(classes)
         _check_batch_size(resolved, mesh.size)
         ranges = make_augmentation(resolved, dataset)
+    own_validation = _uses_validation_split(dataset, resolved)
+    if own_validation and config.data.validation_fraction and not config.run.resume:
+        raise InputError(
+            f"--validation-fraction is {config.data.validation_fraction}, but {dataset.name} has a "
+            "validation "
+            "split; leave it out to use that split, or give 0 to ignore it"
+        )
     streamed, loader = choose_loader(config.devices.loader, dataset, mesh)
     found = f"{dataset.name} ({dataset.variant}), {dataset.train_examples} examples"
     distributed.check_same({"the data set": found})
     with distributed.fail_together():
         read = dataset.open if streamed else dataset.read
-        train, validation = hold_out(read("train"), resolved)
+        train, validation = divide_training(dataset, read, resolved)
         if config.data.hold_out == "test":
             validation = read("test")
         if (size := resolved.optimisation.batch_size) > len(train.labels):
             raise InputError(
-                f"--batch-size is {size}; it must be at most {len(train.labels)}, the number of training "
+                f"--batch-size is {size}; it must be at most {len(train.labels)}, the number of "
+                "training "
                 "examples that are not held out"
             )
     if jax.process_count() > 1:
@@ -203,7 +216,43 @@ def _load(config: Config, mesh: Mesh, custom: Custom) -> _Parts:
     return _Parts(resolved, loader, dataset, model, ranges, train, validation)
 
 
-def hold_out(split: AnySplit, config: ResolvedConfig) -> tuple[AnySplit, AnySplit]:
+def load_configured(config: Config, announce: Callable[[str], None] = lambda text: None) -> Dataset:
+    """Load the data set of a config. ``announce`` receives lines that describe own images."""
+    data = config.data
+    return load_dataset(
+        data.dataset,
+        data=data.variant,
+        archives=data.archives,
+        data_dir=data.data_dir,
+        crop=data.crop or "full",
+        seed=config.optimisation.seed,
+        image_size=data.image_size,
+        resize=data.resize,
+        allow_skipped=data.allow_skipped,
+        hold_out=data.hold_out,
+        announce=announce,
+    )
+
+
+def _uses_validation_split(dataset: Dataset, config: ResolvedConfig) -> bool:
+    return dataset.validation_examples > 0 and config.data.validation_fraction > 0
+
+
+def divide_training(
+    dataset: Dataset, read: Callable[[str], AnySplit], config: ResolvedConfig
+) -> tuple[AnySplit, AnySplit]:
+    """Return the training examples and the validation examples, which may be none.
+
+    ``read`` is ``dataset.read`` or ``dataset.open``. The validation split of the data set is used if there
+    is one. Otherwise, the training split is divided by `hold_out`.
+    """
+    if not _uses_validation_split(dataset, config):
+        return hold_out(read("train"), config)
+    train, _ = hold_out(read("train"), config.replace(validation_fraction=0.0))
+    return train, read("validation")
+
+
+def hold_out(split: AnySplit, config: Config) -> tuple[AnySplit, AnySplit]:
     """Return the training examples and the held-out examples, which may be none.
 
     The fraction ``scale`` of the data that both come from is the same for every seed, so that runs can be
@@ -229,12 +278,14 @@ def _check_batch_size(config: ResolvedConfig, devices: int) -> None:
         )
 
 
-def _announce(parts: _Parts, run_dir: Path, initial: Initial | None) -> str:
+def _announce(parts: _Parts, run_dir: Path, initial: Initial | None, custom: Custom) -> str:
     """Describe the data, the loader, the recipe, the run directory and the initial weights."""
     config, dataset = parts.config, parts.dataset
     values = config.optimisation
     names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
-    settings = ", ".join(f"{name.replace('_', ' ')} {getattr(values, name)}" for name in names)
+    named = {name: getattr(values, name) for name in names if name not in custom.replaced()}
+    named |= custom.describe()
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in named.items())
     cropped = ", cropped to the sign" if config.data.crop == "roi" else ""
     held_out = f"{len(parts.validation.labels):,} validation"
     if config.data.hold_out == "test":
@@ -305,6 +356,7 @@ def _train(
         restored = checkpoints.restore(state, best, Record) if config.run.resume else None
         if restored:
             state, best, record = restored
+            record.stopped = record.stopped and extension is None
         elif (run_dir / "result.json").exists():
             raise InputError(
                 f"the run in {run_dir} is damaged and has no checkpoint to repair it; start again in "

@@ -49,7 +49,8 @@ class RunLogger:
         # Make TensorBoard discard the events after the step from which the run continues.
         start = SessionLog(status=SessionLog.START)
         self._events.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
-        in_notebook = "ipykernel" in sys.modules
+        kernel = sys.modules.get("ipykernel.kernelapp")
+        in_notebook = kernel is not None and kernel.IPKernelApp.initialized()
         self._bar = (_notebook_bar() if in_notebook else tqdm)(
             total=total_images,
             initial=seen_images,

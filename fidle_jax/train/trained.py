@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from fidle_jax.errors import InputError
 from fidle_jax.files import changed_files, read_json
-from fidle_jax.nn import make_model
+from fidle_jax.nn import adapt, make_model
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.checkpoints import read_step
 from fidle_jax.train.config import ResolvedConfig, resolve
@@ -33,8 +33,10 @@ class TrainedRun(NamedTuple):
     result: dict[str, Any]  # content of result.json
 
 
-def read_trained(run_dir: Path) -> TrainedRun:
+def read_trained(run_dir: Path, model: Any = None) -> TrainedRun:
     """Read the network of the finished run in ``run_dir``, with the variables that were tested.
+
+    ``model`` is the Flax module of the run if the user passed one. It is not stored.
 
     Raises:
         InputError: There is no run, or it is unfinished, damaged or of another version.
@@ -50,9 +52,17 @@ def read_trained(run_dir: Path) -> TrainedRun:
     class_names = tuple(described["class_names"])
     height, width, channels = described["image_shape"]
     image_shape = (height, width, channels)
-    model = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
-    variables = _read_variables(run_dir, result["steps"], model, image_shape)
-    return TrainedRun(variables, model, image_shape, class_names, config, result)
+    if named.name is not None:
+        network = make_model(named.name, len(class_names), image_shape, named.dropout, named.width)
+    elif model is not None:
+        network = adapt(model, len(class_names), image_shape)
+    else:
+        raise InputError(
+            f"the run in {run_dir} has a model of its own, {described['name']}, which is not stored; pass "
+            f"it: fidle_jax.load({str(run_dir)!r}, model={described['name']}(...))"
+        )
+    variables = _read_variables(run_dir, result["steps"], network, image_shape)
+    return TrainedRun(variables, network, image_shape, class_names, config, result)
 
 
 def read_finished(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
@@ -63,13 +73,14 @@ def read_finished(run_dir: Path) -> tuple[ResolvedConfig, dict[str, Any]]:
     experiment = read_json(path, {"experiment": str})["experiment"]
     if experiment.startswith("lesson/"):
         raise InputError(
-            f"{run_dir} belongs to a lesson, which saves no network; give the directory of a training run"
+            f"{run_dir} belongs to a lesson, which saves no network; give the directory of a "
+            "training run"
         )
     config = run_dirs.read_config(run_dir, experiment)
     if run_dirs.finished_result(run_dir) is None:
         raise InputError(
             f"the run in {run_dir} is not finished; continue it: "
-            f"python experiments/{experiment}.py --run-dir {run_dir} --resume"
+            + run_dirs.resume_command(experiment, run_dir)
         )
     result = run_dirs.read_result(run_dir, *run_dirs.RESULT)
     return resolve(config, config.data.variant), result
@@ -89,6 +100,7 @@ def _read_variables(run_dir: Path, step: int, model: nn.Module, image_shape) -> 
         ) from error
     if restored is None:
         raise InputError(
-            f"checkpoint {step} in {run_dir} is missing, but result.json names it; restore it, or run again"
+            f"checkpoint {step} in {run_dir} is missing, but result.json names it; restore it, or "
+            "run again"
         )
     return restored[1]

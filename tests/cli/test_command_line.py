@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fidle_jax.cli.terminal import compilation_cache_dir, enable_compilation_cache, unexpected
+from fidle_jax.cli.terminal import unexpected
 from fidle_jax.cli.train import main
 from fidle_jax.errors import InputError
+from fidle_jax.train.cache import compilation_cache_dir, enable_compilation_cache
 from fidle_jax.train.config import Config
 from fidle_jax.train.loop import NotFinite
 
@@ -152,7 +153,7 @@ def test_a_loss_that_is_not_finite_is_one_line_and_status_1(monkeypatch, tmp_pat
     def run(*_):
         raise NotFinite("the loss", 3)
 
-    monkeypatch.setattr("fidle_jax.train.run.run", run)
+    monkeypatch.setattr("fidle_jax.inference.interface.run", run)
     status, _, err = call("--run-dir", tmp_path / "run")
     assert (status, err.count("\n")) == (1, 1)
     assert err.startswith("error: the loss is not finite at step 3; ")
@@ -227,9 +228,9 @@ def test_a_run_shows_its_phases_and_its_result(tmp_path, call):
     status, _, err = call("--run-dir", run_dir, "--data", "sample")
     assert (status, err.count("\n")) == (2, 1)
     assert "another run" in err
-    status, _, err = call("--run-dir", run_dir, "--resume", "--epochs", 2)
+    status, _, err = call("--run-dir", run_dir, "--resume", "--seed", 6)
     assert status == 2
-    assert "--epochs 2 (the run has 1)" in err
+    assert "--seed 6 (the run has 5)" in err
     status, out, err = call("--run-dir", run_dir, "--resume")
     assert (status, err) == (0, "")
     assert out.strip().splitlines()[-1] == last

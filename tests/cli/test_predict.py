@@ -1,6 +1,7 @@
 """Image files are classified at the command line."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -156,7 +157,9 @@ def test_control_characters_of_names_reach_the_terminal_only_escaped(predict, di
 )
 def test_classes_may_have_any_names(predict, trained_run, digits, tmp_path, monkeypatch, name):
     trained = load.load(trained_run)
-    monkeypatch.setattr(load, "load", lambda _: trained._replace(class_names=(name,) * 10))
+    monkeypatch.setattr(
+        load, "load", lambda _: dataclasses.replace(trained, class_names=(name,) * 10)
+    )
     path = tmp_path / NASTY
     path.write_bytes((digits[0] / "00.png").read_bytes())
     done = predict(path, "--format", "csv", "--sheet", tmp_path / "sheet.png")
@@ -187,3 +190,34 @@ def test_a_file_name_may_contain_any_bytes(predict, digits, tmp_path, monkeypatc
     text = os.fsdecode(bytes_out.getvalue())
     assert [row[0] for row in csv.reader(io.StringIO(text))] == ["file", name]
     assert done.error() == "cannot read missing.png: No such file or directory"
+
+
+@pytest.fixture
+def labelled(evaluation, tmp_path):
+    """A folder with 20 test images in class folders, and an image of an unknown class."""
+    for row in range(0, 1000, 50):
+        folder = tmp_path / str(evaluation["labels"][row])
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(evaluation["images"][row, ..., 0]).save(folder / f"{row}.png")
+    (tmp_path / "cat").mkdir()
+    Image.fromarray(evaluation["images"][0, ..., 0]).save(tmp_path / "cat" / "0.png")
+    return tmp_path
+
+
+def test_the_accuracy_on_class_folders_follows_the_table(predict, evaluation, labelled):
+    done = predict(labelled)
+    assert (done.status, done.err) == (0, "")
+    labels, predicted = evaluation["labels"][::50], evaluation["probabilities"][::50].argmax(1)
+    correct = int((labels == predicted).sum())
+    assert f"accuracy: {5 * correct:.2f} % ({correct} of 20 images; 95 % confidence" in done.out
+    assert "not counted: 1 in folders that are no classes of the network (cat)" in done.out
+
+
+def test_labels_are_a_column_and_the_accuracy_is_no_part_of_the_data(predict, labelled):
+    as_csv = predict(labelled, "--format", "csv", "--top", 1)
+    rows = list(csv.DictReader(io.StringIO(as_csv.out)))
+    assert all(row["label"] == Path(row["file"]).parent.name for row in rows)
+    records = json.loads(predict(labelled, "--format", "json").out)
+    assert [row["label"] for row in records] == [row["label"] for row in rows]
+    assert len(rows) == 21
+    assert "accuracy: " in as_csv.err

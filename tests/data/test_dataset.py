@@ -115,3 +115,12 @@ def test_effective_numbers_equal_those_of_the_paper():
 def test_a_class_without_examples_weighs_as_much_as_one_with_a_single_example(kind):
     weights = class_weights(kind, np.array([0, 0, 0, 1]), 3)
     assert weights[2] == weights[1] > weights[0]
+
+
+def test_groups_of_different_sizes_hold_out_about_the_fraction_of_the_examples():
+    sizes = np.random.default_rng(0).integers(1, 40, 60)
+    groups = np.repeat(np.arange(60), sizes)
+    for seed in range(20):
+        train, held_out = stratified_split(np.zeros(len(groups), int), 0.2, seed, groups)
+        assert not set(groups[train]) & set(groups[held_out])
+        assert abs(len(held_out) / len(groups) - 0.2) < 0.02

@@ -1,13 +1,13 @@
 """Networks with random parameters and batch statistics, in place of trained ones."""
 
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fidle_jax.data.augment import scale
-from fidle_jax.inference.load import Trained
+from fidle_jax.inference.load import Run
 from fidle_jax.nn import make_model
 from fidle_jax.train.config import ResolvedConfig
 
@@ -41,26 +41,22 @@ RESULT = {
 }
 
 
-def random_network(name: str, width: float = 1.0) -> Trained:
+def random_network(name: str, width: float = 1.0) -> Run:
     """Return a network of that name for images of `SHAPES`."""
     shape = SHAPES[name]
     model = make_model(name, CLASSES, shape, width=width)
     return as_trained(model, shape, ResolvedConfig().replace(model=name, width=width))
 
 
-def as_trained(model, shape: tuple[int, int, int], config: ResolvedConfig) -> Trained:
+def as_trained(model, shape: tuple[int, int, int], config: ResolvedConfig) -> Run:
     """Return any network with random variables."""
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
     rng = np.random.default_rng(0)
     variables = jax.tree_util.tree_map_with_path(functools.partial(_random, rng), variables)
 
-    @jax.jit
-    def predict(images):
-        return jax.nn.softmax(model.apply(variables, scale(images)))
-
     names = tuple(f"class {number}" for number in range(CLASSES))
-    return Trained(predict, variables, model, shape, names, config, dict(RESULT))
+    return Run(variables, model, shape, names, config, dict(RESULT), Path())
 
 
 def _random(rng, path, leaf):

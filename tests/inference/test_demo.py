@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import dataclasses
 import io
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from starlette.testclient import TestClient
 
 from fidle_jax.errors import InputError
 from fidle_jax.inference import demo
-from fidle_jax.inference.load import Trained
+from fidle_jax.inference.load import Run
 from fidle_jax.inference.preprocess import prepare
 from fidle_jax.nn import make_model
 from fidle_jax.nn.intermediates import compute_intermediates
@@ -327,7 +329,7 @@ def test_every_network_has_an_answer(name, shape, width, convolutions):
         ResolvedConfig().replace(dataset=dataset, model=name),
         tuple(map(str, range(43))),
     )
-    signs = Trained(model.apply, variables, model, shape, names, config, {})
+    signs = Run(variables, model, shape, names, config, {}, Path())
     layers, answer = demo.compile_answer(signs)
     noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)
     found = answer(png(Image.fromarray(noise)))
@@ -341,7 +343,7 @@ def test_every_network_has_an_answer(name, shape, width, convolutions):
 
 
 def test_a_layer_with_equal_values_is_dark(trained):
-    silent = trained._replace(variables=jax.tree.map(jnp.zeros_like, trained.variables))
+    silent = dataclasses.replace(trained, variables=jax.tree.map(jnp.zeros_like, trained.variables))
     found = demo.compile_answer(silent)[1](png(drawing(1)))
     assert found["probabilities"] == pytest.approx([0.1] * 10)
     assert not any(decode(text).any() for text in found["maps"])

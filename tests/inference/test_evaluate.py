@@ -1,10 +1,12 @@
 """Statistics of an evaluation, and the examples that a run is evaluated on."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
@@ -220,7 +222,9 @@ def test_logits_are_those_of_the_network_for_any_number_of_images(trained, count
     ("hold_out", "fraction", "scale"),
     [("groups", 0.1, 1.0), ("examples", 0.4, 0.5), ("groups", 0.0, 0.999), ("groups", 0.4, 0.5)],
 )
-def test_a_run_is_split_as_in_its_training(monkeypatch, tracks, hold_out, fraction, scale):
+def test_a_run_is_split_as_in_its_training(
+    monkeypatch, trained_run, tracks, hold_out, fraction, scale
+):
     config = ResolvedConfig().replace(
         hold_out=hold_out, validation_fraction=fraction, scale=scale, seed=3
     )
@@ -229,21 +233,21 @@ def test_a_run_is_split_as_in_its_training(monkeypatch, tracks, hold_out, fracti
     whole = Split(np.arange(120, dtype=np.uint8).reshape(120, 1, 1, 1), labels, groups)
     names, read = tuple("012"), lambda _: whole
     dataset = Dataset("x", "full", names, (1, 1, 1), 120, 0, read=read, open=read)
-    monkeypatch.setattr(evaluate, "load_dataset", lambda *_, **__: dataset)
+    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
     expected = run_module.hold_out(whole, config)
-    for part, same in zip(training_parts(config), expected, strict=True):
+    for part, same in zip(training_parts(config, trained_run), expected, strict=True):
         np.testing.assert_array_equal(part.images, same.images)
         np.testing.assert_array_equal(part.labels, same.labels)
 
 
-def test_a_run_that_selected_its_epoch_on_the_test_set_has_no_hold_out_set(trained):
+def test_a_run_that_selected_its_epoch_on_the_test_set_has_no_hold_out_set(trained, trained_run):
     config = trained.config.replace(hold_out="test", validation_fraction=0.0)
-    train, held_out = training_parts(config)
+    train, held_out = training_parts(config, trained_run)
     assert (len(train.labels), len(held_out.labels)) == (4000, 0)
 
 
-def test_the_sample_is_divided_as_in_the_result(trained):
-    train, held_out = training_parts(trained.config)
+def test_the_sample_is_divided_as_in_the_result(trained, trained_run):
+    train, held_out = training_parts(trained.config, trained_run)
     counts = trained.result["train_examples"], trained.result["validation_examples"]
     assert (len(train.labels), len(held_out.labels)) == counts
     assert count_seen(held_out.read_images(np.arange(len(held_out.labels))), train) == 0
@@ -296,9 +300,9 @@ def test_by_default_a_run_is_evaluated_on_its_own_test_set(trained_run, evaluati
 
 
 def test_another_data_set_with_the_same_classes_may_be_given(trained_run, monkeypatch):
-    own = evaluate.load_dataset
+    own = run_module.load_dataset
     monkeypatch.setattr(
-        evaluate,
+        run_module,
         "load_dataset",
         lambda name, **how: made_up() if name == "tfds:made_up" else own(name, **how),
     )
@@ -326,7 +330,7 @@ def test_another_data_set_with_the_same_classes_may_be_given(trained_run, monkey
     ],
 )
 def test_a_data_set_that_does_not_fit_is_an_error(trained_run, monkeypatch, dataset, message):
-    monkeypatch.setattr(evaluate, "load_dataset", lambda *_, **__: dataset)
+    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: dataset)
     with pytest.raises(InputError, match=message):
         read_subjects((trained_run,), {"dataset": "tfds:made_up"})
 
@@ -375,10 +379,55 @@ def test_training_images_in_the_test_set_are_noticed(trained_run, monkeypatch):
 
 
 def test_without_its_training_data_a_run_is_still_evaluated(trained_run, monkeypatch):
-    def fail(config):
+    def fail(config, run_dir):
         raise InputError("the disk is gone")
 
     monkeypatch.setattr(evaluate, "training_parts", fail)
     (subject,), test = read_subjects((trained_run,), {})
     assert len(subject.logits) == len(test.labels) == 1000
     assert "the disk is gone" in subject.temperature
+
+
+def save_digits(folder, evaluation, rows):
+    """Save test images of the run in class folders."""
+    for row in rows:
+        label = folder / str(evaluation["labels"][row])
+        label.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(evaluation["images"][row, ..., 0]).save(label / f"{row}.png")
+
+
+def test_own_images_of_some_classes_have_the_logits_of_the_test(trained_run, evaluation, tmp_path):
+    rows = np.concatenate([np.flatnonzero(evaluation["labels"] == label)[:9] for label in (3, 8)])
+    save_digits(tmp_path, evaluation, rows)
+    (subject,), test = read_subjects((trained_run,), {"dataset": str(tmp_path)})
+    assert set(test.labels) == {3, 8}
+    np.testing.assert_array_equal(test.images, evaluation["images"][rows])
+    found = softmax(subject.logits, axis=1)
+    np.testing.assert_allclose(found, evaluation["probabilities"][rows], atol=1e-5)
+    assert subject.seen == 0
+
+
+def test_of_own_images_only_the_test_split_is_used(trained_run, evaluation, tmp_path):
+    save_digits(tmp_path / "train", evaluation, range(0, 1000, 90))
+    save_digits(tmp_path / "test", evaluation, range(50, 1000, 200))
+    _, test = read_subjects((trained_run,), {"dataset": str(tmp_path)})
+    assert sorted(test.labels) == sorted(evaluation["labels"][50::200])
+
+
+def test_own_images_of_an_unknown_class_are_an_error(trained_run, evaluation, tmp_path):
+    save_digits(tmp_path, evaluation, range(4))
+    (tmp_path / "cat").mkdir()
+    Image.new("L", (28, 28)).save(tmp_path / "cat" / "1.png")
+    with pytest.raises(InputError, match="has the class 'cat', which the network does not know"):
+        read_subjects((trained_run,), {"dataset": str(tmp_path)})
+    with pytest.raises(InputError, match="--data is not supported for your own images"):
+        read_subjects((trained_run,), {"dataset": str(tmp_path), "data": "full"})
+
+
+def test_if_own_images_changed_the_stored_test_images_are_used(altered, evaluation, monkeypatch):
+    run_dir = altered(own_images={"digest": "of the training"})
+    changed = dataclasses.replace(made_up(), facts={"digest": "of today"})
+    monkeypatch.setattr(run_module, "load_dataset", lambda *_, **__: changed)
+    (subject,), test = read_subjects((run_dir,), {})
+    np.testing.assert_array_equal(test.images, evaluation["images"])
+    assert "have changed since the run started" in subject.temperature

@@ -1,6 +1,7 @@
 """Exported networks give the run's probabilities, and their card and example program describe them."""
 
 import ast
+import dataclasses
 import json
 import re
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from jax import export
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fidle_jax.data.signs import treat
 from fidle_jax.inference.export import (
@@ -23,6 +24,7 @@ from fidle_jax.inference.export import (
     to_safetensors,
     to_stablehlo,
 )
+from fidle_jax.inference.preprocess import read_input
 from fidle_jax.train.config import resolve
 from tests.inference.random_networks import random_images, random_network
 
@@ -73,7 +75,7 @@ def test_nan_does_not_agree(dnn, expected):
 def test_probabilities_of_an_accelerator_are_computed_again(dnn, expected):
     rounded = expected.astype(np.float16)
     assert not compare(dnn.predict, dnn, IMAGES, rounded)[0]
-    on_gpu = dnn._replace(result=dnn.result | {"platform": "gpu"})
+    on_gpu = dataclasses.replace(dnn, result=dnn.result | {"platform": "gpu"})
     assert compare(dnn.predict, on_gpu, IMAGES, rounded)[0]
 
 
@@ -150,7 +152,7 @@ def card_of(setting=SIGNS, format_="onnx", **result):
     trained = random_network("dnn")  # the card shows only its name, which is replaced
     config = resolve(trained.config.replace(model="compact", **setting), "full")
     result = trained.result | {"dataset": setting["dataset"]} | result
-    trained = trained._replace(config=config, result=result)
+    trained = dataclasses.replace(trained, config=config, result=result)
     return model_card(trained, COMMAND, format_, f"model.{format_}", CHECK)
 
 
@@ -280,7 +282,7 @@ def test_the_card_is_well_formed():
 def program_of(network, dataset, format_):
     trained = random_network(network)
     config = trained.config.replace(dataset=dataset)
-    return example_program(trained._replace(config=config), format_, f"model.{format_}")
+    return example_program(dataclasses.replace(trained, config=config), format_, f"model.{format_}")
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -306,12 +308,80 @@ def test_the_program_prepares_signs_like_the_data_set(network, dataset, format_,
     program = program_of(network, dataset, format_)
     lines = [line for line in program.splitlines() if line.startswith("image = ")]
     argv = ["", tmp_path / "sign.png"]
-    names = {"Image": Image, "sys": SimpleNamespace(argv=argv), "width": size, "height": size}
+    names = {"Image": Image, "ImageOps": ImageOps, "sys": SimpleNamespace(argv=argv)}
+    names |= {"width": size, "height": size}
     exec("\n".join(lines), names)
     difference = (
         np.asarray(names["image"]).astype(int) - treat(photograph, size, treatment).squeeze()
     )
     assert np.abs(difference).max() <= 1  # Pillow rounds differently
+
+
+def save_photographs(folder):
+    """Yield a large JPEG that its EXIF data rotates, a transparent PNG, and a grey PNG with a palette."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rng.integers(0, 256, (300, 211, 3), np.uint8)).resize((422, 600)).save(
+        folder / "turned.jpg", exif=exif
+    )
+    Image.fromarray(rng.integers(0, 256, (31, 47, 4), np.uint8)).save(folder / "clear.png")
+    Image.fromarray(rng.integers(0, 256, (20, 20), np.uint8)).convert("P").save(folder / "grey.png")
+    yield from folder.iterdir()
+
+
+@pytest.mark.parametrize("format_", FORMATS[:2])
+@pytest.mark.parametrize("network", ["v3", "compact"])
+@pytest.mark.parametrize(
+    ("dataset", "how"),
+    [("./own", "fit"), ("./own", "crop"), ("./own", "stretch"), ("tfds:cifar10", "fit")],
+)
+def test_the_program_prepares_own_images_exactly_like_the_run(
+    network, dataset, how, format_, tmp_path
+):
+    trained = random_network(network)
+    trained = dataclasses.replace(
+        trained, config=trained.config.replace(dataset=dataset, resize=how)
+    )
+    program = example_program(trained, format_, f"model.{format_}")
+    lines = program[program.index("image = Image.open") : program.index("(probabilities,)")]
+    height, width, channels = trained.image_shape
+    names = {"Image": Image, "ImageOps": ImageOps, "np": np}
+    names |= {"height": height, "width": width, "channels": channels}
+    for path in save_photographs(tmp_path):
+        names["sys"] = SimpleNamespace(argv=["", path])
+        exec(lines, names)
+        np.testing.assert_array_equal(names["images"][0], read_input(path, trained))
+
+
+OWN = {
+    "path": "/home/user/my photos",
+    "kind": "class folders",
+    "sizes": "40x50 to 300x300 (median 99x98)",
+    "held_out": "test: 21 images, held out for testing (20 % of every class)\nnear-duplicates: 3 groups",
+    "neighbour_accuracy": [0.5, 0.75],
+}
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_card_describes_own_images_without_their_path(format_):
+    trained = random_network("compact", width=0.25)
+    trained = dataclasses.replace(
+        trained,
+        config=resolve(trained.config.replace(dataset=OWN["path"], resize="crop"), "full"),
+        result=trained.result | {"dataset": OWN["path"]},
+        class_names=("a<b>&c", "cost $5 *", "猫"),
+    )
+    card = model_card(trained, "COMMAND", format_, "x", CHECK, OWN)
+    assert "0 = `a<b>&c`; 1 = `cost $5 *`; 2 = `猫`." in card
+    assert "- Test: 21 images, held out for testing" in section_of(card, "Data")
+    assert "75.00 % of a test set of random images" in section_of(card, "Data")
+    assert "the terms of whoever owns the images" in section_of(card, "Licence")
+    assert "the centre of the image, without bars" in section_of(card, "Use")
+    own = {name: value for name, value in OWN.items() if name != "neighbour_accuracy"}
+    assert "1-nearest" not in model_card(trained, "COMMAND", format_, "x", CHECK, own)
+    assert "/home/user" not in card
+    assert "TensorFlow Datasets" not in card
 
 
 @pytest.mark.parametrize("format_", FORMATS[:2])

@@ -16,7 +16,7 @@ from fidle_jax.data.decode import flatten, read_image
 from fidle_jax.data.load import load_sample
 from fidle_jax.data.signs import treat
 from fidle_jax.errors import InputError
-from fidle_jax.inference.load import Trained, classify, load
+from fidle_jax.inference.load import Run, classify, load
 from fidle_jax.inference.preprocess import find_images, prepare
 from fidle_jax.train.config import ResolvedConfig
 from tests.inference.photographs import encode, gradient, photograph
@@ -266,7 +266,7 @@ def test_a_folder_without_images_is_an_error(tmp_path):
 
 
 def trained_on(dataset, shape):
-    return Mock(spec=Trained, config=ResolvedConfig().replace(dataset=dataset), image_shape=shape)
+    return Mock(spec=Run, config=ResolvedConfig().replace(dataset=dataset), image_shape=shape)
 
 
 def prepared(pixels, trained=None):

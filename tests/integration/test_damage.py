@@ -18,7 +18,8 @@ from fidle_jax.inference.load import load
 from fidle_jax.train import loop
 from fidle_jax.train.checkpoints import _digest
 from fidle_jax.train.config import Config
-from fidle_jax.train.run_dir import read_metrics, read_result
+from fidle_jax.train.run_content import read_metrics
+from fidle_jax.train.run_dir import read_result
 from fidle_jax.train.signals import Stop
 
 DEFAULTS = Config().replace(model="dnn", recipe="course")

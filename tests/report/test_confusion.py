@@ -11,7 +11,7 @@ from fidle_jax.report.confusion import (
     group_scores,
     select_worst_errors,
 )
-from fidle_jax.train.run_dir import Evaluation, Groups
+from fidle_jax.train.run_content import Evaluation, Groups
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 GROUP_OF_CLASS = np.array([1, 0, 1, 1, 3])  # group 2 has no class

@@ -4,7 +4,7 @@ from matplotlib.colors import to_rgb
 
 from fidle_jax.report.pictures import augmented, evenly_spaced, predictions, worst_errors
 from fidle_jax.report.style import VERMILLION
-from fidle_jax.train.run_dir import Augmented, Evaluation
+from fidle_jax.train.run_content import Augmented, Evaluation
 
 
 def images_of(n, channels=1, height=8, width=8):

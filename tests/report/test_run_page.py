@@ -11,11 +11,11 @@ from matplotlib.image import imread
 from fidle_jax.errors import InputError
 from fidle_jax.report import write_report
 from fidle_jax.report.run_page import draw_figures, render_run
-from fidle_jax.train.run_dir import read_run
+from fidle_jax.train.run_content import read_run
 
 ALWAYS = {"confusion_matrix", "feature_maps", "kernels", "predictions"}
 ALWAYS |= {"training_curves", "worst_errors"}
-DRAWN = dict.fromkeys((*ALWAYS, "augmented"), b"\x89PNG")
+DRAWN = dict.fromkeys((*ALWAYS, "augmented", "near_duplicates"), b"\x89PNG")
 
 
 def text(run, **figures):
@@ -108,6 +108,18 @@ def test_the_page_reports_the_run_in_words(run):
                 "Framed versions were flipped and belong to another class.",
             ],
         ),
+        (
+            {"own_images": True},
+            {},
+            {},
+            [
+                "photos: class folders, 40x30 to 80x60 (median 50x50) pixels.",
+                "Near-duplicates: 2 groups with 5 images.",
+                "1 file was skipped: photos/a.txt: not the name of an image.",
+                "correct on 50.00 % of this test set, and on 90.00 % of a random test set",
+                "The figure shows images of the largest groups of near-duplicates",
+            ],
+        ),
     ],
     ids=str,
 )
@@ -120,7 +132,7 @@ def test_only_pages_of_special_runs_mention_it(make_run, kind, result, config, s
 
 
 def test_every_figure_has_a_section_in_the_template(make_run):
-    run = read_run(make_run(augmented=True))
+    run = read_run(make_run(augmented=True, own_images=True))
     figures = draw_figures(run)
     assert figures.keys() == DRAWN.keys()
     assert render_run(run, figures).count("data:image/png") == len(figures)
@@ -199,7 +211,14 @@ def figures(run_dir):
             ALWAYS - {"training_curves", "worst_errors", "kernels"},
         ),
         (
-            {"epochs": 1, "validation": False, "channels": 3, "groups": True, "augmented": True},
+            {
+                "epochs": 1,
+                "validation": False,
+                "channels": 3,
+                "groups": True,
+                "augmented": True,
+                "own_images": True,
+            },
             {*DRAWN},
         ),
         ({"classes": 100}, ALWAYS),
@@ -245,3 +264,9 @@ def test_the_report_needs_no_jax_and_is_the_same_if_it_is_written_again(make_run
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not [path for path in run_dir.rglob("*") if path.name.startswith(".")]
+
+
+def test_groups_of_near_duplicates_are_read_as_they_were_written(make_run):
+    (first, second) = read_run(make_run(own_images=True)).near_duplicates
+    assert [label for label, _ in (first, second)] == [0, 0]
+    assert [images.shape for _, images in (first, second)] == [(3, 8, 8, 1), (2, 8, 8, 1)]

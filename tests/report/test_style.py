@@ -45,3 +45,9 @@ def test_a_dollar_in_a_text_starts_no_formula():
     assert png(figure)
     assert all(label.get_parse_math() for label in axes.get_yticklabels())
     assert not any(text.get_parse_math() for text in (axes.title, *axes.get_xticklabels()))
+
+
+def test_characters_without_a_font_give_no_warning():
+    figure = new_figure(2)
+    finish(figure.subplots(), "猫 \U0010fffd", "\ue000")
+    assert png(figure)  # warnings are errors in tests

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from fidle_jax.train.config import Config, resolve, to_json
-from fidle_jax.train.run_dir import METRICS
+from fidle_jax.train.run_content import METRICS
 
 DEFAULTS = Config().replace(model="dnn")
 

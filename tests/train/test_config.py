@@ -209,7 +209,7 @@ def test_values_are_converted_to_the_type_of_their_flag_or_named(name, value, ex
 def test_hyperparameters_are_the_settings_that_determine_the_result():
     found = hyperparameters(make_config(run_dir=Path("a"), shift=0.5))
     assert found["shift"] == 0.5
-    assert found["class_weights"] == "none"
+    assert found["class_weights"] == "auto"
     assert found["seed"] == 0
     assert SETTINGS.keys() - found.keys() == {
         *("archives", "data_dir", "run_dir", "resume", "checkpoint_seconds"),

@@ -1,5 +1,7 @@
 """The test of a run, and the arrays for its report, which NumPy can read without pickle."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from flax import linen as nn
 from fidle_jax.data import Split
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, scale
 from fidle_jax.nn import CNN, DNN, Conv
+from fidle_jax.train import outcome as outcome_module
 from fidle_jax.train.outcome import evaluate_test, write_augmented
 from fidle_jax.train.step import Task, init_state, train_step
 
@@ -37,6 +40,25 @@ def test_images_labels_and_probabilities_are_saved(outcome):
         np.testing.assert_array_equal(arrays["images"], split.images)
         np.testing.assert_array_equal(arrays["labels"], split.labels)
         np.testing.assert_allclose(arrays["probabilities"], jax.nn.softmax(logits), atol=1e-6)
+
+
+def test_a_large_test_set_is_evaluated_in_parts_with_the_same_result(
+    outcome, squares, tmp_path, monkeypatch
+):
+    facts, directory, *_, variables = outcome
+    monkeypatch.setattr(outcome_module, "TEST_BYTES", 1)
+    monkeypatch.setattr(outcome_module, "EVAL_BATCH_SIZE", 7)
+    (tmp_path / "parts").mkdir()
+    model = CNN(classes=3) if "conv_1" in variables["params"] else DNN(classes=3)
+    stored = dataclasses.replace(squares, read=pytest.fail)
+    found = evaluate_test(model, variables, stored, tmp_path / "parts")
+    assert found == pytest.approx(facts, rel=1e-5)
+    for name in ("images", "labels", "probabilities"):
+        with (
+            np.load(directory / "evaluation.npz") as whole,
+            np.load(tmp_path / "parts" / "evaluation.npz") as parts,
+        ):
+            np.testing.assert_allclose(parts[name], whole[name], atol=1e-6)
 
 
 def test_feature_maps_are_saved_from_the_image_to_the_logits(outcome):

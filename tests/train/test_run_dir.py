@@ -13,7 +13,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.files import read_json
 from fidle_jax.train import run_dir as run_dirs
 from fidle_jax.train.config import Config, to_json
-from fidle_jax.train.run_dir import read_evaluation, read_run
+from fidle_jax.train.run_content import read_evaluation, read_run
 from tests.made_up_run import write_run
 
 
@@ -90,7 +90,7 @@ def test_the_config_is_read_with_its_paths_but_without_the_archives(tmp_path, mo
     run_dirs.begin(tmp_path, to_json(config) | {"experiment": "mnist_cnn"}, {"layers": []})
     expected = config.replace(archives=None, data_dir=tmp_path / "data")
     assert run_dirs.read_config(tmp_path, "mnist_cnn") == expected
-    with pytest.raises(InputError, match=r"belongs to mnist_cnn\.py"):
+    with pytest.raises(InputError, match=r"belongs to mnist_cnn; to resume it: python exp"):
         run_dirs.read_config(tmp_path, "mnist_dnn")
 
 

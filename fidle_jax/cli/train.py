@@ -23,6 +23,7 @@ from fidle_jax.cli.terminal import (
     unexpected,
 )
 from fidle_jax.errors import InputError
+from fidle_jax.files import expand_user
 from fidle_jax.train.config import Config
 from fidle_jax.train.recipes import recipes_for
 from fidle_jax.train.run_dir import default_run_dir, read_config
@@ -136,6 +137,11 @@ def _parse(experiment: str, description: str, defaults: Flags, words: Sequence[s
         # Flags that are not given default to the settings of the saved run.
         saved = read_config(flags.run.run_dir, experiment)
         flags = parse_flags(description, Flags(**vars(saved)), words)
+    elif flags.optimisation.initial:
+        from fidle_jax.train.trained import read_finished
+
+        saved, _ = read_finished(expand_user(flags.optimisation.initial))
+        flags = parse_flags(description, defaults.replace(model=saved.model.name), words)
     check_flags(flags)
     return flags
 

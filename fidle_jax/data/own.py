@@ -4,6 +4,7 @@ import functools
 import itertools
 import logging
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,13 @@ def load_own(
     shown = printable(str(path))
     source = find_source(path, (settings or Settings()).crop == "roi")
     class_names = check_classes(path, source)
+    if "test" not in source.splits:
+        rare, images = min(Counter(source.splits["train"].labels).items(), key=lambda item: item[1])
+        if images < 2:
+            raise InputError(
+                f"the class {printable(rare)!r} in {shown} has one image; expected at least 2, one for "
+                "training and one for testing; add images, or remove the class"
+            )
     found = prepare(path, source, class_names, settings or Settings(), data_dir, announce)
     info, arrays = found.info, found.arrays
     shape = tuple(info["image_shape"])
@@ -57,11 +65,6 @@ def load_own(
     if given := "test" in rows:
         files = {split: split for split in rows}
     else:
-        if few := np.flatnonzero(np.bincount(labels, minlength=len(class_names)) < 2).tolist():
-            raise InputError(
-                f"the class {printable(class_names[few[0]])!r} in {shown} has one image; expected at "
-                "least 2, one for training and one for testing; add images, or remove the class"
-            )
         try:
             kept, held = stratified_split(labels, TEST_FRACTION, seed, groups if grouped else None)
         except InputError:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fidle_jax.cli.flags import Cluster, Flags, check_flags
 from fidle_jax.cli.parse import parse_flags
+from fidle_jax.cli.train import _parse
 from fidle_jax.errors import InputError
 from fidle_jax.train.command_line import changed_settings, command_line
 from fidle_jax.train.config import Config
@@ -94,3 +95,9 @@ def test_a_wrong_setting_of_the_run_is_named_too(name, value):
 def test_flags_that_fit_together_are_accepted():
     for cluster in ({}, BY_HAND, {"distributed": True}, JOB):
         check_flags(Flags(cluster=Cluster(**cluster)))
+
+
+def test_the_model_defaults_to_that_of_the_run_in_from(trained_run):
+    defaults = Flags(**vars(Config().replace(model="dnn")))
+    for words, expected in [(["--from", str(trained_run)], "cnn"), ([], "dnn")]:
+        assert _parse("mnist_dnn", "", defaults, words).model.name == expected

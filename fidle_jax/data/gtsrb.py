@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pooch
 import tensorflow_datasets as tfds
 
 from fidle_jax.data import gtsrb_archives, prepared, signs
@@ -124,7 +123,7 @@ def find_archives(archives: Path | None, data_dir: Path | None) -> Path:
     copies = []
     for name, checksum in MD5.items():
         open_archive(folder / name).close()
-        if pooch.file_hash(str(folder / name), alg="md5") != checksum:
+        if prepared.pooch.file_hash(str(folder / name), alg="md5") != checksum:
             copies.append(name)
     if copies:
         _log.warning(

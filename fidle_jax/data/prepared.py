@@ -9,12 +9,12 @@ import queue
 import shutil
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import pooch
 import requests
 import tensorflow_datasets as tfds
 from jaxtyping import Int32, UInt8
@@ -24,6 +24,11 @@ from tensorflow_datasets.proto import tf_example_pb2
 from fidle_jax.data.dataset import AnySplit, Dataset, Split, StoredSplit
 from fidle_jax.errors import InputError
 from fidle_jax.files import expand_user
+
+with warnings.catch_warnings():
+    # pooch imports tqdm.auto, which warns in a notebook without ipywidgets.
+    warnings.simplefilter("ignore")
+    import pooch
 
 PROBE_SECONDS = 3.0
 CHUNK = 256  # records that are in memory at a time while labels are read

@@ -16,7 +16,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.files import write_atomically, write_digests
 from fidle_jax.inference.load import load
 from fidle_jax.train import loop
-from fidle_jax.train.checkpoints import _digest
+from fidle_jax.train.checkpoints import digest
 from fidle_jax.train.config import Config
 from fidle_jax.train.run_content import read_metrics
 from fidle_jax.train.run_dir import read_result
@@ -118,7 +118,7 @@ def damage(run_dir, rng):
 def weights(run_dir):
     """Return the digest of the network that `load` returns, or None if it refuses the run."""
     try:
-        return _digest(load(run_dir).variables)
+        return digest(load(run_dir).variables)
     except InputError:
         return None
 

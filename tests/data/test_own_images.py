@@ -168,7 +168,7 @@ def _scan_without_looking(chunk):
     ("names", "message"),
     [
         (["ant/x.txt"], r"1 of 9 files .* cannot be read as images .*not the name .*at most 1 %"),
-        (["cat/x.png"], "1 of 9 files"),
+        (["cat/x.png", "cat/y.png"], "2 of 10 files"),
     ],
 )
 def test_too_many_foreign_files_are_refused(tmp_path, names, message):
@@ -182,7 +182,8 @@ def test_too_many_foreign_files_are_refused(tmp_path, names, message):
 def test_a_class_whose_images_are_all_damaged_is_refused(tmp_path):
     folder = make_classes(tmp_path / "d")
     (folder / "cat").mkdir()
-    (folder / "cat" / "x.png").write_bytes(b"x")
+    for name in ("x.png", "y.png"):
+        (folder / "cat" / name).write_bytes(b"x")
     assert_refused(tmp_path, folder, "no image of the training class 'cat'", LENIENT)
 
 

@@ -111,7 +111,7 @@ def find_groups(fingerprints: Bytes, labels: Labels) -> Int32[np.ndarray, "examp
         classes.append(_Class(rows, distinct, thumbnails, *_search(points, NEIGHBOURS), typical))
     graphs = _link_copies(classes)
     parts = [connected_components(graph, directed=False)[1] for graph in graphs]
-    bursts = [index for index, c in enumerate(classes) if _is_burst(c)]
+    bursts = [i for i, c in enumerate(classes) if _is_burst(c, parts[i], projection)]
     if bursts:
         projection = _fit_frames([classes[i] for i in bursts])
         trees = {i: _span(classes[i], graphs[i], projection) for i in bursts}
@@ -232,14 +232,22 @@ def _link_copies(classes: list[_Class]) -> list[csr_matrix]:
     return graphs
 
 
-def _is_burst(c: _Class) -> bool:
-    """Check whether the images of a class are close to each other like the frames of videos."""
-    size = len(c.thumbnails)
-    if size < SMALL_BURST_SIZE:
-        return False
-    near, far = c.distances[:, 0], c.distances[:, BURST_RANK - 1]
-    limit = BURST_DIMENSION if size >= BURST_SIZE else SMALL_BURST_DIMENSION
-    return bool(np.median(near) < BURST_DISTANCE and _dimension(near, far, BURST_RANK) < limit)
+def _is_burst(c: _Class, copies: Int[np.ndarray, "distinct"], projection: Projection) -> bool:
+    """Check whether the images of a class are close to each other like the frames of videos.
+
+    ``copies`` are the groups of copies. One image of each group must be close to those of other groups too.
+    """
+    _, firsts = np.unique(copies, return_index=True)
+    points = _project(_patterns, c.thumbnails[firsts], projection)
+    for distances in (c.distances, _search(points, BURST_RANK)[0]):
+        size = len(distances)
+        if size < SMALL_BURST_SIZE:
+            return False
+        near, far = distances[:, 0], distances[:, BURST_RANK - 1]
+        limit = BURST_DIMENSION if size >= BURST_SIZE else SMALL_BURST_DIMENSION
+        if np.median(near) >= BURST_DISTANCE or _dimension(near, far, BURST_RANK) >= limit:
+            return False
+    return True
 
 
 def _fit_frames(bursts: list[_Class]) -> Projection:

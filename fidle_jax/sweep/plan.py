@@ -19,14 +19,8 @@ from fidle_jax.data.signs import parse_name
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import expand_user
 from fidle_jax.train.command_line import changed_settings, command_line
-from fidle_jax.train.config import (
-    SETTINGS,
-    Config,
-    check,
-    convert,
-    hyperparameters,
-    resolve,
-)
+from fidle_jax.train.config import SETTINGS, Config, check, hyperparameters, resolve
+from fidle_jax.train.config_json import convert
 
 MAX_WORKERS = 1000
 MAX_NAME_BYTES = 80  # of a name without its hash and seed

@@ -6,7 +6,6 @@ This module must import fast, because the command line parses flags before it im
 """
 
 import dataclasses
-import math
 import types
 import typing
 from pathlib import Path
@@ -76,8 +75,8 @@ class Data:
     """Own images of other sizes: fit shows the whole image between black bars, crop its centre without
     bars, stretch changes the aspect ratio."""
     allow_skipped: Annotated[float, Range(0, 1)] = ALLOW_SKIPPED
-    """Own images: fraction of the files that may be damaged or no images. They are named and "
-    "skipped."""
+    """Own images: fraction of the files that may be damaged or no images. They are named and
+    skipped."""
     scale: Annotated[float, Range(1e-6, 1)] = 1.0
     """Fraction of the training data to use. Groups of similar images are not split."""
     validation_fraction: Annotated[ByRecipe[float], Range(0, 0.9), described("0.1")] = UNSET
@@ -150,8 +149,8 @@ class Augmentation:
     """Random changes of the training images. Lengths are fractions of the image's side."""
 
     preset: Annotated[ByRecipe[Literal["none", "course"]], arg(name="augmentation")] = UNSET
-    """Preset for the flags below that are not given. none: all are 0; course: values of notebook "
-    "GTSRB4."""
+    """Preset for the flags below that are not given. none: all are 0; course: values of notebook
+    GTSRB4."""
     shift: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest shift."""
     rotation: Annotated[ByRecipe[float], Range(0, 180)] = UNSET
@@ -364,51 +363,6 @@ def to_json(config: Config) -> dict[str, Any]:
         name: str(expand_user(value).absolute()) if isinstance(value, Path) else value
         for name, value in config.settings().items()
     }
-
-
-def from_json(values: dict[str, Any]) -> Config:
-    """Return the config that `to_json` wrote. Ignore other entries.
-
-    Raises:
-        InputError: A setting is missing or has a value of another type.
-    """
-    if missing := [name for name in SETTINGS if name not in values]:
-        raise InputError(
-            f"it has no {missing[0]}, so another program or version wrote it; run the experiment again"
-        )
-    return Config().replace(**{name: convert(name, values[name]) for name in SETTINGS})
-
-
-def convert(name: str, value: Any) -> Any:
-    """Return ``value`` with the type of the setting ``name``: from int to float, list to tuple.
-
-    Raises:
-        InputError: There is no such setting, or it has another type.
-    """
-    check_name("flag", name, SETTINGS)
-    setting = SETTINGS[name]
-    if value is None:
-        return None
-    if setting.several:
-        values = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(name, setting.kind, each) for each in values)
-    return _convert(name, setting.kind, value)
-
-
-def _convert(name: str, kind: type, value: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf if value > 0 else -math.inf  # out of the flag's range
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise InputError(
-            f"{name.replace('_', '-')} is {value!r}; it must be {expected.get(kind, 'a path')}"
-        )
-    return value
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:

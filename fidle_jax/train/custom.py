@@ -58,8 +58,9 @@ class Custom:
         return {name for names in given for name in names}
 
     def describe(self) -> dict[str, Any]:
-        """Return the entry ``objects`` of config.json: names of what determines the result of "
-        "the run."""
+        """Return the entry ``objects`` of config.json: names of what determines the result of
+        the run.
+        """
         given = {name: getattr(self, name) for name in REPLACED}
         found: dict[str, Any] = {name: _name(value) for name, value in given.items() if value}
         return found | ({"metrics": sorted(self.metrics)} if self.metrics else {})

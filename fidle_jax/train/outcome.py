@@ -54,8 +54,9 @@ def describe_model(model: nn.Module, dataset: Dataset, table: list[Row]) -> dict
 def describe_result(
     experiment: str, dataset: Dataset, devices: int, loop: Loop, measured: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the content of result.json: settings, training statistics, and the entries of "
-    "``measured``."""
+    """Return the content of result.json: settings, training statistics, and the entries of
+    ``measured``.
+    """
     settings, record, compiled = loop.config.settings(), loop.record, loop.compiled
     steps, seconds = int(loop.state.step), record.all_step_seconds
     images = loop.examples * len(record.rows)

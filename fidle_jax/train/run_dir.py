@@ -35,7 +35,8 @@ from fidle_jax.files import (
     sealed,
     write_json,
 )
-from fidle_jax.train.config import Config, check, from_json
+from fidle_jax.train.config import Config, check
+from fidle_jax.train.config_json import from_json
 
 PYTHON = "python"  # experiment of the runs that `fidle_jax.train` starts
 LOCK = ".lock"
@@ -172,8 +173,9 @@ def identity(run_dir: Path) -> str:
 
 
 def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
-    """Return result.json. Raise InputError if it is missing, damaged, or wrong in the entries "
-    "``names``."""
+    """Return result.json. Raise InputError if it is missing, damaged, or wrong in the entries
+    ``names``.
+    """
     path = run_dir / "result.json"
     if not path.exists():
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 from fidle_jax.errors import InputError
 from fidle_jax.nn import MODELS
 from fidle_jax.train.command_line import changed_settings, command_line
-from fidle_jax.train.config import (
-    SETTINGS,
-    Config,
-    check,
-    convert,
-    from_json,
-    hyperparameters,
-    resolve,
-    to_json,
-)
+from fidle_jax.train.config import SETTINGS, Config, check, hyperparameters, resolve, to_json
+from fidle_jax.train.config_json import convert, from_json
 from fidle_jax.train.recipes import recipes_for
 
 

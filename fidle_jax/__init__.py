@@ -8,6 +8,7 @@ run = fj.load(run.run_dir)
 """
 
 import importlib
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "load_data", "train"]
 __version__ = "0.1.0"
+
+
+class CallablePackage(types.ModuleType):
+    """The class of the package `fidle_jax.train`, which is also a function."""
+
+    def __call__(self, data: Any, /, **settings: Any) -> Any:
+        """Train a network. The docstring of `fidle_jax.train` describes the arguments."""
+        from fidle_jax.inference.interface import train
+
+        return train(data, **settings)
 
 
 def __getattr__(name: str) -> Any:

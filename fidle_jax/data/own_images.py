@@ -27,7 +27,7 @@ from fidle_jax.errors import InputError, printable
 from fidle_jax.files import read_json, reading, sealed, write_json
 
 FOLDER = "own_images"
-VERSION = 2  # of the prepared images; part of their key
+VERSION = 3  # of the prepared images; part of their key
 LARGEST_SIDE, STEP = 128, 8  # of the default size in pixels
 PART = 256  # records that are read at a time
 OPTIONS = "group_size:1,uncompressed"
@@ -138,7 +138,7 @@ def _scan(
     check_skipped(path, skipped, len(sizes) + len(skipped), settings.allow_skipped)
     check_complete(path, source.splits, {s: each.labels for s, each in splits.items()})
     sizes = np.array(sizes)
-    areas = np.argsort(sizes[:, 0] * sizes[:, 1], kind="stable")
+    areas = np.lexsort((sizes[:, 1], sizes[:, 0] * sizes[:, 1]))
     small, median, large = (
         f"{width}x{height}" for height, width, _ in sizes[areas[[0, len(areas) // 2, -1]]]
     )

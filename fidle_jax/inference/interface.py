@@ -126,7 +126,10 @@ def run_and_report(
     show_phase: ShowPhase = contextlib.nullcontext,
     custom: Custom = NO_OBJECTS,
 ) -> dict[str, Any] | None:
-    """Call `fidle_jax.train.run.run`, draw the report unless it is there, and call the callbacks."""
+    """Train and test with `fidle_jax.train.run.run`. Then draw the report and call the callbacks.
+
+    A finished run keeps its report.
+    """
     result = run(config, experiment, command, stop, show_phase, custom)
     run_dir = config.run.run_dir
     if result and run_dir and not (run_dir / "report.html").exists():

@@ -26,17 +26,8 @@ Raises:
 """
 
 import sys
-import types
-from typing import Any
 
+from fidle_jax import CallablePackage
 
-class _Package(types.ModuleType):
-    # The function has the name of this package. Importing a submodule sets `fidle_jax.train` to the package.
-    def __call__(self, data: Any, /, **settings: Any) -> Any:
-        """Train a network."""
-        from fidle_jax.inference.interface import train
-
-        return train(data, **settings)
-
-
-sys.modules[__name__].__class__ = _Package
+# The function has the name of this package. Importing a submodule sets `fidle_jax.train` to the package.
+sys.modules[__name__].__class__ = CallablePackage

@@ -81,6 +81,20 @@ def test_a_changed_photograph_is_in_the_group_of_the_original(change, tiles):
     assert len(np.unique(groups[:count])) == count
 
 
+@pytest.mark.parametrize(("count", "copies"), [(10, 3), (10, 10), (40, 3), (100, 5)])
+def test_a_set_in_which_every_image_has_copies_has_a_group_for_each_image(count, copies):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (2 * count, 8, 8, 3), dtype=np.uint8)
+    originals = [Image.fromarray(each).resize((32, 32), Image.Resampling.BICUBIC) for each in small]
+    changed = np.repeat(np.stack(originals), copies, axis=0)
+    changed = changed * rng.uniform(0.85, 1.1, (len(changed), 1, 1, 1))
+    images = (changed + rng.normal(0, 4, changed.shape)).clip(0, 255).astype(np.uint8)
+    original = np.repeat(np.arange(2 * count), copies)
+    groups = find_groups(_fingerprints(images), original % 2)
+    assert len(set(zip(original.tolist(), groups.tolist(), strict=True))) == 2 * count
+    assert len(set(zip((original % 2).tolist(), groups.tolist(), strict=True))) == 2 * count
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_random_images_are_groups_of_one_in_the_order_of_the_examples(channels):
     labels = np.arange(300, dtype=np.int32) % 3

@@ -30,7 +30,7 @@ def chunks_of(examples: Examples) -> Iterator[list[tuple[str, Content]]]:
 
 
 class Scanned(NamedTuple):
-    """What is known about an image without decoding it."""
+    """Digest, size and colour of an image, read without decoding it."""
 
     digest: bytes
     height: int

@@ -57,7 +57,7 @@ def read_image(source: Path | bytes, name: str = "", side: int | None = None) ->
 
 
 def read_size(content: bytes, name: str) -> tuple[int, int, bool]:
-    """Return height, width, and whether the image must be grey, from the header of an image file.
+    """Return height, width, and whether the image is grey, from the header of an image file.
 
     Height and width are those after rotation. Raise what `read_image` raises.
     """

@@ -153,7 +153,7 @@ def read_labelled(
 
 
 def _facts(found, class_names, rows, given, grouped, seed) -> dict[str, Any]:
-    """Return what the report says about the data."""
+    """Return the description of the data for the report."""
     info, arrays = found.info, found.arrays
     labels, groups = arrays["labels/train"], arrays["groups/train"]
     pairs, counts = np.unique(np.stack([labels, groups]), axis=1, return_counts=True)

@@ -157,7 +157,7 @@ def _scan(
 
 
 def _describe(facts: dict[str, Any]) -> str:
-    """Return lines that say what was found."""
+    """Format the description of the data for the terminal."""
     counts = " + ".join(f"{count:,} {split}" for split, count in facts["counts"].items())
     lines = [
         f"found: {facts['path']}: {facts['kind']}, {counts} images in {facts['classes']:,} classes, "

@@ -64,7 +64,7 @@ class Examples(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a path contains."""
+    """The labelled images that a path contains."""
 
     kind: str  # description
     splits: dict[str, Examples]  # "train", and possibly "validation" and "test"

@@ -107,7 +107,7 @@ class Optimisation:
     """Training of the network."""
 
     initial: Annotated[Path | None, arg(name="from"), described("random weights")] = None
-    """Directory of a finished run whose weights to start from. --model, --width and --dropout default to
+    """Start from the weights of this finished run (its directory). --model, --width and --dropout default to
     its values. The data set may have other classes."""
     freeze: Literal["none", "conv"] = "none"
     """conv: do not train the layers before the first dense layer. Needs --from."""
@@ -317,7 +317,7 @@ def check(config: Config) -> None:
     initial, run_dir = config.optimisation.initial, config.run.run_dir
     if config.optimisation.freeze != "none" and initial is None:
         raise InputError(
-            "--freeze conv would keep random weights; give --from RUN, the run whose weights to keep"
+            "--freeze conv would keep random weights; give --from RUN, the run with the weights"
         )
     if initial and run_dir and expand_user(initial).resolve() == expand_user(run_dir).resolve():
         raise InputError(

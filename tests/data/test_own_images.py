@@ -237,8 +237,10 @@ def test_damaged_prepared_images_are_refused_with_advice(tmp_path):
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from fidle_jax.data import own_images
 from fidle_jax.data.own import load_own
 write = own_images.find_groups

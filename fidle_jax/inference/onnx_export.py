@@ -1,23 +1,14 @@
 """Export a trained network to ONNX, layer by layer, with the names of the layers."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import jax
 import numpy as np
 import onnx
 import onnxruntime
-from flax import linen as nn
-from flax.traverse_util import flatten_dict
 from onnx import TensorProto, helper, numpy_helper
 
 import fidle_jax
-from fidle_jax.errors import InputError
 from fidle_jax.inference.export import Predict, metadata
 from fidle_jax.inference.load import Run
-from fidle_jax.nn import BatchNorm, Compact, Conv, Dense, Dropout, Flatten, MaxPool
-from fidle_jax.nn.layers import CONTRAST_EPSILON, CONTRAST_WINDOW
-from fidle_jax.nn.table import trace_layers
+from fidle_jax.nn.graph import INPUT, Node, trace_graph
 
 # If the total is odd, ONNX and XLA pad more at the end.
 PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
@@ -34,17 +25,18 @@ def to_onnx(trained: Run) -> bytes:
     Raises:
         InputError: The network is neither `Compact` nor a sequence of this project's layers.
     """
-    graph = Graph(trained.variables)
+    nodes = trace_graph(trained.model, trained.variables, trained.image_shape)
+    graph = Graph()
     x = graph.add("Cast", ["images"], "images_float", to=TensorProto.FLOAT)
     x = graph.add("Div", [x, graph.constant("white", 255.0)], "scaled")
-    x = graph.add("Transpose", [x], "channels_first", perm=(0, 3, 1, 2))
-    if isinstance(trained.model, Compact):
-        logits = _add_compact(graph, x, trained.model)
-    else:
-        logits = x
-        for layer in _sequence(trained):
-            logits = graph.add_layer(logits, layer)
-    graph.add("Softmax", [logits], "probabilities", axis=1)
+    graph.add("Transpose", [x], INPUT, perm=(0, 3, 1, 2))
+    outputs_of = {INPUT: INPUT}
+    for node in nodes:
+        x = graph.add_layer(outputs_of[node.input], node)
+        if node.residual is not None:
+            x = graph.add("Add", [x, outputs_of[node.residual]], f"{x}/sum")
+        outputs_of[node.name] = graph.add("Relu", [x], f"{x}/relu") if node.relu else x
+    graph.add("Softmax", [outputs_of[nodes[-1].name]], "probabilities", axis=1)
 
     describe, classes = helper.make_tensor_value_info, len(trained.class_names)
     images = describe("images", TensorProto.UINT8, ["batch", *trained.image_shape])
@@ -74,11 +66,8 @@ class Graph:
     Each method returns the name of its output. The output of a layer has the name of the layer.
     """
 
-    def __init__(self, variables: Mapping[str, Any]):
+    def __init__(self):
         self.nodes, self.weights = [], []
-        self.arrays = {
-            name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()
-        }
 
     def add(self, kind: str, inputs: list[str], name: str, **attributes) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
@@ -89,101 +78,50 @@ class Graph:
         self.weights.append(numpy_helper.from_array(array, name))
         return name
 
-    def param(self, layer: str, name: str, collection: str = "params") -> str:
-        return self.constant(f"{layer}/{name}", self.arrays[f"{collection}/{layer}/{name}"])
-
-    def add_layer(self, x: str, layer: nn.Module) -> str:
-        match layer:
-            case Conv(name=str(name), padding=("same" | "valid") as padding):
-                kernel = self.arrays[f"params/{name}/kernel"]
-                inputs = [x, self.constant(f"{name}/kernel", kernel.transpose(3, 2, 0, 1))]
-                if not layer.plain:
-                    inputs.append(self.param(name, "bias"))
-                sides, pad = kernel.shape[:2], PADDING[padding]
-                x = self.add("Conv", inputs, name, kernel_shape=sides, auto_pad=pad)
-                return x if layer.plain else self.relu(x)
-            case MaxPool(name=str(name), window=window):
-                sides = (window, window)
-                return self.add("MaxPool", [x], name, kernel_shape=sides, strides=sides)
-            case BatchNorm(name=str(name)):
-                inputs = [x, self.param(name, "scale"), self.param(name, "bias")]
-                inputs += [self.param(name, each, "batch_stats") for each in ("mean", "var")]
-                return self.add("BatchNormalization", inputs, name, epsilon=layer.epsilon)
-            case Flatten(name=str(name)):
+    def add_layer(self, x: str, node: Node) -> str:
+        name, weights, options = node.name, dict(node.weights), node.options
+        if node.kind == "conv":
+            weights["kernel"] = weights["kernel"].transpose(3, 2, 0, 1)
+        order = (
+            ("scale", "bias", "mean", "var") if node.kind == "batch_norm" else ("kernel", "bias")
+        )
+        inputs = [x, *(self.constant(f"{name}/{k}", weights[k]) for k in order if k in weights)]
+        match node.kind:
+            case "contrast":
+                return self.add_contrast(x, node)
+            case "conv":
+                sides, pad = weights["kernel"].shape[2:], PADDING[options["padding"]]
+                return self.add("Conv", inputs, name, kernel_shape=sides, auto_pad=pad)
+            case "max_pool":
+                sides = (options["window"], options["window"])
+                return self.add("MaxPool", inputs, name, kernel_shape=sides, strides=sides)
+            case "batch_norm":
+                return self.add("BatchNormalization", inputs, name, epsilon=options["epsilon"])
+            case "flatten":
                 # The rows of the next kernel are ordered with the channels last.
                 x = self.add("Transpose", [x], f"{name}/channels_last", perm=(0, 2, 3, 1))
                 return self.add("Flatten", [x], name, axis=1)
-            case Dense(name=str(name), activation=None | jax.nn.relu):
-                inputs = [x, self.param(name, "kernel"), self.param(name, "bias")]
-                x = self.add("Gemm", inputs, name)
-                return x if layer.activation is None else self.relu(x)
-            case Dropout():
-                return x
-        raise InputError(
-            f"{layer.name} ({type(layer).__name__}) has no ONNX export; use --format stablehlo"
+            case "dense":
+                return self.add("Gemm", inputs, name)
+
+    def add_contrast(self, x: str, node: Node) -> str:
+        """Add the contrast normalisation, halved, and the grey image, which are the input of `Compact`."""
+        half, two = self.constant("half", 0.5), self.constant("two", 2.0)
+        sides = (node.options["window"], node.options["window"])
+
+        def local_mean(x, name):
+            grey = self.add("ReduceMean", [x], f"{name}/grey", axes=(1,))
+            # By default, the padding does not count.
+            return self.add("AveragePool", [grey], name, kernel_shape=sides, auto_pad="SAME_UPPER")
+
+        centred = self.add("Sub", [x, local_mean(x, "contrast/mean")], "contrast/centred")
+        squares = self.add("Mul", [centred, centred], "contrast/squares")
+        noise = self.constant("contrast/noise", node.options["epsilon"] ** 2)
+        variance = self.add(
+            "Add", [local_mean(squares, "contrast/variance"), noise], "contrast/sum"
         )
-
-    def relu(self, x: str) -> str:
-        return self.add("Relu", [x], f"{x}/relu")
-
-
-def _sequence(trained: Run) -> list[nn.Module]:
-    """Return the layers in order. Each one must receive exactly the output of the one before it."""
-    calls: list[tuple[nn.Module, Any, Any]] = []  # module, input and output
-    trace_layers(trained.model, trained.image_shape, lambda *call: calls.append(call))
-    *layers, (model, last, logits) = calls
-    for module, value, output in (*layers, (model, logits, None)):
-        if value is not last:
-            raise InputError(
-                f"the input of {module.name or type(module).__name__} is not the output of the "
-                "previous layer; ONNX export supports only sequential models and the model compact; "
-                "use --format stablehlo"
-            )
-        last = output
-    return [module for module, _, _ in layers]
-
-
-def _add_compact(graph: Graph, x: str, model: Compact) -> str:
-    """Add the layers of `Compact`, with its skip connections and contrast normalisation."""
-    norms = 0
-
-    def norm_relu(x, residual=None):
-        nonlocal norms
-        norms += 1
-        x = graph.add_layer(x, BatchNorm(name=f"norm_{norms}"))
-        return graph.relu(x if residual is None else graph.add("Add", [x, residual], f"{x}/sum"))
-
-    def conv(x, i, j):
-        layer = Conv(model.blocks[i - 1][j - 1], padding="same", plain=True, name=f"conv_{i}_{j}")
-        return graph.add_layer(x, layer)
-
-    x = _add_contrast(graph, x)
-    for i, block in enumerate(model.blocks, start=1):
-        x = norm_relu(graph.add_layer(conv(x, i, 1), MaxPool(name=f"pool_{i}")))
-        for j in range(2, len(block) + 1):
-            inputs, outputs = graph.arrays[f"params/conv_{i}_{j}/kernel"].shape[2:]
-            x = norm_relu(conv(x, i, j), x if inputs == outputs else None)
-    x = graph.add_layer(x, Flatten(name="flatten"))
-    x = norm_relu(graph.add_layer(x, Dense(model.hidden, name="dense_1")))
-    return graph.add_layer(x, Dense(model.classes, name="dense_2"))
-
-
-def _add_contrast(graph: Graph, x: str) -> str:
-    """Add `normalize_contrast`, halved, and the grey image, which are the input of `Compact`."""
-    half, two = graph.constant("half", 0.5), graph.constant("two", 2.0)
-
-    def local_mean(x, name):
-        grey = graph.add("ReduceMean", [x], f"{name}/grey", axes=(1,))
-        sides = CONTRAST_WINDOW, CONTRAST_WINDOW
-        # By default, the padding does not count.
-        return graph.add("AveragePool", [grey], name, kernel_shape=sides, auto_pad="SAME_UPPER")
-
-    centred = graph.add("Sub", [x, local_mean(x, "contrast/mean")], "contrast/centred")
-    squares = graph.add("Mul", [centred, centred], "contrast/squares")
-    noise = graph.constant("contrast/noise", CONTRAST_EPSILON**2)
-    variance = graph.add("Add", [local_mean(squares, "contrast/variance"), noise], "contrast/sum")
-    deviation = graph.add("Sqrt", [variance], "contrast/deviation")
-    contrast = graph.add("Div", [centred, deviation], "contrast")
-    light = graph.add("Sub", [graph.add("ReduceMean", [x], "grey", axes=(1,)), half], "light")
-    colours = graph.add("Div", [contrast, two], "colours")
-    return graph.add("Concat", [colours, light], "input", axis=1)
+        deviation = self.add("Sqrt", [variance], "contrast/deviation")
+        contrast = self.add("Div", [centred, deviation], "contrast")
+        light = self.add("Sub", [self.add("ReduceMean", [x], "grey", axes=(1,)), half], "light")
+        colours = self.add("Div", [contrast, two], "colours")
+        return self.add("Concat", [colours, light], node.name, axis=1)

@@ -1,0 +1,2 @@
+const prepareImage = () => { throw new Error("not yet"); };
+const decodePpm = () => null;

@@ -222,7 +222,11 @@ def speed(subjects: list[Subject]) -> Part:
         for size in evaluate.LATENCY_BATCH_SIZES
     ]
     shown = [
-        each | {"median": rounded(each["milliseconds"]), "slow": rounded(each["slow_milliseconds"])}
+        each
+        | {
+            "median": rounded(float(each["milliseconds"])),
+            "slow": rounded(float(each["slow_milliseconds"])),
+        }
         for each in records
     ]
     return Part(records, [_table(SPEED, shown)])

@@ -14,7 +14,7 @@ from fidle_jax.inference import evaluate
 from fidle_jax.inference.corruptions import CORRUPTIONS, corrupt
 from fidle_jax.inference.evaluate import ExampleSet, Subject, calibrate
 from fidle_jax.report import style
-from fidle_jax.report.html import read_texts
+from fidle_jax.report.html import read_texts, rounded
 from fidle_jax.report.lesson import Picture, Section, Table
 from fidle_jax.report.pictures import draw_gallery, evenly_spaced
 
@@ -32,9 +32,9 @@ ACCURACY = {
 CALIBRATION = {
     "network": "{network}",
     "": "{state}",
-    "temperature": "{temperature:.3f}",
+    "temperature": "{temperature:#.3g}",
     "ECE": "{ece:.2%}",
-    "NLL": "{nll:.4f}",
+    "NLL": "{nll:#.3g}",
 }
 ROBUSTNESS = {
     "network": "{network}",
@@ -46,8 +46,8 @@ ROBUSTNESS = {
 SPEED = {
     "network": "{network}",
     "batch": "{batch_size}",
-    "median, ms": "{milliseconds:,.3g}",
-    "95 %, ms": "{slow_milliseconds:,.3g}",
+    "median, ms": "{median}",
+    "95 %, ms": "{slow}",
     "images per second": "{images_per_second:,.0f}",
 }
 
@@ -221,7 +221,15 @@ def speed(subjects: list[Subject]) -> Part:
         for each in subjects
         for size in evaluate.LATENCY_BATCH_SIZES
     ]
-    return Part(records, [_table(SPEED, records)])
+    shown = [
+        each
+        | {
+            "median": rounded(float(each["milliseconds"])),
+            "slow": rounded(float(each["slow_milliseconds"])),
+        }
+        for each in records
+    ]
+    return Part(records, [_table(SPEED, shown)])
 
 
 def draw_reliability(panels: dict[str, evaluate.Calibration]) -> Figure:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from fidle_jax.inference.explain import STEPS, Explanation
-from fidle_jax.report.html import brief_percent, read_texts, show_png
+from fidle_jax.report.html import brief_percent, read_texts, rounded, show_png
 from fidle_jax.report.lesson import Picture, Section
 from fidle_jax.report.network import feature_maps
 from fidle_jax.report.style import BLUE, SMALL, TEXT, VERMILLION, WIDTH, new_figure, png, short
@@ -80,7 +80,7 @@ def _notes(one: Explanation, class_names: tuple[str, ...]) -> dict[str, str]:
     if truth is not None:
         text += f", the true class is {class_names[truth]}"
     total, changes = one.integrated.sum(), (one.occluded.argmax(-1) != answer).mean()
-    sums = f"; the values sum to {total:.4f}, the logits differ by {one.difference:.4f}"
+    sums = f"; the values sum to {rounded(total)}, the logits differ by {rounded(one.difference)}"
     return {
         "answer": text,
         "integrated_gradients": sums.replace("-", "−"),

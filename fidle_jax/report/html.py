@@ -8,6 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -70,12 +71,18 @@ def brief_percent(share: float) -> str:
     return percent(share, 1)
 
 
+def rounded(value: float | np.floating) -> str:
+    """Format a number with three significant digits, without an exponent for large ones."""
+    text = f"{value:.3g}"
+    return f"{float(text):,.0f}" if "e+" in text else text
+
+
 def duration(seconds: float | None) -> str:
     """Format a duration in milliseconds, seconds, minutes or hours."""
     if seconds is None:
         return "–"
     if seconds < 1:
-        return f"{1e3 * seconds:.3g}{SPACE}ms"
+        return f"{rounded(1e3 * seconds)}{SPACE}ms"
     if seconds < 60:
         return f"{seconds:.1f}{SPACE}s"
     minutes = round(seconds / 60)
@@ -85,10 +92,17 @@ def duration(seconds: float | None) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:,}" if isinstance(value, Integral) else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, Integral) else rounded(value)
 
 
 def _setting(value: object) -> str:
-    if value is None or value == "":
-        return "–"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    match value:
+        case None | "":
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return rounded(value)
+        case list():
+            return ", ".join(map(_setting, value))
+    return str(value)

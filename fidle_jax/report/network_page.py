@@ -16,6 +16,7 @@ from fidle_jax.nn.table import Row
 from fidle_jax.report.html import load_template
 
 MOST_EXAMPLES = 10
+SCRIPTS = ("engine", "pixels", "board", "explorer", "prepare", "digit", "signs", "network")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ def render_network(network: Network, examples: Examples, *, with_weights: bool =
         network=network.name,
         result=network.result,
         weights=weights,
-        scripts=read_scripts("engine", "pixels", "board", "explorer", "prepare", "network"),
+        scripts=read_scripts(*SCRIPTS),
     )
 
 

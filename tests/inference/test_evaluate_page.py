@@ -93,8 +93,8 @@ def test_networks_with_equal_answers_have_no_such_examples():
 def test_calibration_is_reported_before_and_after_temperature_scaling():
     part = page.calibration([subject(wrong=range(20))], TEST)
     first, second = rows_of(part)
-    assert first[:3] == ["cnn", "as trained", "1.000"]
-    assert second[:3] == ["cnn", "temperature scaled", "1.700"]
+    assert first[:3] == ["cnn", "as trained", "1.00"]
+    assert second[:3] == ["cnn", "temperature scaled", "1.70"]
     assert part.notes == []
 
 

@@ -116,7 +116,7 @@ def test_captions_have_the_numbers():
     sections = make_sections([WITH_TRUTH], NAMES)
     captions = {each.name: each.caption for section in sections for each in section.shown}
     assert captions["answer_1"] == "x, class b; the answer is b with 75.0 %, the true class is a."
-    sums = f"the values sum to {GRADIENT.sum():.4f}, the logits differ by 2.0000.".replace("-", "−")
+    sums = f"the values sum to {GRADIENT.sum():.3g}, the logits differ by 2.".replace("-", "−")
     assert captions["integrated_gradients_1"].endswith(sums)
     assert captions["occlusion_1"].endswith("the answer changes at 50 % of the positions.")
     assert captions["saliency_1"] == "x, class b."

@@ -191,14 +191,6 @@ def test_names_are_escaped(run, place):
     assert "&lt;script&gt;" in page
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.04, "40 ms"), (27.84, "27.8 s"), (95, "2 min"), (3599, "1 h 0 min"), (7500, "2 h 5 min")],
-)
-def test_durations_have_a_suitable_unit(run, seconds, expected):
-    assert f"Training {expected} " in text(with_result(run, train_seconds=seconds))
-
-
 def figures(run_dir):
     return {path.stem for path in (run_dir / "figures").glob("*.png")}
 

@@ -1,0 +1,304 @@
+// Locate a handwritten digit and normalise it as in MNIST, as `normalise_digit` in
+// `fidle_jax/inference/preprocess.py` does. The constants are explained there.
+
+const MNIST_SIDE = 28, INK_SIDE = 20, MNIST_CENTRE = 14, MNIST_BLACK = 40;
+const PAPER_SIDE = 64; // resolution at which the brightness of the paper is estimated
+const SHADE_RADIUS = 9; // of these pixels
+const INK_FLOOR = 0.25, INK_EDGE = 0.5, MIN_CONTRAST = 0.1;
+const SPECK = 0.05, WHOLE = 0.2, INNER = 0.1;
+const NO_DIGIT = "no digit found; expected one digit on plain paper";
+// Powers of x and y in the terms of the surface of the light.
+const LIGHT_TERMS = [[0, 0], [1, 0], [0, 1], [2, 0], [1, 1], [0, 2]];
+
+// Return 28 x 28 bytes: the digit is light on black and centred. Throw an error if the paper is empty.
+function normaliseDigit(colours) {
+  const image = shrinkImage(colours, 256);
+  const { width, height } = image;
+  const luminance = luminanceOf(image);
+  for (const grey of [luminance, luminance.map((value) => 255 - value)]) {
+    if (isNormalisedDigit(grey, width, height)) return grey;
+  }
+  // Yellow on white has its contrast in the blue channel, not in the luminance.
+  const channels = [0, 1, 2].map((c) => luminance.map((_, i) => image.data[3 * i + c]));
+  const channel = channels.reduce((a, b) => (varianceOf(b) > varianceOf(a) ? b : a));
+  const isColoured = Math.sqrt(varianceOf(channel)) > 1.5 * Math.sqrt(varianceOf(luminance));
+  const grey = Float64Array.from(isColoured ? channel : luminance, (value) => value / 255);
+  const ink = inkStrength(greyImage(width, height, grey));
+  removeDirt(ink);
+  return centreInk(ink);
+}
+
+function greyImage(width, height, data) {
+  return { width, height, channels: 1, data };
+}
+
+// Resize an image of floats. Pillow works with 32 bits.
+function resampleFloats(image, width, height, filter, box) {
+  const single = greyImage(image.width, image.height, Float32Array.from(image.data));
+  const {data} = resampleImage(single, width, height, filter, box);
+  return greyImage(width, height, Float64Array.from(data));
+}
+
+function varianceOf(bytes) {
+  let [sum, squares] = [0, 0];
+  for (const value of bytes) {
+    sum += value;
+    squares += value * value;
+  }
+  return (squares * bytes.length - sum * sum) / bytes.length ** 2;
+}
+
+// Return the median of the first values of an array, and reorder the array.
+function medianInPlace(values, count = values.length) {
+  const middle = count >> 1;
+  // Quickselect: afterwards, no value before the middle is larger, and none after it is smaller.
+  for (let low = 0, high = count - 1; low < high; ) {
+    const pivot = values[(low + high) >> 1];
+    let [i, j] = [low, high];
+    while (i <= j) {
+      while (values[i] < pivot) i++;
+      while (values[j] > pivot) j--;
+      if (i <= j) {
+        const value = values[i];
+        values[i++] = values[j];
+        values[j--] = value;
+      }
+    }
+    if (middle <= j) high = j;
+    else if (middle >= i) low = i;
+    else break;
+  }
+  if (count % 2) return values[middle];
+  let below = values[0];
+  for (let i = 1; i < middle; i++) if (values[i] > below) below = values[i];
+  return (below + values[middle]) / 2;
+}
+
+// Return the centre of mass [x, y], and the bounding box of the values above a threshold.
+function inkExtent({ width, height, data }, threshold) {
+  const box = { left: width, top: height, right: 0, bottom: 0 };
+  let [sum, sumX, sumY] = [0, 0, 0];
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, at++) {
+      sum += data[at];
+      sumX += data[at] * x;
+      sumY += data[at] * y;
+      if (data[at] > threshold) {
+        box.left = Math.min(box.left, x);
+        box.right = Math.max(box.right, x + 1);
+        box.top = Math.min(box.top, y);
+        box.bottom = y + 1;
+      }
+    }
+  }
+  return {...box, centre: [sumX / sum, sumY / sum]};
+}
+
+// Check whether an image is a digit of the size and position used by MNIST.
+function isNormalisedDigit(grey, width, height) {
+  if (width !== MNIST_SIDE || height !== MNIST_SIDE || medianInPlace(grey.slice()) > 10) return false;
+  const { left, top, right, bottom, centre } = inkExtent(greyImage(width, height, grey), MNIST_BLACK);
+  const longest = Math.max(right - left, bottom - top);
+  return (
+    Math.abs(longest - INK_SIDE) <= 2 && centre.every((x) => Math.abs(x - MNIST_CENTRE) <= 1)
+  );
+}
+
+// Return 0 for paper to 1 for ink, from an image with values 0 to 1.
+function inkStrength({ width, height, data: grey }) {
+  const light = fitLight(greyImage(width, height, grey));
+  // Noise is symmetric; ink deviates to one side.
+  const isLightInk = grey.reduce((sum, value, i) => sum + (value - light[i]) ** 3, 0) > 0;
+  const flat = grey.map((value, i) => {
+    const paper = isLightInk ? 1 - light[i] : light[i];
+    return 1 + ((isLightInk ? 1 - value : value) - paper) / Math.max(paper, 0.1);
+  });
+  const shades = estimateShades(greyImage(width, height, flat));
+  const strength = flat.map((value, i) => (shades[i] - value) / Math.max(shades[i], 0.1));
+  const largest = strength.reduce((a, b) => Math.max(a, b));
+  if (largest < MIN_CONTRAST) throw Error(NO_DIGIT);
+  const strongest = medianInPlace(strength.filter((value) => value >= largest / 2));
+  const paper = strength.filter((value) => value <= strongest / 2);
+  const usual = medianInPlace(paper);
+  const noise = 1.4826 * medianInPlace(paper.map((value) => Math.abs(value - usual)));
+  if (strongest < 5 * noise) throw Error(NO_DIGIT);
+  const floor = Math.max(INK_FLOOR * strongest, 3 * noise);
+  const ink = strength.map(value =>
+    Math.min(1, Math.max(0, (value - floor) / (0.9 * strongest - floor))),
+  );
+  return greyImage(width, height, ink);
+}
+
+// Return the coordinates of the pixels along a side. They go from -1 to 1.
+function sideCoordinates(side) {
+  return Float64Array.from({ length: side }, (_, i) => ((i + 0.5) / side) * 2 - 1);
+}
+
+// Fit a quadratic surface to the brightness of the paper and return it for each pixel.
+// Iteratively reweighted least squares with Cauchy weights, because ink is an outlier.
+function fitLight(grey) {
+  const values = resampleFloats(grey, PAPER_SIDE, PAPER_SIDE, BOX_FILTER).data;
+  const side = sideCoordinates(PAPER_SIDE);
+  const weights = new Float64Array(values.length).fill(1);
+  const [residual, deviation] = [new Float64Array(values.length), new Float64Array(values.length)];
+  let surface;
+  for (let iteration = 0; iteration < 20; iteration++) {
+    surface = solveLight(values, weights, side);
+    evaluateLight(surface, side, side, residual);
+    for (let i = 0; i < values.length; i++) {
+      residual[i] = values[i] - residual[i];
+      deviation[i] = Math.abs(residual[i]);
+    }
+    const spread = Math.max(1.4826 * medianInPlace(deviation), 1 / 255);
+    for (let i = 0; i < values.length; i++) {
+      const scaled = residual[i] / (2 * spread);
+      weights[i] = 1 / (1 + scaled * scaled);
+    }
+  }
+  const light = new Float64Array(grey.data.length);
+  evaluateLight(surface, sideCoordinates(grey.width), sideCoordinates(grey.height), light);
+  return light.map((value) => Math.min(1, Math.max(0, value)));
+}
+
+function evaluateLight([one, x1, y1, xx, xy, yy], columns, rows, result) {
+  let at = 0;
+  for (const y of rows) {
+    const constant = one + y * (y1 + y * yy);
+    const linear = x1 + y * xy;
+    for (const x of columns) result[at++] = constant + x * (linear + x * xx);
+  }
+}
+
+// Solve the normal equations of the weighted fit.
+function solveLight(values, weights, side) {
+  // Sums of weight * x^a * y^b, and of weight * value * x^a * y^b.
+  const moments = Array.from({ length: 5 }, () => new Float64Array(5));
+  const products = Array.from({ length: 3 }, () => new Float64Array(3));
+  for (let row = 0, at = 0; row < PAPER_SIDE; row++) {
+    let [m0, m1, m2, m3, m4, p0, p1, p2] = [0, 0, 0, 0, 0, 0, 0, 0];
+    for (let column = 0; column < PAPER_SIDE; column++, at++) {
+      const [x, weight] = [side[column], weights[at]];
+      const [wx, product] = [weight * x, weight * values[at]];
+      m0 += weight;
+      m1 += wx;
+      m2 += wx * x;
+      m3 += wx * x * x;
+      m4 += wx * x * x * x;
+      p0 += product;
+      p1 += product * x;
+      p2 += product * x * x;
+    }
+    for (let b = 0, power = 1; b < 5; b++, power *= side[row]) {
+      [m0, m1, m2, m3, m4].forEach((moment, a) => (moments[a][b] += moment * power));
+      if (b < 3) [p0, p1, p2].forEach((product, a) => (products[a][b] += product * power));
+    }
+  }
+  const matrix = LIGHT_TERMS.map(([a, b]) => [
+    ...LIGHT_TERMS.map(([c, d]) => moments[a + c][b + d]),
+    products[a][b],
+  ]);
+  return solveLinear(matrix);
+}
+
+// Solve linear equations by Gauss-Jordan elimination. The last column is the right-hand side.
+function solveLinear(rows) {
+  for (let i = 0; i < rows.length; i++) {
+    let pivot = i;
+    for (let j = i + 1; j < rows.length; j++) {
+      if (Math.abs(rows[j][i]) > Math.abs(rows[pivot][i])) pivot = j;
+    }
+    [rows[i], rows[pivot]] = [rows[pivot], rows[i]];
+    for (const row of rows) {
+      if (row === rows[i]) continue;
+      const factor = row[i] / rows[i][i];
+      for (let k = i; k < row.length; k++) row[k] -= factor * rows[i][k];
+    }
+  }
+  return rows.map((row, i) => row.at(-1) / row[i]);
+}
+
+// Return structures wider than strokes: shadows with edges and dark corners.
+function estimateShades(flat) {
+  const closed = resampleFloats(flat, PAPER_SIDE, PAPER_SIDE, BOX_FILTER);
+  for (const choose of [Math.max, Math.min]) {
+    closed.data = filterColumns(filterColumns(closed.data, choose), choose);
+  }
+  return resampleFloats(closed, flat.width, flat.height, BILINEAR_FILTER).data;
+}
+
+// Return the maximum or minimum of each window along the columns, transposed.
+// A window that ends at the border is the same as one that continues with reflected values.
+function filterColumns(values, choose) {
+  const result = new Float64Array(values.length);
+  for (let x = 0; x < PAPER_SIDE; x++) {
+    for (let y = 0; y < PAPER_SIDE; y++) {
+      const end = Math.min(PAPER_SIDE, y + SHADE_RADIUS + 1);
+      let extreme = values[y * PAPER_SIDE + x];
+      for (let near = Math.max(0, y - SHADE_RADIUS); near < end; near++) {
+        extreme = choose(extreme, values[near * PAPER_SIDE + x]);
+      }
+      result[x * PAPER_SIDE + y] = extreme;
+    }
+  }
+  return result;
+}
+
+// Remove specks, and components that touch the border if there are others. Change the image in place.
+function removeDirt(ink) {
+  const { labels, weights, outer } = labelInk(ink);
+  const largest = () => Math.max(...weights, 0);
+  const inner = Math.max(0, ...weights.filter((_, label) => !outer[label]));
+  if (inner > INNER * largest()) outer.forEach((isOuter, label) => isOuter && (weights[label] = 0));
+  if (largest() < WHOLE * weights.reduce((a, b) => a + b, 0)) throw Error(NO_DIGIT);
+  const least = SPECK * largest();
+  labels.forEach((label, at) => {
+    if (label && weights[label] < least) ink.data[at] = 0;
+  });
+}
+
+// Label connected pixels (8 neighbours) of ink from 1. Count the strong pixels of each label, and tell which
+// labels touch the border.
+function labelInk({ width, height, data }) {
+  const labels = new Int32Array(data.length);
+  const [weights, outer] = [[0], [false]];
+  const stack = new Int32Array(data.length);
+  for (let start = 0; start < data.length; start++) {
+    if (labels[start] || data[start] <= 0) continue;
+    const label = weights.push(0) - 1;
+    outer.push(false);
+    labels[start] = label;
+    stack[0] = start;
+    for (let size = 1; size > 0; ) {
+      const at = stack[--size];
+      const x = at % width, y = (at - x) / width;
+      if (data[at] > INK_EDGE) weights[label]++;
+      if (x === 0 || y === 0 || x === width - 1 || y === height - 1) outer[label] = true;
+      for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
+        for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) {
+          const next = v * width + u;
+          if (labels[next] || data[next] <= 0) continue;
+          labels[next] = label;
+          stack[size++] = next;
+        }
+      }
+    }
+  }
+  return { labels, weights, outer };
+}
+
+// Scale and shift the ink with a single resampling, to fractions of a pixel.
+function centreInk(ink) {
+  const { left, top, right, bottom } = inkExtent(ink, INK_EDGE);
+  const scale = Math.max(right - left, bottom - top) / INK_SIDE;
+  const margin = Math.ceil(scale * MNIST_SIDE);
+  const [width, height] = [right - left + 2 * margin, bottom - top + 2 * margin];
+  const padded = greyImage(width, height, new Float64Array(width * height));
+  for (let y = top; y < bottom; y++) {
+    const row = ink.data.subarray(y * ink.width + left, y * ink.width + right);
+    padded.data.set(row, (y - top + margin) * width + margin);
+  }
+  const [x, y] = inkExtent(padded, INK_EDGE).centre.map((centre) => centre + 0.5);
+  const before = scale * (MNIST_CENTRE + 0.5), after = scale * (MNIST_SIDE - MNIST_CENTRE - 0.5);
+  const box = [x - before, y - before, x + after, y + after];
+  return valuesToBytes(resampleFloats(padded, MNIST_SIDE, MNIST_SIDE, HAMMING_FILTER, box).data);
+}

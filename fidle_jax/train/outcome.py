@@ -71,6 +71,7 @@ def describe_result(
         "processes": jax.process_count(),
         "platform": jax.default_backend(),
         "train_examples": loop.examples,
+        "available_examples": dataset.train_examples,  # with those that are held out or not used
         "steps": steps,
         "best_epoch": record.best_epoch,
         "best_validation_accuracy": record.best_accuracy,

@@ -85,9 +85,11 @@ def _equalize_value(pixels: Pixels) -> Pixels:
 
 def _grey(pixels: Pixels, treatment: str) -> Grey:
     """Convert to grey. Equalise the histogram of the image, of each neighbourhood, or adaptively."""
-    from skimage import color, exposure
+    from skimage import exposure
 
-    grey = color.rgb2gray(pixels)
+    # The weights of scikit-image, times 10,000. Its rgb2gray adds floats in an order that depends on the
+    # BLAS library, so halves may be rounded up on one machine and down on another.
+    grey = pixels @ np.array([2125, 7154, 721]) / (10_000 * 255)
     if treatment == "L-HE":
         grey = exposure.equalize_hist(grey)
     if treatment == "L-LHE":

@@ -17,7 +17,7 @@ const HAMMING_FILTER = {
 };
 const FIXED_POINT = 2 ** 22; // Pillow multiplies bytes by integer weights with 22 fractional bits.
 
-// Return the pixels (height, width, channel) that the network of a run expects. See `prepare` in preprocess.py.
+// Return the pixels (height, width, channel) that the network expects. See `prepare` in preprocess.py.
 function prepareImage({ width, height, data }, { kind, imageShape, resize, treatment }) {
   const source = { width, height, channels: 4, data };
   const background = kind === "image" ? 255 : contrastingBackground(source);
@@ -63,10 +63,9 @@ function valuesToBytes(values) {
   return new Uint8Array(Uint8ClampedArray.from(values, (value) => 255 * value).buffer);
 }
 
-// Return a x b / 255, rounded.
-function multiplyBytes(a, b) {
-  const product = a * b + 128;
-  return ((product >> 8) + product) >> 8;
+// Divide by 255 and round.
+function divideBy255(product) {
+  return Math.floor(product / 255 + 0.5);
 }
 
 // Return the luminance (ITU-R 601) of each pixel.
@@ -87,7 +86,7 @@ function contrastingBackground(image) {
   if (Math.max(width, height) > 256) {
     const premultiplied = new Uint8Array(2 * grey.length);
     for (let i = 0; i < grey.length; i++) {
-      premultiplied[2 * i] = multiplyBytes(grey[i], opacity[i]);
+      premultiplied[2 * i] = divideBy255(grey[i] * opacity[i]);
       premultiplied[2 * i + 1] = opacity[i];
     }
     const small = shrinkImage({ width, height, channels: 2, data: premultiplied }, 256).data;
@@ -110,15 +109,14 @@ function flattenImage({ width, height, data }, background) {
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
     const opacity = data[from + 3];
     for (let c = 0; c < 3; c++) {
-      // Pillow computes this with 7 fractional bits.
-      const mixed = (data[from + c] * opacity + background * (255 - opacity) + 128) << 7;
-      colours[to + c] = ((mixed >> 8) + mixed) >> 15;
+      colours[to + c] = divideBy255(data[from + c] * opacity + background * (255 - opacity));
     }
   }
   return { width, height, channels: 3, data: colours };
 }
 
-// Resize an image to the shape. "fit" adds black bars, "crop" cuts the sides off. See `resize_image` in decode.py.
+// Resize an image to the shape. "fit" adds black bars, "crop" cuts off two sides. See `resize_image`
+// in decode.py.
 function fitImage(image, [height, width, channels], how) {
   let box = [0, 0, image.width, image.height];
   let [columns, rows] = [width, height];
@@ -182,20 +180,26 @@ function averageBlocks(image, across, down) {
 
 // Resize the part of an image inside the box (left, top, right, bottom) with antialiasing, as Pillow does.
 function resampleImage(image, width, height, filter, box = [0, 0, image.width, image.height]) {
-  const { channels, data } = image;
-  const isBytes = data.BYTES_PER_ELEMENT === 1;
+  const { channels } = image;
+  const isBytes = image.data.BYTES_PER_ELEMENT === 1;
   const [left, top, right, bottom] = box.map(Math.fround);
   const across = resamplingWeights(image.width, left, right, width, filter, isBytes);
   const down = resamplingWeights(image.height, top, bottom, height, filter, isBytes);
-  // The first pass only computes the rows that the second pass reads.
-  const firstRow = down.length ? down[0].first : 0;
-  const rows = down.length ? down.at(-1).first + down.at(-1).weights.length - firstRow : 0;
-  for (const output of down) output.first -= firstRow;
+  const lost = image.height - height;
+  // The order matters, because bytes are rounded after each pass. Before version 13, Pillow always
+  // started with the rows.
+  if (lost > 0 && lost > 2 * (image.width - width)) {
+    const low = resampleAxis(image.data, 1, image.width * channels, down, isBytes);
+    return { width, height, channels, data: resampleAxis(low, height, channels, across, isBytes) };
+  }
+  // The first pass computes only the rows that the second pass reads.
+  const firstRow = Math.min(...down.map(({ first }) => first), image.height);
+  const endRow = Math.max(...down.map(({ first, weights }) => first + weights.length), firstRow);
   const stride = image.width * channels;
-  const part = data.subarray(firstRow * stride, (firstRow + rows) * stride);
-  const narrow = resampleAxis(part, rows, image.width, channels, across, isBytes);
-  const result = resampleAxis(narrow, 1, rows, width * channels, down, isBytes);
-  return { width, height, channels, data: result };
+  const rows = image.data.subarray(firstRow * stride, endRow * stride);
+  for (const output of down) output.first -= firstRow;
+  const narrow = resampleAxis(rows, endRow - firstRow, channels, across, isBytes);
+  return { width, height, channels, data: resampleAxis(narrow, 1, width * channels, down, isBytes) };
 }
 
 // Return the first input and the weights of each of `count` outputs along one axis.
@@ -222,12 +226,13 @@ function resamplingWeights(length, from, to, count, filter, isBytes) {
 }
 
 // Apply the weights to the middle axis of an array of shape (outer, length, inner).
-function resampleAxis(data, outer, length, inner, outputs, isBytes) {
+function resampleAxis(data, outer, inner, outputs, isBytes) {
+  const step = data.length / outer;
   const result = new data.constructor(outer * outputs.length * inner);
   let at = 0;
   for (let o = 0; o < outer; o++) {
     for (const { first, weights } of outputs) {
-      const start = (o * length + first) * inner;
+      const start = o * step + first * inner;
       for (let i = 0; i < inner; i++) {
         let sum = isBytes ? FIXED_POINT / 2 : 0;
         for (let k = 0, from = start + i; k < weights.length; k++, from += inner) {

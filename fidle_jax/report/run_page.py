@@ -1,22 +1,21 @@
 """The figures and the page of a run. The text of the page is in run_page.html.j2."""
 
-from collections.abc import Hashable
 from typing import Any
-
-import pandas as pd
 
 from fidle_jax.report import confusion
 from fidle_jax.report.curves import training_curves
 from fidle_jax.report.html import load_template
 from fidle_jax.report.network import feature_maps, learned_kernels
 from fidle_jax.report.pictures import augmented, near_duplicates, predictions, worst_errors
+from fidle_jax.report.settings import settings_by_origin
 from fidle_jax.report.style import png
 from fidle_jax.train.run_content import Run
 
 MOST_ERRORS = 20
 MOST_CONFUSIONS = 5
 MOST_TAGGED = 3
-NOT_SHOWN = ("command", "own_images", "identity", "from_digest")  # entries of config.json
+MOST_ROWS = 12  # of the table of classes; a longer one is collapsed
+MOST_WEAKEST = 5  # classes that a collapsed table shows
 
 
 def draw_figures(run: Run) -> dict[str, bytes | None]:
@@ -43,26 +42,36 @@ def draw_figures(run: Run) -> dict[str, bytes | None]:
 
 def render_run(run: Run, figures: dict[str, bytes | None]) -> str:
     """Return the page as HTML that needs no other files."""
-    data, groups = run.evaluation, run.evaluation.groups
+    data, groups, result = run.evaluation, run.evaluation.groups, run.result
     names, wrong = data.class_names, data.predicted != data.labels
-    confusions = confusion.commonest_confusions(confusion.count_confusions(data), MOST_CONFUSIONS)
-    scores = confusion.class_scores(data)
-    lowest = scores["f1"] == scores["f1"].min()
-    tagged = lowest & (scores["f1"].min() < 1) & (lowest.sum() <= MOST_TAGGED)
+    counts = confusion.count_confusions(data)
+    confusions = confusion.commonest_confusions(counts, MOST_CONFUSIONS)
+    scores = _rows(names, confusion.class_scores(counts))
+    lowest = [row for row in scores if row["f1"] == min(each["f1"] for each in scores) < 1]
+    held_out = 0 if run.chosen_on_test else result["validation_examples"]
+    examples = result.get("available_examples", result["train_examples"] + held_out)
     return load_template("run_page.html.j2").render(
         run=run,
         own=run.config.get("own_images"),
-        result=run.result,
-        settings={key: value for key, value in run.config.items() if key not in NOT_SHOWN},
+        result=result,
+        settings=settings_by_origin(run.config, examples, max(run.model["image_shape"][:2])),
         figures=figures,
         wrong=int(wrong.sum()),
         confusions=[(names[i], names[j], count) for i, j, count in confusions],
-        scores=_records(scores.assign(tagged=tagged)),
-        groups=groups and _records(confusion.group_scores(data, groups)),
+        scores=scores,
+        weakest=sorted(scores, key=lambda row: row["f1"])[:MOST_WEAKEST]
+        if len(scores) > MOST_ROWS
+        else [],
+        tagged=lowest if len(lowest) <= MOST_TAGGED else [],
+        groups=groups and _rows(groups.names, confusion.group_scores(counts, groups)),
         within_group=groups
         and int((groups.of_class[data.labels] == groups.of_class[data.predicted])[wrong].sum()),
     )
 
 
-def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    return table.rename_axis("name").reset_index().to_dict("records")
+def _rows(names: list[str], columns: confusion.Scores) -> list[dict[str, Any]]:
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [
+        {"name": name, **dict(zip(columns, row, strict=True))}
+        for name, row in zip(names, values, strict=True)
+    ]

@@ -16,15 +16,12 @@ function treatSign({ width, data }, treatment) {
   return valuesToBytes(grey);
 }
 
-// Return grey values from 0 to 1, with the weights of scikit-image.
+// Return grey values from 0 to 1.
 function greyOfColours(colours) {
-  const grey = new Float64Array(colours.length / 3);
-  const share = 1 / 255;
-  for (let i = 0, at = 0; i < grey.length; i++, at += 3) {
-    const [r, g, b] = [colours[at] * share, colours[at + 1] * share, colours[at + 2] * share];
-    grey[i] = 0.2125 * r + 0.7154 * g + 0.0721 * b;
-  }
-  return grey;
+  return new Float64Array(colours.length / 3).map((_, i) => {
+    const at = 3 * i;
+    return (2125 * colours[at] + 7154 * colours[at + 1] + 721 * colours[at + 2]) / (10000 * 255);
+  });
 }
 
 // Equalise the value channel (HSV).

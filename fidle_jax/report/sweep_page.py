@@ -8,18 +8,21 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fidle_jax.report import tables
-from fidle_jax.report.html import duration, load_template
-from fidle_jax.report.style import TEXT, finish, legend_below, new_figure, png, short
+from fidle_jax.report.html import duration, load_template, rounded
+from fidle_jax.report.style import GREY, SMALL, finish, new_figure, png, short
 from fidle_jax.report.tables import TEST, VALIDATION, as_text, percent
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow and black
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKS = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"))  # markers and line styles
+COSTS = {"train_seconds": "training time, seconds", "parameters": "parameters"}
 MOST_LABELS = 8  # of a legend
+MOST_EMPTY = 7  # times the range of the values, up to which an axis is extended to 100 %
 LOG_RATIO = 8  # costs with a larger ratio get a logarithmic axis
 
 
@@ -59,17 +62,24 @@ def render_sweep(sweep: Sweep) -> str:
             settings[f"{column} text"] = [percent(row, column) for _, row in settings.iterrows()]
     records = settings.to_dict("records")
     pair = ["dataset", "model"] if {"dataset", "model"} <= set(axes) else axes[:2]
+    best = records[0]
     facts = {
         "Runs finished": f"{len(runs):,} of {sweep.planned:,}",
         "Settings": f"{len(settings):,}",
         "Seeds each": str(settings["seeds"].max()),
         "Total training time": duration(runs["train_seconds"].sum()),
+        "Parameters": f"{best['parameters']:,}",
+        "Failed": str(len(sweep.failures)),
     }
-    best = records[0]
+    # Columns with one value are among the facts.
+    varying = [name for name in ("seeds", "parameters") if settings[name].nunique() > 1]
+    hidden = {"Parameters"} if "parameters" in varying else set()
+    hidden |= set() if sweep.failures else {"Failed"}
     return load_template("sweep_page.html.j2").render(
         title=sweep.title,
         axes=axes,
-        facts=facts | ({"Failed": str(len(sweep.failures))} if sweep.failures else {}),
+        facts={name: value for name, value in facts.items() if name not in hidden},
+        varying=varying,
         best=best,
         on_test=tables.criterion(runs) == TEST or best["hold_out"] == "test",
         command=sweep.command(best["run"]),
@@ -79,72 +89,74 @@ def render_sweep(sweep: Sweep) -> str:
         settings=records,
         runs=runs.assign(**{a: runs[a].map(as_text) for a in axes}).to_dict("records"),
         split="test" if tables.criterion(runs) == TEST else "validation",
-        figures=_figures(sweep, settings),
+        chart=png(draw_charts(sweep, settings)),
+        has_curves=_has_curves(sweep),
         failures=sweep.failures,
         folder=sweep.folder,
         baseline=sweep.baseline,
     )
 
 
-def _figures(sweep: Sweep, settings: pd.DataFrame) -> dict[str, bytes]:
-    # Both charts have the same colours.
-    axis = sweep.axes[0]
-    colours = palette(settings[axis])
-    figures = {"cost": cost_chart(settings, tables.criterion(sweep.runs), axis, colours)}
-    if any(np.isfinite(curve["validation_accuracy"]).any() for curve in sweep.curves.values()):
-        figures["curves"] = curves_chart(sweep, axis, colours, settings["setting"].iloc[0])
-    return {name: png(figure) for name, figure in figures.items()}
+def draw_charts(sweep: Sweep, settings: pd.DataFrame) -> Figure:
+    """Draw the accuracy of each setting against its cost, and the validation accuracy by epoch.
 
-
-def cost_chart(settings: pd.DataFrame, column: str, axis: str, colours: dict[str, Any]) -> Figure:
-    """Draw an accuracy column against training time and parameters.
-
-    ``colours`` are those of the values of ``axis``.
+    The colour shows the value of the first axis, and the marker that of a second axis with few values.
     """
-    figure = new_figure(height=4.4)
-    both = figure.subplots(1, 2, sharey=True)
-    for axes, x in zip(both, ("train_seconds", "parameters"), strict=True):
-        for _, row in settings.iterrows():
-            spread = row[f"{column} spread"]
-            axes.errorbar(
-                row[x],
-                100 * row[column],
-                yerr=None if pd.isna(spread) else 100 * spread,
-                color=colours[row[axis]],
-                marker="o",
-                markersize=7,
-                alpha=0.85,
-            )
+    column, first = tables.criterion(sweep.runs), sweep.axes[0]
+    colours = palette(settings[first])
+    second = next((a for a in sweep.axes[1:] if 1 < settings[a].nunique() <= len(MARKS)), "")
+    marks = dict(zip(tables.in_order(settings[second]) if second else [""], MARKS, strict=False))
+    costs = [x for x in COSTS if x == "train_seconds" or settings[x].nunique() > 1]
+    has_curves = _has_curves(sweep)
+    figure = new_figure(height=4.2 + 3.4 * has_curves)
+    mosaic: list[Any] = [costs, *[["curves"] * len(costs)] * has_curves]
+    panels = figure.subplot_mosaic(mosaic)
+    for _, row in settings.iterrows():
+        colour, (marker, line) = colours[row[first]], marks[row[second] if second else ""]
+        middle, spread = 100 * row[column], 100 * np.nan_to_num(row[f"{column} spread"])
+        for x in costs:
+            point = panels[x].errorbar(row[x], middle, [[spread], [min(spread, 100 - middle)]])
+            point.lines[0].set(color=colour, marker=marker, markersize=7, clip_on=False)
+            point.lines[2][0].set(color=colour)
+        for name in sweep.runs["run"][sweep.runs["setting"] == row["setting"]]:
+            if has_curves and name in sweep.curves:
+                curve, best = sweep.curves[name], row["setting"] == settings["setting"].iloc[0]
+                (drawn,) = panels["curves"].plot(
+                    curve["epoch"], 100 * curve["validation_accuracy"], line, color=colour
+                )
+                drawn.set(linewidth=3 if best else 1.2, zorder=3 if best else 2)
+                drawn.set_marker(marker if len(curve["epoch"]) == 1 else "")
+    for x in costs:
         if settings[x].max() > LOG_RATIO * settings[x].min() > 0:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 5M, not 5,000,000
-        finish(axes, x=x.replace("train_seconds", "seconds of training"))
-    both[0].set_ylabel("accuracy, %", fontsize=TEXT)
-    _name_colours(both[1], axis, colours)
-    legend_below(figure, columns=3)
+            panels[x].set_xscale("log")
+            panels[x].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panels[x].xaxis.set_minor_formatter(NullFormatter())
+        else:
+            panels[x].xaxis.set_major_locator(MaxNLocator(5))
+        form = EngFormatter(sep="") if x == "parameters" else lambda value, _: rounded(value)
+        panels[x].xaxis.set_major_formatter(form)  # 5M, not 5,000,000
+    split = "test" if column == TEST else "validation"
+    labels = COSTS | {"curves": "epoch"}
+    for name, axes in panels.items():
+        finish(axes, x=labels[name], y=f"{split if name in COSTS else 'validation'} accuracy, %")
+        low, high = axes.get_ylim()
+        # Do not squeeze the values into a small part of the axis.
+        axes.set_ylim(low, 100 if 100 - high <= MOST_EMPTY * (high - low) else high)
+    if has_curves:
+        panels["curves"].xaxis.set_major_locator(MaxNLocator(integer=True))
+    shown = list(colours) if len(colours) <= MOST_LABELS else [*colours][:: len(colours) - 1]
+    dots = {value: Line2D([], [], color=colours[value], marker="o", ls="") for value in shown}
+    _legend(figure, first, dots, "left")
+    if second:
+        looks = {v: Line2D([], [], color=GREY, marker=m, ls=ls) for v, (m, ls) in marks.items()}
+        _legend(figure, second, looks, "right")
     return figure
 
 
-def curves_chart(sweep: Sweep, axis: str, colours: dict[str, Any], best_setting: str) -> Figure:
-    """Draw the validation accuracy of every run by epoch, that of the best setting thick."""
-    figure = new_figure(height=4.2)
-    axes = figure.subplots()
-    for _, row in sweep.runs[sweep.runs["run"].isin(sweep.curves)].iterrows():
-        curve, best = sweep.curves[row["run"]], row["setting"] == best_setting
-        axes.plot(
-            curve["epoch"],
-            100 * curve["validation_accuracy"],
-            color=colours[as_text(row[axis])],
-            marker="o" if len(curve["epoch"]) == 1 else None,
-            **({"lw": 2.8, "zorder": 3} if best else {"lw": 1, "alpha": 0.55}),
-        )
-    finish(axes, x="epoch", y="validation accuracy, %")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _name_colours(axes, axis, colours)
-    legend_below(figure, columns=3)
-    return figure
+def _has_curves(sweep: Sweep) -> bool:
+    """Check that a run has validation accuracies of several epochs."""
+    accuracies = (each["validation_accuracy"] for each in sweep.curves.values())
+    return any(np.isfinite(each).sum() > 1 for each in accuracies)
 
 
 def palette(values: pd.Series) -> dict[str, Any]:
@@ -155,8 +167,17 @@ def palette(values: pd.Series) -> dict[str, Any]:
     return dict(zip(names, colormaps["viridis"](np.linspace(0, 0.9, len(names))), strict=True))
 
 
-def _name_colours(axes: Axes, axis: str, colours: dict[str, Any]) -> None:
-    """Add the colours to the legend, the first and the last one if there are many."""
-    items = list(colours.items())
-    for value, colour in items if len(items) <= MOST_LABELS else [items[0], items[-1]]:
-        axes.plot([], [], "o", color=colour, label=f"{axis.replace('_', ' ')} {short(value, 18)}")
+def _legend(figure: Figure, axis: str, looks: dict[str, Line2D], side: str) -> None:
+    """Draw the legend of an axis with several values below all charts."""
+    if len(looks) > 1:
+        figure.legend(
+            looks.values(),
+            [short(value, 24) for value in looks],
+            title=axis.replace("_", " "),
+            loc=f"outside lower {side}",  # pyright: ignore[reportArgumentType]  # missing in the stubs
+            ncols=2,
+            fontsize=SMALL,
+            title_fontsize=SMALL,
+            alignment="left",
+            frameon=False,
+        )

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fidle_jax.errors import InputError, printable
+from fidle_jax.report.html import rounded
 from fidle_jax.train.config import hyperparameters
 from fidle_jax.train.run_dir import read_config, read_objects, read_result
 
@@ -77,7 +78,7 @@ def as_text(value: object) -> str:
     """Format the value of a flag."""
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def in_order(values: Iterable[str]) -> list[str]:
@@ -165,7 +166,7 @@ def settings_markdown(settings: pd.DataFrame, axes: Sequence[str]) -> str:
     head += [*(names.get(column, "difference") for column in columns), "seconds", "parameters"]
     for index, row in settings.iterrows():
         cells = [*row[list(axes)], str(row["seeds"]), *(percent(row, column) for column in columns)]
-        cells += [f"{row['train_seconds']:.0f}", f"{row['parameters']:,}"]
+        cells += [rounded(row["train_seconds"]), f"{row['parameters']:,}"]
         bold = index == 0 and len(settings) > 1
         rows.append([f"**{cell}**" for cell in cells] if bold else cells)
     return to_markdown(head, rows)

@@ -224,10 +224,11 @@ def read_table(sweep_dir: Path) -> "pd.DataFrame":
             logger.warning("a damaged run is left out: %s", error)
             continue
         setting = run_dir.name.rpartition("-seed")[0]
-        row = {"run": run_dir.name, "setting": setting}
+        row = {"run": run_dir.name, "setting": setting} | config | result
         if variants:
+            # In result.json, the variant is that of the data set.
             row["variant"] = variants.get(setting, "")
-        rows.append(row | config | result)
+        rows.append(row)
     return pd.json_normalize(rows)
 
 

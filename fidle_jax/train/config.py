@@ -19,15 +19,8 @@ from fidle_jax.data.load import ALLOW_SKIPPED
 from fidle_jax.errors import InputError, Range, check_name, check_range
 from fidle_jax.files import expand_user
 from fidle_jax.nn import ModelName
-from fidle_jax.train.recipes import (
-    AUGMENTATIONS,
-    NEUTRAL,
-    adapt_to_images,
-    recipes_for,
-    usual_recipe,
-)
+from fidle_jax.train.recipes import recipe_settings, recipes_for, usual_recipe
 
-VALIDATION_FRACTION = 0.1
 RARE = 10  # ratio of the class sizes from which auto weights the classes
 _LARGEST = 3.4e38  # of float32
 _SMALLEST = 1.2e-38  # smaller numbers become 0 in float32
@@ -336,17 +329,9 @@ def resolve(config: Config, variant: str, found: Dataset | None = None) -> Resol
     recipe = config.optimisation.recipe
     if recipe == "auto":
         recipe = usual_recipe(dataset, model, variant)
-    values = NEUTRAL | recipes_for(dataset)[recipe]
-    if recipe == "images":
-        size = (found.train_examples, max(found.image_shape[:2])) if found else (1000, 64)
-        values |= adapt_to_images(*size)
-    values["validation_fraction"] = 0.0 if config.data.hold_out == "test" else VALIDATION_FRACTION
-    if config.augmentation.preset is not None:
-        values |= AUGMENTATIONS[config.augmentation.preset]
-    if model != "cnn":
-        values.pop("dropout", None)  # the recipes' rates are for the three layers of cnn
-    if model != "compact":
-        values["width"] = 1.0
+    size = (found.train_examples, max(found.image_shape[:2])) if found else (1000, 64)
+    named = config.settings() | {"dataset": dataset, "recipe": recipe}
+    values = recipe_settings(named, *size)
     given = {name: value for name, value in config.settings().items() if value is not None}
     if config.optimisation.class_weights == "auto":
         counts = found.class_counts if found else ()

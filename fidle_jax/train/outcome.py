@@ -31,7 +31,7 @@ from fidle_jax.train.loop import Loop
 from fidle_jax.train.parallel import peak_memory_bytes
 from fidle_jax.train.step import step_keys
 
-AUGMENTED_VERSIONS = 32
+AUGMENTED_VERSIONS = 31  # four rows with the original
 TEST_BYTES = 2**26  # test images that are in memory at a time
 CANDIDATES = 1000  # images from which the augmented one is chosen
 SETTINGS = ("crop", "hold_out", "recipe", "epochs", "seed", "parallel")  # in result.json
@@ -71,6 +71,7 @@ def describe_result(
         "processes": jax.process_count(),
         "platform": jax.default_backend(),
         "train_examples": loop.examples,
+        "available_examples": dataset.train_examples,  # with those that are held out or not used
         "steps": steps,
         "best_epoch": record.best_epoch,
         "best_validation_accuracy": record.best_accuracy,

@@ -1,5 +1,6 @@
 """Recipes: settings that belong together. A flag that is given replaces a recipe's value."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fidle_jax.data import SIGN_SETS, is_own
@@ -116,6 +117,8 @@ AUGMENTATIONS: dict[str, Settings] = {
     "course": _NONE | {"shift": 0.1, "rotation": 10.0, "scaling": 0.2, "shear": 0.1},
 }
 
+VALIDATION_FRACTION = 0.1
+
 # Values of the settings that a recipe does not contain.
 NEUTRAL: Settings = _NONE | {
     "crop": "full",
@@ -140,6 +143,26 @@ def usual_recipe(dataset: str, model: str | None, variant: str) -> str:
     if dataset in SIGN_SETS:
         return "fast" if model == "compact" else "course"
     return "sample" if variant == "sample" else "course"
+
+
+def recipe_settings(settings: Mapping[str, Any], examples: int, side: int) -> Settings:
+    """Return the values of the settings that are not given.
+
+    Args:
+        settings: At least dataset, model, recipe, hold_out and augmentation.
+        examples, side: Number of training images and their larger side, for own images.
+    """
+    dataset, recipe, model = settings["dataset"], settings["recipe"], settings["model"]
+    values = NEUTRAL | recipes_for(dataset).get(recipe, {})
+    if recipe == "images":
+        values |= adapt_to_images(examples, side)
+    values["validation_fraction"] = 0.0 if settings["hold_out"] == "test" else VALIDATION_FRACTION
+    values |= AUGMENTATIONS.get(settings["augmentation"], {})
+    if model != "cnn":
+        values.pop("dropout", None)  # the recipes' rates are for the three layers of cnn
+    if model != "compact":
+        values["width"] = 1.0
+    return values
 
 
 def adapt_to_images(examples: int, side: int) -> Settings:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import metrics
 
 from fidle_jax.report.confusion import (
     class_scores,
@@ -37,21 +38,34 @@ def test_the_most_frequent_confusions_come_first(pairs):
 
 
 def test_scores_of_classes_in_an_example_by_hand():
-    scores = class_scores(data_of([0, 0, 0, 0, 1, 1], np.eye(3)[[0, 0, 0, 1, 1, 2]]))
+    scores = class_scores(np.array([[3, 1, 0], [0, 1, 1], [0, 0, 0]]))
     expected = [[1.0, 0.75, 1.5 / 1.75, 4], [0.5, 0.5, 0.5, 2], [0, 0, 0, 0]]
-    assert list(scores.columns) == ["precision", "recall", "f1", "support"]
-    np.testing.assert_allclose(scores, expected)
+    assert list(scores) == ["precision", "recall", "f1", "support"]
+    np.testing.assert_allclose(np.stack(list(scores.values()), axis=1), expected)
+
+
+@given(PAIRS)
+def test_scores_of_classes_agree_with_scikit_learn(pairs):
+    labels, predicted = np.array(pairs).T
+    counts = count_confusions(data_of(labels, np.eye(5)[predicted]))
+    np.testing.assert_array_equal(
+        counts, metrics.confusion_matrix(labels, predicted, labels=range(5))
+    )
+    expected = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=range(5), zero_division=0
+    )
+    np.testing.assert_allclose(list(class_scores(counts).values()), expected)
 
 
 def test_scores_of_groups_in_an_example_by_hand():
     data = data_of([0, 0, 2, 3, 1, 1, 4], np.eye(5)[[0, 2, 3, 1, 1, 0, 4]])
-    scores = group_scores(data, Groups(list("abcd"), GROUP_OF_CLASS))
-    assert list(scores.itertuples(name=None)) == [
-        ("a", 1, 0.5, 0.5, 2),
-        ("b", 3, 0.25, 0.75, 4),
-        ("c", 0, 0.0, 0.0, 0),
-        ("d", 1, 1.0, 1.0, 1),
-    ]
+    scores = group_scores(count_confusions(data), Groups(list("abcd"), GROUP_OF_CLASS))
+    assert {name: column.tolist() for name, column in scores.items()} == {
+        "classes": [1, 3, 0, 1],
+        "accuracy": [0.5, 0.25, 0, 1],
+        "group_accuracy": [0.5, 0.75, 0, 1],
+        "support": [2, 4, 0, 1],
+    }
 
 
 def test_the_most_confident_errors_come_first():

@@ -50,7 +50,7 @@ def test_the_page_reports_the_run_in_words(run):
         "batch size 512",
         "transfer of the data 250 ms",
         "training step 8.04 ms",
-        "Images per second 33,000",
+        "images per second 33,000",
         "peak memory of the process 600.0 MiB",
         "Command python experiments/mnist_cnn.py jax 0.10.2",
     ):
@@ -152,11 +152,26 @@ def test_missing_figures_are_explained(make_run):
     assert "The weights are those" not in words
 
 
+def test_a_long_table_of_classes_is_collapsed_below_its_weakest_classes(make_run):
+    page = render_run(read_run(make_run(classes=13)), DRAWN)
+    before, collapsed = page.split("<summary>All 13 classes</summary>")
+    assert before.count('<td class="name">') == 5
+    assert collapsed.count('<td class="name">') == 13
+    assert "<summary>All" not in render_run(read_run(make_run(classes=12)), DRAWN)
+
+
+def test_the_result_comes_before_the_figures_and_the_configuration_last(make_run):
+    page = render_run(read_run(make_run(groups=True, own_images=True)), DRAWN)
+    titles = re.findall("<h2>(.*?)</h2>", page)
+    assert titles[:3] == ["Groups of classes", "Training curves", "Confusion matrix"]
+    assert titles[-5:] == ["The images", "The network", "Configuration", "Cost", "Command"]
+
+
 def test_missing_measurements_are_dashes(run):
     unmeasured = {"compile_seconds": None, "images_per_second": None, "test_loss": None}
     assert "<dd>–</dd>" not in render_run(run, DRAWN)
     page = render_run(with_result(run, **unmeasured), DRAWN)
-    assert page.count("<dd>–</dd>") == 4  # the compilation is listed twice
+    assert page.count("<dd>–</dd>") == 3
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
 
-from fidle_jax.report.sweep_page import Sweep, cost_chart, curves_chart, palette, render_sweep
+from fidle_jax.report.sweep_page import Sweep, draw_charts, palette, render_sweep
 from fidle_jax.report.tables import TEST, VALIDATION, rank_settings
 
 
@@ -89,7 +88,7 @@ def test_variants_have_their_differences_to_the_baseline():
     words = text(render_sweep(make(["variant"], rows, baseline="whole")))
     assert "to the baseline “whole”" in words
     minus = "\N{MINUS SIGN}5.00 ± 7.07"
-    assert f"less 2 80.00 ± 14.14 {minus} 85.00 ± 7.07 {minus} 30.0 4,321" in words
+    assert f"less 80.00 ± 14.14 {minus} 85.00 ± 7.07 {minus} 30" in words
 
 
 @pytest.mark.parametrize("runs", [1, 2])
@@ -106,14 +105,37 @@ def test_many_settings_have_a_page():
     assert "<h2>Learning rate by optimizer</h2>" in page
 
 
-def test_both_charts_draw_a_value_in_the_same_colour():
+def test_both_charts_draw_a_setting_with_the_same_colour_and_end_at_100_percent():
     sweep = make(AXES, ROWS)
     settings = rank_settings(sweep.runs, AXES)
-    colours = palette(settings["model"])
-    cost = cost_chart(settings, VALIDATION, "model", colours).axes[0]
-    curves = curves_chart(sweep, "model", colours, "none").axes[0]
-    expected = [to_rgb(colours[model]) for model in settings["model"]]
-    assert [to_rgb(bar.lines[0].get_color()) for bar in cost.containers] == expected
-    found = {to_rgb(line.get_color()) for line in curves.get_lines()}
-    assert found == set(expected)
-    assert len(found) == 2
+    cost, curves = draw_charts(sweep, settings).axes
+    expected = [palette(settings["dataset"])[name] for name in settings["dataset"]]
+    assert [bar.lines[0].get_color() for bar in cost.containers] == expected
+    assert [line.get_color() for line in curves.get_lines()] == np.repeat(expected, 2).tolist()
+    assert cost.get_ylim()[1] == curves.get_ylim()[1] == 100
+
+
+def test_a_chart_of_low_and_similar_accuracies_does_not_end_at_100_percent():
+    sweep = make(AXES, [(*row[:3], row[3] / 10, row[4]) for row in ROWS], curves={})
+    (cost,) = draw_charts(sweep, rank_settings(sweep.runs, AXES)).axes
+    assert cost.get_ylim()[1] < 12
+
+
+def test_fractions_of_a_second_are_written_as_seconds():
+    sweep = make(AXES, ROWS)
+    sweep.runs["train_seconds"] = [0.14, 0.14, 0.30, 0.30]
+    figure = draw_charts(sweep, rank_settings(sweep.runs, AXES))
+    figure.draw_without_rendering()
+    labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert "0.2" in labels
+    assert "test 95.00 ± 0.00 0.3 s" in text(render_sweep(sweep))
+
+
+def test_columns_with_one_value_are_only_among_the_facts(page):
+    assert "Parameters 4,321" in text(page)
+    assert "parameters</button>" not in page
+    sweep = make(AXES, ROWS)
+    sweep.runs["parameters"] = [1, 1, 2, 2]
+    page = render_sweep(sweep)
+    assert "Parameters" not in text(page)
+    assert "parameters</button>" in page

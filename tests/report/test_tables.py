@@ -83,7 +83,7 @@ def test_the_markdown_table_has_the_best_setting_in_bold():
     lines = settings_markdown(rank_settings(table(RUNS), AXES), AXES).splitlines()
     head = "| dataset | model | seeds | validation, % | test, % | seconds | parameters |"
     assert lines[0] == head
-    best = "| **b** | **v1** | **2** | **96.00 ± 1.41** | **81.00 ± 1.41** | **2** | **1,234** |"
+    best = "| **b** | **v1** | **2** | **96.00 ± 1.41** | **81.00 ± 1.41** | **2.5** | **1,234** |"
     assert lines[2] == best
     assert lines[4] == "| a | v2 | 1 | 94.00 | 90.00 | 4 | 1,234 |"
 

@@ -138,7 +138,7 @@ def test_the_table_has_one_row_per_finished_run_with_its_config_and_result(sweep
 def test_the_table_has_the_names_of_the_variants(tmp_path):
     variants = {"axes": {}, "variants": {"no_warp-1": "no warp"}, "columns": ["variant"]}
     results.begin(tmp_path, PLAN | variants)
-    finish(tmp_path, "no_warp-1-seed3")
+    finish(tmp_path, "no_warp-1-seed3", variant="sample")  # that of the data set
     assert list(results.read_table(tmp_path)["variant"]) == ["no warp"]
 
 

@@ -197,7 +197,7 @@ def test_a_sign_of_any_size_is_scaled_as_in_python(page):
 @pytest.mark.parametrize("shape", [(32, 32, 3), (21, 50, 1), (64, 25, 3)])
 def test_another_image_is_resized_as_in_python(page, how, shape):
     images = random_images(shape[0], 20)
-    images += [smooth(np.random.default_rng(0), *shape[:2]), Image.new("RGB", (400, 2), "red")]
+    images += [smooth(np.random.default_rng(0), *shape[:2]), Image.new("RGB", (400, 20), "red")]
     images += [smooth(np.random.default_rng(1), 70, 90, channels=4)]
     about = {"kind": "image", "imageShape": shape, "resize": how, "treatment": None}
     for image, found in zip(images, in_browser(page, images, about), strict=True):

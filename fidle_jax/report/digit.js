@@ -15,15 +15,20 @@ function normaliseDigit(colours) {
   const image = shrinkImage(colours, 256);
   const { width, height } = image;
   const luminance = luminanceOf(image);
-  for (const grey of [luminance, luminance.map((value) => 255 - value)]) {
-    if (isNormalisedDigit(grey, width, height)) return grey;
+  if (width === MNIST_SIDE && height === MNIST_SIDE) {
+    for (const grey of [luminance, luminance.map((value) => 255 - value)]) {
+      if (isNormalisedDigit(grey)) return grey;
+    }
   }
   // Yellow on white has its contrast in the blue channel, not in the luminance.
-  const channels = [0, 1, 2].map((c) => luminance.map((_, i) => image.data[3 * i + c]));
-  const channel = channels.reduce((a, b) => (varianceOf(b) > varianceOf(a) ? b : a));
-  const isColoured = Math.sqrt(varianceOf(channel)) > 1.5 * Math.sqrt(varianceOf(luminance));
-  const grey = Float64Array.from(isColoured ? channel : luminance, (value) => value / 255);
-  const ink = inkStrength(greyImage(width, height, grey));
+  const variances = [0, 1, 2].map((channel) => varianceOf(image.data, channel, 3));
+  const largest = Math.max(...variances), channel = variances.indexOf(largest);
+  const isColoured = Math.sqrt(largest) > 1.5 * Math.sqrt(varianceOf(luminance, 0, 1));
+  const grey = new Float64Array(width * height);
+  for (let i = 0; i < grey.length; i++) {
+    grey[i] = (isColoured ? image.data[3 * i + channel] : luminance[i]) / 255;
+  }
+  const ink = greyImage(width, height, inkStrength(greyImage(width, height, grey)));
   removeDirt(ink);
   return centreInk(ink);
 }
@@ -34,18 +39,20 @@ function greyImage(width, height, data) {
 
 // Resize an image of floats. Pillow works with 32 bits.
 function resampleFloats(image, width, height, filter, box) {
-  const single = greyImage(image.width, image.height, Float32Array.from(image.data));
-  const {data} = resampleImage(single, width, height, filter, box);
-  return greyImage(width, height, Float64Array.from(data));
+  const single = greyImage(image.width, image.height, new Float32Array(image.data));
+  const { data } = resampleImage(single, width, height, filter, box);
+  return greyImage(width, height, new Float64Array(data));
 }
 
-function varianceOf(bytes) {
-  let [sum, squares] = [0, 0];
-  for (const value of bytes) {
-    sum += value;
-    squares += value * value;
+// Return the variance of every `step`-th byte.
+function varianceOf(bytes, first, step) {
+  let sum = 0, squares = 0;
+  for (let at = first; at < bytes.length; at += step) {
+    sum += bytes[at];
+    squares += bytes[at] * bytes[at];
   }
-  return (squares * bytes.length - sum * sum) / bytes.length ** 2;
+  const count = bytes.length / step;
+  return (squares * count - sum * sum) / (count * count);
 }
 
 // Return the median of the first values of an array, and reorder the array.
@@ -94,39 +101,60 @@ function inkExtent({ width, height, data }, threshold) {
   return {...box, centre: [sumX / sum, sumY / sum]};
 }
 
-// Check whether an image is a digit of the size and position used by MNIST.
-function isNormalisedDigit(grey, width, height) {
-  if (width !== MNIST_SIDE || height !== MNIST_SIDE || medianInPlace(grey.slice()) > 10) return false;
-  const { left, top, right, bottom, centre } = inkExtent(greyImage(width, height, grey), MNIST_BLACK);
+// Check whether an image of 28 x 28 pixels is a digit of the size and position used by MNIST.
+function isNormalisedDigit(grey) {
+  if (medianInPlace(grey.slice()) > 10) return false;
+  const image = greyImage(MNIST_SIDE, MNIST_SIDE, grey);
+  const { left, top, right, bottom, centre } = inkExtent(image, MNIST_BLACK);
   const longest = Math.max(right - left, bottom - top);
-  return (
-    Math.abs(longest - INK_SIDE) <= 2 && centre.every((x) => Math.abs(x - MNIST_CENTRE) <= 1)
-  );
+  const isCentred = centre.every((place) => Math.abs(place - MNIST_CENTRE) <= 1);
+  return Math.abs(longest - INK_SIDE) <= 2 && isCentred;
 }
 
 // Return 0 for paper to 1 for ink, from an image with values 0 to 1.
 function inkStrength({ width, height, data: grey }) {
+  const count = grey.length;
   const light = fitLight(greyImage(width, height, grey));
   // Noise is symmetric; ink deviates to one side.
-  const isLightInk = grey.reduce((sum, value, i) => sum + (value - light[i]) ** 3, 0) > 0;
-  const flat = grey.map((value, i) => {
-    const paper = isLightInk ? 1 - light[i] : light[i];
-    return 1 + ((isLightInk ? 1 - value : value) - paper) / Math.max(paper, 0.1);
-  });
+  let skewness = 0;
+  for (let i = 0; i < count; i++) {
+    const difference = grey[i] - light[i];
+    skewness += difference * difference * difference; // several times as fast as ** 3
+  }
+  const flat = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
+    const paper = skewness > 0 ? 1 - light[i] : light[i];
+    flat[i] = 1 + ((skewness > 0 ? 1 - grey[i] : grey[i]) - paper) / Math.max(paper, 0.1);
+  }
   const shades = estimateShades(greyImage(width, height, flat));
-  const strength = flat.map((value, i) => (shades[i] - value) / Math.max(shades[i], 0.1));
-  const largest = strength.reduce((a, b) => Math.max(a, b));
+  const strength = new Float64Array(count);
+  let largest = 0;
+  for (let i = 0; i < count; i++) {
+    strength[i] = (shades[i] - flat[i]) / Math.max(shades[i], 0.1);
+    largest = Math.max(largest, strength[i]);
+  }
   if (largest < MIN_CONTRAST) throw Error(NO_DIGIT);
-  const strongest = medianInPlace(strength.filter((value) => value >= largest / 2));
-  const paper = strength.filter((value) => value <= strongest / 2);
-  const usual = medianInPlace(paper);
-  const noise = 1.4826 * medianInPlace(paper.map((value) => Math.abs(value - usual)));
+  const { strongest, noise } = inkLevels(strength, largest);
   if (strongest < 5 * noise) throw Error(NO_DIGIT);
   const floor = Math.max(INK_FLOOR * strongest, 3 * noise);
-  const ink = strength.map(value =>
-    Math.min(1, Math.max(0, (value - floor) / (0.9 * strongest - floor))),
-  );
-  return greyImage(width, height, ink);
+  for (let i = 0; i < count; i++) {
+    const share = (strength[i] - floor) / (0.9 * strongest - floor);
+    strength[i] = Math.min(1, Math.max(0, share));
+  }
+  return strength;
+}
+
+// Return the median strength of the strongest ink, and the deviation of the paper.
+function inkLevels(strength, largest) {
+  const chosen = new Float64Array(strength.length);
+  let count = 0;
+  for (const value of strength) if (value >= largest / 2) chosen[count++] = value;
+  const strongest = medianInPlace(chosen, count);
+  count = 0;
+  for (const value of strength) if (value <= strongest / 2) chosen[count++] = value;
+  const usual = medianInPlace(chosen, count);
+  for (let i = 0; i < count; i++) chosen[i] = Math.abs(chosen[i] - usual);
+  return { strongest, noise: 1.4826 * medianInPlace(chosen, count) };
 }
 
 // Return the coordinates of the pixels along a side. They go from -1 to 1.
@@ -157,7 +185,8 @@ function fitLight(grey) {
   }
   const light = new Float64Array(grey.data.length);
   evaluateLight(surface, sideCoordinates(grey.width), sideCoordinates(grey.height), light);
-  return light.map((value) => Math.min(1, Math.max(0, value)));
+  for (let i = 0; i < light.length; i++) light[i] = Math.min(1, Math.max(0, light[i]));
+  return light;
 }
 
 function evaluateLight([one, x1, y1, xx, xy, yy], columns, rows, result) {
@@ -219,25 +248,26 @@ function solveLinear(rows) {
 
 // Return structures wider than strokes: shadows with edges and dark corners.
 function estimateShades(flat) {
-  const closed = resampleFloats(flat, PAPER_SIDE, PAPER_SIDE, BOX_FILTER);
-  for (const choose of [Math.max, Math.min]) {
-    closed.data = filterColumns(filterColumns(closed.data, choose), choose);
+  const small = resampleFloats(flat, PAPER_SIDE, PAPER_SIDE, BOX_FILTER);
+  // Closing is a maximum filter and then a minimum filter, here the maximum of the negative values.
+  for (let pass = 0; pass < 2; pass++) {
+    small.data = columnMaxima(columnMaxima(small.data)).map((value) => -value);
   }
-  return resampleFloats(closed, flat.width, flat.height, BILINEAR_FILTER).data;
+  return resampleFloats(small, flat.width, flat.height, BILINEAR_FILTER).data;
 }
 
-// Return the maximum or minimum of each window along the columns, transposed.
-// A window that ends at the border is the same as one that continues with reflected values.
-function filterColumns(values, choose) {
+// Return the maximum of the window around each value along the columns, transposed. A window that ends at the
+// border has the same maximum as one that continues with reflected values.
+function columnMaxima(values) {
   const result = new Float64Array(values.length);
   for (let x = 0; x < PAPER_SIDE; x++) {
     for (let y = 0; y < PAPER_SIDE; y++) {
       const end = Math.min(PAPER_SIDE, y + SHADE_RADIUS + 1);
-      let extreme = values[y * PAPER_SIDE + x];
+      let largest = -Infinity;
       for (let near = Math.max(0, y - SHADE_RADIUS); near < end; near++) {
-        extreme = choose(extreme, values[near * PAPER_SIDE + x]);
+        largest = Math.max(largest, values[near * PAPER_SIDE + x]);
       }
-      result[x * PAPER_SIDE + y] = extreme;
+      result[x * PAPER_SIDE + y] = largest;
     }
   }
   return result;
@@ -251,9 +281,9 @@ function removeDirt(ink) {
   if (inner > INNER * largest()) outer.forEach((isOuter, label) => isOuter && (weights[label] = 0));
   if (largest() < WHOLE * weights.reduce((a, b) => a + b, 0)) throw Error(NO_DIGIT);
   const least = SPECK * largest();
-  labels.forEach((label, at) => {
-    if (label && weights[label] < least) ink.data[at] = 0;
-  });
+  for (let at = 0; at < labels.length; at++) {
+    if (labels[at] && weights[labels[at]] < least) ink.data[at] = 0;
+  }
 }
 
 // Label connected pixels (8 neighbours) of ink from 1. Count the strong pixels of each label, and tell which

@@ -42,6 +42,7 @@ def load_template(name: str, package: str = "fidle_jax.report") -> Template:
     )
     environment.filters |= {
         "percent": percent,
+        "brief_percent": brief_percent,
         "number": _number,
         "duration": duration,
         "base64": lambda png: base64.b64encode(png).decode("ascii"),
@@ -95,6 +96,8 @@ def duration(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.1f}{SPACE}s"
     minutes = round(seconds / 60)
+    if seconds < 600:
+        return f"{round(seconds) // 60} min {round(seconds) % 60} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 

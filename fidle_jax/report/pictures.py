@@ -122,10 +122,8 @@ def worst_errors(data: Evaluation) -> Figure:
 def augmented(found: Augmented, class_names: list[str]) -> Figure:
     """Draw an image, then its augmented versions. Versions of another class are framed."""
     framed = found.labels != found.label
-    title = class_names[found.label]
-    if framed.any():
-        others = [class_names[k] for k in np.unique(found.labels[framed])]
-        title += f"; framed: {', '.join(others)}"
+    others = [class_names[k] for k in np.unique(found.labels[framed])]
+    title = f"framed: {', '.join(others)}" if others else ""
     images = np.concatenate([found.image[None], found.versions])
     answers = [["original"], *([""] for _ in found.versions)]
     return draw_gallery(

@@ -17,7 +17,7 @@ const HAMMING_FILTER = {
 };
 const FIXED_POINT = 2 ** 22; // Pillow multiplies bytes by integer weights with 22 fractional bits.
 
-// Return the pixels (height, width, channel) that the network of a run expects. See `prepare` in preprocess.py.
+// Return the pixels (height, width, channel) that the network expects. See `prepare` in preprocess.py.
 function prepareImage({ width, height, data }, { kind, imageShape, resize, treatment }) {
   const source = { width, height, channels: 4, data };
   const background = kind === "image" ? 255 : contrastingBackground(source);
@@ -115,7 +115,8 @@ function flattenImage({ width, height, data }, background) {
   return { width, height, channels: 3, data: colours };
 }
 
-// Resize an image to the shape. "fit" adds black bars, "crop" cuts the sides off. See `resize_image` in decode.py.
+// Resize an image to the shape. "fit" adds black bars, "crop" cuts off two sides. See `resize_image`
+// in decode.py.
 function fitImage(image, [height, width, channels], how) {
   let box = [0, 0, image.width, image.height];
   let [columns, rows] = [width, height];

@@ -72,7 +72,7 @@ def test_augmented_versions_of_another_class_are_framed_and_the_class_is_named()
     found = Augmented(images[0], 1, images[1:], np.array([1, 0, 1, 0] * 8))
     figure = augmented(found, ["keep left", "keep right"])
     axes = figure.axes[0]
-    assert texts_of(figure) == ["keep right; framed: keep left", "original"]
+    assert texts_of(figure) == ["framed: keep left", "original"]
     assert len(frames_of(axes)) == 16
     shown = [image.get_array() for image in axes.get_images()]
     np.testing.assert_array_equal(shown, images)

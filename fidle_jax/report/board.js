@@ -71,6 +71,12 @@ function makeBoard(canvas, draws, changed) {
     hasStrokes: () => strokes.length > 0,
     clear() { strokes = []; image = null; drawing = null; paint(); },
     undo() { if (image) image = null; else strokes.pop(); drawing = null; paint(); },
+    // Replace the drawing by strokes with coordinates from 0 to 1.
+    draw(lines) {
+      strokes = lines.map((line) => line.map(([x, y]) => [x * canvas.width, y * canvas.height]));
+      image = null;
+      paint();
+    },
     show(shown) { strokes = []; image = shown; drawing = null; paint(); },  // a bitmap or a canvas
     // The drawing with `side` x `side` pixels, as ImageData.
     read(side) {

@@ -77,11 +77,12 @@ function describe(node, shape, input) {
 
 // ---- the explorer
 
-// Build the pictures of all layers in `root`. `about` contains nodes, layers (their parameters and formula by name), palette and
-// classNames. Return a function that shows the outputs of `compileNetwork`, or nothing if they are null.
+// Build the pictures of all layers in `root`. `about` contains nodes, layers (parameters, formula and perhaps names of the maps, by
+// name), palette, classNames, and perhaps the name of the layer that is `open` first. Return a function that shows the outputs of `compileNetwork`, or nothing if they are null.
 function makeExplorer(root, about, weights) {
   const { nodes, palette } = about, byName = Object.fromEntries(nodes.map((node) => [node.name, node]));
   let outputs = null, steps = null, timer = null;
+  const mapName = (name, channel) => about.layers[name]?.maps?.[channel] ?? `map ${channel + 1}`;
   const at = { step: -1, channel: 0, row: 0, column: 0, input: 0 };
   const inspector = document.createElement("div");
   inspector.className = "inspector";
@@ -186,12 +187,15 @@ function makeExplorer(root, about, weights) {
     const choice = make(inspector, "div", { class: "choice" }), limits = { channel: shape.at(-1) };
     if (shape.length === 3) Object.assign(limits, { row: shape[0], column: shape[1] });
     for (const [key, count] of Object.entries(limits)) {
+      if (key === "channel" && count === 1) continue;
       const label = make(choice, "label", {}, shape.length === 1 ? "neuron " : key === "channel" ? "map " : `${key} `);
-      const field = make(label, "input", { type: "number", min: 1, max: count, value: at[key] + 1 });
+      const maps = key === "channel" && about.layers[steps[at.step].name]?.maps;
+      const field = maps ? make(label, "select") : make(label, "input", { type: "number", min: 1, max: count });
+      if (maps) maps.forEach((map, i) => make(field, "option", { value: i + 1 }, map));
       field.addEventListener("input", () => {
         if (!field.checkValidity() || field.value === "") return;
         stop();
-        at[key] = field.valueAsNumber - 1;
+        at[key] = Number(field.value) - 1;
         showValue();
       });
       parts[key] = field;
@@ -303,13 +307,14 @@ function makeExplorer(root, about, weights) {
       addNumbers(isConv ? "kernel" : "weights", cells.weights, kw);
       addSign("=");
       addNumbers("products", cells.products, kw);
-      if (isConv) { addSign("Σ"); addMap(outputs[node.name], at.channel, `${node.name}, map ${at.channel + 1}`, [1, 1, at.row, at.column], moveTo); }
+      if (isConv) { addSign("Σ"); addMap(outputs[node.name], at.channel, `${node.name}, ${mapName(node.name, at.channel)}`, [1, 1, at.row, at.column], moveTo); }
       if (cells.values.length <= 9) say(writeSum(cells.values, cells.weights, total));
       else say(`The sum of the ${cells.values.length} products is ${short(total)}.`);
     }
     if (channels > 1) showSums(order, sums, single, what, input);
     const bias = weights[node.name].bias?.data[at.channel], sum = sumOf(sums);
     const relu = node.relu ? `; after ReLU: ${short(result)}` : "";
+    if (bias === undefined && channels === 1 && !relu) return;
     say(bias === undefined ? `total: ${short(sum)}${relu}` : `${channels > 1 ? "total" : "sum"} ${short(sum)} + bias ${factor(bias)} = ${short(sum + bias)}${relu}`);
   }
 
@@ -343,13 +348,13 @@ function makeExplorer(root, about, weights) {
     for (let i = 0; i < k * k; i += 1) {
       values.push(x.data[((at.row * k + Math.floor(i / k)) * w + at.column * k + (i % k)) * c + at.channel]);
     }
-    addMap(x, at.channel, `${node.input}, map ${at.channel + 1}`, [k, k, at.row * k, at.column * k], (row, column) => {
+    addMap(x, at.channel, `${node.input}, ${mapName(node.input, at.channel)}`, [k, k, at.row * k, at.column * k], (row, column) => {
       const [height, width] = steps[at.step].shape;
       moveTo(Math.min(Math.floor(row / k), height - 1), Math.min(Math.floor(column / k), width - 1));
     });
     addNumbers("window", values, k, values.indexOf(Math.max(...values)));
     addSign("max");
-    addMap(outputs[node.name], at.channel, `${node.name}, map ${at.channel + 1}`, [1, 1, at.row, at.column], moveTo);
+    addMap(outputs[node.name], at.channel, `${node.name}, ${mapName(node.name, at.channel)}`, [1, 1, at.row, at.column], moveTo);
     say(`max(${values.map(short).join(", ")}) = ${short(result)}`);
   }
 
@@ -358,9 +363,9 @@ function makeExplorer(root, about, weights) {
     const index = shape.length === 3 ? (at.row * shape[1] + at.column) * shape[2] + k : k;
     const [scale, bias, mean, variance] = ["scale", "bias", "mean", "var"].map((name) => own[name].data[k]), x = outputs[node.input].data[index];
     if (shape.length === 3) {
-      addMap(outputs[node.input], k, `${node.input}, map ${k + 1}`, [1, 1, at.row, at.column], moveTo);
+      addMap(outputs[node.input], k, `${node.input}, ${mapName(node.input, k)}`, [1, 1, at.row, at.column], moveTo);
       addSign("→");
-      addMap(outputs[node.name], k, `${node.name}, map ${k + 1}`, [1, 1, at.row, at.column], moveTo);
+      addMap(outputs[node.name], k, `${node.name}, ${mapName(node.name, k)}`, [1, 1, at.row, at.column], moveTo);
     }
     const normed = (x - mean) / Math.sqrt(variance + node.options.epsilon) * scale + bias;
     say(`(value − mean) / √(variance + ${node.options.epsilon}) · scale + bias`);
@@ -392,5 +397,6 @@ function makeExplorer(root, about, weights) {
     if (steps === null) build();
     steps.forEach(drawStep);
     if (at.step >= 0) showValue();
+    else if (about.open) { open(steps.findIndex(({ name }) => name === about.open)); about.open = null; }
   };
 }

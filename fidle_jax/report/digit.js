@@ -15,8 +15,10 @@ function normaliseDigit(colours) {
   const image = shrinkImage(colours, 256);
   const { width, height } = image;
   const luminance = luminanceOf(image);
-  for (const grey of [luminance, luminance.map((value) => 255 - value)]) {
-    if (isNormalisedDigit(grey, width, height)) return grey;
+  if (width === MNIST_SIDE && height === MNIST_SIDE) {
+    for (const grey of [luminance, luminance.map((value) => 255 - value)]) {
+      if (isNormalisedDigit(grey)) return grey;
+    }
   }
   // Yellow on white has its contrast in the blue channel, not in the luminance.
   const variances = [0, 1, 2].map((channel) => varianceOf(image.data, channel, 3));
@@ -38,7 +40,7 @@ function greyImage(width, height, data) {
 // Resize an image of floats. Pillow works with 32 bits.
 function resampleFloats(image, width, height, filter, box) {
   const single = greyImage(image.width, image.height, new Float32Array(image.data));
-  const {data} = resampleImage(single, width, height, filter, box);
+  const { data } = resampleImage(single, width, height, filter, box);
   return greyImage(width, height, new Float64Array(data));
 }
 
@@ -99,14 +101,14 @@ function inkExtent({ width, height, data }, threshold) {
   return {...box, centre: [sumX / sum, sumY / sum]};
 }
 
-// Check whether an image is a digit of the size and position used by MNIST.
-function isNormalisedDigit(grey, width, height) {
-  if (width !== MNIST_SIDE || height !== MNIST_SIDE || medianInPlace(grey.slice()) > 10) return false;
-  const { left, top, right, bottom, centre } = inkExtent(greyImage(width, height, grey), MNIST_BLACK);
+// Check whether an image of 28 x 28 pixels is a digit of the size and position used by MNIST.
+function isNormalisedDigit(grey) {
+  if (medianInPlace(grey.slice()) > 10) return false;
+  const image = greyImage(MNIST_SIDE, MNIST_SIDE, grey);
+  const { left, top, right, bottom, centre } = inkExtent(image, MNIST_BLACK);
   const longest = Math.max(right - left, bottom - top);
-  return (
-    Math.abs(longest - INK_SIDE) <= 2 && centre.every((x) => Math.abs(x - MNIST_CENTRE) <= 1)
-  );
+  const isCentred = centre.every((place) => Math.abs(place - MNIST_CENTRE) <= 1);
+  return Math.abs(longest - INK_SIDE) <= 2 && isCentred;
 }
 
 // Return 0 for paper to 1 for ink, from an image with values 0 to 1.

@@ -1,6 +1,7 @@
 """Export the network of a finished run: one file, a model card, and a short program that uses the file.
 
-Before it is written, the exported network is compared with the run on the test images of the run.
+Before it is written, the exported network is compared with the run on the test images of the run. A page, the
+format html, contains some of these images, and compares itself with the run when it is opened.
 """
 
 import dataclasses
@@ -17,8 +18,16 @@ from fidle_jax.train.config import described
 from fidle_jax.train.run_content import read_evaluation
 from fidle_jax.train.signals import Stop
 
-MODULES = {"onnx": ("onnx", "onnxruntime"), "stablehlo": (), "safetensors": ("safetensors",)}
+MODULES = {
+    "onnx": ("onnx", "onnxruntime"),
+    "html": (),
+    "stablehlo": (),
+    "safetensors": ("safetensors",),
+}
 CARD, EXAMPLE = "MODEL_CARD.md", "example.py"
+PAGE_CHECK = (
+    "When it is opened, the page compares itself with the run on the {} test images it contains."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +36,9 @@ class Flags:
 
     run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of a finished run."""
-    format: Literal["onnx", "stablehlo", "safetensors"] = "onnx"
-    """onnx: for onnxruntime and other software; stablehlo: for JAX on CPU, GPU and TPU; safetensors: the
-    parameters only."""
+    format: Literal["onnx", "html", "stablehlo", "safetensors"] = "onnx"
+    """onnx: for onnxruntime and other software; html: a page that runs the network; stablehlo: for JAX on
+    CPU, GPU and TPU; safetensors: the parameters only."""
     output: Annotated[Path | None, described("export/FORMAT in the directory of the run")] = None
     """Output directory."""
     check: bool = True
@@ -57,28 +66,34 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
         ) from error
     start(stop, "fidle_jax.inference.export")
     from fidle_jax.inference.export import compare, convert, example_program, model_card
+    from fidle_jax.inference.html_export import describe_network
     from fidle_jax.inference.load import load
+    from fidle_jax.report.network_page import render_network
 
     trained = load(flags.run_dir)
-    data, predict = convert(trained, flags.format)
-    check = "The exported network was not compared with the run."
-    if flags.check:
-        test = read_evaluation(flags.run_dir)
-        agrees, check = compare(predict, trained, test.images, test.probabilities)
-        if not agrees:
-            return fail(RuntimeError(check), FAILED, "; nothing was written")
+    if flags.format == "html":
+        network, examples = describe_network(trained)
+        data, check = render_network(network, examples).encode(), PAGE_CHECK
+        check = check.format(len(examples.labels))
+    else:
+        data, predict = convert(trained, flags.format)
+        check = "The exported network was not compared with the run."
+        if flags.check:
+            test = read_evaluation(flags.run_dir)
+            agrees, check = compare(predict, trained, test.images, test.probabilities)
+            if not agrees:
+                return fail(RuntimeError(check), FAILED, "; nothing was written")
     described = read_json(flags.run_dir / "config.json", {"command": str})
     command, own = described["command"], described.get("own_images")
-    files = {
-        file: data,
-        CARD: model_card(trained, command, flags.format, file, check, own).encode(),
-        EXAMPLE: example_program(trained, flags.format, file).encode(),
-    }
+    card = model_card(trained, command, flags.format, file, check, own)
+    files = {file: data, CARD: card.encode()}
+    if flags.format != "html":
+        files[EXAMPLE] = example_program(trained, flags.format, file).encode()
     with as_input_error(folder, "--output"):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_atomically(folder / name, content)
-    print(f"{folder / file}: {len(data):,} bytes, with {CARD} and {EXAMPLE}")
+    print(f"{folder / file}: {len(data):,} bytes, with {' and '.join([*files][1:])}")
     print(check)
     return 0
 

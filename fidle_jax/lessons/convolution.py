@@ -19,7 +19,9 @@ from fidle_jax.lessons.figures import number
 from fidle_jax.lessons.flags import Convolution
 from fidle_jax.lessons.page import Lesson
 from fidle_jax.nn import CNN, layer_table
-from fidle_jax.report.lesson import Slides, Table
+from fidle_jax.nn.graph import INPUT, Node
+from fidle_jax.nn.table import Row
+from fidle_jax.report.lesson import DrawingNetwork, Slides, Table
 from fidle_jax.report.style import png
 
 # The kernel and the first three sums, 10, 11 and 12, are those of the slides.
@@ -158,6 +160,7 @@ def teach(flags: Convolution) -> Lesson:
             "principle": _slides(IMAGE, KERNEL),
             "signal": _slides(SIGNAL, SIGNAL_KERNEL),
             "cube": _slides(CUBE, CUBE_KERNEL),
+            "drawing": _drawing_network(),
             "sizes": figures.layouts_figure([*layouts, (2, "pooling", 2)]),
             "pooling": figures.pooling_figure(POOLED),
             "stages": Table(
@@ -170,7 +173,13 @@ def teach(flags: Convolution) -> Lesson:
             ),
             "photograph": figures.effects_figure(KERNELS, effects),
             "costs": Table(
-                ["layer", "parameters", "of a dense layer", "multiplications", "of a dense layer"],
+                [
+                    "layer",
+                    "parameters",
+                    "dense parameters",
+                    "multiplications",
+                    "dense multiplications",
+                ],
                 [
                     [
                         str(layer),
@@ -198,6 +207,22 @@ def teach(flags: Convolution) -> Lesson:
         },
         cover="principle",
     )
+
+
+def _drawing_network() -> DrawingNetwork:
+    """Return `KERNELS` as one convolution, and max pooling, for the reader's drawing of 28x28 pixels."""
+    kernel = np.stack(list(KERNELS.values()), axis=-1)[:, :, None]
+    weights, names = {"kernel": kernel}, list(KERNELS)
+    nodes = [
+        Node("conv", "convolution", INPUT, weights, {"padding": "valid"}),
+        Node("max_pool", "pooling", "convolution", options={"window": 2}),
+    ]
+    formula = f"{len(names)}·3·3 = {kernel.size}"
+    layers = [Row("convolution", "Conv", (None, 26, 26, len(names)), kernel.size, formula)]
+    layers.append(Row("pooling", "MaxPool", (None, 13, 13, len(names)), 0, ""))
+    maps = {"convolution": names, "pooling": names}
+    seven = [[(0.26, 0.2), (0.74, 0.18), (0.45, 0.85)]]
+    return DrawingNetwork(nodes, layers, maps, 28, seven)
 
 
 def _slides(image: Grid, kernel: Window) -> Slides:

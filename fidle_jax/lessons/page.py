@@ -8,8 +8,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from fidle_jax.lessons.figures import powers_of_ten
 from fidle_jax.lessons.flags import Flags
-from fidle_jax.report.lesson import Page, Picture, Section, Slides, Table
+from fidle_jax.report.lesson import DrawingNetwork, Page, Picture, Section, Slides, Table
 from fidle_jax.report.style import png
 
 
@@ -17,7 +18,7 @@ from fidle_jax.report.style import png
 class Lesson:
     """The content of a lesson, without its text."""
 
-    shown: Mapping[str, Figure | Slides | Table]  # by the name that the text uses
+    shown: Mapping[str, Figure | Slides | Table | DrawingNetwork]  # by the name that the text uses
     numbers: Mapping[str, Any]  # content of result.json
     cover: str  # name of the figure that represents the lesson on the index page
     values: Mapping[str, object] = field(default_factory=dict)  # for the text only
@@ -39,11 +40,11 @@ def make_page(text: str, lesson: Lesson, others: Mapping[str, object]) -> Page:
 
     The text starts with the title, the summary, and a list of the key numbers. "## " begins a section.
     A paragraph that begins with ``![title](name)`` is the caption of the figure ``name``. ``![](name)``
-    inserts a table. Placeholders such as ``{loss:.4f}`` are values and numbers of the lesson, or
-    ``others``.
+    inserts a table, or a network that the page runs. Placeholders such as ``{loss:.4f}`` are values and
+    numbers of the lesson, or ``others``.
     """
     text = text.format_map({**others, **lesson.numbers, **lesson.values})
-    text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    text = re.sub(r"(?<![\w-])-(?=\d)", "−", powers_of_ten(text))
     head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
     title, summary, facts = head.removeprefix("# ").strip().split("\n\n")
     return Page(

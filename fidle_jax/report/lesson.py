@@ -1,5 +1,6 @@
 """Pages of sections with text, tables, figures and slides, and the index page of the lessons."""
 
+import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,10 @@ from PIL import Image
 
 from fidle_jax.errors import printable
 from fidle_jax.files import write_atomically, write_json
+from fidle_jax.nn.graph import Node
+from fidle_jax.nn.table import Row
 from fidle_jax.report.html import load_template
+from fidle_jax.report.network_page import explorer_data, pack_weights, read_scripts
 from fidle_jax.train.run_dir import hold
 
 COLOURS = 128  # of an animation
@@ -53,6 +57,26 @@ class Slides:
 
 
 @dataclass(frozen=True)
+class DrawingNetwork:
+    """Layers that the page computes on the reader's drawing, with the numbers behind each value."""
+
+    nodes: Sequence[Node]
+    layers: Sequence[Row]
+    maps: Mapping[str, Sequence[str]]  # names of the output channels, by layer
+    side: int  # of the drawing, in pixels
+    start: Sequence[Sequence[Sequence[float]]]  # strokes of the first drawing, from 0 to 1
+
+    def data(self) -> dict[str, Any]:
+        """Return what the page needs as JSON."""
+        found = explorer_data(self.nodes, self.layers)
+        for name, maps in self.maps.items():
+            found["layers"][name]["maps"] = maps
+        weights = base64.b64encode(pack_weights(self.nodes)).decode()
+        own = {"side": self.side, "start": self.start, "open": self.nodes[0].name}
+        return found | own | {"weights": weights, "classNames": []}
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure of a page."""
 
@@ -69,7 +93,7 @@ class Section:
 
     title: str
     text: str = ""  # paragraphs, separated by empty lines; other white space has no meaning
-    shown: Sequence[Picture | Table] = ()  # below the text
+    shown: Sequence[Picture | Table | DrawingNetwork] = ()  # below the text
 
 
 @dataclass(frozen=True)
@@ -109,8 +133,14 @@ def write_page(
 
 def render_page(page: Page, command: str) -> str:
     """Render the page as one HTML file. ``command`` is the command that created it."""
+    shown = (each for section in page.sections for each in section.shown)
+    drawing = next((each.data() for each in shown if isinstance(each, DrawingNetwork)), None)
     return load_template("lesson.html.j2").render(
-        page=page, paragraphs=lambda text: re.split(r"\n\s*\n", text), command=command
+        page=page,
+        paragraphs=lambda text: re.split(r"\n\s*\n", text),
+        command=command,
+        drawing=drawing,
+        scripts=read_scripts("engine", "pixels", "board", "explorer", "lesson_drawing"),
     )
 
 

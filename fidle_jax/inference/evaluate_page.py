@@ -31,7 +31,7 @@ ACCURACY = {
 }
 CALIBRATION = {
     "network": "{network}",
-    "": "{state}",
+    "logits": "{state}",
     "temperature": "{temperature:#.3g}",
     "ECE": "{ece:.2%}",
     "NLL": "{nll:#.3g}",
@@ -127,7 +127,9 @@ def comparison(subjects: list[Subject], test: ExampleSet) -> Part:
         [f"{first} correct", f"{found.both:,}", f"{found.only_first:,}"],
         [f"{first} wrong", f"{found.only_second:,}", f"{found.neither:,}"],
     ]
-    shown: list[Table | Picture] = [Table(["", f"{second} correct", f"{second} wrong"], rows)]
+    shown: list[Table | Picture] = [
+        Table(["test examples", f"{second} correct", f"{second} wrong"], rows)
+    ]
     for name, this, other in (("only_first", 0, 1), ("only_second", 1, 0)):
         indices = np.flatnonzero(correct[this] & ~correct[other])
         some = indices[evenly_spaced(len(indices), MAX_SHOWN)]
@@ -136,7 +138,7 @@ def comparison(subjects: list[Subject], test: ExampleSet) -> Part:
             names = test.class_names
             lines = [[f"A: {names[a]}", f"B: {names[b]}"] for a, b in pairs]
             title = f"Examples that only {subjects[this].name} classifies correctly"
-            caption = f"{title}: {len(indices):,}. Here are {len(some)} of them with both answers."
+            caption = f"{title}, with both answers: {len(some)} of {len(indices):,}."
             figure = draw_gallery(test.images[some], lines)
             shown.append(Picture(name, title, caption, style.png(figure)))
     return Part([found._asdict()], shown, notes)
@@ -276,7 +278,8 @@ def draw_robustness(records: list[dict[str, Any]]) -> Figure:
         axes.set_ylabel("accuracy, %", fontsize=style.TEXT)
     for axes in panels[len(CORRUPTIONS) :]:
         axes.set_axis_off()
-    style.legend_below(figure, columns=3)
+    if len({record["network"] for record in records}) > 1:
+        style.legend_below(figure, columns=3)
     return figure
 
 

@@ -173,7 +173,13 @@ def teach(flags: Convolution) -> Lesson:
             ),
             "photograph": figures.effects_figure(KERNELS, effects),
             "costs": Table(
-                ["layer", "parameters", "of a dense layer", "multiplications", "of a dense layer"],
+                [
+                    "layer",
+                    "parameters",
+                    "dense parameters",
+                    "multiplications",
+                    "dense multiplications",
+                ],
                 [
                     [
                         str(layer),

@@ -1,5 +1,6 @@
 """Number formats and figure helpers of the lessons."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from fidle_jax.report.style import BLUE, GREEN, VERMILLION, new_figure
 
 INK = "#1C2126"
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Colours and line styles of up to four curves. The markers differ too.
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": BLUE, "linestyle": "-"},
@@ -39,8 +41,13 @@ def panels(
 
 def number(value: float | np.number, form: str = "g") -> str:
     """Format a number with a typographic minus; "∞" and "NaN" if it is not finite."""
-    text = format(float(value) + 0, form)  # + 0 turns -0 into 0
+    text = powers_of_ten(format(float(value) + 0, form))  # + 0 turns -0 into 0
     return text.replace("-", "−").replace("inf", "∞").replace("nan", "NaN")
+
+
+def powers_of_ten(text: str) -> str:
+    """Write exponents as powers: 9e-05 as 9·10⁻⁵."""
+    return re.sub(r"(?<=\d)e([+-]\d+)", lambda m: "·10" + str(int(m[1])).translate(RAISED), text)
 
 
 def mean_and_std(values: Shaped[np.ndarray, " value"], form: str = ".1f", sign: str = "") -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from fidle_jax.lessons.figures import powers_of_ten
 from fidle_jax.lessons.flags import Flags
 from fidle_jax.report.lesson import DrawingNetwork, Page, Picture, Section, Slides, Table
 from fidle_jax.report.style import png
@@ -43,7 +44,7 @@ def make_page(text: str, lesson: Lesson, others: Mapping[str, object]) -> Page:
     numbers of the lesson, or ``others``.
     """
     text = text.format_map({**others, **lesson.numbers, **lesson.values})
-    text = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    text = re.sub(r"(?<![\w-])-(?=\d)", "−", powers_of_ten(text))
     head, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
     title, summary, facts = head.removeprefix("# ").strip().split("\n\n")
     return Page(

@@ -115,7 +115,7 @@ def teach(flags: Regression) -> Lesson:
             "columns": Table(
                 ["training rows", "lowest", "highest", "mean", "standard deviation"],
                 [
-                    [name, *(f"{x:.4g}" for x in (v.min(), v.max(), v.mean(), v.std()))]
+                    [name, *(f"{x:,.4g}" for x in (v.min(), v.max(), v.mean(), v.std()))]
                     for name, v in zip(
                         table.feature_names, table.features[first.parts.train].T, strict=True
                     )

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -35,20 +36,24 @@ def compute_intermediates(
     image: Float[Array | np.ndarray, "height width channel"],
 ) -> Intermediates:
     """Return the kernels of ``model`` and the output of each layer for an image from 0 to 1."""
-    # For a single image, compiling the network would take longer than running it uncompiled.
-    _, captured = model.apply(variables, jnp.asarray(image)[None], capture_intermediates=True)
+
+    def compute(variables, image) -> dict[str, Array]:
+        _, captured = model.apply(variables, image[None], capture_intermediates=True)
+        found: dict = flatten_dict(captured["intermediates"], sep="/")
+        # The output of the model itself is named "__call__" and is not needed.
+        outputs = {name.removesuffix("/__call__"): values[0] for name, values in found.items()}
+        return {k: x[0] for k, x in outputs.items() if getattr(x, "ndim", 0) in (2, 4)}
+
+    outputs = jax.jit(compute)(variables, jnp.asarray(image))
     kernels, maps = {}, {"00 input": np.asarray(image)}
     params: dict = flatten_dict(variables["params"], sep="/")
-    outputs: dict = flatten_dict(captured["intermediates"], sep="/")
     height, width, channels = image.shape
     for row in layer_table(model, (height, width, channels)):
         kernel = params.get(f"{row.name}/kernel")
         if row.kind == Conv.__name__ and np.ndim(kernel) == 4:
             kernels[row.name] = np.asarray(kernel)
-        # Only the model itself has no output of its name.
-        output = outputs.get(f"{row.name}/__call__", (None,))[0]
-        if row.kind != "Dropout" and np.ndim(output) in (2, 4):
-            maps[f"{len(maps):02d} {row.name}"] = np.asarray(output[0])
+        if row.kind != "Dropout" and row.name in outputs:
+            maps[f"{len(maps):02d} {row.name}"] = np.asarray(outputs[row.name])
     return Intermediates(kernels, maps)
 
 

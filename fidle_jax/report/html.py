@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 SPACE = "\N{NO-BREAK SPACE}"
+LONGEST_TEXT = 100_000  # characters; a longer value is a figure
 
 
 class Page(type(Path())):
@@ -37,6 +38,7 @@ def load_template(name: str, package: str = "fidle_jax.report") -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=not name.endswith(".html.j2"),
+        finalize=_join_units if name.endswith(".html.j2") else None,
     )
     environment.filters |= {
         "percent": percent,
@@ -48,6 +50,13 @@ def load_template(name: str, package: str = "fidle_jax.report") -> Template:
         "shape": lambda shape: str(tuple(shape)),
     }
     return environment.get_template(name)
+
+
+def _join_units(value: Any) -> Any:
+    """Replace the spaces around ± and before % by no-break spaces. Return macros and numbers unchanged."""
+    if type(value) is not str or len(value) > LONGEST_TEXT:
+        return value
+    return re.sub(r"(?<=\d) (?=[%±])|(?<=±) ", SPACE, value)
 
 
 def read_texts(name: str, package: str, **values: Any) -> dict[str, tuple[str, str]]:

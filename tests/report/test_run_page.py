@@ -12,6 +12,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.report import write_report
 from fidle_jax.report.run_page import draw_figures, render_run
 from fidle_jax.train.run_content import read_run
+from tests.browser import faults_on_a_phone
 
 ALWAYS = {"confusion_matrix", "feature_maps", "kernels", "predictions"}
 ALWAYS |= {"training_curves", "worst_errors"}
@@ -277,3 +278,7 @@ def test_groups_of_near_duplicates_are_read_as_they_were_written(make_run):
     (first, second) = read_run(make_run(own_images=True)).near_duplicates
     assert [label for label, _ in (first, second)] == [0, 0]
     assert [images.shape for _, images in (first, second)] == [(3, 8, 8, 1), (2, 8, 8, 1)]
+
+
+def test_the_page_fits_on_a_phone_and_has_no_barriers(browser, run):
+    assert faults_on_a_phone(browser, render_run(run, DRAWN)) == []

@@ -176,7 +176,12 @@ def test_missing_measurements_are_dashes(run):
 
 @pytest.mark.parametrize(
     ("labels", "predicted", "tags"),
-    [([0, 0, 1, 2, 3], [0, 0, 1, 1, 3], 1), ([0, 1], [0, 1], 0), ([0, 1, 2, 3], [1, 2, 3, 0], 0)],
+    [
+        ([0, 0, 1, 2, 3], [0, 0, 1, 1, 3], 1),
+        ([0, 1], [0, 1], 0),
+        ([0, 1, 2, 3], [1, 2, 3, 0], 0),
+        ([0, 0, 2, 2], [0, 0, 2, 0], 1),  # class 1 has no test images
+    ],
 )
 def test_up_to_three_weakest_classes_are_marked_unless_all_are_perfect(
     run, labels, predicted, tags
@@ -277,3 +282,15 @@ def test_groups_of_near_duplicates_are_read_as_they_were_written(make_run):
     (first, second) = read_run(make_run(own_images=True)).near_duplicates
     assert [label for label, _ in (first, second)] == [0, 0]
     assert [images.shape for _, images in (first, second)] == [(3, 8, 8, 1), (2, 8, 8, 1)]
+
+
+def test_on_a_phone_the_page_fits_and_in_print_nothing_is_collapsed(make_run, browser):
+    path = write_report(make_run(classes=13, channels=3, groups=True, augmented=True))
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    last = page.locator("details td.name").last
+    assert not last.is_visible()
+    page.emulate_media(media="print")
+    assert last.is_visible()
+    page.close()

@@ -1,9 +1,7 @@
 """The command line of the lessons."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,7 @@ from fidle_jax.cli.lesson import main
 from fidle_jax.errors import InputError
 from fidle_jax.lessons.flags import LESSONS
 from fidle_jax.lessons.page import teach
+from tests.browser import faults_on_a_phone
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = ROOT / "experiments" / "lesson"
@@ -140,18 +139,6 @@ def test_all_lessons_run_on_a_small_budget_and_one_page_links_to_theirs(everythi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*LESSONS, ""])
-def test_a_page_opens_in_a_browser_without_errors(everything, name, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("install chromium to open the pages")
+def test_a_page_opens_on_a_phone_without_errors_and_barriers(everything, browser, name):
     page = everything[0] / name / "report.html"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-    done = subprocess.run(
-        [browser, *flags, "--enable-logging=stderr", "--dump-dom", page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"HOME": str(tmp_path)},
-    )
-    assert "</html>" in done.stdout
-    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert faults_on_a_phone(browser, page.read_text()) == []

@@ -20,6 +20,7 @@ from fidle_jax.report.lesson import (
     thumbnail,
     write_page,
 )
+from tests.browser import faults_on_a_phone
 
 
 def png(grey, size=(8, 6)):
@@ -102,6 +103,12 @@ def test_the_index_links_to_each_page_and_names_failures():
     assert all(word in page for word in words)
     assert page.count("<a ") == 1
     assert "It failed; the terminal shows the error." in page
+
+
+def test_the_pages_fit_on_a_phone_and_have_no_barriers(browser, page):
+    cards = [Card("one", title="The first", thumbnail=png(9)), Card("two", failure="It failed.")]
+    index = render_index(cards, quick=True, command="python all.py")
+    assert faults_on_a_phone(browser, page) == faults_on_a_phone(browser, index) == []
 
 
 def test_a_run_directory_has_the_page_its_figures_and_its_numbers(tmp_path, page):

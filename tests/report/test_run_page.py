@@ -12,6 +12,7 @@ from fidle_jax.errors import InputError
 from fidle_jax.report import write_report
 from fidle_jax.report.run_page import draw_figures, render_run
 from fidle_jax.train.run_content import read_run
+from tests.browser import faults_on_a_phone
 
 ALWAYS = {"confusion_matrix", "feature_maps", "kernels", "predictions"}
 ALWAYS |= {"training_curves", "worst_errors"}
@@ -284,11 +285,14 @@ def test_groups_of_near_duplicates_are_read_as_they_were_written(make_run):
     assert [images.shape for _, images in (first, second)] == [(3, 8, 8, 1), (2, 8, 8, 1)]
 
 
-def test_on_a_phone_the_page_fits_and_in_print_nothing_is_collapsed(make_run, browser):
-    path = write_report(make_run(classes=13, channels=3, groups=True, augmented=True))
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.goto(path.as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+def test_the_page_fits_on_a_phone_and_has_no_barriers(browser, make_run):
+    run = read_run(make_run(classes=13, groups=True, augmented=True))
+    assert faults_on_a_phone(browser, render_run(run, DRAWN)) == []
+
+
+def test_a_printed_page_has_no_collapsed_tables(browser, make_run):
+    page = browser.new_page()
+    page.set_content(render_run(read_run(make_run(classes=13)), DRAWN))
     last = page.locator("details td.name").last
     assert not last.is_visible()
     page.emulate_media(media="print")

@@ -11,6 +11,7 @@ import pytest
 
 from fidle_jax.report.signs import Photographs, Signs, render_signs
 from fidle_jax.report.tables import TEST, VALIDATION
+from tests.browser import faults_on_a_phone
 
 NAMES = ("turn left", "turn right", "stop")
 FRAMES = 5
@@ -135,3 +136,7 @@ def test_the_page_needs_no_jax():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "jax" not in done.stdout.split()
+
+
+def test_the_page_fits_on_a_phone_and_has_no_barriers(browser, page):
+    assert faults_on_a_phone(browser, page[0]) == []

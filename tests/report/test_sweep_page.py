@@ -6,6 +6,7 @@ import pytest
 
 from fidle_jax.report.sweep_page import Sweep, draw_charts, palette, render_sweep
 from fidle_jax.report.tables import TEST, VALIDATION, rank_settings
+from tests.browser import faults_on_a_phone
 
 
 def make(axes, rows, **fields):
@@ -139,3 +140,7 @@ def test_columns_with_one_value_are_only_among_the_facts(page):
     page = render_sweep(sweep)
     assert "Parameters" not in text(page)
     assert "parameters</button>" in page
+
+
+def test_the_page_fits_on_a_phone_and_has_no_barriers(browser, page):
+    assert faults_on_a_phone(browser, page) == []

@@ -18,6 +18,7 @@ from fidle_jax.cli.parse import parse_flags
 from fidle_jax.cli.terminal import exit_with, start
 from fidle_jax.errors import InputError, Range
 from fidle_jax.files import as_input_error, write_atomically
+from fidle_jax.train.run_content import read_evaluation
 from fidle_jax.train.signals import Stop
 
 MAX_FILE = 20e6  # bytes of a page that a browser opens without delay
@@ -46,12 +47,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def _demo(argv: list[str] | None, stop: Stop) -> None:
     flags = parse_flags(__doc__ or "", Flags, argv)
-    start(stop, "fidle_jax.inference.html_export")
-    from fidle_jax.inference.html_export import describe_network
+    start(stop, "fidle_jax.inference.export")
+    from fidle_jax.inference.export import describe_network
     from fidle_jax.inference.load import load
-    from fidle_jax.report.network_page import pack_weights, render_network
+    from fidle_jax.report.network_page import choose_examples, pack_weights, render_network
 
-    network, examples = describe_network(load(flags.run_dir))
+    network = describe_network(load(flags.run_dir))
+    examples = choose_examples(read_evaluation(flags.run_dir))
     page = render_network(network, examples)
     if len(page) > MAX_FILE:
         short = render_network(network, examples, with_weights=False).encode()

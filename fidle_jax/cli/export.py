@@ -65,16 +65,21 @@ def _export(argv: list[str] | None, stop: Stop) -> int:
             "pip install 'fidle-jax[export]', or in a clone pip install -e '.[export]'"
         ) from error
     start(stop, "fidle_jax.inference.export")
-    from fidle_jax.inference.export import compare, convert, example_program, model_card
-    from fidle_jax.inference.html_export import describe_network
+    from fidle_jax.inference.export import (
+        compare,
+        convert,
+        describe_network,
+        example_program,
+        model_card,
+    )
     from fidle_jax.inference.load import load
-    from fidle_jax.report.network_page import render_network
+    from fidle_jax.report.network_page import choose_examples, render_network
 
     trained = load(flags.run_dir)
     if flags.format == "html":
-        network, examples = describe_network(trained)
-        data, check = render_network(network, examples).encode(), PAGE_CHECK
-        check = check.format(len(examples.labels))
+        examples = choose_examples(read_evaluation(flags.run_dir))
+        data = render_network(describe_network(trained), examples).encode()
+        check = PAGE_CHECK.format(len(examples.labels))
     else:
         data, predict = convert(trained, flags.format)
         check = "The exported network was not compared with the run."

@@ -21,7 +21,9 @@ from fidle_jax.data.signs import parse_name
 from fidle_jax.inference.load import Run, map_batches, probabilities
 from fidle_jax.inference.preprocess import image_kind, resize_method
 from fidle_jax.nn import format_table, layer_table
+from fidle_jax.nn.graph import trace_graph
 from fidle_jax.report.html import load_template
+from fidle_jax.report.network_page import Network
 from fidle_jax.report.tables import as_text
 from fidle_jax.train.config import Config, hyperparameters
 from fidle_jax.train.recipes import NEUTRAL
@@ -124,6 +126,26 @@ def to_stablehlo(trained: Run) -> bytes:
 def from_stablehlo(data: bytes) -> Predict:
     """Return the function that `to_stablehlo` serialised, compiled for the default device."""
     return jax.jit(export.deserialize(bytearray(data)).call)
+
+
+def describe_network(trained: Run) -> Network:
+    """Return what `fidle_jax.report.network_page.render_network` needs to know about a network.
+
+    Raises:
+        InputError: The network is neither `Compact` nor a sequence of this project's layers.
+    """
+    dataset = trained.config.data.dataset
+    return Network(
+        kind=image_kind(dataset),
+        name=trained.config.model.name,
+        nodes=trace_graph(trained.model, trained.variables, trained.image_shape),
+        layers=layer_table(trained.model, trained.image_shape),
+        image_shape=trained.image_shape,
+        class_names=trained.class_names,
+        resize=resize_method(trained.config),
+        treatment=parse_name(dataset)[1] if dataset in SIGN_SETS else None,
+        result=trained.result,
+    )
 
 
 def model_card(

@@ -77,7 +77,11 @@ def select_worst_errors(data: Evaluation, most: int) -> Evaluation:
     """Return up to ``most`` errors, the most confident first."""
     wrong = np.flatnonzero(data.predicted != data.labels)
     confidence = data.probabilities[wrong].max(axis=1)
-    rows = wrong[np.argsort(-confidence, kind="stable")[:most]]
+    return select_rows(data, wrong[np.argsort(-confidence, kind="stable")[:most]])
+
+
+def select_rows(data: Evaluation, rows: Int[np.ndarray, " row"]) -> Evaluation:
+    """Return some examples."""
     names = ("images", "labels", "probabilities")
     return dataclasses.replace(data, **{name: getattr(data, name)[rows] for name in names})
 

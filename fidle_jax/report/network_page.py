@@ -7,13 +7,14 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
 from markupsafe import Markup
 from matplotlib import colormaps
 
 from fidle_jax.nn.graph import Node
 from fidle_jax.nn.table import Row
+from fidle_jax.report.confusion import select_rows
 from fidle_jax.report.html import load_template
+from fidle_jax.train.run_content import Evaluation
 
 MOST_EXAMPLES = 10
 SCRIPTS = ("engine", "pixels", "board", "explorer", "prepare", "digit", "signs", "network")
@@ -34,18 +35,9 @@ class Network:
     result: Mapping[str, Any]  # content of result.json
 
 
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """Test images that the page shows and checks itself with."""
-
-    images: UInt8[np.ndarray, "example height width channel"]
-    labels: Int[np.ndarray, " example"]
-    probabilities: Float[np.ndarray, "example class"]  # of the trained network
-
-
 def pack_weights(nodes: Iterable[Node]) -> bytes:
-    """Return all weights as float32 numbers, little-endian, in the order of `program`."""
-    arrays = (value for node in nodes for value in node.weights.values())
+    """Return all weights as little-endian float32. Those of a node are sorted by name, as in JSON."""
+    arrays = (value for node in nodes for _, value in sorted(node.weights.items()))
     return b"".join(np.ascontiguousarray(each, "<f4").tobytes() for each in arrays)
 
 
@@ -55,7 +47,7 @@ def explorer_data(nodes: Iterable[Node], layers: Iterable[Row]) -> dict[str, Any
     return {
         "nodes": [
             dataclasses.asdict(dataclasses.replace(node, weights={}))
-            | {"weights": {name: value.shape for name, value in node.weights.items()}}
+            | {"weights": {name: value.shape for name, value in sorted(node.weights.items())}}
             for node in nodes
         ],
         "layers": {
@@ -65,8 +57,10 @@ def explorer_data(nodes: Iterable[Node], layers: Iterable[Row]) -> dict[str, Any
     }
 
 
-def render_network(network: Network, examples: Examples, *, with_weights: bool = True) -> str:
+def render_network(network: Network, examples: Evaluation, *, with_weights: bool = True) -> str:
     """Return the page as HTML that needs no other files.
+
+    The page shows the ``examples``, and checks its probabilities with theirs.
 
     Without the weights, the page loads the bytes of `pack_weights` from the address "weights".
     """
@@ -93,15 +87,11 @@ def render_network(network: Network, examples: Examples, *, with_weights: bool =
     )
 
 
-def choose_examples(
-    images: UInt8[np.ndarray, "n height width channel"],
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n class"],
-) -> Examples:
-    """Return the first image of each class, of ten classes if there are more."""
-    _, first = np.unique(labels, return_index=True)
+def choose_examples(test: Evaluation) -> Evaluation:
+    """Return the first test image of each class, of ten classes if there are more."""
+    _, first = np.unique(test.labels, return_index=True)
     rows = first[np.linspace(0, len(first) - 1, min(len(first), MOST_EXAMPLES)).astype(int)]
-    return Examples(images[rows], labels[rows], probabilities[rows])
+    return select_rows(test, rows)
 
 
 def read_scripts(*names: str) -> Markup:

@@ -67,6 +67,17 @@ def run_without_this_project(*words, cwd):
     return done.stdout
 
 
+def test_a_page_is_exported_with_a_card(call, trained_run, tmp_path):
+    done = call(main, trained_run, "--format", "html", "--output", tmp_path)
+    assert done.status == 0, done.err
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "Open `model.html` in a browser." in card
+    assert "the page compares itself with the run on the 10 test images it contains" in card
+    assert "example.py" not in card
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["MODEL_CARD.md", "model.html"]
+    assert (tmp_path / "model.html").stat().st_size < 1e6
+
+
 def test_no_check_is_stated_on_the_card_and_an_earlier_export_is_replaced(
     call, trained_run, tmp_path
 ):

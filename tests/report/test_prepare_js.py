@@ -128,6 +128,12 @@ def test_digits_of_mnist_and_photographs_of_them_are_normalised_exactly_as_in_py
     assert_same_digits(page, plain + [read_image(photograph(digit, rng)) for digit in digits[:3]])
 
 
+def test_a_large_photograph_of_a_digit_is_reduced_exactly_as_in_python(page):
+    rng = np.random.default_rng(5)
+    # Blocks of 2x2 pixels are averaged first. The last row and column have no partner.
+    assert_same_digits(page, [on_paper(rng, drawing(4, 700, 60), 1101)])
+
+
 @pytest.mark.parametrize("ink", [(255, 240, 0), (20, 40, 160)])
 def test_coloured_ink_is_found_exactly_as_in_python(page, ink):
     share = np.asarray(drawing(3, 100, 8))[..., None] / 255
@@ -197,7 +203,7 @@ def test_a_sign_of_any_size_is_scaled_as_in_python(page):
 @pytest.mark.parametrize("shape", [(32, 32, 3), (21, 50, 1), (64, 25, 3)])
 def test_another_image_is_resized_as_in_python(page, how, shape):
     images = random_images(shape[0], 20)
-    images += [smooth(np.random.default_rng(0), *shape[:2]), Image.new("RGB", (400, 2), "red")]
+    images += [smooth(np.random.default_rng(0), *shape[:2]), Image.new("RGB", (400, 20), "red")]
     images += [smooth(np.random.default_rng(1), 70, 90, channels=4)]
     about = {"kind": "image", "imageShape": shape, "resize": how, "treatment": None}
     for image, found in zip(images, in_browser(page, images, about), strict=True):

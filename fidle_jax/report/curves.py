@@ -35,7 +35,8 @@ def training_curves(
     names = ("test", "test, best epoch") if selected_on_test else ("validation", "test, read once")
 
     _draw_lines(loss, metrics["epoch"], metrics["train_loss"], metrics["validation_loss"], names[0])
-    loss.set_ylim(bottom=0)
+    losses = np.concatenate([metrics["train_loss"], metrics["validation_loss"]])
+    loss.set_ylim(0, 1.05 * np.nanmax(losses) or 1)
 
     errors = {split: 1 - metrics[f"{split}_accuracy"] for split in ("train", "validation")}
     every = np.array([*errors["train"], *errors["validation"], 1 - test_accuracy])

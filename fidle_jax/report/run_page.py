@@ -47,7 +47,8 @@ def render_run(run: Run, figures: dict[str, bytes | None]) -> str:
     counts = confusion.count_confusions(data)
     confusions = confusion.commonest_confusions(counts, MOST_CONFUSIONS)
     scores = _rows(names, confusion.class_scores(counts))
-    lowest = [row for row in scores if row["f1"] == min(each["f1"] for each in scores) < 1]
+    tested = sorted((row for row in scores if row["support"]), key=lambda row: row["f1"])
+    lowest = [row for row in tested if row["f1"] == tested[0]["f1"] < 1]
     held_out = 0 if run.chosen_on_test else result["validation_examples"]
     examples = result.get("available_examples", result["train_examples"] + held_out)
     return load_template("run_page.html.j2").render(
@@ -59,9 +60,7 @@ def render_run(run: Run, figures: dict[str, bytes | None]) -> str:
         wrong=int(wrong.sum()),
         confusions=[(names[i], names[j], count) for i, j, count in confusions],
         scores=scores,
-        weakest=sorted(scores, key=lambda row: row["f1"])[:MOST_WEAKEST]
-        if len(scores) > MOST_ROWS
-        else [],
+        weakest=tested[:MOST_WEAKEST] if len(scores) > MOST_ROWS else [],
         tagged=lowest if len(lowest) <= MOST_TAGGED else [],
         groups=groups and _rows(groups.names, confusion.group_scores(counts, groups)),
         within_group=groups

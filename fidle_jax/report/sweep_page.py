@@ -14,7 +14,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from fidle_jax.report import tables
 from fidle_jax.report.html import duration, load_template, rounded
-from fidle_jax.report.style import GREY, SMALL, finish, new_figure, png, short
+from fidle_jax.report.pictures import evenly_spaced
+from fidle_jax.report.style import GREY, SMALL, finish, longest, new_figure, png, short
 from fidle_jax.report.tables import TEST, VALIDATION, as_text, percent
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow and black
@@ -23,6 +24,7 @@ MARKS = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"))  # markers and line s
 COSTS = {"train_seconds": "training time, seconds", "parameters": "parameters"}
 MOST_LABELS = 8  # of a legend
 MOST_EMPTY = 7  # times the range of the values, up to which an axis is extended to 100 %
+MOST_COLUMNS = 6  # of the table of two axes, if it can have fewer
 LOG_RATIO = 8  # costs with a larger ratio get a logarithmic axis
 
 
@@ -62,6 +64,9 @@ def render_sweep(sweep: Sweep) -> str:
             settings[f"{column} text"] = [percent(row, column) for _, row in settings.iterrows()]
     records = settings.to_dict("records")
     pair = ["dataset", "model"] if {"dataset", "model"} <= set(axes) else axes[:2]
+    cells = tables.best_in_cells(settings, *pair) if len(pair) == 2 else pd.DataFrame()
+    if len(cells.columns) > max(MOST_COLUMNS, len(cells)):
+        pair, cells = pair[::-1], cells.T
     best = records[0]
     facts = {
         "Runs finished": f"{len(runs):,} of {sweep.planned:,}",
@@ -84,7 +89,10 @@ def render_sweep(sweep: Sweep) -> str:
         on_test=tables.criterion(runs) == TEST or best["hold_out"] == "test",
         command=sweep.command(best["run"]),
         pair=pair,
-        cells=tables.best_in_cells(settings, *pair) if len(pair) == 2 else None,
+        cells=cells,
+        has_cells=len(pair) == 2
+        and cells.notna().to_numpy().mean() >= 0.5,  # a random search has few
+        several_seeds=settings["seeds"].max() > 1,
         other_axes=[axis for axis in axes if axis not in pair],
         settings=records,
         runs=runs.assign(**{a: runs[a].map(as_text) for a in axes}).to_dict("records"),
@@ -138,13 +146,15 @@ def draw_charts(sweep: Sweep, settings: pd.DataFrame) -> Figure:
     split = "test" if column == TEST else "validation"
     labels = COSTS | {"curves": "epoch"}
     for name, axes in panels.items():
-        finish(axes, x=labels[name], y=f"{split if name in COSTS else 'validation'} accuracy, %")
+        accuracy = f"{split if name in COSTS else 'validation'} accuracy, %"
+        finish(axes, x=labels[name], y="" if name == "parameters" else accuracy)
         low, high = axes.get_ylim()
         # Do not squeeze the values into a small part of the axis.
-        axes.set_ylim(low, 100 if 100 - high <= MOST_EMPTY * (high - low) else high)
+        top = 100 if 100 - high <= MOST_EMPTY * (high - low) else high
+        axes.set_ylim(low - (top - high) / 20, top)
     if has_curves:
         panels["curves"].xaxis.set_major_locator(MaxNLocator(integer=True))
-    shown = list(colours) if len(colours) <= MOST_LABELS else [*colours][:: len(colours) - 1]
+    shown = [list(colours)[k] for k in evenly_spaced(len(colours), MOST_LABELS)]
     dots = {value: Line2D([], [], color=colours[value], marker="o", ls="") for value in shown}
     _legend(figure, first, dots, "left")
     if second:
@@ -175,7 +185,7 @@ def _legend(figure: Figure, axis: str, looks: dict[str, Line2D], side: str) -> N
             [short(value, 24) for value in looks],
             title=axis.replace("_", " "),
             loc=f"outside lower {side}",  # pyright: ignore[reportArgumentType]  # missing in the stubs
-            ncols=2,
+            ncols=2 if longest([*looks]) > 10 else 4,
             fontsize=SMALL,
             title_fontsize=SMALL,
             alignment="left",

@@ -177,7 +177,12 @@ def test_missing_measurements_are_dashes(run):
 
 @pytest.mark.parametrize(
     ("labels", "predicted", "tags"),
-    [([0, 0, 1, 2, 3], [0, 0, 1, 1, 3], 1), ([0, 1], [0, 1], 0), ([0, 1, 2, 3], [1, 2, 3, 0], 0)],
+    [
+        ([0, 0, 1, 2, 3], [0, 0, 1, 1, 3], 1),
+        ([0, 1], [0, 1], 0),
+        ([0, 1, 2, 3], [1, 2, 3, 0], 0),
+        ([0, 0, 2, 2], [0, 0, 2, 0], 1),  # class 1 has no test images
+    ],
 )
 def test_up_to_three_weakest_classes_are_marked_unless_all_are_perfect(
     run, labels, predicted, tags
@@ -280,5 +285,16 @@ def test_groups_of_near_duplicates_are_read_as_they_were_written(make_run):
     assert [images.shape for _, images in (first, second)] == [(3, 8, 8, 1), (2, 8, 8, 1)]
 
 
-def test_the_page_fits_on_a_phone_and_has_no_barriers(browser, run):
+def test_the_page_fits_on_a_phone_and_has_no_barriers(browser, make_run):
+    run = read_run(make_run(classes=13, groups=True, augmented=True))
     assert faults_on_a_phone(browser, render_run(run, DRAWN)) == []
+
+
+def test_a_printed_page_has_no_collapsed_tables(browser, make_run):
+    page = browser.new_page()
+    page.set_content(render_run(read_run(make_run(classes=13)), DRAWN))
+    last = page.locator("details td.name").last
+    assert not last.is_visible()
+    page.emulate_media(media="print")
+    assert last.is_visible()
+    page.close()

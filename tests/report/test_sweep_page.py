@@ -144,3 +144,11 @@ def test_columns_with_one_value_are_only_among_the_facts(page):
 
 def test_the_page_fits_on_a_phone_and_has_no_barriers(browser, page):
     assert faults_on_a_phone(browser, page) == []
+
+
+def test_a_random_search_has_no_table_of_two_axes_and_a_wide_table_is_turned():
+    values = [0.1 + k / 100 for k in range(9)]
+    random = make(AXES, [(a, 1 - a, 0, 0.5, 0.5) for a in values])
+    assert "<h2>Dataset by model</h2>" not in render_sweep(random)
+    wide = make(AXES, [(d, v, 0, 0.5, 0.5) for d in ("a", "b") for v in values])
+    assert "<h2>Model by dataset</h2>" in render_sweep(wide)

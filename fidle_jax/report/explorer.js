@@ -3,80 +3,6 @@
 const MOST_NUMBERS = 49, MOST_SUMS = 12, MOST_CHANNELS = 32;
 const NARROW = matchMedia("(max-width: 600px)").matches;
 
-// ---- small helpers
-
-function make(parent, tag, attributes = {}, text = "") {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.textContent = text;
-  parent.append(element);
-  return element;
-}
-
-const minus = (text) => text.replace("-", "−");
-const short = (value) => minus(String(Number(value.toPrecision(3))));
-const fixed = (value) => minus((Math.abs(value) < 0.005 ? 0 : value).toFixed(2));
-const factor = (value) => (value < 0 ? `(${short(value)})` : short(value));
-const size = (shape) => shape.join("×");
-const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
-
-// ---- numbers behind a value
-
-// Return the input of a convolution or dense layer as channels, each with a window of values and weights. A dense layer
-// after images has windows of the size of the images.
-function weightedInput(node, outputs, weights, nodes) {
-  const source = nodes.find((each) => each.name === node.input), { kernel } = weights[node.name];
-  const x = source?.kind === "flatten" ? outputs[source.input] : outputs[node.input];
-  const [h, w, c] = x.shape.length === 3 ? x.shape : [1, 1, x.shape[0]];
-  const isConv = node.kind === "conv", [kh, kw] = isConv ? kernel.shape : [h, w];
-  const [top, left] = isConv ? [padBefore(kh, node.options.padding), padBefore(kw, node.options.padding)] : [0, 0];
-  const outputsCount = kernel.shape.at(-1);
-  const valueAt = (row, column, i) => (row < 0 || column < 0 || row >= h || column >= w ? 0 : x.data[(row * w + column) * c + i]);
-  const windowOf = (i, { row, column, channel }) => {
-    const cells = { values: [], weights: [], products: [] };
-    for (let a = 0; a < kh; a += 1) {
-      for (let b = 0; b < kw; b += 1) {
-        const value = valueAt(row - top + a, column - left + b, i);
-        const weight = kernel.data[((a * kw + b) * c + i) * outputsCount + channel];
-        cells.values.push(value);
-        cells.weights.push(weight);
-        cells.products.push(value * weight);
-      }
-    }
-    return cells;
-  };
-  return { x, name: source?.kind === "flatten" ? source.input : node.input, channels: c, kh, kw, top, left, windowOf };
-}
-
-const sumOf = (values) => values.reduce((a, b) => a + b, 0);
-
-function writeSum(values, weights, total) {
-  return `${values.map((value, i) => `${short(value)}·${factor(weights[i])}`).join(" + ")} = ${short(total)}`;
-}
-
-// ---- sentences
-
-function describe(node, shape, input) {
-  const relu = node.relu ? " ReLU replaces negative values by 0." : "";
-  const skip = node.residual ? ` The output of ${node.residual} is added (a skip connection).` : "";
-  return {
-    contrast: () => `Each pixel minus the mean of the ${size([node.options.window, node.options.window])} pixels around it, divided by twice their `
-      + "standard deviation. The last channel is the grey image minus 0.5.",
-    conv: () => {
-      const [kh, kw, inputs, count] = node.weights.kernel;
-      const pad = node.options.padding === "same" ? " Zeros around the image keep its size." : "";
-      return `A window of ${kh}×${kw} slides over ${plural(inputs, "input channel")}. Each of the ${plural(count, "kernel")} multiplies the values in the window by its weights `
-        + `and adds the products${node.weights.bias ? " and a bias" : ""}.${pad}`;
-    },
-    max_pool: () => `Each value is the largest of ${node.options.window}×${node.options.window} values. Height and width are divided by ${node.options.window}.`,
-    batch_norm: () => "Each channel is normalised with its mean and variance during training, then multiplied by a learned scale and shifted by a bias.",
-    flatten: () => `The ${size(input)} values become one list of ${plural(shape[0], "value")}.`,
-    dense: () => `Each of the ${plural(shape[0], "neuron")} multiplies all ${plural(node.weights.kernel[0], "input")} by its own weights and adds the products and a bias.`,
-  }[node.kind]() + skip + relu;
-}
-
-// ---- the explorer
-
 // Build the pictures of all layers in `root`. `about` contains nodes, layers (parameters, formula and perhaps names of the maps, by
 // name), palette, classNames, and perhaps the name of the layer that is `open` first. Return a function that shows the outputs of `compileNetwork`, or nothing if they are null.
 function makeExplorer(root, about, weights) {
@@ -229,7 +155,7 @@ function makeExplorer(root, about, weights) {
     else if (node.kind === "conv" || node.kind === "dense") showWeighted(node, result, say);
     else if (node.kind === "max_pool") showPool(node, result, say);
     else if (node.kind === "batch_norm") showNorm(node, result, say);
-    else if (node.kind === "contrast") { addMap(tensor, at.channel, `map ${at.channel + 1}`, [1, 1, at.row, at.column], moveTo); say(`value: ${short(result)}`); }
+    else if (node.kind === "contrast") showContrast(node, result, say);
     else say(`Value 1 is that of row 1, column 1, map 1; value 2 is that of map 2; and so on.`);
   }
 
@@ -373,6 +299,18 @@ function makeExplorer(root, about, weights) {
     const added = node.residual ? outputs[node.residual].data[index] : 0;
     if (node.residual) say(`plus the value of ${node.residual}: ${short(normed)} + ${factor(added)} = ${short(normed + added)}`);
     if (node.relu) say(`after ReLU: ${short(result)}`);
+  }
+
+  function showContrast(node, result, say) {
+    const { shape: [h, w, c], data } = outputs[node.input], { window, epsilon } = node.options, half = window >> 1;
+    const i = at.row * w + at.column, colour = at.channel < c, grey = averageChannels(data, c), mean = localMeans(grey, h, w, window);
+    if (colour) addMap(outputs[node.input], at.channel, `${node.input}, channel ${at.channel + 1}`, [window, window, at.row - half, at.column - half], moveTo, GREY);
+    if (colour) addSign("→");
+    addMap(outputs[node.name], at.channel, `map ${at.channel + 1}`, [1, 1, at.row, at.column], moveTo);
+    if (!colour) { say(`mean of the ${c} channels − 0.5: ${short(grey[i])} − 0.5 = ${short(result)}`); return; }
+    const squares = averageChannels(data.map((value, j) => (value - mean[Math.floor(j / c)]) ** 2), c);
+    say("(pixel − mean) / (2·√(variance + ε²))");
+    say(`(${short(data[i * c + at.channel])} − ${factor(mean[i])}) / (2·√(${short(localMeans(squares, h, w, window)[i])} + ${epsilon}²)) = ${short(result)}`);
   }
 
   function showSoftmax() {

@@ -140,7 +140,7 @@ def render_page(page: Page, command: str) -> str:
         paragraphs=lambda text: re.split(r"\n\s*\n", text),
         command=command,
         drawing=drawing,
-        scripts=read_scripts("engine", "pixels", "board", "explorer", "lesson_drawing"),
+        scripts=read_scripts("engine", "pixels", "board", "explain", "explorer", "lesson_drawing"),
     )
 
 

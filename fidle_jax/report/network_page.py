@@ -17,7 +17,17 @@ from fidle_jax.report.html import load_template
 from fidle_jax.train.run_content import Evaluation
 
 MOST_EXAMPLES = 10
-SCRIPTS = ("engine", "pixels", "board", "explorer", "prepare", "digit", "signs", "network")
+SCRIPTS = (
+    "engine",
+    "pixels",
+    "board",
+    "explain",
+    "explorer",
+    "prepare",
+    "digit",
+    "signs",
+    "network",
+)
 
 
 @dataclasses.dataclass(frozen=True)

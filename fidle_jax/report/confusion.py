@@ -31,12 +31,16 @@ def count_confusions(data: Evaluation) -> Int[np.ndarray, "classes classes"]:
 
 
 def class_scores(counts: Int[np.ndarray, "classes classes"]) -> Scores:
-    """Return precision, recall, f1 and support of each class. Undefined scores are 0."""
+    """Return precision, recall, f1 and support of each class.
+
+    Scores are NaN if they are undefined: the precision of a class that is never predicted, and recall and f1
+    of a class without examples.
+    """
     correct, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     return {
         "precision": _ratios(correct, predicted),
         "recall": _ratios(correct, support),
-        "f1": _ratios(2 * correct, support + predicted),
+        "f1": _ratios(2 * correct, np.where(support, support + predicted, 0)),
         "support": support,
     }
 
@@ -60,7 +64,7 @@ def group_scores(counts: Int[np.ndarray, "classes classes"], groups: Groups) -> 
 
 
 def _ratios(values: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    return np.divide(values, totals, out=np.zeros(len(totals)), where=totals > 0)
+    return np.divide(values, totals, out=np.full(len(totals), np.nan), where=totals > 0)
 
 
 def commonest_confusions(

@@ -76,8 +76,8 @@ def percent(share: float | None, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f}{SPACE}%"
 
 
-def brief_percent(share: float | None) -> str:
-    """Format a share in percent with one decimal, or a missing one as a dash."""
+def brief_percent(share: float) -> str:
+    """Format a share in percent with one decimal."""
     return percent(share, 1)
 
 

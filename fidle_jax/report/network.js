@@ -7,6 +7,7 @@ const { classNames, imageShape } = about, draws = about.kind === "digit";
 const BARS = classNames.length <= 12 ? classNames.length : 10;
 const SENT = 140;  // pixels of a drawing: five for each pixel of MNIST
 const MOST_PIXELS = 40e6;
+const AS_STORED = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 
 let run = null, explore = null, version = 0;
@@ -81,7 +82,7 @@ const exampleButtons = about.examples.map((example, i) => {
 async function take(file) {
   const asked = version += 1;
   try {
-    const found = decodePpm(new Uint8Array(await file.arrayBuffer())), bitmap = found ? null : await createImageBitmap(file);
+    const found = decodePpm(new Uint8Array(await file.arrayBuffer())), bitmap = found ? null : await createImageBitmap(file, AS_STORED);
     const { width, height } = found ?? bitmap;
     if (width * height > MOST_PIXELS) throw new Error(`it has more than ${MOST_PIXELS / 1e6} million pixels; scale it down`);
     const pen = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
@@ -172,6 +173,8 @@ async function start() {
   run = compileNetwork(about.nodes, weights);
   explore = makeExplorer(byId("layers"), about, weights);
   if (about.examples.length) choose(about.examples[0].pixels, imageShape); else respond();
+  // The browser compiles functions after a few calls. Without these, the first strokes would be slow.
+  for (let i = 0; draws && i < 5 && !board.isEmpty(); i += 1) prepareImage(board.read(SENT), about);
   byId("desk").setAttribute("aria-busy", "false");
   // Compare this page with the trained network on its own examples.
   let largest = 0;

@@ -39,7 +39,7 @@ def test_the_most_frequent_confusions_come_first(pairs):
 
 def test_scores_of_classes_in_an_example_by_hand():
     scores = class_scores(np.array([[3, 1, 0], [0, 1, 1], [0, 0, 0]]))
-    expected = [[1.0, 0.75, 1.5 / 1.75, 4], [0.5, 0.5, 0.5, 2], [0, 0, 0, 0]]
+    expected = [[1.0, 0.75, 1.5 / 1.75, 4], [0.5, 0.5, 0.5, 2], [0, np.nan, np.nan, 0]]
     assert list(scores) == ["precision", "recall", "f1", "support"]
     np.testing.assert_allclose(np.stack(list(scores.values()), axis=1), expected)
 
@@ -52,8 +52,9 @@ def test_scores_of_classes_agree_with_scikit_learn(pairs):
         counts, metrics.confusion_matrix(labels, predicted, labels=range(5))
     )
     expected = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=range(5), zero_division=0
+        labels, predicted, labels=range(5), zero_division=np.nan
     )
+    expected[2][expected[3] == 0] = np.nan
     np.testing.assert_allclose(list(class_scores(counts).values()), expected)
 
 
@@ -62,8 +63,8 @@ def test_scores_of_groups_in_an_example_by_hand():
     scores = group_scores(count_confusions(data), Groups(list("abcd"), GROUP_OF_CLASS))
     assert {name: column.tolist() for name, column in scores.items()} == {
         "classes": [1, 3, 0, 1],
-        "accuracy": [0.5, 0.25, 0, 1],
-        "group_accuracy": [0.5, 0.75, 0, 1],
+        "accuracy": [0.5, 0.25, pytest.approx(np.nan, nan_ok=True), 1],
+        "group_accuracy": [0.5, 0.75, pytest.approx(np.nan, nan_ok=True), 1],
         "support": [2, 4, 0, 1],
     }
 

@@ -13,9 +13,9 @@ def faults_on_a_phone(browser, content):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text))
+    page.set_content(content)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        page.set_content(content)
         width = page.evaluate("document.documentElement.scrollWidth")
         faults += [f"{scheme}: {width} pixels wide"] if width > 390 else []
         for found in axe.run(page).response["violations"]:

@@ -197,7 +197,7 @@ def robustness(subjects: list[Subject], test: ExampleSet, limit: int, seed: int)
     )
     figure = style.png(draw_corruptions(np.array(pictures), answers, label, test.class_names))
     shown = [
-        _table(ROBUSTNESS, records, words=(0, 1, 2)),
+        _table(ROBUSTNESS, records, words=(0, 1)),
         Picture(
             "robustness",
             "Accuracy by strength of corruption",

@@ -160,7 +160,7 @@ def teach(flags: GradientDescent) -> Lesson:
             f"{share * problem.limit:.3g}",
             number(1 - share * problem.limit * steep, ".2f"),
             each.text() if share < 1 else "never",
-            f"{each.losses[-1]:.3g}",
+            number(each.losses[-1], ".3g"),
         ]
         for share, each in rates.items()
     ]

@@ -102,7 +102,8 @@ def _read_runs(run_dirs: tuple[Path, ...]) -> "pd.DataFrame":
     from fidle_jax.report.tables import VALIDATION, read_runs
 
     runs = read_runs(run_dirs)
-    for run_dir, (_, run) in zip(run_dirs, runs.iterrows(), strict=True):
+    for _, run in runs.iterrows():
+        run_dir = run["run"]
         if run["dataset"] not in SIGN_SETS:
             raise InputError(
                 f"{run_dir} is a run on {run['dataset']}; give --runs on traffic signs"

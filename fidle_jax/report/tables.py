@@ -1,6 +1,8 @@
-"""Tables of runs with pandas: averages over seeds, effects of variants, Markdown."""
+"""Tables of runs with pandas: kept results, averages over seeds, effects of variants, Markdown."""
 
+import json
 import logging
+import re
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,19 @@ from typing import Any
 import pandas as pd
 
 from fidle_jax.errors import InputError, printable
+from fidle_jax.files import (
+    as_input_error,
+    check_types,
+    read_json,
+    reading,
+    require,
+    sealed,
+    write_json,
+)
 from fidle_jax.report.html import rounded
-from fidle_jax.train.config import hyperparameters
-from fidle_jax.train.run_dir import read_config, read_objects, read_result
+from fidle_jax.train.config import Config, check, hyperparameters, to_json
+from fidle_jax.train.config_json import from_json
+from fidle_jax.train.run_dir import RESULT, check_result, read_config, read_objects, read_result
 
 logger = logging.getLogger("fidle_jax")
 
@@ -26,38 +38,104 @@ NEEDED = (
         "train_examples",
         "seed",
     ),
-    *(VALIDATION, TEST, "train_seconds"),
+    *(VALIDATION, TEST, "test_loss", "train_seconds", "compile_seconds"),
 )
+# The folders of an absolute path. They mean nothing on another machine.
+FOLDERS = re.compile(r"(?<![\w.])~?/(?:[^\s'\"/]+/)+")
 
 
-def read_runs(run_dirs: Iterable[Path], optional: Container[Path] = ()) -> pd.DataFrame:
-    """Return one row per run: its result, its flags without the seed, and its setting.
+def read_runs(paths: Iterable[Path], optional: Container[Path] = ()) -> pd.DataFrame:
+    """Return one row per setting and seed: the result, flags without the seed, setting, run and record.
+
+    Runs with the same setting and seed are not independent. Only the first finished one is returned. A
+    warning names the others and their differences.
 
     Args:
-        run_dirs: Directories of the runs.
+        paths: Directories of runs, and files of `write_results`.
         optional: Those that are left out, with a warning, if they are damaged.
 
     Raises:
-        InputError: Another directory is not a finished run, or is damaged.
+        InputError: Another path is not a finished run or a file of results, or is damaged.
     """
     rows = []
-    for run_dir in run_dirs:
+    for path in paths:
         try:
-            result, config = read_result(run_dir, *NEEDED), read_config(run_dir)
-            objects = read_objects(run_dir)
+            rows += _read_kept(path) if path.is_file() else [_read_run(path)]
         except InputError as error:
-            if run_dir not in optional:
+            if path not in optional:
                 raise
             logger.warning("a damaged run is left out: %s", error)
-            continue
-        flags = hyperparameters(config)
-        del flags["seed"]
-        flags["objects"] = ", ".join(f"{name} {value}" for name, value in objects.items()) or None
-        # A run that is being extended still has the result of fewer epochs.
-        flags["epochs"] = result.get("epochs", flags["epochs"])
-        setting = str((result["experiment"], result["parameters"], *flags.items()))
-        rows.append(result | {"flags": flags, "setting": setting})
-    return pd.DataFrame(rows)
+    if not rows:
+        return pd.DataFrame()
+    runs = pd.DataFrame(rows)
+    first = runs.sort_values("finished", kind="stable").drop_duplicates(["setting", "seed"])
+    kept = {(row["setting"], row["seed"]): row for _, row in first.iterrows()}
+    repeats = [
+        _describe_repeat(row, kept[row["setting"], row["seed"]])
+        for _, row in runs.drop(first.index).iterrows()
+    ]
+    if repeats:
+        text = "repeated runs are left out, the one that finished first counts: %s"
+        logger.warning(text, "; ".join(repeats))
+    return runs.loc[sorted(first.index)].reset_index(drop=True)
+
+
+def _describe_repeat(run: pd.Series, first: pd.Series) -> str:
+    names = [VALIDATION, TEST, "test_loss"]
+    texts = [f"{100 * each[TEST]:.3f} %, loss {each['test_loss']:.6g}" for each in (run, first)]
+    difference = "same result" if run[names].equals(first[names]) else " instead of ".join(texts)
+    return f"{run['run']} repeats {first['run']} ({difference})"
+
+
+def _read_run(run_dir: Path) -> dict[str, Any]:
+    result, config = read_result(run_dir, *NEEDED), read_config(run_dir)
+    objects = ", ".join(f"{name} {value}" for name, value in read_objects(run_dir).items()) or None
+    command = read_json(run_dir / "config.json", {}).get("command")
+    record = {"command": str(command or ""), **result}
+    finished = (run_dir / "result.json").stat().st_mtime
+    return _row(run_dir, record, config, objects, finished)
+
+
+def _read_kept(path: Path) -> list[dict[str, Any]]:
+    content = read_json(path, {"flags": dict, "runs": list})
+    flags = content["flags"]
+    with reading(path):
+        check_types(flags, {"objects": str | None})
+        # A later version may have further flags.
+        config = from_json(to_json(Config()) | flags)
+        check(config)
+        for record in content["runs"]:
+            check_types(record, {"command": str} | {name: RESULT[name] for name in NEEDED})
+            check_result(record)
+        require(content["runs"], "it has no runs")
+        return [_row(path, record, config, flags["objects"], 0) for record in content["runs"]]
+
+
+def _row(
+    path: Path, record: dict[str, Any], config: Config, objects: str | None, finished: float
+) -> dict[str, Any]:
+    flags = hyperparameters(config)
+    del flags["seed"]
+    flags["objects"] = objects
+    # A run that is being extended still has the result of fewer epochs.
+    flags["epochs"] = record["epochs"]
+    setting = json.dumps([record["experiment"], record["parameters"], flags])
+    own = {"flags": flags, "setting": setting, "run": path, "finished": finished}
+    return record | own | {"record": record}
+
+
+def write_results(path: Path, runs: pd.DataFrame) -> None:
+    """Write the results of one setting, with the command of each run, to a JSON file.
+
+    Absolute paths are shortened to ``./NAME``.
+
+    Args:
+        path: The file.
+        runs: Rows of `read_runs` with the same setting.
+    """
+    content = {"flags": runs["flags"].iloc[0], "runs": list(runs["record"])}
+    with as_input_error(path, "--write"):
+        write_json(path, sealed(json.loads(FOLDERS.sub("./", json.dumps(content)))))
 
 
 def ambiguous_flags(rows: Iterable[dict[str, Any]], shown: Sequence[str]) -> list[str]:

@@ -223,7 +223,10 @@ def read_table(sweep_dir: Path) -> "pd.DataFrame":
         except InputError as error:
             logger.warning("a damaged run is left out: %s", error)
             continue
-        setting = run_dir.name.rpartition("-seed")[0]
+        setting, _, seed = run_dir.name.rpartition("-seed")
+        if seed != str(config["seed"]):  # a copy would count as another seed
+            logger.warning("%s is not a run of this sweep, and is left out", run_dir)
+            continue
         row = {"run": run_dir.name, "setting": setting} | config | result
         if variants:
             # In result.json, the variant is that of the data set.

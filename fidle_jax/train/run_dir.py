@@ -181,12 +181,17 @@ def read_result(run_dir: Path, *names: str) -> dict[str, Any]:
         raise InputError(f"{run_dir} is not a finished run: {path} is missing; give a finished run")
     result = read_json(path, {name: RESULT[name] for name in names}, identity(run_dir))
     with reading(path):
-        for name, value in result.items():
-            finite = not isinstance(value, int | float) or abs(value) <= LARGEST_NUMBER
-            require(finite, f"{name} is larger than {LARGEST_NUMBER:g}")
-        accuracy = result.get("test_accuracy", 0)
-        require(0 <= accuracy <= 1, f"test_accuracy is {accuracy}, not in [0, 1]")
+        check_result(result)
     return result
+
+
+def check_result(result: dict[str, Any]) -> None:
+    """Raise ValueError if a number of a result is too large, or its accuracy is impossible."""
+    for name, value in result.items():
+        finite = not isinstance(value, int | float) or abs(value) <= LARGEST_NUMBER
+        require(finite, f"{name} is larger than {LARGEST_NUMBER:g}")
+    accuracy = result.get("test_accuracy", 0)
+    require(0 <= accuracy <= 1, f"test_accuracy is {accuracy}, not in [0, 1]")
 
 
 def finished_result(run_dir: Path, *names: str) -> dict[str, Any] | None:

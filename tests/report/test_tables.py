@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from fidle_jax.report.tables import (
     rank_settings,
     read_runs,
     settings_markdown,
+    write_results,
 )
 from fidle_jax.train.config import Config, to_json
 
@@ -110,11 +112,14 @@ RESULT = {
     "seed": 3,
     VALIDATION: 0.99,
     TEST: 0.95,
+    "test_loss": 0.1,
     "train_seconds": 9.0,
+    "compile_seconds": 2.0,
 }
 
 
 def write(run_dir, result):
+    run_dir.mkdir(exist_ok=True)
     (run_dir / "config.json").write_text(json.dumps(to_json(Config())))
     (run_dir / "result.json").write_text(result if isinstance(result, str) else json.dumps(result))
 
@@ -145,3 +150,55 @@ def test_an_unfinished_run_and_a_missing_directory_are_named(tmp_path):
     (tmp_path / "result.json").unlink()
     with pytest.raises(InputError, match=f"{tmp_path} is not a finished run"):
         read_runs([tmp_path])
+
+
+def test_a_repeated_seed_counts_once_and_its_difference_is_named(tmp_path, caplog):
+    names = ("last", "first", "same", "other seed")
+    changes = ({TEST: 0.94}, {}, {}, {"seed": 4})
+    for name, change in zip(names, changes, strict=True):
+        write(tmp_path / name, RESULT | change)
+        os.utime(tmp_path / name / "result.json", (0, 0) if name == "first" else None)
+    runs = read_runs(tmp_path / name for name in names)
+    assert [path.name for path in runs["run"]] == ["first", "other seed"]
+    (warning,) = caplog.messages
+    first = tmp_path / "first"
+    difference = "94.000 %, loss 0.1 instead of 95.000 %, loss 0.1"
+    assert f"{tmp_path / 'last'} repeats {first} ({difference});" in warning
+    assert warning.endswith(f"{tmp_path / 'same'} repeats {first} (same result)")
+
+
+@pytest.mark.parametrize("name", ["Fashion-MNIST", "a b"])
+def test_kept_results_have_no_folders_and_are_read_after_new_flags_were_added(tmp_path, name):
+    write(tmp_path / "run", RESULT)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config |= {"dataset": f"/data/{name}", "command": f"python experiments/a.py --x '/data/{name}'"}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    write_results(tmp_path / "kept.json", read_runs([tmp_path / "run"]))
+    content = json.loads((tmp_path / "kept.json").read_text())
+    assert content["flags"]["dataset"] == f"./{name}"
+    (record,) = content["runs"]
+    assert record["command"] == f"python experiments/a.py --x './{name}'"
+    del content["flags"]["elastic"], content["checksum"]
+    (tmp_path / "kept.json").write_text(json.dumps(content))
+    (run,) = read_runs([tmp_path / "kept.json"]).to_dict("records")
+    assert (run[TEST], run["seed"], run["flags"]["elastic"]) == (0.95, 3, Config().elastic)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        {"flags": {}, "runs": []},
+        {"flags": {"objects": None}, "runs": []},
+        {"flags": {"objects": None, "dropout": "x"}, "runs": [RESULT | {"command": ""}]},
+        {"flags": {"objects": None}, "runs": [RESULT]},
+        {"flags": {"objects": None}, "runs": [RESULT | {"command": "", TEST: 2.0}]},
+        {"flags": {"objects": None}, "runs": [], "checksum": "0"},
+    ],
+    ids=str,
+)
+def test_a_damaged_file_of_results_is_named(tmp_path, content):
+    text = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "kept.json").write_text(text)
+    with pytest.raises(InputError, match=r"kept\.json cannot be read"):
+        read_runs([tmp_path / "kept.json"])

@@ -123,10 +123,11 @@ def test_a_directory_that_is_no_sweep_is_named(tmp_path):
         results.read_plan(tmp_path)
 
 
-def test_the_table_has_one_row_per_finished_run_with_its_config_and_result(sweep_dir):
+def test_the_table_has_one_row_per_finished_run_of_the_sweep_with_its_config_and_result(sweep_dir):
     finish(sweep_dir, "b-1234-seed1", seed=1)
     finish(sweep_dir, "a-1234-seed0", test_accuracy=0.7)
     (sweep_dir / "runs" / "c-1234-seed0").mkdir()
+    finish(sweep_dir, "a-1234-seed0-copy")
     table = results.read_table(sweep_dir)
     assert list(table["run"]) == ["a-1234-seed0", "b-1234-seed1"]
     assert list(table["setting"]) == ["a-1234", "b-1234"]
@@ -138,7 +139,7 @@ def test_the_table_has_one_row_per_finished_run_with_its_config_and_result(sweep
 def test_the_table_has_the_names_of_the_variants(tmp_path):
     variants = {"axes": {}, "variants": {"no_warp-1": "no warp"}, "columns": ["variant"]}
     results.begin(tmp_path, PLAN | variants)
-    finish(tmp_path, "no_warp-1-seed3", variant="sample")  # that of the data set
+    finish(tmp_path, "no_warp-1-seed3", seed=3, variant="sample")  # that of the data set
     assert list(results.read_table(tmp_path)["variant"]) == ["no warp"]
 
 

@@ -11,7 +11,11 @@ function make(parent, tag, attributes = {}, text = "") {
 }
 
 const minus = (text) => text.replace("-", "−");
-const short = (value) => minus(String(Number(value.toPrecision(3))));
+// Round to some digits: 0.0123, −12.3, 1.23·10⁻⁷.
+function short(value, digits = 3) {
+  const [text, power] = String(Number(value.toPrecision(digits))).split("e");
+  return minus(text) + (power ? `·10${[...power].map((each) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(each)] ?? "").join("")}` : "");
+}
 const fixed = (value) => minus((Math.abs(value) < 0.005 ? 0 : value).toFixed(2));
 const factor = (value) => (value < 0 ? `(${short(value)})` : short(value));
 const size = (shape) => shape.join("×");
@@ -48,7 +52,7 @@ function weightedInput(node, outputs, weights, nodes) {
 const sumOf = (values) => values.reduce((a, b) => a + b, 0);
 
 function writeSum(values, weights, total) {
-  return `${values.map((value, i) => `${short(value)}·${factor(weights[i])}`).join(" + ")} = ${short(total)}`;
+  return `${values.map((value, i) => `${i ? factor(value) : short(value)}·${factor(weights[i])}`).join(" + ")} = ${short(total)}`;
 }
 
 // ---- sentences
@@ -65,7 +69,8 @@ function describe(node, shape, input) {
       return `A window of ${kh}×${kw} slides over ${plural(inputs, "input channel")}. Each of the ${plural(count, "kernel")} multiplies the values in the window by its weights `
         + `and adds the products${node.weights.bias ? " and a bias" : ""}.${pad}`;
     },
-    max_pool: () => `Each value is the largest of ${node.options.window}×${node.options.window} values. Height and width are divided by ${node.options.window}.`,
+    max_pool: () => `Each value is the largest of ${node.options.window}×${node.options.window} values. Height and width are divided by ${node.options.window}.`
+      + (input[0] % node.options.window || input[1] % node.options.window ? " Remaining rows and columns are left out." : ""),
     batch_norm: () => "Each channel is normalised with its mean and variance during training, then multiplied by a learned scale and shifted by a bias.",
     flatten: () => `The ${size(input)} values become one list of ${plural(shape[0], "value")}.`,
     dense: () => `Each of the ${plural(shape[0], "neuron")} multiplies all ${plural(node.weights.kernel[0], "input")} by its own weights and adds the products and a bias.`,

@@ -1,6 +1,7 @@
 // The outputs of all layers as pictures. One value at a time is explained: its window, kernel, products and sum.
 
 const MOST_NUMBERS = 49, MOST_SUMS = 12, MOST_CHANNELS = 32;
+const COLOURS = ["red", "green", "blue"];
 const NARROW = matchMedia("(max-width: 600px)").matches;
 
 // Build the pictures of all layers in `root`. `about` contains nodes, layers (parameters, formula and perhaps names of the maps, by
@@ -12,8 +13,13 @@ function makeExplorer(root, about, weights) {
   const at = { step: -1, channel: 0, row: 0, column: 0, input: 0 };
   const inspector = document.createElement("div");
   inspector.className = "inspector";
+  let parts = {};  // elements of the inspector
 
   function build() {
+    if (outputs.image.shape[2] === 3) {
+      about.layers.image = { maps: COLOURS };
+      for (const { name, kind } of nodes) if (kind === "contrast") about.layers[name] = { maps: [...COLOURS, "grey"] };
+    }
     steps = Object.keys(outputs).map((name, index) => {
       const { shape } = outputs[name], node = byName[name], layer = about.layers[name];
       const figure = make(root, "figure", { class: "layer" }), caption = make(figure, "figcaption");
@@ -23,13 +29,13 @@ function makeExplorer(root, about, weights) {
       const parameters = layer?.parameters ? `parameters: ${layer.formula}` : "no parameters";
       make(caption, "span", {}, node ? parameters : "");
       const canvas = make(figure, "canvas", { role: "img", "aria-label": `Output of ${name}, ${size(shape)}` });
-      const columns = shape.length === 1 ? Math.min(shape[0], NARROW ? 32 : 64) : Math.min(NARROW ? 8 : 16, Math.max(8, shape[2]));
+      const columns = shape.length === 1 ? Math.min(shape[0], shape[0] > 1024 ? 128 : NARROW ? 32 : 64) : Math.min(NARROW ? 8 : 16, Math.max(8, shape[2]));
       const step = { name, node, shape, figure, look, canvas, columns, most: MOST_CHANNELS };
       if (shape.length === 3 && shape[2] < columns) canvas.style.width = `${100 * shape[2] / columns}%`;
       if (shape.length === 1) canvas.style.maxWidth = `${20 * columns}px`;
       if (shape.length === 3 && shape[2] > MOST_CHANNELS) {
         const more = make(figure, "button", { type: "button", class: "more" }, `show all ${shape[2]} maps`);
-        more.addEventListener("click", () => { step.most = shape[2]; more.remove(); drawStep(step); });
+        more.addEventListener("click", () => { step.most = shape[2]; drawStep(step); look.focus({ preventScroll: true }); more.remove(); });
       }
       look.addEventListener("click", () => (at.step === index ? close() : open(index)));
       canvas.addEventListener("click", (event) => openAt(index, event));
@@ -77,11 +83,13 @@ function makeExplorer(root, about, weights) {
     inspector.remove();
   }
 
-  function stop() { clearInterval(timer); timer = null; }
+  function stop() {
+    clearInterval(timer);
+    timer = null;
+    if (parts.play) parts.play.textContent = "▶ slide the window";
+  }
 
   // ---- the inspector
-
-  let parts = {};
 
   function buildInspector() {
     const { name, node, shape } = steps[at.step], input = node && outputs[node.input].shape;
@@ -106,6 +114,8 @@ function makeExplorer(root, about, weights) {
     if (name !== "probabilities" && node?.kind !== "flatten") buildChoice(shape);
     parts.scene = make(inspector, "div", { class: "scene" });
     parts.lines = make(inspector, "div", { class: "sums" });
+    // Each new value replaces the lines, also while a button in them is used.
+    for (const kind of ["pointerdown", "focusin"]) parts.lines.addEventListener(kind, stop);
     showValue();
   }
 
@@ -114,7 +124,7 @@ function makeExplorer(root, about, weights) {
     if (shape.length === 3) Object.assign(limits, { row: shape[0], column: shape[1] });
     for (const [key, count] of Object.entries(limits)) {
       if (key === "channel" && count === 1) continue;
-      const label = make(choice, "label", {}, shape.length === 1 ? "neuron " : key === "channel" ? "map " : `${key} `);
+      const label = make(choice, "label", {}, shape.length === 1 ? "neuron " : key === "channel" ? (steps[at.step].node ? "map " : "channel ") : `${key} `);
       const maps = key === "channel" && about.layers[steps[at.step].name]?.maps;
       const field = maps ? make(label, "select") : make(label, "input", { type: "number", min: 1, max: count });
       if (maps) maps.forEach((map, i) => make(field, "option", { value: i + 1 }, map));
@@ -124,14 +134,17 @@ function makeExplorer(root, about, weights) {
         at[key] = Number(field.value) - 1;
         showValue();
       });
+      field.addEventListener("blur", () => { field.value = at[key] + 1; });
       parts[key] = field;
     }
     if (shape.length === 3 && shape[0] * shape[1] > 1) {
       parts.play = make(choice, "button", { type: "button" });
       parts.play.addEventListener("click", () => {
-        if (timer === null) timer = setInterval(() => { advance(shape); showValue(); }, 250); else stop();
-        showValue();
+        if (timer !== null) { stop(); return; }
+        timer = setInterval(() => { advance(shape); showValue(); }, 250);
+        parts.play.textContent = "❚❚ pause";
       });
+      stop();
     }
   }
 
@@ -145,7 +158,6 @@ function makeExplorer(root, about, weights) {
     for (const key of ["channel", "row", "column"]) {
       if (parts[key] && document.activeElement !== parts[key]) parts[key].value = at[key] + 1;
     }
-    if (parts.play) parts.play.textContent = timer === null ? "▶ slide the window" : "❚❚ pause";
     parts.scene.replaceChildren();
     parts.lines.replaceChildren();
     const say = (text) => make(parts.lines, "p", {}, text), tensor = outputs[name];
@@ -159,7 +171,12 @@ function makeExplorer(root, about, weights) {
     else say(`Value 1 is that of row 1, column 1, map 1; value 2 is that of map 2; and so on.`);
   }
 
-  function moveTo(row, column) { stop(); Object.assign(at, { row, column }); showValue(); }
+  function moveTo(row, column) {
+    if (row === at.row && column === at.column) return;
+    stop();
+    Object.assign(at, { row, column });
+    showValue();
+  }
 
   // Draw a map of a tensor with a frame around a window [height, width, row, column]. `moved` receives the cell under the pointer.
   function addMap(tensor, channel, title, [height, width, row, column], moved, colours = palette) {
@@ -174,8 +191,7 @@ function makeExplorer(root, about, weights) {
       canvas.classList.add("live");
       const follow = (event) => {
         const cell = [event.offsetY / canvas.clientHeight * h, event.offsetX / canvas.clientWidth * w].map(Math.floor);
-        const [y, x] = [Math.min(Math.max(cell[0], 0), h - 1), Math.min(Math.max(cell[1], 0), w - 1)];
-        if (y !== at.row || x !== at.column) moved(y, x);
+        moved(Math.min(Math.max(cell[0], 0), h - 1), Math.min(Math.max(cell[1], 0), w - 1));
       };
       canvas.addEventListener("pointermove", follow);
       canvas.addEventListener("pointerdown", follow);
@@ -222,7 +238,7 @@ function makeExplorer(root, about, weights) {
     if (at.input < 0) at.input = order[0];
     const what = input.name === "image" ? "the image" : input.name;
     const cells = input.windowOf(at.input, at), total = sums[at.input];
-    const title = channels === 1 ? what : `${what}, map ${at.input + 1} of ${channels}`;
+    const title = channels === 1 ? what : `${what}, ${mapName(input.name, at.input)}`;
     if (!single) {
       addMap(input.x, at.input, title, [kh, kw, at.row - top, at.column - left], isConv && ((row, column) => {
         const [h, w] = steps[at.step].shape;
@@ -263,8 +279,12 @@ function makeExplorer(root, about, weights) {
         continue;
       }
       const button = make(item, "button", { type: "button", "aria-pressed": String(i === at.input) });
-      row(button, `map ${i + 1}`, sums[i]);
-      button.addEventListener("click", () => { at.input = i; showValue(); });
+      row(button, mapName(input.name, i), sums[i]);
+      button.addEventListener("click", () => {
+        at.input = i;
+        showValue();
+        parts.lines.querySelector("[aria-pressed=true]").focus();
+      });
     }
     if (rest.length) row(make(list, "li"), `the other ${rest.length}`, sumOf(rest.map((i) => sums[i])));
   }
@@ -281,7 +301,7 @@ function makeExplorer(root, about, weights) {
     addNumbers("window", values, k, values.indexOf(Math.max(...values)));
     addSign("max");
     addMap(outputs[node.name], at.channel, `${node.name}, ${mapName(node.name, at.channel)}`, [1, 1, at.row, at.column], moveTo);
-    say(`max(${values.map(short).join(", ")}) = ${short(result)}`);
+    say(`max(${values.map((value) => short(value)).join(", ")}) = ${short(result)}`);
   }
 
   function showNorm(node, result, say) {
@@ -304,9 +324,9 @@ function makeExplorer(root, about, weights) {
   function showContrast(node, result, say) {
     const { shape: [h, w, c], data } = outputs[node.input], { window, epsilon } = node.options, half = window >> 1;
     const i = at.row * w + at.column, colour = at.channel < c, grey = averageChannels(data, c), mean = localMeans(grey, h, w, window);
-    if (colour) addMap(outputs[node.input], at.channel, `${node.input}, channel ${at.channel + 1}`, [window, window, at.row - half, at.column - half], moveTo, GREY);
+    if (colour) addMap(outputs[node.input], at.channel, `${node.input}, ${mapName(node.input, at.channel)}`, [window, window, at.row - half, at.column - half], moveTo, GREY);
     if (colour) addSign("→");
-    addMap(outputs[node.name], at.channel, `map ${at.channel + 1}`, [1, 1, at.row, at.column], moveTo);
+    addMap(outputs[node.name], at.channel, mapName(node.name, at.channel), [1, 1, at.row, at.column], moveTo);
     if (!colour) { say(`mean of the ${c} channels − 0.5: ${short(grey[i])} − 0.5 = ${short(result)}`); return; }
     const squares = averageChannels(data.map((value, j) => (value - mean[Math.floor(j / c)]) ** 2), c);
     say("(pixel − mean) / (2·√(variance + ε²))");
@@ -325,7 +345,7 @@ function makeExplorer(root, about, weights) {
       make(row, "td", {}, about.classNames[i]);
       for (const value of [logits[i], powers[i], powers[i] / total]) make(row, "td", {}, short(value));
     }
-    make(parts.lines, "p", {}, `The sum of all ${logits.length} exponentials is ${short(total)}: ${short(powers[order[0]])} / ${short(total)} = ${short(powers[order[0]] / total)}.`);
+    make(parts.lines, "p", {}, `The sum of all ${logits.length} exponentials is ${short(total, 4)}: ${short(powers[order[0]])} / ${short(total, 4)} = ${short(powers[order[0]] / total)}.`);
   }
 
   return (found) => {

@@ -10,7 +10,8 @@ const MOST_PIXELS = 40e6;
 const AS_STORED = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 
-let run = null, explore = null, version = 0;
+let run = null, explore = null;
+let version = 0;  // changes with each action, so that a file that is decoded later does not replace it
 
 const scaled = (pixels) => ({ shape: imageShape, data: Float32Array.from(pixels, (value) => value / 255) });
 
@@ -22,6 +23,7 @@ const classify = (pixels) => run(scaled(pixels)).probabilities.data;
 let given = null;  // pixels of the chosen example, or the image that was dropped
 
 function respond() {
+  version += 1;
   byId("hint").hidden = !board.isEmpty();
   if (run === null) return;
   if (board.hasStrokes()) given = null;
@@ -57,7 +59,7 @@ byId("undo")?.addEventListener("click", undo);
 if (!draws) byId("board").addEventListener("click", () => byId("file").click());
 document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase(), held = event.ctrlKey || event.metaKey;
-  if (event.altKey || event.target.matches("input")) return;
+  if (event.altKey || event.target.matches("input, select")) return;
   if (!held && key === "c") clear();
   if (draws && (held ? key === "z" && !event.shiftKey : key === "u")) { event.preventDefault(); undo(); }
 });
@@ -90,7 +92,7 @@ async function take(file) {
     if (asked === version) choose(found ?? pen.getImageData(0, 0, width, height), null, pen.canvas);
   } catch (error) {
     if (asked !== version) return;
-    const reason = error.name === "InvalidStateError" ? "expected PNG, JPEG, WebP, GIF, BMP or PPM" : error.message;
+    const reason = error.name === "InvalidStateError" ? "the browser cannot decode it; expected PNG, JPEG, WebP, GIF, BMP or PPM" : error.message;
     complain(`${file.name} cannot be used: ${reason}`);
   }
 }
@@ -172,9 +174,15 @@ async function start() {
   const weights = readWeights(about.nodes, bytes);
   run = compileNetwork(about.nodes, weights);
   explore = makeExplorer(byId("layers"), about, weights);
-  if (about.examples.length) choose(about.examples[0].pixels, imageShape); else respond();
+  if (version === 0 && about.examples.length) choose(about.examples[0].pixels, imageShape); else respond();
   // The browser compiles functions after a few calls. Without these, the first strokes would be slow.
-  for (let i = 0; draws && i < 5 && !board.isEmpty(); i += 1) prepareImage(board.read(SENT), about);
+  if (draws) {
+    const pen = new OffscreenCanvas(SENT, SENT).getContext("2d");
+    pen.fillRect(0, 0, SENT, SENT);
+    pen.clearRect(60, 30, 20, 80);  // transparent becomes white
+    const image = pen.getImageData(0, 0, SENT, SENT);
+    for (let i = 0; i < 5; i += 1) prepareImage(image, about);
+  }
   byId("desk").setAttribute("aria-busy", "false");
   // Compare this page with the trained network on its own examples.
   let largest = 0;

@@ -99,16 +99,16 @@ EXPLAINED = """() => {
     steps += 1;
     const title = document.querySelector(".layer button[aria-expanded=true] b").textContent;
     const inspector = document.querySelector(".inspector");
-    const fields = [...inspector.querySelectorAll(".choice input")];
+    const fields = [...inspector.querySelectorAll(".choice :is(input, select)")];
     const tensor = run(scaled(about.examples[0].pixels))[title];
     for (let i = 0; i < 6 && !["flatten", "probabilities"].includes(title); i += 1) {
       const place = {};
       for (const field of fields) {
-        field.value = 1 + (7 * i + 3) % field.max;
+        field.value = 1 + (7 * i + 3) % (field.max ?? field.options.length);
         field.dispatchEvent(new Event("input"));
-        place[field.parentNode.textContent.trim()] = field.valueAsNumber - 1;
+        place[field.parentNode.firstChild.textContent.trim()] = Number(field.value) - 1;
       }
-      const [_, width, channels] = tensor.shape, channel = place.map ?? place.neuron ?? 0;
+      const [_, width, channels] = tensor.shape, channel = place.map ?? place.channel ?? place.neuron ?? 0;
       const at = channels === undefined ? channel : (place.row * width + place.column) * channels + channel;
       const text = inspector.querySelector(".sums").lastChild.textContent.split(", which")[0];
       const shown = number(text.match(/[−\\d.e-]+$/)[0]), expected = Number(tensor.data[at].toPrecision(3));
@@ -246,14 +246,85 @@ def test_a_file_is_classified_and_an_unusable_one_has_an_error(open_page, traine
     page.locator("#file").set_input_files(words)
     page.locator("#error").wait_for(state="visible")
     assert page.locator("#error").text_content() == (
-        "words.png cannot be used: expected PNG, JPEG, WebP, GIF, BMP or PPM"
+        "words.png cannot be used: "
+        "the browser cannot decode it; expected PNG, JPEG, WebP, GIF, BMP or PPM"
     )
+    top = page.locator("#board").bounding_box()["y"]
     picture = tmp_path / "paper.ppm"
     picture.write_bytes(b"P6 30 30 255\n" + bytes(2700))
     page.locator("#file").set_input_files(picture)
     page.get_by_text("no digit found").wait_for()
     page.locator(".example").nth(3).click()
     assert not page.locator("#error").is_visible()
+    # A message that moves the board would disturb a drawing.
+    assert page.locator("#board").bounding_box()["y"] == top
+
+
+def test_a_file_that_is_decoded_later_does_not_replace_the_next_action(open_page, trained_run):
+    page = open_page(run_html(trained_run))
+    page.evaluate("""async () => {
+      const white = new OffscreenCanvas(200, 200);
+      white.getContext("2d").fillRect(0, 0, 100, 100);
+      const taken = take(new File([await white.convertToBlob()], "late.png"));
+      exampleButtons[3].click();
+      await taken;
+    }""")
+    assert page.locator(".example").nth(3).get_attribute("aria-pressed") == "true"
+
+
+def test_a_click_on_a_picture_selects_the_value_under_the_pointer(open_page):
+    trained = random_network("cnn")
+    page = open_page(render(trained, random_images(trained.image_shape, 1)))
+    for name, (row, column, number) in {"conv_1": (12, 15, 8), "conv_2": (0, 5, 16)}.items():
+        figure = page.locator("figure.layer", has=page.get_by_role("button", name=name))
+        canvas = figure.locator("> canvas")
+        width, height = canvas.evaluate("canvas => [canvas.width, canvas.height]")
+        box, across = canvas.bounding_box(), 8 if name == "conv_1" else 16
+        pitch = (width + 1) // across  # columns of a picture and the gap
+        x = (number - 1) % across * pitch + column + 0.5
+        canvas.click(
+            position={"x": x / width * box["width"], "y": (row + 0.5) / height * box["height"]}
+        )
+        fields = [
+            page.locator(".choice label", has_text=label).locator("input").input_value()
+            for label in ("map", "row", "column")
+        ]
+        assert fields == [str(number), str(row + 1), str(column + 1)]
+        # The pointer on the input selects the window around it, also where both have the same indices.
+        page.get_by_label("row").fill("4")
+        page.get_by_label("column").fill("4")
+        image = figure.locator(".framed canvas").first
+        h, w = image.evaluate("canvas => [canvas.height, canvas.width]")
+        image.hover(position={"x": 3.5 / w * 168, "y": 3.5 / h * image.bounding_box()["height"]})
+        assert page.get_by_label("row").input_value() == "3"
+
+
+def test_the_inspector_keeps_the_focus_and_shows_valid_numbers(open_page):
+    trained = random_network("cnn")
+    page = open_page(render(trained, random_images(trained.image_shape, 1)))
+    page.locator("#layers figcaption button", has_text="conv_2").click()
+    play = page.get_by_role("button", name="slide the window")
+    play.click()
+    page.locator(".channels button").nth(3).press("Enter")
+    assert play.is_visible()  # a sliding window would replace the list
+    assert page.locator(".channels :focus").get_attribute("aria-pressed") == "true"
+    row = page.get_by_label("row")
+    for wrong in ("99", "1.5", ""):
+        row.fill("2")
+        row.fill(wrong)
+        row.blur()
+        assert row.input_value() == "2"
+
+
+def test_numbers_and_sums_are_written_for_readers(open_page):
+    trained = random_network("cnn")
+    page = open_page(render(trained, random_images(trained.image_shape, 1)))
+    written = page.evaluate("[1.234e-7, -2e-12, -0.5, 0.00001, 12345].map((each) => short(each))")
+    assert written == ["1.23·10⁻⁷", "−2·10⁻¹²", "−0.5", "0.00001", "12300"]
+    total = page.evaluate("writeSum([-1, -2, 3], [0.5, -4, 2], 13.5)")
+    assert total == "−1·0.5 + (−2)·(−4) + 3·2 = 13.5"
+    page.locator("#layers figcaption button", has_text="pool_1").click()  # of 13x16 values
+    assert "Remaining rows and columns are left out." in page.locator(".inspector").text_content()
 
 
 def test_names_of_classes_are_text(open_page):

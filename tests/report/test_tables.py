@@ -181,7 +181,11 @@ def test_kept_results_have_no_folders_and_are_read_after_new_flags_were_added(tm
     del content["flags"]["elastic"], content["checksum"]
     (tmp_path / "kept.json").write_text(json.dumps(content))
     (run,) = read_runs([tmp_path / "kept.json"]).to_dict("records")
-    assert (run[TEST], run["seed"], run["flags"]["elastic"]) == (0.95, 3, Config().elastic)
+    assert (run[TEST], run["seed"], run["flags"]["elastic"]) == (
+        0.95,
+        3,
+        to_json(Config())["elastic"],
+    )
 
 
 @pytest.mark.parametrize(

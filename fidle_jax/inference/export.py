@@ -135,6 +135,8 @@ def describe_network(trained: Run) -> Network:
         InputError: The network is neither `Compact` nor a sequence of this project's layers.
     """
     dataset = trained.config.data.dataset
+    # The page may be published. It names the directory of a user's images, but not the path.
+    name = Path(dataset).name if Path(dataset).is_absolute() else dataset
     return Network(
         kind=image_kind(dataset),
         name=trained.config.model.name,
@@ -144,7 +146,7 @@ def describe_network(trained: Run) -> Network:
         class_names=trained.class_names,
         resize=resize_method(trained.config),
         treatment=parse_name(dataset)[1] if dataset in SIGN_SETS else None,
-        result=trained.result,
+        result=trained.result | {"dataset": name},
     )
 
 

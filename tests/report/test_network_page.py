@@ -334,3 +334,21 @@ def test_names_of_classes_are_text(open_page):
     page = open_page(render(trained, random_images(trained.image_shape, 2)))
     assert page.locator("#bars img").count() == 0
     assert names[1] in page.locator("#bars .name").all_text_contents()
+
+
+def test_the_page_names_the_folder_of_own_images_without_its_path(open_page):
+    trained = random_network("dnn")
+    config = trained.config.replace(
+        dataset="/home/someone/secret/cats and dogs and 300 other animals"
+    )
+    images = random_images(trained.image_shape, 2)
+    html = render(dataclasses.replace(trained, config=config), images)
+    assert "secret" not in html
+    page = open_page(html, viewport={"width": 390, "height": 844}, forced_colors="active")
+    assert "cats and dogs" in page.locator(".facts").text_content()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    colour = "element => getComputedStyle(element).backgroundColor"
+    track, fill = (
+        page.locator(f"#bars .answer .{name}").evaluate(colour) for name in ("track", "fill")
+    )
+    assert track != fill  # forced colours would hide the bars

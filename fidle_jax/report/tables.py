@@ -47,8 +47,8 @@ FOLDERS = re.compile(r"(?<![\w.])~?/(?:[^\s'\"/]+/)+")
 def read_runs(paths: Iterable[Path], optional: Container[Path] = ()) -> pd.DataFrame:
     """Return one row per setting and seed: the result, flags without the seed, setting, run and record.
 
-    Runs with the same setting and seed are not independent. Only the first finished one is returned. A
-    warning names the others and their differences.
+    Runs with the same setting and seed are not independent. Only the first finished one, by the time of
+    result.json, is returned. A warning names the others and their differences.
 
     Args:
         paths: Directories of runs, and files of `write_results`.

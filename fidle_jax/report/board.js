@@ -7,29 +7,40 @@ function makeBoard(canvas, draws, changed) {
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   let strokes = [], image = null, drawing = null;  // `drawing` is the id of the drawing pointer
 
+  // The image and all strokes but the last, so that a stroke takes the same time on a full board.
+  const finished = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+  let count = Infinity;  // number of strokes on it; Infinity: it is outdated
+
   function paint() {
-    pen.shadowBlur = 0;
-    pen.fillStyle = "#000";
-    pen.fillRect(0, 0, canvas.width, canvas.height);
-    if (image) paintImage();
-    pen.strokeStyle = pen.shadowColor = "#fff";
-    pen.lineCap = pen.lineJoin = "round";
-    pen.lineWidth = PEN_WIDTH * canvas.width / 280;
-    pen.shadowBlur = SOFTNESS * canvas.width / 280;
-    for (const points of strokes) {
-      pen.beginPath();
-      pen.moveTo(points[0][0], points[0][1] + 0.01);  // otherwise, a single point would not be drawn
-      for (const [x, y] of points) pen.lineTo(x, y);
-      pen.stroke();
+    if (count > Math.max(0, strokes.length - 1)) {
+      finished.shadowBlur = count = 0;
+      finished.fillStyle = "#000";
+      finished.fillRect(0, 0, canvas.width, canvas.height);
+      if (image) paintImage();
     }
+    for (; count < strokes.length - 1; count += 1) paintStroke(finished, strokes[count]);
+    pen.shadowBlur = 0;
+    pen.drawImage(finished.canvas, 0, 0);
+    if (strokes.length) paintStroke(pen, strokes.at(-1));
     changed();
+  }
+
+  function paintStroke(brush, points) {
+    brush.strokeStyle = brush.shadowColor = "#fff";
+    brush.lineCap = brush.lineJoin = "round";
+    brush.lineWidth = PEN_WIDTH * canvas.width / 280;
+    brush.shadowBlur = SOFTNESS * canvas.width / 280;
+    brush.beginPath();
+    brush.moveTo(points[0][0], points[0][1] + 0.01);  // otherwise, a single point would not be drawn
+    for (const [x, y] of points) brush.lineTo(x, y);
+    brush.stroke();
   }
 
   function paintImage() {
     const factor = Math.min(canvas.width / image.width, canvas.height / image.height);
     const width = factor * image.width, height = factor * image.height;
-    pen.imageSmoothingEnabled = factor < 1;
-    pen.drawImage(image, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
+    finished.imageSmoothingEnabled = factor < 1;
+    finished.drawImage(image, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
   }
 
   function pointOf(event) {
@@ -51,7 +62,7 @@ function makeBoard(canvas, draws, changed) {
       event.preventDefault();
       canvas.setPointerCapture(event.pointerId);
       drawing = event.pointerId;
-      image = null;
+      if (image) { image = null; count = Infinity; }
       strokes.push([pointOf(event)]);
       paintSoon();
     });
@@ -66,18 +77,22 @@ function makeBoard(canvas, draws, changed) {
     }
   }
 
+  function replace(lines, shown) {
+    strokes = lines;
+    image = shown;
+    drawing = null;
+    count = Infinity;
+    paint();
+  }
+
   return {
     isEmpty: () => strokes.length === 0 && image === null,
     hasStrokes: () => strokes.length > 0,
-    clear() { strokes = []; image = null; drawing = null; paint(); },
-    undo() { if (image) image = null; else strokes.pop(); drawing = null; paint(); },
-    // Replace the drawing by strokes with coordinates from 0 to 1.
-    draw(lines) {
-      strokes = lines.map((line) => line.map(([x, y]) => [x * canvas.width, y * canvas.height]));
-      image = null;
-      paint();
-    },
-    show(shown) { strokes = []; image = shown; drawing = null; paint(); },  // a bitmap or a canvas
+    clear: () => replace([], null),
+    undo: () => replace(strokes.slice(0, -1), null),
+    show: (shown) => replace([], shown),  // a bitmap or a canvas
+    // Draw strokes with coordinates from 0 to 1.
+    draw: (lines) => replace(lines.map((line) => line.map(([x, y]) => [x * canvas.width, y * canvas.height])), null),
     // The drawing with `side` x `side` pixels, as ImageData.
     read(side) {
       const small = new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true });

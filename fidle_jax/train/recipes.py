@@ -16,6 +16,18 @@ DIGITS: dict[str, Settings] = {
         "optimizer": "adam",
         "schedule": "constant",
     },
+    # 99 % of the test images in a few seconds on two cores.
+    "fast": {
+        "epochs": 4,
+        "batch_size": 256,
+        "learning_rate": 2e-2,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "warmup_epochs": 1.0,
+        "label_smoothing": 0.1,
+        "dropout": (0.0, 0.0, 0.0),
+        "shift": 1.0 / 28,
+    },
     # The embedded sample is 15 times smaller: smaller batches, more epochs, augmentation.
     "sample": {
         "epochs": 60,

@@ -16,14 +16,14 @@ DIGITS: dict[str, Settings] = {
         "optimizer": "adam",
         "schedule": "constant",
     },
-    # 99 % of the test images in a few seconds on two cores.
+    # The shortest training that has 99 % on validation data, as the mean over four seeds.
     "fast": {
-        "epochs": 4,
+        "epochs": 3,
         "batch_size": 256,
-        "learning_rate": 2e-2,
+        "learning_rate": 3e-2,
         "optimizer": "adamw",
         "schedule": "cosine",
-        "warmup_epochs": 1.0,
+        "warmup_epochs": 0.7,
         "label_smoothing": 0.1,
         "dropout": (0.0, 0.0, 0.0),
         "shift": 1.0 / 28,

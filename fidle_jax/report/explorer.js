@@ -4,8 +4,9 @@ const MOST_NUMBERS = 49, MOST_SUMS = 12, MOST_CHANNELS = 32;
 const COLOURS = ["red", "green", "blue"];
 const NARROW = matchMedia("(max-width: 600px)").matches;
 
-// Build the pictures of all layers in `root`. `about` contains nodes, layers (parameters, formula and perhaps names of the maps, by
-// name), palette, classNames, and perhaps the name of the layer that is `open` first. Return a function that shows the outputs of `compileNetwork`, or nothing if they are null.
+// Build the pictures of all layers in `root`. `about` contains nodes, palette, classNames, layers (parameters, formula and perhaps
+// the names of the maps, by name of the layer), and perhaps the name of the layer that is `open` first. Return a function that
+// shows the outputs of `compileNetwork`. Null hides the pictures.
 function makeExplorer(root, about, weights) {
   const { nodes, palette } = about, byName = Object.fromEntries(nodes.map((node) => [node.name, node]));
   let outputs = null, steps = null, timer = null;

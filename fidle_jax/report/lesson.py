@@ -1,6 +1,5 @@
 """Pages of sections with text, tables, figures and slides, and the index page of the lessons."""
 
-import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from fidle_jax.files import write_atomically, write_json
 from fidle_jax.nn.graph import Node
 from fidle_jax.nn.table import Row
 from fidle_jax.report.html import load_template
-from fidle_jax.report.network_page import explorer_data, pack_weights, read_scripts
+from fidle_jax.report.network_page import encode, explorer_data, pack_weights, read_scripts
 from fidle_jax.train.run_dir import hold
 
 COLOURS = 128  # of an animation
@@ -71,7 +70,7 @@ class DrawingNetwork:
         found = explorer_data(self.nodes, self.layers)
         for name, maps in self.maps.items():
             found["layers"][name]["maps"] = maps
-        weights = base64.b64encode(pack_weights(self.nodes)).decode()
+        weights = encode(pack_weights(self.nodes))
         own = {"side": self.side, "start": self.start, "open": self.nodes[0].name}
         return found | own | {"weights": weights, "classNames": []}
 

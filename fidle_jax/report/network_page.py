@@ -70,9 +70,8 @@ def explorer_data(nodes: Iterable[Node], layers: Iterable[Row]) -> dict[str, Any
 def render_network(network: Network, examples: Evaluation, *, with_weights: bool = True) -> str:
     """Return the page as HTML that needs no other files.
 
-    The page shows the ``examples``, and checks its probabilities with theirs.
-
-    Without the weights, the page loads the bytes of `pack_weights` from the address "weights".
+    The page shows the ``examples`` and compares its probabilities with theirs. Without the weights, it loads
+    the bytes of `pack_weights` from the address "weights".
     """
     about = explorer_data(network.nodes, network.layers) | {
         "kind": network.kind,
@@ -87,7 +86,7 @@ def render_network(network: Network, examples: Evaluation, *, with_weights: bool
             )
         ],
     }
-    weights = base64.b64encode(pack_weights(network.nodes)).decode() if with_weights else ""
+    weights = encode(pack_weights(network.nodes)) if with_weights else ""
     return load_template("network.html.j2").render(
         about=about,
         network=network.name,
@@ -110,6 +109,7 @@ def read_scripts(*names: str) -> Markup:
     return Markup("\n".join((folder / f"{name}.js").read_text("utf-8") for name in names))
 
 
-def encode(array: np.ndarray) -> str:
-    """Return the bytes of an array in base64."""
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+def encode(data: bytes | np.ndarray) -> str:
+    """Return bytes, or those of an array, in base64."""
+    content = data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()
+    return base64.b64encode(content).decode()

@@ -111,12 +111,17 @@ def _sequence(model: nn.Module, image_shape: tuple[int, int, int]) -> list[nn.Mo
 
 def _compact(model: Compact, arrays: Mapping[str, np.ndarray]) -> list[Node]:
     """Return the layers of `Compact`, with its skip connections and contrast normalisation."""
-    options = {"window": CONTRAST_WINDOW, "epsilon": CONTRAST_EPSILON}
-    nodes, norms = [Node("contrast", "input", INPUT, options=options)], 0
+    nodes, norms = [], 0
+    if model.contrast:
+        options = {"window": CONTRAST_WINDOW, "epsilon": CONTRAST_EPSILON}
+        nodes.append(Node("contrast", "input", INPUT, options=options))
+
+    def last() -> str:
+        return nodes[-1].name if nodes else INPUT
 
     def add(layer: nn.Module, residual: str | None = None) -> None:
         relu = isinstance(layer, BatchNorm)
-        node = _node(layer, nodes[-1].name, arrays)
+        node = _node(layer, last(), arrays)
         nodes.append(dataclasses.replace(node, residual=residual, relu=relu))
 
     def norm(residual: str | None = None) -> None:
@@ -126,7 +131,7 @@ def _compact(model: Compact, arrays: Mapping[str, np.ndarray]) -> list[Node]:
 
     for i, block in enumerate(model.blocks, start=1):
         for j, features in enumerate(block, start=1):
-            name, before = f"conv_{i}_{j}", nodes[-1].name
+            name, before = f"conv_{i}_{j}", last()
             add(Conv(features, padding="same", plain=True, name=name))
             if j == 1:
                 add(MaxPool(name=f"pool_{i}"))

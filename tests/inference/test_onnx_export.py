@@ -17,7 +17,7 @@ pytest.importorskip("onnxruntime")
 
 from fidle_jax.inference.onnx_export import from_onnx, to_onnx  # noqa: E402
 
-NETWORKS = ("cnn", "dnn", "v1", "v2", "v3", "compact")
+NETWORKS = ("cnn", "dnn", "v1", "v2", "v3", "compact", "tiny")
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -242,3 +242,10 @@ def test_the_width_of_compact_multiplies_channels_and_neurons_but_not_classes():
     features = {row.name: row.output_shape[-1] for row in rows}
     assert [features[f"conv_{name}"] for name in ("1_1", "2_1", "2_2", "3_1")] == [16, 32, 48, 64]
     assert (features["dense_1"], features["dense_2"]) == (128, 43)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("small", 46_114), ("tiny", 9_222)])
+def test_small_networks_for_digits_receive_the_image_itself(name, parameters):
+    rows = layer_table(make_model(name, 10, (28, 28, 1)), (28, 28, 1))
+    assert sum(row.parameters for row in rows) == parameters
+    assert "·1·5·5 = " in rows[0].formula

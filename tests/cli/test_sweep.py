@@ -258,13 +258,20 @@ def test_a_notebook_gets_the_table_in_three_lines(tmp_path):
     assert sweep(MADE_UP, axes, tmp_path, **how).equals(table)
 
 
-def test_the_ingredients_of_the_recipes_for_traffic_signs_are_a_plan(call, tmp_path):
-    file = ROOT / "experiments" / "gtsrb_ingredients.toml"
-    words = ("--file", file, "--sweep-dir", tmp_path, "--dry-run")
-    status, out, err = call(*words, experiment=())
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("gtsrb_ingredients", 16 * 3),
+        ("mnist_ingredients", 11 * 3),
+        ("mnist_fast_ingredients", 10 * 10),
+    ],
+)
+def test_the_ingredients_of_the_recipes_are_a_plan(call, tmp_path, name, runs):
+    file = ROOT / "experiments" / f"{name}.toml"
+    status, out, err = call("--file", file, "--sweep-dir", tmp_path, "--dry-run", experiment=())
     assert (status, err) == (0, "")
-    assert "  without brightness, contrast and colour  x 3\n" in out
-    assert out.endswith("48 runs\n")
+    assert "  whole recipe  x " in out
+    assert out.endswith(f"\n{runs} runs\n")
 
 
 def test_axes_are_numbers_names_and_lists():

@@ -1,19 +1,24 @@
 """The results in the READMEs: each number is that of kept runs, or its line says that they are not kept."""
 
+import json
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from fidle_jax.cli.parse import parse_flags
 from fidle_jax.report.html import rounded
 from fidle_jax.report.tables import TEST, average_over_seeds, percent, read_runs
+from fidle_jax.sweep.plan import load_defaults
+from fidle_jax.train.config import hyperparameters, resolve
 
 ROOT = Path(__file__).parents[1]
 README, EXPERIMENTS = ROOT / "README.md", ROOT / "experiments" / "README.md"
 RESULT = re.compile(r"(\d+\.(\d+))(?: ± [\d.]+)? %")
 KEPT = re.compile(r"\]\(([\w/]*results/\w+\.json)\)")
 SEEDS = re.compile(r"\(seeds? (\d+)(?:( to | and )(\d+))?\)")
+COMMAND = re.compile(r"`(\w+)\.py (.*?) --seed N`")
 
 
 def kept_row(path):
@@ -43,7 +48,9 @@ def faults(row, folder):
     stated = SEEDS.search(row["test accuracy"])
     assert number, row
     assert stated, row
-    first, last = int(stated[1]), int(stated[3] or stated[1])
+    listed = [int(seed) for seed in (stated[1], stated[3]) if seed]
+    if stated[2] == " to ":
+        listed = [*range(listed[0], listed[1] + 1)]
     expected = {"test accuracy": f"{percent(kept, TEST, len(number[2]))} %"}
     expected |= {"seconds": rounded(kept["train_seconds"]), "parameters": f"{kept['parameters']:,}"}
     actual = row | {"test accuracy": number[0]}
@@ -52,8 +59,23 @@ def faults(row, folder):
         for name, value in expected.items()
         if name in row and actual[name] != value
     ]
-    same = [*range(first, last + 1)] == seeds
-    return different + ([] if same else [f"seeds are {stated[0]}, kept: {seeds}"])
+    different += [] if listed == seeds else [f"seeds are {stated[0]}, kept: {seeds}"]
+    if command := COMMAND.search(row.get("command", "")):
+        flags = flags_of(command[1], command[2].split())
+        different += [
+            f"{name} is {value} with {command[0]}, kept: {kept['flags'][name]}"
+            for name, value in flags.items()
+            if kept["flags"][name] != value
+        ]
+    return different
+
+
+def flags_of(experiment, words):
+    """Return the flags of a command with its recipe, without the seed."""
+    config = parse_flags("", load_defaults(ROOT / "experiments" / f"{experiment}.py"), words)
+    flags = hyperparameters(resolve(config, "full"))
+    del flags["seed"]
+    return flags
 
 
 @pytest.mark.parametrize("path", [README, EXPERIMENTS], ids=["README", "experiments"])
@@ -88,6 +110,11 @@ def test_a_wrong_number_is_found():
         "parameters": "42,359",
     }
     assert len(faults(row | wrong, folder)) == 4
+    command = "`mnist_cnn.py --recipe fast --label-smoothing 0.2 --validation-fraction 0 --seed N`"
+    row = {"test accuracy": "99.18 ± 0.07 % (seeds 0 to 29)", "command": command}
+    row["runs"] = "[results](results/mnist_fast.json)"
+    (fault,) = faults(row, folder)
+    assert fault.startswith("label_smoothing is 0.2 with ")
     assert len(faults(row | {"runs": "kept somewhere"}, folder)) == 1
 
 
@@ -96,4 +123,12 @@ def test_each_file_of_results_has_one_setting_and_is_in_a_table():
     shown = KEPT.findall(EXPERIMENTS.read_text())
     assert [file.name for file in files] == sorted({Path(name).name for name in shown})
     for file in files:
-        assert len(average_over_seeds(read_runs([file]))) == 1
+        runs = read_runs([file])
+        assert len(average_over_seeds(runs)) == 1
+        records = json.loads(file.read_text())["runs"]
+        assert len({record["seed"] for record in records}) == len(records)
+        for record in records:
+            correct = record["test_accuracy"] * record["test_examples"]
+            assert correct == pytest.approx(round(correct), abs=1e-6)
+            assert record["hold_out"] != "test"
+            assert f"--seed {record['seed']}" in record["command"] or record["seed"] == 0

@@ -2,31 +2,39 @@
 
 In a folder, all finished runs are found: `compare.py runs` compares all runs of this machine.
 
-If rows look the same, a further column shows the flags in which they differ. If runs have the same
-setting and seed, only the one that finished first counts.
+A further column shows the flags with other values than the recipe's, and those in which rows differ that
+look the same. If runs have the same setting and seed, only the one that finished first counts.
 """
 
 import dataclasses
+import json
+import logging
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
 from fidle_jax.cli.parse import parse_flags
 from fidle_jax.cli.terminal import command_text, exit_with
+from fidle_jax.data import is_own
 from fidle_jax.errors import InputError
 from fidle_jax.files import as_input_error, reading, require, write_atomically
+from fidle_jax.report.settings import IDENTITY, settings_by_origin
 from fidle_jax.train.command_line import format_flags
 
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger("fidle_jax")
+
 HEAD = (
     *("experiment", "data", "recipe", "epochs", "trained on", "parameters", "seeds"),
     *("test accuracy, %", "seconds", "compile"),
 )
-SHOWN = ("dataset", "data", "crop", "recipe", "epochs", "hold_out", "validation_fraction")
+SHOWN = ("dataset", "data", "crop", "recipe", "epochs")
+# Results of one row that should be equal; otherwise seconds and accuracies are not comparable.
+SAME = ("platform", "devices", "cores", "versions")
 MOST_LISTED = 10  # seeds whose accuracies are listed; of more, the range is shown
 
 
@@ -86,12 +94,18 @@ def _main(argv: list[str] | None) -> None:
 
 
 def _table(runs: "pd.DataFrame") -> str:
+    import pandas as pd
+
     from fidle_jax.report import tables
 
     table = tables.average_over_seeds(runs)
-    others = tables.ambiguous_flags(table["flags"], SHOWN)
+    others = []
+    for flags in table["flags"]:
+        alike = [each for each in table["flags"] if all(each[n] == flags[n] for n in SHOWN)]
+        ambiguous = tables.ambiguous_flags(alike, SHOWN)
+        others.append(list(dict.fromkeys([*_changed(flags), *ambiguous])))
     rows = []
-    for _, row in table.iterrows():
+    for row, names in zip(table.to_dict("records"), others, strict=True):
         same = runs[runs["setting"] == row["setting"]].sort_values("seed")
         settings, accuracies = row["flags"], 100 * same[tables.TEST]
         each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
@@ -105,13 +119,27 @@ def _table(runs: "pd.DataFrame") -> str:
             f"{same['train_examples'].quantile(interpolation='lower'):,}",
             f"{row['parameters']:,}",
             str(row["seeds"]),
-            f"{tables.percent(row, tables.TEST, digits=3)} ({each})"
+            f"{tables.percent(pd.Series(row), tables.TEST, digits=3)} ({each})"
             f"{', epoch selected on it' if settings['hold_out'] == 'test' else ''}",
             tables.rounded(row["train_seconds"]),
             tables.rounded(same["compile_seconds"].median()),
         ]
-        rows.append([*cells, format_flags(settings, others)] if others else cells)
-    return tables.to_markdown((*HEAD, "other flags") if others else HEAD, rows)
+        rows.append([*cells, format_flags(settings, names)] if any(others) else cells)
+        for name in SAME:
+            found = dict.fromkeys(str(each[name]) for each in same["record"] if name in each)
+            if len(found) > 1:
+                text = "the runs of %s, recipe %s, differ in %s: %s; their seconds may not be comparable"
+                logger.warning(text, row["experiment"], row["recipe"], name, "; ".join(found))
+    return tables.to_markdown((*HEAD, "other flags") if any(others) else HEAD, rows)
+
+
+def _changed(flags: dict[str, Any]) -> list[str]:
+    """Return the flags of a run that a user has chosen, apart from those in other columns."""
+    if is_own(flags["dataset"]):  # the recipe depends on the images
+        return []
+    chosen = settings_by_origin(json.loads(json.dumps(flags)), 0, 0).user
+    shown = (*IDENTITY, *SHOWN, "validation_fraction")
+    return [name for name, value in chosen.items() if name not in shown and value != "auto"]
 
 
 def _read_remarks(path: Path | None) -> dict[int, str]:

@@ -22,8 +22,9 @@ from fidle_jax.errors import Range as Limits
 from fidle_jax.files import as_input_error
 from fidle_jax.sweep import results
 from fidle_jax.sweep.plan import MAX_WORKERS, Range, Sweep, load_defaults, make_sweep
-from fidle_jax.train.command_line import changed_settings, command_line, format_flags
+from fidle_jax.train.command_line import command_line, format_flags
 from fidle_jax.train.config import SETTINGS, described
+from fidle_jax.train.config_json import convert
 from fidle_jax.train.signals import Stop
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -91,7 +92,10 @@ def _main(stop: Stop, argv: list[str]) -> int:
     path = Path(flags.experiment)
     path = path if path.suffix else EXPERIMENTS / f"{path}.py"
     defaults = load_defaults(path)
-    given = changed_settings(parse_flags("", defaults, fixed), defaults)
+    usual = defaults.settings()
+    known = {name: convert(name, value) for name, value in file.fixed.items()}
+    settings = parse_flags("", defaults.replace(**known), fixed).settings()
+    every = {n: v for n, v in settings.items() if n in known or v != usual[n]}
     start(stop, "fidle_jax.nn.models", "fidle_jax.sweep.runner")
     axes = file.axes | parse_axes(flags.grid)
     runs = _count_runs(flags, axes, file.variants)
@@ -100,7 +104,7 @@ def _main(stop: Stop, argv: list[str]) -> int:
             flags.sweep_dir or Path("runs/sweeps") / path.stem,
             path,
             axes,
-            file.fixed | given,
+            every,
             file.variants,
             **{name: getattr(flags, name) for name in ("seeds", "search", "samples")},
         )
@@ -167,9 +171,9 @@ def _value(text: str) -> Any:
     values = [_value(part) for part in text.split(":")] if ":" in text else []
     if values and all(isinstance(value, int | float) for value in values):
         return values
-    for convert in (int, float, {"true": True, "false": False}.__getitem__):
+    for read in (int, float, {"true": True, "false": False}.__getitem__):
         with contextlib.suppress(ValueError, KeyError):
-            return convert(text)
+            return read(text)
     return text
 
 
@@ -213,6 +217,8 @@ def _axis(name: str, values: Any) -> Any:
         return values if isinstance(values, list) else [values]
     if not {"low", "high", "log"} >= set(values) >= {"low", "high"}:
         raise InputError(f"the axis {name} is {values}; expected low, high and optionally log")
+    if not isinstance(values.get("log", False), bool):
+        raise InputError(f"log of the axis {name} is {values['log']!r}; expected true or false")
     return Range(**values)
 
 
@@ -276,7 +282,8 @@ def _summarize(sweep_dir: Path, names: list[str]) -> int:
         plan = results.read_plan(sweep_dir)
         settings = rank_settings(table, plan["columns"], plan["baseline"])
         print(f"\n{settings_markdown(settings, plan['columns'])}\n")
-    failed = {name: reason for name, reason in results.failures(sweep_dir).items() if name in names}
+    missing = set(names) - (set(table["run"]) if len(table) else set())
+    failed = {k: reason for k, reason in results.failures(sweep_dir).items() if k in missing}
     left = len(names) - len(table) - len(failed)
     print(f"{len(table)} of {len(names)} runs are finished; {sweep_dir / 'results.sqlite'}")
     print(f"for a page of them: python experiments/sweep_report.py {sweep_dir}")

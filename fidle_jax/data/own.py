@@ -163,6 +163,8 @@ def _facts(found, class_names, rows, given, grouped, seed) -> dict[str, Any]:
     text = f"test: {count_of(len(rows['test']), 'image')}, {held}"
     facts: dict[str, Any] = found.facts | {
         "digest": info["key"],
+        # Training images, apart from groups that are not split. The recipe must not depend on the seed.
+        "planned_examples": len(labels) if given else round((1 - TEST_FRACTION) * len(labels)),
         "image_shape": info["image_shape"],
         "groups": int(several.sum()),
         "grouped_images": int(counts[several].sum()),

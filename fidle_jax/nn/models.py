@@ -189,7 +189,7 @@ class Compact(Network):
             )
 
         def widened(number):
-            return round(self.width * number)
+            return max(round(self.width * number), 1)
 
         if self.contrast:
             light = x.mean(-1, keepdims=True) - 0.5
@@ -251,7 +251,8 @@ def make_model(
         model = model.clone(width=width)
     elif width != 1:
         raise InputError(
-            f"--width is {width:g}; it must be 1 with --model {name}; use --model compact"
+            f"--width is {width:g}; it must be 1 with --model {name}; use --model compact, small or "
+            "tiny"
         )
     if min(image_shape[:2]) < (side := model.smallest_image()):
         raise InputError(

@@ -51,9 +51,11 @@ def render_run(run: Run, figures: dict[str, bytes | None]) -> str:
     lowest = [row for row in tested if row["f1"] == tested[0]["f1"] < 1]
     held_out = 0 if run.chosen_on_test else result["validation_examples"]
     examples = result.get("available_examples", result["train_examples"] + held_out)
+    own = run.config.get("own_images") or {}
+    examples = own.get("planned_examples", examples)
     return load_template("run_page.html.j2").render(
         run=run,
-        own=run.config.get("own_images"),
+        own=own,
         result=result,
         settings=settings_by_origin(run.config, examples, max(run.model["image_shape"][:2])),
         figures=figures,

@@ -41,7 +41,10 @@ NEEDED = (
     *(VALIDATION, TEST, "test_loss", "train_seconds", "compile_seconds"),
 )
 # The folders of an absolute path. They mean nothing on another machine.
-FOLDERS = re.compile(r"(?<![\w.])~?/(?:[^\s'\"/]+/)+")
+FOLDERS = re.compile(r"(?<=')~?/(?:[^'\"/]+/)+|(?<![\w.])~?/(?:[^\s'\"/]+/)+")
+# Entries of config.json that are no settings, but determine the result: Python objects, the epochs at which
+# a run had ended before it was extended, and the images.
+OTHERS = {"objects": str | None, "extended_from": str | None, "images": str | None}
 
 
 def read_runs(paths: Iterable[Path], optional: Container[Path] = ()) -> pd.DataFrame:
@@ -82,25 +85,30 @@ def read_runs(paths: Iterable[Path], optional: Container[Path] = ()) -> pd.DataF
 
 def _describe_repeat(run: pd.Series, first: pd.Series) -> str:
     names = [VALIDATION, TEST, "test_loss"]
-    texts = [f"{100 * each[TEST]:.3f} %, loss {each['test_loss']:.6g}" for each in (run, first)]
+    texts = [f"{100 * each[TEST]:.3f} %, loss {each['test_loss']}" for each in (run, first)]
     difference = "same result" if run[names].equals(first[names]) else " instead of ".join(texts)
     return f"{run['run']} repeats {first['run']} ({difference})"
 
 
 def _read_run(run_dir: Path) -> dict[str, Any]:
     result, config = read_result(run_dir, *NEEDED), read_config(run_dir)
+    content = read_json(run_dir / "config.json", {})
     objects = ", ".join(f"{name} {value}" for name, value in read_objects(run_dir).items()) or None
-    command = read_json(run_dir / "config.json", {}).get("command")
-    record = {"command": str(command or ""), **result}
+    others = {"objects": objects, "extended_from": None}
+    if epochs := content.get("extended_from"):
+        others["extended_from"] = " ".join(map(str, epochs))
+    others["images"] = (content.get("own_images") or {}).get("digest", "")[:8] or None
+    record = {"command": str(content.get("command") or ""), **result}
     finished = (run_dir / "result.json").stat().st_mtime
-    return _row(run_dir, record, config, objects, finished)
+    return _row(run_dir, record, config, others, finished)
 
 
 def _read_kept(path: Path) -> list[dict[str, Any]]:
-    content = read_json(path, {"flags": dict, "runs": list})
+    content = read_json(path, {"flags": dict, "runs": list, "checksum": str})
     flags = content["flags"]
+    others = {name: flags.get(name) for name in OTHERS}
     with reading(path):
-        check_types(flags, {"objects": str | None})
+        check_types(others, OTHERS)
         # A later version may have further flags.
         config = from_json(to_json(Config()) | flags)
         check(config)
@@ -108,15 +116,18 @@ def _read_kept(path: Path) -> list[dict[str, Any]]:
             check_types(record, {"command": str} | {name: RESULT[name] for name in NEEDED})
             check_result(record)
         require(content["runs"], "it has no runs")
-        return [_row(path, record, config, flags["objects"], 0) for record in content["runs"]]
+        return [_row(path, record, config, others, 0) for record in content["runs"]]
 
 
 def _row(
-    path: Path, record: dict[str, Any], config: Config, objects: str | None, finished: float
+    path: Path,
+    record: dict[str, Any],
+    config: Config,
+    others: dict[str, Any],
+    finished: float,
 ) -> dict[str, Any]:
-    flags = hyperparameters(config)
+    flags = hyperparameters(config) | others
     del flags["seed"]
-    flags["objects"] = objects
     # A run that is being extended still has the result of fewer epochs.
     flags["epochs"] = record["epochs"]
     setting = json.dumps([record["experiment"], record["parameters"], flags])
@@ -156,7 +167,7 @@ def as_text(value: object) -> str:
     """Format the value of a flag."""
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def in_order(values: Iterable[str]) -> list[str]:
@@ -201,11 +212,12 @@ def rank_settings(runs: pd.DataFrame, axes: Sequence[str], baseline: str = "") -
         baseline: Variant to compare with. If given, "... difference" is the mean difference to the runs
             of the baseline with the same seed and axes, and "... difference spread" its deviation.
     """
-    runs = runs.assign(**{axis: runs[axis].map(as_text) for axis in axes})
+    # Lists cannot be compared, and text has fewer digits.
+    runs = runs.assign(**{axis: runs[axis].map(json.dumps) for axis in axes})
     table = average_over_seeds(runs)
     if baseline:
         keys = [*(axis for axis in axes if axis != "variant"), "seed"]
-        base = runs[runs["variant"] == baseline].set_index(keys)
+        base = runs[runs["variant"] == json.dumps(baseline)].set_index(keys)
         pairs = runs.set_index(keys)
         for column in (VALIDATION, TEST):
             difference = pairs[column].astype(float) - base[column].astype(float).reindex(
@@ -214,6 +226,8 @@ def rank_settings(runs: pd.DataFrame, axes: Sequence[str], baseline: str = "") -
             groups = difference.groupby(pairs["setting"].to_numpy())
             table[f"{column} difference"] = table["setting"].map(groups.mean())
             table[f"{column} difference spread"] = table["setting"].map(groups.std())
+    for axis in axes:
+        table[axis] = table[axis].map(json.loads).map(as_text)
     order = ["seeds", criterion(runs), TEST]
     return table.sort_values(order, ascending=False, kind="stable", ignore_index=True)
 
@@ -230,7 +244,8 @@ def percent(row: pd.Series, column: str, digits: int = 2) -> str:
 
 def to_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    lines.insert(1, ["---"] * len(head))
     return "\n".join(printable(f"| {' | '.join(line)} |") for line in lines)
 
 
@@ -240,7 +255,11 @@ def settings_markdown(settings: pd.DataFrame, axes: Sequence[str]) -> str:
     columns = [VALIDATION, TEST]
     if f"{TEST} difference" in settings:
         columns = [VALIDATION, f"{VALIDATION} difference", TEST, f"{TEST} difference"]
-    names = {VALIDATION: "validation, %", TEST: "test, %"}
+    on_test = "hold_out" in settings and "test" in set(settings["hold_out"])
+    names = {
+        VALIDATION: "test of the epoch with the best test, %" if on_test else "validation, %",
+        TEST: "test, %",
+    }
     head += [*(names.get(column, "difference") for column in columns), "seconds", "parameters"]
     for index, row in settings.iterrows():
         cells = [*row[list(axes)], str(row["seeds"]), *(percent(row, column) for column in columns)]

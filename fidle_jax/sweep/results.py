@@ -27,6 +27,7 @@ from fidle_jax.files import (
     write_atomically,
     write_json,
 )
+from fidle_jax.train.config import Config, hyperparameters
 from fidle_jax.train.run_dir import finished_result
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ PLAN: dict[str, Any] = {
     **{"columns": list, "runs": int},
 }
 NEEDED = ("test_accuracy", "best_validation_accuracy", "train_seconds", "parameters")
+TRAINING = tuple(name for name in hyperparameters(Config()) if name != "seed")
 FOLDERS = ("runs", "logs", "failures", "locks")
 
 
@@ -208,13 +210,14 @@ def wait_for_runs(sweep_dir: Path, seconds: float) -> None:
 def read_table(sweep_dir: Path) -> "pd.DataFrame":
     """Return one row per finished run: its name, setting, variant, config.json and result.json.
 
-    A damaged run is left out, with a warning that names it.
+    Damaged runs are left out, and runs with another recipe than the first run of their setting. A warning
+    names them.
     """
     import pandas as pd
 
     plan = read_plan(sweep_dir)
     variants, axes = plan["variants"], dict.fromkeys(plan["axes"], object)
-    rows = []
+    rows, flags_of = [], {}
     for run_dir in sorted((sweep_dir / "runs").iterdir()):
         try:
             if not (result := finished_result(run_dir, *NEEDED)):
@@ -226,6 +229,15 @@ def read_table(sweep_dir: Path) -> "pd.DataFrame":
         setting, _, seed = run_dir.name.rpartition("-seed")
         if seed != str(config["seed"]):  # a copy would count as another seed
             logger.warning("%s is not a run of this sweep, and is left out", run_dir)
+            continue
+        flags = {name: config.get(name) for name in TRAINING}
+        first, usual = flags_of.setdefault(setting, (run_dir.name, flags))
+        if changed := [name for name, value in flags.items() if value != usual[name]]:
+            what = "has" if len(changed) == 1 else "have"
+            logger.warning(
+                "%s is left out: %s %s changed since %s; start the sweep again in a new --sweep-dir",
+                *(run_dir, ", ".join(changed), what, first),
+            )
             continue
         row = {"run": run_dir.name, "setting": setting} | config | result
         if variants:

@@ -330,7 +330,10 @@ def resolve(config: Config, variant: str, found: Dataset | None = None) -> Resol
     recipe = config.optimisation.recipe
     if recipe == "auto":
         recipe = usual_recipe(dataset, model, variant)
-    size = (found.train_examples, max(found.image_shape[:2])) if found else (1000, 64)
+    size = (1000, 64)
+    if found:
+        examples = (found.facts or {}).get("planned_examples", found.train_examples)
+        size = (examples, max(found.image_shape[:2]))
     named = config.settings() | {"dataset": dataset, "recipe": recipe}
     values = recipe_settings(named, *size)
     given = {name: value for name, value in config.settings().items() if value is not None}

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import math
+import os
 import platform
 import types
 from collections.abc import Mapping
@@ -68,6 +69,9 @@ def describe_result(
         **{name: settings[name] for name in SETTINGS},
         "test_examples": dataset.test_examples,
         "devices": devices,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "processes": jax.process_count(),
         "platform": jax.default_backend(),
         "train_examples": loop.examples,

@@ -60,7 +60,7 @@ DIGITS: dict[str, Settings] = {
     },
 }
 # The highest accuracy of the networks small and tiny. Batch norms allow a larger learning rate.
-DIGITS["small"] = DIGITS["best"] | {
+DIGITS["small"] = {name: value for name, value in DIGITS["best"].items() if name != "dropout"} | {
     "epochs": 60,
     "learning_rate": 1e-2,
     "weight_decay": 0.01,

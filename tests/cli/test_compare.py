@@ -27,6 +27,7 @@ RESULT = {
     "compile_seconds": 7.5,
 }
 FLAGS = ("crop", "recipe", "hold_out", "validation_fraction", "flips", "dropout")
+FLAGS += ("width", "contrast")
 # The number of held-out images depends on the seed, because whole tracks are held out.
 OTHER_SPLIT = {"train_examples": 35220, "validation_examples": 3989}
 
@@ -35,16 +36,18 @@ OTHER_SPLIT = {"train_examples": 35220, "validation_examples": 3989}
 def compare(tmp_path, call):
     """``compare(*changes)`` returns the rows of runs with these changes to CONFIG and RESULT."""
 
-    def compare(*changes):
+    def compare(*changes, warning=""):
         for number, change in enumerate(changes):
             run = tmp_path / str(number)
             run.mkdir()
             flags = {name: value for name, value in change.items() if name in FLAGS}
             config = to_json(CONFIG.replace(seed=number, **flags))
+            config |= {name: change[name] for name in change if name == "extended_from"}
             (run / "config.json").write_text(json.dumps(config))
             (run / "result.json").write_text(json.dumps(RESULT | {"seed": number} | change))
         status, out, err = call(main, *sorted(tmp_path.iterdir()))
-        assert (status, err) == (0, "")
+        assert status == 0
+        assert warning in err if warning else not err
         return out.splitlines()[2:]
 
     return compare
@@ -75,11 +78,24 @@ def test_rows_that_look_the_same_have_a_column_with_the_flags_in_which_they_diff
     assert without.endswith("| 99.000 (99.00) | 400 | 7.5 | --dropout 0.1 0.2 --flips 0.0 |")
 
 
-def test_recipes_are_distinguished_by_name_not_by_their_values(compare):
-    fast, best = compare({"flips": 0.5}, {"recipe": "best", "flips": 0.0})
+def test_values_of_a_recipe_are_not_shown_but_others_are(compare):
+    recipe = {"width": 1.5, "contrast": 1.5}
+    fast, best = compare({"contrast": 1.0}, {"recipe": "best"} | recipe)
     assert "| fast |" in fast
     assert "| best |" in best
-    assert "flips" not in fast + best
+    assert "contrast" not in fast + best
+
+
+def test_a_value_that_is_not_the_recipes_is_shown(compare):
+    (row,) = compare({"flips": 0.5, "contrast": 1.5})
+    assert row.endswith("| --contrast 1.5 |")
+
+
+def test_runs_on_other_machines_are_named_and_extended_runs_have_their_own_row(compare):
+    extended = {"extended_from": [6]}
+    plain, more = compare({"cores": 2}, {"cores": 1}, extended, warning="differ in cores: 2; 1;")
+    assert "| 2 | 99.000 ± 0.000" in plain
+    assert more.endswith("| --extended-from 6 |")
 
 
 def test_of_many_seeds_the_range_is_shown(compare):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from fidle_jax.errors import InputError
+from fidle_jax.files import sealed
 from fidle_jax.report.tables import (
     TEST,
     VALIDATION,
@@ -179,7 +180,7 @@ def test_kept_results_have_no_folders_and_are_read_after_new_flags_were_added(tm
     (record,) = content["runs"]
     assert record["command"] == f"python experiments/a.py --x './{name}'"
     del content["flags"]["elastic"], content["checksum"]
-    (tmp_path / "kept.json").write_text(json.dumps(content))
+    (tmp_path / "kept.json").write_text(json.dumps(sealed(content)))
     (run,) = read_runs([tmp_path / "kept.json"]).to_dict("records")
     assert (run[TEST], run["seed"], run["flags"]["elastic"]) == (
         0.95,
@@ -197,12 +198,13 @@ def test_kept_results_have_no_folders_and_are_read_after_new_flags_were_added(tm
         {"flags": {"objects": None, "dropout": "x"}, "runs": [RESULT | {"command": ""}]},
         {"flags": {"objects": None}, "runs": [RESULT]},
         {"flags": {"objects": None}, "runs": [RESULT | {"command": "", TEST: 2.0}]},
-        {"flags": {"objects": None}, "runs": [], "checksum": "0"},
+        {"flags": {"objects": None}, "runs": [RESULT | {"command": ""}], "checksum": "0"},
+        {"flags": {"objects": None}, "runs": [RESULT | {"command": ""}], "checksum": None},
     ],
     ids=str,
 )
 def test_a_damaged_file_of_results_is_named(tmp_path, content):
-    text = content if isinstance(content, str) else json.dumps(content)
+    text = content if isinstance(content, str) else json.dumps(sealed(content) | content)
     (tmp_path / "kept.json").write_text(text)
     with pytest.raises(InputError, match=r"kept\.json cannot be read"):
         read_runs([tmp_path / "kept.json"])

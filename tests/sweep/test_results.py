@@ -136,6 +136,19 @@ def test_the_table_has_one_row_per_finished_run_of_the_sweep_with_its_config_and
     assert set(table["versions.jax"]) == {"1"}
 
 
+def test_runs_with_another_recipe_than_the_first_of_their_setting_are_left_out(sweep_dir, caplog):
+    for seed in (0, 1, 2):
+        finish(sweep_dir, f"a-1234-seed{seed}", seed=seed)
+    file = sweep_dir / "runs" / "a-1234-seed1" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"elastic": 0.5, "epochs": 9}))
+    assert list(results.read_table(sweep_dir)["run"]) == ["a-1234-seed0", "a-1234-seed2"]
+    (warning,) = caplog.messages
+    assert warning.endswith(
+        "a-1234-seed1 is left out: epochs, elastic have changed since a-1234-seed0; "
+        "start the sweep again in a new --sweep-dir"
+    )
+
+
 def test_the_table_has_the_names_of_the_variants(tmp_path):
     variants = {"axes": {}, "variants": {"no_warp-1": "no warp"}, "columns": ["variant"]}
     results.begin(tmp_path, PLAN | variants)

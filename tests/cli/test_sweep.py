@@ -130,6 +130,8 @@ learning_rate = [0.1]
 [flags]
 dataset = "tfds:fashion_mnist"
 epochs = 3
+model = "dnn"
+recipe = "best"
 [variants]
 whole = {}
 "other, and smaller" = {optimizer = "sgd", learning-rate = 0.2}
@@ -148,11 +150,14 @@ def test_a_file_has_variants_that_are_compared_with_the_first_and_the_command_li
         True,
     )
     file.write_text(FILE.replace("[grid]\nlearning_rate = [0.1]\n", ""))
-    status, out, err = call(*words, "--seeds", 3, "--", "--epochs", 4, "--learning-rate", 0.1)
+    # Also flags with the experiment's own defaults replace those of the file.
+    given = ("--epochs", 4, "--learning-rate", 0.1, "--recipe", "auto")
+    status, out, err = call(*words, "--seeds", 3, "--", *given)
     assert (status, err) == (0, "")
     assert "  other, and smaller  x 3\n" in out
     table = results.read_table(tmp_path / "x")
     assert (len(table), set(table["epochs"]), set(table["seed"])) == (6, {4}, {0, 1, 2})
+    assert set(table["recipe"]) == {"sample"}
     assert "| **whole** | **3** | **47.72 ± 0.10** | **+0.00 ± 0.00** |" in out
     assert "| other, and smaller | 3 | 45.55 ± 0.10 | \N{MINUS SIGN}2.16 ± 0.00 |" in out
 

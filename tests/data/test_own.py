@@ -12,6 +12,7 @@ from fidle_jax.data.load import load_dataset, load_sample
 from fidle_jax.data.own import load_own, read_labelled
 from fidle_jax.data.own_images import Settings
 from fidle_jax.errors import InputError
+from fidle_jax.train.config import Config, resolve
 from tests.data.own_files import assert_refused, make_classes, picture, save
 
 FORMATS = ("folders", "csv", "npz", "parquet", "idx")
@@ -74,6 +75,7 @@ def test_a_fifth_of_every_class_is_held_out_by_the_seed(tmp_path):
         assert np.bincount(data.read("train").labels).tolist() == [16, 16] == [*data.class_counts]
         assert f"20 % of every class, whole groups of near-duplicates, seed {seed}" in lines[-1]
         chosen.append(data.read("test").images.tobytes())
+        assert data.facts["planned_examples"] == 32
     assert chosen[0] == chosen[1] != chosen[2]
 
 
@@ -84,6 +86,15 @@ def _copies(folder, classes, count, copies):
             for j in range(copies):
                 save(folder / name / f"{i}-{j}.png", pixels // 2 + j)
     return folder
+
+
+def test_the_recipe_of_images_in_groups_does_not_depend_on_the_seed(tmp_path):
+    folder = _copies(tmp_path / "d", ("ant", "bee"), 10, 1)
+    _copies(folder, ("ant",), 4, 5)
+    config = Config().replace(dataset=str(folder), model="compact")
+    sets = [load_own(folder, tmp_path, seed=seed) for seed in range(4)]
+    assert len({data.train_examples for data in sets}) > 1
+    assert len({str(resolve(config, "full", data)) for data in sets}) == 1
 
 
 def test_near_duplicates_are_on_one_side(tmp_path):

@@ -244,6 +244,11 @@ def test_the_width_of_compact_multiplies_channels_and_neurons_but_not_classes():
     assert (features["dense_1"], features["dense_2"]) == (128, 43)
 
 
+def test_the_narrowest_network_has_one_channel():
+    rows = layer_table(make_model("tiny", 10, (28, 28, 1), width=0.05), (28, 28, 1))
+    assert {row.name: row.output_shape[-1] for row in rows}["conv_1_1"] == 1
+
+
 @pytest.mark.parametrize(("name", "parameters"), [("small", 46_114), ("tiny", 9_222)])
 def test_small_networks_for_digits_receive_the_image_itself(name, parameters):
     rows = layer_table(make_model(name, 10, (28, 28, 1)), (28, 28, 1))

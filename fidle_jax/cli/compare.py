@@ -19,7 +19,7 @@ from fidle_jax.cli.parse import parse_flags
 from fidle_jax.cli.terminal import command_text, exit_with
 from fidle_jax.data import is_own
 from fidle_jax.errors import InputError
-from fidle_jax.files import as_input_error, reading, require, write_atomically
+from fidle_jax.files import as_input_error, require, write_atomically
 from fidle_jax.report.settings import IDENTITY, settings_by_origin
 from fidle_jax.train.command_line import format_flags
 
@@ -146,12 +146,16 @@ def _read_remarks(path: Path | None) -> dict[int, str]:
     """Return the remarks on test images, by index."""
     if path is None:
         return {}
-    with reading(path):
-        content = tomllib.loads(path.read_text("utf-8"))
+    with as_input_error(path, "--remarks"):
+        data = path.read_bytes()
+    try:
+        content = tomllib.loads(data.decode())
         for name, remark in content.items():
             valid = name.isdecimal() and isinstance(remark, str)
-            require(valid, f'{name} = {remark!r}; expected the index of a test image = "remark"')
-        return {int(name): remark for name, remark in content.items()}
+            require(valid, f'{name} = {remark!r}, but expected the index of an image = "remark"')
+    except ValueError as error:
+        raise InputError(f"--remarks {path} is wrong: {error}; correct the file") from error
+    return {int(name): remark for name, remark in content.items()}
 
 
 def _find(paths: tuple[Path, ...]) -> list[Path]:

@@ -12,6 +12,7 @@ import pandas as pd
 from fidle_jax.errors import InputError, printable
 from fidle_jax.files import (
     as_input_error,
+    changed_files,
     check_types,
     read_json,
     reading,
@@ -92,6 +93,11 @@ def _describe_repeat(run: pd.Series, first: pd.Series) -> str:
 
 def _read_run(run_dir: Path) -> dict[str, Any]:
     result, config = read_result(run_dir, *NEEDED), read_config(run_dir)
+    if changed := {"result.json", "evaluation.npz"}.intersection(changed_files(run_dir)):
+        raise InputError(
+            f"{run_dir} was changed after it was finished: {', '.join(sorted(changed))}; restore its "
+            "files, or run again"
+        )
     content = read_json(run_dir / "config.json", {})
     objects = ", ".join(f"{name} {value}" for name, value in read_objects(run_dir).items()) or None
     others = {"objects": objects, "extended_from": None}

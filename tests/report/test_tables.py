@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fidle_jax.errors import InputError
-from fidle_jax.files import sealed
+from fidle_jax.files import sealed, write_digests
 from fidle_jax.report.tables import (
     TEST,
     VALIDATION,
@@ -142,6 +142,15 @@ def test_a_directory_that_is_no_such_run_is_named_on_one_line(tmp_path, result, 
         read_runs([tmp_path])
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_result_that_was_changed_later_is_refused(tmp_path):
+    write(tmp_path, RESULT)
+    write_digests(tmp_path)
+    assert len(read_runs([tmp_path])) == 1
+    write(tmp_path, RESULT | {TEST: 0.99})
+    with pytest.raises(InputError, match=r"was changed after it was finished: result\.json;"):
+        read_runs([tmp_path])
 
 
 def test_an_unfinished_run_and_a_missing_directory_are_named(tmp_path):

@@ -52,7 +52,8 @@ def render_run(run: Run, figures: dict[str, bytes | None]) -> str:
     held_out = 0 if run.chosen_on_test else result["validation_examples"]
     examples = result.get("available_examples", result["train_examples"] + held_out)
     own = run.config.get("own_images") or {}
-    examples = own.get("planned_examples", examples)
+    if isinstance(planned := own.get("planned_examples"), int):
+        examples = planned
     return load_template("run_page.html.j2").render(
         run=run,
         own=own,

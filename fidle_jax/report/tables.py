@@ -100,10 +100,12 @@ def _read_run(run_dir: Path) -> dict[str, Any]:
         )
     content = read_json(run_dir / "config.json", {})
     objects = ", ".join(f"{name} {value}" for name, value in read_objects(run_dir).items()) or None
-    others = {"objects": objects, "extended_from": None}
-    if epochs := content.get("extended_from"):
-        others["extended_from"] = " ".join(map(str, epochs))
-    others["images"] = (content.get("own_images") or {}).get("digest", "")[:8] or None
+    images = content.get("own_images")
+    others = {
+        "objects": objects,
+        "extended_from": str(content.get("extended_from") or "").strip("[]") or None,
+        "images": str(images.get("digest"))[:8] if isinstance(images, dict) else None,
+    }
     record = {"command": str(content.get("command") or ""), **result}
     finished = (run_dir / "result.json").stat().st_mtime
     return _row(run_dir, record, config, others, finished)

@@ -181,7 +181,8 @@ def test_a_repeated_seed_counts_once_and_its_difference_is_named(tmp_path, caplo
 def test_kept_results_have_no_folders_and_are_read_after_new_flags_were_added(tmp_path, name):
     write(tmp_path / "run", RESULT)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    config |= {"dataset": f"/data/{name}", "command": f"python experiments/a.py --x '/data/{name}'"}
+    command = f"python experiments/a.py --x '/my data/{name}'"
+    config |= {"dataset": f"/data/{name}", "command": command}
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     write_results(tmp_path / "kept.json", read_runs([tmp_path / "run"]))
     content = json.loads((tmp_path / "kept.json").read_text())

@@ -2,8 +2,8 @@
 
 In a folder, all finished runs are found: `compare.py runs` compares all runs of this machine.
 
-A further column shows the flags with other values than the recipe's, and those in which rows differ that
-look the same. If runs have the same setting and seed, only the one that finished first counts.
+If there are flags whose values are not those of the recipe, or rows that look the same, a further column
+shows these flags. If runs have the same setting and seed, only the one that finished first counts.
 """
 
 import dataclasses
@@ -33,8 +33,8 @@ HEAD = (
     *("test accuracy, %", "seconds", "compile"),
 )
 SHOWN = ("dataset", "data", "crop", "recipe", "epochs")
-# Results of one row that should be equal; otherwise seconds and accuracies are not comparable.
-SAME = ("platform", "devices", "cores", "versions")
+# Entries of result.json that should be equal in a row, for comparable seconds.
+SAME = ("platform", "devices", "cpu", "versions")
 MOST_LISTED = 10  # seeds whose accuracies are listed; of more, the range is shown
 
 
@@ -94,8 +94,6 @@ def _main(argv: list[str] | None) -> None:
 
 
 def _table(runs: "pd.DataFrame") -> str:
-    import pandas as pd
-
     from fidle_jax.report import tables
 
     table = tables.average_over_seeds(runs)
@@ -105,7 +103,7 @@ def _table(runs: "pd.DataFrame") -> str:
         ambiguous = tables.ambiguous_flags(alike, SHOWN)
         others.append(list(dict.fromkeys([*_changed(flags), *ambiguous])))
     rows = []
-    for row, names in zip(table.to_dict("records"), others, strict=True):
+    for (_, row), names in zip(table.iterrows(), others, strict=True):
         same = runs[runs["setting"] == row["setting"]].sort_values("seed")
         settings, accuracies = row["flags"], 100 * same[tables.TEST]
         each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
@@ -119,7 +117,7 @@ def _table(runs: "pd.DataFrame") -> str:
             f"{same['train_examples'].quantile(interpolation='lower'):,}",
             f"{row['parameters']:,}",
             str(row["seeds"]),
-            f"{tables.percent(pd.Series(row), tables.TEST, digits=3)} ({each})"
+            f"{tables.percent(row, tables.TEST, digits=3)} ({each})"
             f"{', epoch selected on it' if settings['hold_out'] == 'test' else ''}",
             tables.rounded(row["train_seconds"]),
             tables.rounded(same["compile_seconds"].median()),

@@ -70,7 +70,7 @@ class Dataset:
         mirrored: Class of the mirror image of each class, or -1 for none. None if unknown.
         class_groups: Groups of similar classes, in display order. None if the set has no groups.
         validation_examples: Number of examples of the split ``"validation"``, or 0 if there is none.
-        class_counts: Number of training images of each class, if known.
+        class_counts: Number of images of each class before a test set is held out, if known.
         facts: What the report says about a user's own images, or None for other data sets.
         settings: Settings of a config that load it again, or empty.
     """

@@ -108,7 +108,7 @@ def load_own(
         validation_examples=len(rows.get("validation", ())),
         read=read,
         open=open_,
-        class_counts=tuple(np.bincount(labels[rows["train"]], minlength=len(class_names)).tolist()),
+        class_counts=tuple(np.bincount(labels, minlength=len(class_names)).tolist()),
         facts=facts,
     )
 
@@ -163,7 +163,8 @@ def _facts(found, class_names, rows, given, grouped, seed) -> dict[str, Any]:
     text = f"test: {count_of(len(rows['test']), 'image')}, {held}"
     facts: dict[str, Any] = found.facts | {
         "digest": info["key"],
-        # Training images, apart from groups that are not split. The recipe must not depend on the seed.
+        # Number of training images if groups could be split. Unlike the true number, it does not depend on
+        # the seed, so all seeds have the same recipe.
         "planned_examples": len(labels) if given else round((1 - TEST_FRACTION) * len(labels)),
         "image_shape": info["image_shape"],
         "groups": int(several.sum()),

@@ -71,7 +71,7 @@ def read_runs(paths: Iterable[Path], optional: Container[Path] = ()) -> pd.DataF
             logger.warning("a damaged run is left out: %s", error)
     if not rows:
         return pd.DataFrame()
-    runs = pd.DataFrame(rows)
+    runs = pd.DataFrame(rows).astype({"test_loss": float})  # None becomes NaN
     first = runs.sort_values("finished", kind="stable").drop_duplicates(["setting", "seed"])
     kept = {(row["setting"], row["seed"]): row for _, row in first.iterrows()}
     repeats = [
@@ -86,7 +86,7 @@ def read_runs(paths: Iterable[Path], optional: Container[Path] = ()) -> pd.DataF
 
 def _describe_repeat(run: pd.Series, first: pd.Series) -> str:
     names = [VALIDATION, TEST, "test_loss"]
-    texts = [f"{100 * each[TEST]:.3f} %, loss {each['test_loss']}" for each in (run, first)]
+    texts = [f"{100 * each[TEST]:.3f} %, loss {each['test_loss']:.6g}" for each in (run, first)]
     difference = "same result" if run[names].equals(first[names]) else " instead of ".join(texts)
     return f"{run['run']} repeats {first['run']} ({difference})"
 

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import math
-import os
 import platform
 import types
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import fidle_jax
 from fidle_jax.data import AnySplit, Dataset
 from fidle_jax.data.augment import NO_AUGMENTATION, Augmentation, augment, scale
 from fidle_jax.files import Parts, write_arrays
+from fidle_jax.kernels.auto import cpu_cores
 from fidle_jax.nn import Row
 from fidle_jax.nn.intermediates import compute_intermediates
 from fidle_jax.train.evaluation import (
@@ -69,9 +69,7 @@ def describe_result(
         **{name: settings[name] for name in SETTINGS},
         "test_examples": dataset.test_examples,
         "devices": devices,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cpu": cpu_cores(),
         "processes": jax.process_count(),
         "platform": jax.default_backend(),
         "train_examples": loop.examples,

@@ -93,7 +93,7 @@ def test_a_value_that_is_not_the_recipes_is_shown(compare):
 
 def test_runs_on_other_machines_are_named_and_extended_runs_have_their_own_row(compare):
     extended = {"extended_from": [6]}
-    plain, more = compare({"cores": 2}, {"cores": 1}, extended, warning="differ in cores: 2; 1;")
+    plain, more = compare({"cpu": "2 A"}, {"cpu": "1 B"}, extended, warning="in cpu: 2 A; 1 B;")
     assert "| 2 | 99.000 ± 0.000" in plain
     assert more.endswith("| --extended-from 6 |")
 

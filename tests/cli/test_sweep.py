@@ -158,6 +158,9 @@ def test_a_file_has_variants_that_are_compared_with_the_first_and_the_command_li
     table = results.read_table(tmp_path / "x")
     assert (len(table), set(table["epochs"]), set(table["seed"])) == (6, {4}, {0, 1, 2})
     assert set(table["recipe"]) == {"sample"}
+    # The record of a failure is ignored if the run has finished since.
+    results.write_failure(tmp_path / "x", table["run"][0], 1, "no memory")
+    assert call(*words, "--seeds", 3, "--", *given)[0] == 0
     assert "| **whole** | **3** | **47.72 ± 0.10** | **+0.00 ± 0.00** |" in out
     assert "| other, and smaller | 3 | 45.55 ± 0.10 | \N{MINUS SIGN}2.16 ± 0.00 |" in out
 
@@ -353,6 +356,7 @@ def test_a_file_has_all_parts_of_a_sweep(tmp_path):
         ("[variants]\nwhole = 3", r"expected a table \[variants.'whole'\]"),
         ("variants = 3", r"expected a table \[variants\]"),
         ("[grid]\nshift = {low = 1}", "expected low, high and optionally log"),
+        ("[grid]\nshift = {low = 1, high = 2, log = 'false'}", "expected true or false"),
     ],
 )
 def test_an_error_in_a_file_is_named(tmp_path, text, message):

@@ -16,6 +16,7 @@ from fidle_jax.report.tables import (
     rank_settings,
     read_runs,
     settings_markdown,
+    to_markdown,
     write_results,
 )
 from fidle_jax.train.config import Config, to_json
@@ -102,6 +103,28 @@ def test_each_pair_of_values_has_its_best_setting():
     assert np.isnan(indices.loc["b", "v2"])
 
 
+def test_variants_with_nearly_equal_values_of_an_axis_are_compared_value_by_value():
+    frame = table([("a", "v1", 0, 0.5 + number / 8, 0.5) for number in range(4)])
+    frame["variant"] = ["whole", "whole", "less", "less"]
+    frame["rate"] = [0.01, 0.010001] * 2
+    frame["setting"] = list("abcd")
+    settings = rank_settings(frame, ["variant", "rate"], "whole")
+    assert sorted(settings["rate"]) == ["0.01", "0.01", "0.010001", "0.010001"]
+    assert sorted(settings[f"{VALIDATION} difference"]) == [0, 0, 0.25, 0.25]
+
+
+def test_a_table_says_that_the_test_set_selected_the_epoch():
+    settings = rank_settings(table(RUNS), AXES)
+    assert "| validation, % |" in settings_markdown(settings, AXES)
+    chosen = settings_markdown(settings.assign(hold_out="test"), AXES)
+    assert "validation" not in chosen
+    assert "| test of the epoch with the best test, % |" in chosen
+
+
+def test_a_bar_in_a_cell_stays_in_its_cell():
+    assert to_markdown(["a"], [["x|y"]]) == "| a |\n| --- |\n| x\\|y |"
+
+
 RESULT = {
     "experiment": "gtsrb_cnn",
     "dataset": "24x24-L",
@@ -142,6 +165,25 @@ def test_a_directory_that_is_no_such_run_is_named_on_one_line(tmp_path, result, 
         read_runs([tmp_path])
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_runs_on_other_images_under_the_same_path_are_other_settings(tmp_path):
+    for seed, (name, digest) in enumerate((("a", "1"), ("b", "1"), ("c", "2"))):
+        write(tmp_path / name, RESULT | {"seed": seed})
+        file = tmp_path / name / "config.json"
+        content = json.loads(file.read_text()) | {"own_images": {"digest": digest}}
+        file.write_text(json.dumps(content))
+    runs = read_runs(tmp_path / name for name in "abc")
+    first, second, other = runs["setting"]
+    assert first == second != other
+
+
+@pytest.mark.parametrize("content", [{"own_images": 3, "extended_from": 4}, {"own_images": {}}])
+def test_unexpected_entries_of_config_json_are_no_error(tmp_path, content):
+    write(tmp_path, RESULT)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | content))
+    assert len(read_runs([tmp_path])) == 1
 
 
 def test_a_result_that_was_changed_later_is_refused(tmp_path):

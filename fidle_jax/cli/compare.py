@@ -2,8 +2,8 @@
 
 In a folder, all finished runs are found: `compare.py runs` compares all runs of this machine.
 
-If there are flags whose values are not those of the recipe, or rows that look the same, a further column
-shows these flags. If runs have the same setting and seed, only the one that finished first counts.
+If a run has other values than its recipe, a further column shows these flags. If rows look the same, it
+shows the flags in which they differ. If runs have the same setting and seed, only the one that finished first counts.
 """
 
 import dataclasses

@@ -3,7 +3,8 @@
 In a folder, all finished runs are found: `compare.py runs` compares all runs of this machine.
 
 If a run has other values than its recipe, a further column shows these flags. If rows look the same, it
-shows the flags in which they differ. If runs have the same setting and seed, only the one that finished first counts.
+shows the flags in which they differ. If runs have the same setting and seed, only the one that finished
+first counts.
 """
 
 import dataclasses

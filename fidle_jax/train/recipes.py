@@ -63,7 +63,7 @@ DIGITS: dict[str, Settings] = {
 }
 # For the networks small and tiny. Their batch norms allow a larger learning rate.
 DIGITS["small"] = {name: value for name, value in DIGITS["best"].items() if name != "dropout"} | {
-    "epochs": 60,
+    "epochs": 90,
     "learning_rate": 1e-2,
     "weight_decay": 0.01,
     "warmup_epochs": 1.0,

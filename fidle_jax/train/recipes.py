@@ -61,13 +61,15 @@ DIGITS: dict[str, Settings] = {
         "cutout": 0.25,
     },
 }
-# For the networks small and tiny. Their batch norms allow a larger learning rate.
+# For the networks with batch norms, which allow a larger learning rate.
 DIGITS["small"] = {name: value for name, value in DIGITS["best"].items() if name != "dropout"} | {
     "epochs": 90,
     "learning_rate": 1e-2,
     "weight_decay": 0.01,
     "warmup_epochs": 1.0,
 }
+# The smallest network has less to gain from augmentation.
+DIGITS["tiny"] = DIGITS["small"] | {"epochs": 120, "cutout": 0.1}
 
 # The highest accuracy of the network compact within eight minutes on two cores. Its values were
 # selected with a fifth of the tracks held out.
@@ -165,7 +167,7 @@ def usual_recipe(dataset: str, model: str | None, variant: str) -> str:
         return "fast" if model == "compact" else "course"
     if variant == "sample":
         return "sample"
-    return "small" if model in ("small", "tiny") else "course"
+    return model if model in ("small", "tiny") else "course"
 
 
 def recipe_settings(settings: Mapping[str, Any], examples: int, side: int) -> Settings:

@@ -50,7 +50,7 @@ def resolved(variant="full", **settings):
             {"recipe": "course", "epochs": 16, "batch_size": 64, "crop": "full"},
         ),
         ({"dataset": "32x32-RGB", "model": "compact"}, "full", {"recipe": "fast", "crop": "roi"}),
-        ({"model": "tiny"}, "full", {"recipe": "small", "learning_rate": 1e-2, "dropout": None}),
+        ({"model": "tiny"}, "full", {"recipe": "tiny", "learning_rate": 1e-2, "dropout": None}),
         ({"model": "small"}, "sample", {"recipe": "sample"}),
         ({"dataset": "32x32-RGB", "model": "compact", "crop": "full"}, "full", {"crop": "full"}),
         ({"epochs": 3}, "full", {"epochs": 3}),

@@ -68,7 +68,7 @@ DIGITS["small"] = {name: value for name, value in DIGITS["best"].items() if name
     "weight_decay": 0.01,
     "warmup_epochs": 1.0,
 }
-# The smallest network has less to gain from augmentation.
+# On validation data, less cutout was slightly better for the smallest network.
 DIGITS["tiny"] = DIGITS["small"] | {"epochs": 120, "cutout": 0.1}
 
 # The highest accuracy of the network compact within eight minutes on two cores. Its values were

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fidle_jax.nn.models import CNN, DNN, MODELS, Compact, NormedCNN, make_model
     from fidle_jax.nn.table import Row, format_table, layer_table
 
-ModelName = Literal["cnn", "compact", "dnn", "small", "tiny", "v1", "v2", "v3"]
+ModelName = Literal["cnn", "compact", "compact_small", "dnn", "small", "tiny", "v1", "v2", "v3"]
 
 __all__ = [
     "CNN",

@@ -224,6 +224,8 @@ MODELS: dict[ModelName, Network] = {
     ),
     "v3": NormedCNN(),
     "compact": Compact(),
+    # 469,931 parameters on 32x32x3 images: compact's convolutions, and a quarter of its hidden neurons.
+    "compact_small": Compact(hidden=64),
     # For digits: 46,114 and 9,222 parameters on 28x28x1 images with ten classes.
     "small": Compact(
         blocks=((16,), (32, 32), (48,)), hidden=40, dropout=(0.0, 0.0), contrast=False
@@ -251,8 +253,8 @@ def make_model(
         model = model.clone(width=width)
     elif width != 1:
         raise InputError(
-            f"--width is {width:g}; it must be 1 with --model {name}; use --model compact, small or "
-            "tiny"
+            f"--width is {width:g}; it must be 1 with --model {name}; use --model compact, "
+            "compact_small, small or tiny"
         )
     if min(image_shape[:2]) < (side := model.smallest_image()):
         raise InputError(

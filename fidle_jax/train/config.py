@@ -84,14 +84,14 @@ class Model:
     """The network."""
 
     name: Annotated[OwnOrNamed, arg(name="model")] = "cnn"
-    """cnn, dnn, small and tiny are for digits; v1, v2, v3 (from the course) and compact are for traffic
-    signs."""
+    """cnn, dnn, small and tiny are for digits; v1, v2, v3 (from the course), compact and compact_small are
+    for traffic signs."""
     dropout: Annotated[
         tuple[float, ...] | None, described("set by the recipe, otherwise the network's own rates")
     ] = None
     """One rate for each dropout layer."""
     width: Annotated[ByRecipe[float], Range(0.05, 100)] = UNSET
-    """Multiplier for the numbers of channels and neurons. Only for compact, small and tiny."""
+    """Multiplier for the numbers of channels and neurons. Only for compact, compact_small, small and tiny."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type (dtype) of the computations. Weights and sums stay float32."""
 

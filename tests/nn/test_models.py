@@ -254,3 +254,9 @@ def test_small_networks_for_digits_receive_the_image_itself(name, parameters):
     rows = layer_table(make_model(name, 10, (28, 28, 1)), (28, 28, 1))
     assert sum(row.parameters for row in rows) == parameters
     assert "·1·5·5 = " in rows[0].formula
+
+
+def test_compact_small_has_at_most_half_a_million_parameters_for_traffic_signs():
+    shape = (32, 32, 3)
+    rows = layer_table(make_model("compact_small", 43, shape), shape)
+    assert sum(row.parameters for row in rows) == 469_931

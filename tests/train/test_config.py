@@ -50,6 +50,11 @@ def resolved(variant="full", **settings):
             {"recipe": "course", "epochs": 16, "batch_size": 64, "crop": "full"},
         ),
         ({"dataset": "32x32-RGB", "model": "compact"}, "full", {"recipe": "fast", "crop": "roi"}),
+        (
+            {"dataset": "32x32-RGB", "model": "compact_small"},
+            "full",
+            {"recipe": "small", "width": 1.0},
+        ),
         ({"model": "tiny"}, "full", {"recipe": "tiny", "learning_rate": 1e-2, "dropout": None}),
         ({"model": "small"}, "sample", {"recipe": "sample"}),
         ({"dataset": "32x32-RGB", "model": "compact", "crop": "full"}, "full", {"crop": "full"}),

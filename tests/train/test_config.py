@@ -53,7 +53,7 @@ def resolved(variant="full", **settings):
         (
             {"dataset": "32x32-RGB", "model": "compact_small"},
             "full",
-            {"recipe": "small", "width": 1.0},
+            {"recipe": "fast", "width": 1.0},
         ),
         ({"model": "tiny"}, "full", {"recipe": "tiny", "learning_rate": 1e-2, "dropout": None}),
         ({"model": "small"}, "sample", {"recipe": "sample"}),

@@ -75,7 +75,7 @@ DIGITS["tiny"] = DIGITS["small"] | {"epochs": 120, "cutout": 0.1}
 # values were selected with a fifth of the tracks held out.
 _FAST: Settings = {
     "crop": "roi",
-    "epochs": 12,
+    "epochs": 11,
     "batch_size": 128,
     "learning_rate": 3e-3,
     "optimizer": "adamw",

@@ -55,7 +55,7 @@ PEERS = {
     "scan": Peer("Flax, XLA in lax.scan", functools.partial(train_flax, scan=True)),
 }
 COMPARED, OURS_ALONE = ("mnist", "v1", "v2", "batches"), ("devices", "augmentation")
-NOT_WARPS = ("brightness", "contrast", "colour", "shadow", "cutout", "flips")
+NOT_WARPS = ("blur", "brightness", "contrast", "colour", "shadow", "cutout", "flips")
 AUGMENTATIONS = {
     "no augmentation": {"augmentation": "none"},
     "shift, rotation, scaling, shear": dict.fromkeys(NOT_WARPS, 0.0),

@@ -24,6 +24,9 @@ class Augmentation:
     scaling: float = 0.0  # relative change of size (0.1: by a factor from 1 / 1.1 to 1.1)
     shear: float = 0.0  # relative change of the aspect ratio: one axis grows, the other shrinks
     elastic: float = 0.0  # pixels of a smooth random displacement along each axis
+    # Largest standard deviation, in pixels, of a Gaussian blur. The blurs along the two axes are independent,
+    # as from motion. Along each axis, half of the images have none.
+    blur: float = 0.0
     brightness: float = 0.0  # largest value that is added or subtracted
     contrast: float = 0.0  # relative change of contrast about mid-grey
     colour: float = 0.0  # relative change of each channel, as in light of another colour
@@ -73,6 +76,8 @@ def augment(
     if ranges.flips:
         images, labels = _flip(images, labels, coin < 2 * ranges.flips - 1, ranges.mirrored)
     x = random_warp(images, key, example_index, ranges) if ranges.warps() else scale(images)
+    if ranges.blur:
+        x = _blur(x, uniform(jax.random.fold_in(key, 3), example_index, 2), ranges.blur)
     if ranges.colour:
         x = x * jnp.stack([(1 + ranges.colour) ** each for each in tint], -1)[:, None, None]
     if ranges.shadow:
@@ -102,6 +107,24 @@ def _flip(images, labels, chosen, mirrored):
         chosen = chosen & (mirror_labels >= 0)
         labels = jnp.where(chosen, mirror_labels, labels)
     return jnp.where(chosen[:, None, None, None], images[:, :, ::-1], images), labels
+
+
+def _blur(x, amounts, largest):
+    radius = math.ceil(2 * largest)
+    offsets = jnp.arange(-radius, radius + 1)[:, None]
+    for axis, amount in zip((1, 2), amounts, strict=True):
+        # With a deviation of 0.05 pixels, the neighbours' weights are 0 in float32.
+        weights = jnp.exp(-0.5 * (offsets / jnp.maximum(largest * amount, 0.05)) ** 2)
+        weights = (weights / weights.sum(0))[..., None, None, None]
+        margins = [(radius, radius) if each == axis else (0, 0) for each in range(4)]
+        padded = jnp.pad(x, margins, mode="edge")
+        size = x.shape[axis]
+        shifted = (
+            weight * jax.lax.slice_in_dim(padded, first, first + size, axis=axis)
+            for first, weight in enumerate(weights)
+        )
+        x = sum(shifted, start=jnp.zeros_like(x))
+    return x
 
 
 def _cut_out(x, down, right, side):

@@ -155,6 +155,8 @@ class Augmentation:
     """Largest change of the aspect ratio, not of an angle. 0.1: a random factor from 1/1.1 to 1.1."""
     elastic: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest displacement by a smooth random field."""
+    blur: Annotated[ByRecipe[float], Range(0, 0.2)] = UNSET
+    """Largest standard deviation of a Gaussian blur along each axis. Half of the images have none."""
     brightness: Annotated[ByRecipe[float], Range(0, 1)] = UNSET
     """Largest change of brightness, as a fraction of white."""
     contrast: Annotated[ByRecipe[float], Range(0, 10)] = UNSET

@@ -133,7 +133,7 @@ _IMAGES: Settings = {
 IMAGES: dict[str, Settings] = {"images": _IMAGES, **DIGITS}
 
 _WARPS = ("shift", "rotation", "scaling", "shear", "elastic")
-_OTHERS = ("brightness", "contrast", "colour", "shadow", "cutout", "flips")
+_OTHERS = ("blur", "brightness", "contrast", "colour", "shadow", "cutout", "flips")
 _NONE: Settings = dict.fromkeys((*_WARPS, *_OTHERS), 0.0)
 AUGMENTATIONS: dict[str, Settings] = {
     "none": _NONE,

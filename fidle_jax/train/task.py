@@ -71,7 +71,8 @@ def make_augmentation(config: ResolvedConfig, dataset: Dataset) -> Augmentation:
             f"{dataset.name} are mirror images"
         )
     side = min(dataset.image_shape[:2])
-    ranges = vars(values) | {"shift": side * values.shift, "elastic": side * values.elastic}
+    lengths = {name: side * getattr(values, name) for name in ("shift", "elastic", "blur")}
+    ranges = vars(values) | lengths
     del ranges["preset"]
     return Augmentation(**ranges, mirrored=(dataset.mirrored or ()) if values.flips else ())
 

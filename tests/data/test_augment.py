@@ -31,6 +31,7 @@ ALL = Augmentation(
     shift=2,
     rotation=20,
     elastic=1,
+    blur=0.8,
     brightness=0.3,
     contrast=0.5,
     colour=0.3,
@@ -84,6 +85,34 @@ def test_flips_have_the_requested_probability():
     labels = jnp.zeros(4000, jnp.int32)
     x, _ = augment(jnp.asarray(images), labels, KEY, index, Augmentation(flips=0.3))
     assert abs((x[:, 0, 0, 0] > 0).mean() - 0.3) < 0.03
+
+
+def test_blur_along_each_axis_is_gaussian_in_half_of_the_images():
+    count, centre = 2000, 10
+    images = np.zeros((count, 21, 21, 1), np.uint8)
+    images[:, centre, centre] = 255
+    labels = jnp.zeros(count, jnp.int32)
+    x = augment(jnp.asarray(images), labels, KEY, jnp.arange(count), Augmentation(blur=1.5))[0]
+    np.testing.assert_allclose(x.sum((1, 2, 3)), 1, atol=1e-5)
+    deviations = []
+    for profiles in np.asarray(x.sum((2, 3))), np.asarray(x.sum((1, 3))):
+        ratio = profiles[:, centre] / np.maximum(profiles[:, centre + 1], 1e-30)
+        deviation = np.sqrt(0.5 / np.log(ratio))
+        deviations.append(np.where(deviation < 0.09, 0, deviation))
+        for profile, each in zip(profiles, deviation, strict=True):
+            point = np.zeros(21)
+            point[centre] = 1
+            expected = scipy.ndimage.gaussian_filter1d(point, each, radius=3)
+            np.testing.assert_allclose(profile, expected, atol=1e-5)
+    down, right = np.array(deviations)
+    for each in (down, right):
+        assert 0.48 < (each == 0).mean() < 0.58
+        assert 1.4 < each.max() <= 1.5 + 1e-4
+    assert 0.22 < ((down == 0) & (right == 0)).mean() < 0.34
+
+
+def test_blur_does_not_change_images_of_one_value():
+    np.testing.assert_allclose(changed(full(100), Augmentation(blur=2)), 100 / 255, atol=1e-6)
 
 
 def test_brightness_shifts_all_values_equally_within_its_range():

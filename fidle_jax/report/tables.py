@@ -22,7 +22,7 @@ from fidle_jax.files import (
 )
 from fidle_jax.report.html import rounded
 from fidle_jax.train.config import Config, check, hyperparameters, to_json
-from fidle_jax.train.config_json import from_json
+from fidle_jax.train.config_json import NEWER, from_json
 from fidle_jax.train.run_dir import RESULT, check_result, read_config, read_objects, read_result
 
 logger = logging.getLogger("fidle_jax")
@@ -118,7 +118,7 @@ def _read_kept(path: Path) -> list[dict[str, Any]]:
     with reading(path):
         check_types(others, OTHERS)
         # A later version may have further flags.
-        config = from_json(to_json(Config()) | flags)
+        config = from_json(to_json(Config()) | NEWER | flags)
         check(config)
         for record in content["runs"]:
             check_types(record, {"command": str} | {name: RESULT[name] for name in NEEDED})

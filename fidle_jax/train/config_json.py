@@ -7,13 +7,17 @@ from typing import Any
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.config import SETTINGS, Config
 
+# Settings that runs of older versions lack, with the value that changes nothing.
+NEWER: dict[str, Any] = {"blur": 0.0}
+
 
 def from_json(values: dict[str, Any]) -> Config:
-    """Return the config that `to_json` wrote. Ignore other entries.
+    """Return the config that `to_json` wrote, in this version or an older one. Ignore other entries.
 
     Raises:
         InputError: A setting is missing or has a value of another type.
     """
+    values = NEWER | values
     if missing := [name for name in SETTINGS if name not in values]:
         raise InputError(
             f"it has no {missing[0]}, so another program or version wrote it; run the experiment again"

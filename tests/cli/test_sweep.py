@@ -269,7 +269,7 @@ def test_a_notebook_gets_the_table_in_three_lines(tmp_path):
 @pytest.mark.parametrize(
     ("name", "runs"),
     [
-        ("gtsrb_ingredients", 16 * 3),
+        ("gtsrb_ingredients", 17 * 3),
         ("mnist_ingredients", 12 * 3),
         ("mnist_fast_ingredients", 10 * 10),
     ],

@@ -180,6 +180,12 @@ def test_other_entries_of_a_config_file_are_ignored_but_a_missing_one_is_an_erro
         from_json(values)
 
 
+def test_a_config_of_an_older_version_has_the_values_that_change_nothing():
+    values = to_json(Config().replace(blur=0.1))
+    del values["blur"]
+    assert from_json(values) == Config().replace(blur=0.0)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [

@@ -26,7 +26,7 @@ from fidle_jax.inference.export import (
 )
 from fidle_jax.inference.preprocess import read_input
 from fidle_jax.train.config import resolve
-from fidle_jax.train.recipes import SIGNS
+from fidle_jax.train.recipes import recipes_for
 from tests.inference.random_networks import random_images, random_network
 
 IMAGES = random_images((7, 9, 3), 1203)  # more than two batches
@@ -240,7 +240,8 @@ def test_the_card_describes_the_data_and_claims_nothing_unknown(setting, result,
 
 def test_the_recipe_lists_what_was_set_but_not_what_was_off():
     recipe = section_of(card_of(), "Recipe")
-    assert f"| epochs | {SIGNS['fast']['epochs']} |" in recipe
+    epochs = recipes_for("32x32-RGB")["fast"]["epochs"]
+    assert f"| epochs | {epochs} |" in recipe
     assert "| label smoothing | 0.1 |" in recipe
     assert "clip norm" not in recipe
     assert "None" not in recipe

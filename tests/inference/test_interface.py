@@ -282,7 +282,7 @@ class Nnx(nnx.Module):
         ({"model": Nnx()}, "the model Nnx is not a Flax linen module"),
         ({"model": Net(classes=3)}, "the model Net returns (2, 3) for 2 images; expected (2, 2)"),
         ({"model": Net(features=[4])}, "the model Net is not hashable; use tuples"),
-        ({"model": "compcat"}, "unknown model 'compcat'; did you mean compact?"),
+        ({"model": "compcat"}, "unknown model 'compcat'; did you mean compact or compact_small?"),
         ({"optimizer": optax.adam}, "the optimizer is <function adam"),
         (
             {"learning_rate": 0.1},

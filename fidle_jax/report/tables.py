@@ -117,7 +117,7 @@ def _read_kept(path: Path) -> list[dict[str, Any]]:
     others = {name: flags.get(name) for name in OTHERS}
     with reading(path):
         check_types(others, OTHERS)
-        # A later version may have further flags.
+        # The file has no flags that don't change the result, and none that were added later.
         config = from_json(to_json(Config()) | NEWER | flags)
         check(config)
         for record in content["runs"]:

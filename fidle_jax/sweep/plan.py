@@ -20,7 +20,7 @@ from fidle_jax.errors import InputError, check_name
 from fidle_jax.files import expand_user
 from fidle_jax.train.command_line import changed_settings, command_line
 from fidle_jax.train.config import SETTINGS, Config, check, hyperparameters, resolve
-from fidle_jax.train.config_json import convert
+from fidle_jax.train.config_json import NEWER, convert
 
 MAX_WORKERS = 1000
 MAX_NAME_BYTES = 80  # of a name without its hash and seed
@@ -111,7 +111,7 @@ class Sweep:
             name: values._asdict() if isinstance(values, Range) else list(values)
             for name, values in self.axes.items()
         }
-        config = hyperparameters(self.defaults.replace(**self.fixed))
+        config = _identity(self.defaults.replace(**self.fixed))
         return {
             "experiment": self.file.name,
             "axes": axes,
@@ -138,7 +138,7 @@ class Sweep:
         flags = self.fixed | self.variants.get(variant, {}) | settings
         config = self.defaults.replace(**flags, seed=0)
         values = [variant] if variant else []
-        content = hyperparameters(config) | settings | ({"variant": variant} if variant else {})
+        content = _identity(config) | settings | ({"variant": variant} if variant else {})
         text = json.dumps(content, sort_keys=True, default=str)
         values += [
             "_".join(map(str, v if isinstance(v, tuple) else [v])) for v in settings.values()
@@ -148,6 +148,12 @@ class Sweep:
         setting = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".lstrip("-")
         config = config.replace(seed=seed)
         return Trial(f"{setting}-seed{seed}", config, setting, variant)
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """Return what identifies a setting, equal to what an older version returned for the same flags."""
+    values = hyperparameters(config)
+    return {name: v for name, v in values.items() if name not in NEWER or v is not None}
 
 
 def _draw(values: tuple[Any, ...] | Range, sample: int, axis: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from fidle_jax.errors import InputError, check_name
 from fidle_jax.train.config import SETTINGS, Config
 
-# Settings that runs of older versions lack, with the value that changes nothing.
+# Settings that runs of older versions do not have, with the value that changes nothing.
 NEWER: dict[str, Any] = {"blur": 0.0}
 
 

@@ -46,6 +46,15 @@ def test_each_variant_runs_with_each_setting_and_changes_several_flags():
     assert (found["baseline"], found["columns"]) == ("whole", ["variant", "optimizer"])
 
 
+def test_a_newer_version_can_continue_a_sweep():
+    # These were the names before the flag blur was added.
+    assert [each.setting for each in plan(ADAM_OR_SGD).trials] == ["adam-3d20a188", "sgd-028095a9"]
+    assert "blur" not in plan(ADAM_OR_SGD).description()["defaults"]
+    blurred = plan(ADAM_OR_SGD, Config().replace(blur=0.1))
+    assert blurred.description()["defaults"]["blur"] == 0.1
+    assert blurred.trials[0].setting != "adam-3d20a188"
+
+
 @given(
     rates=st.lists(st.floats(1e-30, 10), min_size=1, max_size=4, unique=True),
     dropout=st.lists(

@@ -115,15 +115,16 @@ class Optimisation:
     """Number of micro-batches per step, for batches that need too much memory."""
     learning_rate: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
     """Peak learning rate."""
-    optimizer: ByRecipe[Literal["adam", "adamw", "momentum", "sgd"]] = UNSET
-    """Optimizer. momentum is SGD with Nesterov momentum 0.9."""
+    optimizer: ByRecipe[Literal["adam", "adamw", "momentum", "muon", "sgd"]] = UNSET
+    """Optimizer. momentum is SGD with Nesterov momentum 0.9. muon orthogonalizes the updates of the
+    kernels."""
     schedule: ByRecipe[Literal["constant", "cosine"]] = UNSET
     """Learning rate schedule; cosine ends at 1 % of the peak."""
     warmup_epochs: Annotated[ByRecipe[float], Range(0, 1e4)] = UNSET
     """Epochs of linear warm-up from 0 to the peak."""
     weight_decay: Annotated[ByRecipe[float], Range(0, _LARGEST)] = UNSET
-    """Weight decay of the kernels. With adamw, it is decoupled. With other optimizers, it is an L2
-    penalty."""
+    """Weight decay of the kernels. With adamw and muon, it is decoupled. With other optimizers,
+    it is an L2 penalty."""
     label_smoothing: Annotated[ByRecipe[float], Range(0, 0.99999)] = UNSET
     """Fraction of each target that is spread over all classes."""
     class_weights: Literal["auto", "none", "inverse", "effective"] = "auto"

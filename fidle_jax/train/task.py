@@ -7,6 +7,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Integer
+from optax.contrib import MuonDimensionNumbers, muon
 
 from fidle_jax.data import Dataset
 from fidle_jax.data.augment import Augmentation
@@ -96,23 +97,33 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Return the optimizer, with gradient clipping and weight decay.
 
-    Weight decay applies to kernels, not to biases. It is decoupled from the gradient in adamw, and an
-    L2 term of the gradient in the other optimizers.
+    Weight decay applies to kernels, not to biases. It is decoupled from the gradient in adamw and muon,
+    and an L2 term of the gradient in the others. muon orthogonalizes the updates of the kernels, as
+    matrices (inputs, outputs), and scales them to the size of Adam's. NAdam updates the others.
 
     References:
         Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
+        Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
+        Liu et al., Muon is Scalable for LLM Training, arXiv 2502.16982, 2025 (the scale of 0.2).
     """
     values = config.optimisation
     decay = values.weight_decay
     parts = []
     if values.clip_norm:
         parts.append(optax.clip_by_global_norm(values.clip_norm))
-    if decay and values.optimizer != "adamw":
+    if decay and values.optimizer not in ("adamw", "muon"):
         parts.append(optax.add_decayed_weights(decay, mask=_is_kernel))
     parts.append(
         {
             "adam": lambda: optax.adam(schedule),
             "adamw": lambda: optax.adamw(schedule, weight_decay=decay, mask=_is_kernel),
+            "muon": lambda: muon(
+                schedule,
+                weight_decay=decay,
+                weight_decay_mask=_is_kernel,
+                muon_weight_dimension_numbers=_as_matrices,
+                consistent_rms=0.2,
+            ),
             "momentum": lambda: optax.sgd(schedule, momentum=0.9, nesterov=True),
             "sgd": lambda: optax.sgd(schedule),
         }[values.optimizer]()
@@ -122,3 +133,11 @@ def make_optimizer(
 
 def _is_kernel(params):
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _as_matrices(params):
+    def dimensions(leaf):
+        *inputs, outputs = range(leaf.ndim)
+        return MuonDimensionNumbers(tuple(inputs), outputs) if inputs else None
+
+    return jax.tree.map(dimensions, params)

@@ -27,9 +27,9 @@ def task_of(dataset, **settings):
     return make_task(config, dataset, DNN(3), optax.constant_schedule(1e-3), LABELS)
 
 
-def one_update(config, grads):
+def one_update(config, grads, params=PARAMS):
     optimizer = make_optimizer(config, make_schedule(config, 5))
-    return optimizer.update(grads, optimizer.init(PARAMS), PARAMS)[0]
+    return optimizer.update(grads, optimizer.init(params), params)[0]
 
 
 def test_class_weights_are_computed_from_the_training_labels(squares):
@@ -68,6 +68,18 @@ def test_the_optimizer_of_the_course_is_optax_adam():
     adam = optax.adam(0.1)
     expected, _ = adam.update(grads, adam.init(PARAMS), PARAMS)
     chex.assert_trees_all_close(one_update(CONFIG, grads), expected)
+
+
+def test_muon_orthogonalizes_the_update_of_a_convolution_kernel_and_uses_nadam_for_the_bias():
+    params = {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)}
+    grads = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(0), leaf.shape), params)
+    updates = one_update(CONFIG.replace(optimizer="muon"), grads, params)
+    singular = jnp.linalg.svd(updates["kernel"].reshape(36, 8), compute_uv=False)
+    # Five Newton-Schulz iterations are not exact. The largest of the updates' sides is 36.
+    np.testing.assert_allclose(singular, 0.1 * 0.2 * np.sqrt(36), rtol=0.35)
+    nadam = optax.nadam(0.1)
+    expected, _ = nadam.update(grads, nadam.init(params), params)
+    chex.assert_trees_all_close(updates["bias"], expected["bias"])
 
 
 def test_a_cosine_schedule_warms_up_to_the_peak_and_ends_at_one_percent_of_it():

@@ -18,12 +18,12 @@ DIGITS: dict[str, Settings] = {
     },
     # The shortest training that has 99 % on validation data, as the mean over four seeds.
     "fast": {
-        "epochs": 3,
+        "epochs": 2,
         "batch_size": 256,
-        "learning_rate": 3e-2,
-        "optimizer": "adamw",
+        "learning_rate": 2e-2,
+        "optimizer": "muon",
         "schedule": "cosine",
-        "warmup_epochs": 0.7,
+        "warmup_epochs": 0.3,
         "label_smoothing": 0.1,
         "dropout": (0.0, 0.0, 0.0),
         "shift": 1.0 / 28,

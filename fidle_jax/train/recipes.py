@@ -23,7 +23,6 @@ DIGITS: dict[str, Settings] = {
         "learning_rate": 2e-2,
         "optimizer": "muon",
         "schedule": "cosine",
-        "warmup_epochs": 0.3,
         "label_smoothing": 0.1,
         "dropout": (0.0, 0.0, 0.0),
         "shift": 1.0 / 28,

@@ -74,7 +74,7 @@ DIGITS["tiny"] = DIGITS["small"] | {"epochs": 120, "cutout": 0.1}
 # values were selected with a fifth of the tracks held out.
 _FAST: Settings = {
     "crop": "roi",
-    "epochs": 10,
+    "epochs": 11,
     "batch_size": 128,
     "learning_rate": 3e-3,
     "optimizer": "adamw",
@@ -87,7 +87,6 @@ _FAST: Settings = {
     "rotation": 15.0,
     "scaling": 0.25,
     "shear": 0.15,
-    "blur": 0.05,
     "brightness": 0.3,
     "contrast": 1.0,
     "colour": 0.2,

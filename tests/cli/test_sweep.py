@@ -271,7 +271,7 @@ def test_a_notebook_gets_the_table_in_three_lines(tmp_path):
     [
         ("gtsrb_ingredients", 17 * 3),
         ("mnist_ingredients", 12 * 3),
-        ("mnist_fast_ingredients", 10 * 10),
+        ("mnist_fast_ingredients", 12 * 10),
     ],
 )
 def test_the_ingredients_of_the_recipes_are_a_plan(call, tmp_path, name, runs):

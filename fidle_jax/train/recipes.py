@@ -16,7 +16,7 @@ DIGITS: dict[str, Settings] = {
         "optimizer": "adam",
         "schedule": "constant",
     },
-    # The shortest training that has 99 % on validation data, as the mean over four seeds.
+    # The shortest training that has 99 % on validation data, as the mean over the seeds.
     "fast": {
         "epochs": 2,
         "batch_size": 256,
@@ -70,8 +70,8 @@ DIGITS["small"] = {name: value for name, value in DIGITS["best"].items() if name
 # On validation data, less cutout was slightly better for the smallest network.
 DIGITS["tiny"] = DIGITS["small"] | {"epochs": 120, "cutout": 0.1}
 
-# The highest accuracy of the network compact_small within 400 s on two cores, with all tracks. Its
-# values were selected with a fifth of the tracks held out.
+# For seven minutes of training compact_small on two cores, with all tracks. Its values were selected
+# with a fifth of the tracks held out.
 _FAST: Settings = {
     "crop": "roi",
     "epochs": 11,

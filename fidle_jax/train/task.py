@@ -98,8 +98,9 @@ def make_optimizer(
     """Return the optimizer, with gradient clipping and weight decay.
 
     Weight decay applies to kernels, not to biases. It is decoupled from the gradient in adamw and muon,
-    and an L2 term of the gradient in the others. muon orthogonalizes the updates of the kernels, as
-    matrices (inputs, outputs), and scales them to the size of Adam's. NAdam updates the others.
+    and an L2 term of the gradient in the others. muon reshapes the update of each kernel to a matrix
+    (inputs, outputs), orthogonalizes it, and scales it so that Adam's learning rates fit. NAdam updates
+    the biases and the parameters of batch norms.
 
     References:
         Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
@@ -120,7 +121,6 @@ def make_optimizer(
             "muon": lambda: muon(
                 schedule,
                 weight_decay=decay,
-                weight_decay_mask=_is_kernel,
                 muon_weight_dimension_numbers=_as_matrices,
                 consistent_rms=0.2,
             ),

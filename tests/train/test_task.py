@@ -75,7 +75,7 @@ def test_muon_orthogonalizes_the_update_of_a_convolution_kernel_and_uses_nadam_f
     grads = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(0), leaf.shape), params)
     updates = one_update(CONFIG.replace(optimizer="muon"), grads, params)
     singular = jnp.linalg.svd(updates["kernel"].reshape(36, 8), compute_uv=False)
-    # Five Newton-Schulz iterations are not exact. The largest of the updates' sides is 36.
+    # Five Newton-Schulz iterations are not exact. The larger side of the matrix is 36.
     np.testing.assert_allclose(singular, 0.1 * 0.2 * np.sqrt(36), rtol=0.35)
     nadam = optax.nadam(0.1)
     expected, _ = nadam.update(grads, nadam.init(params), params)

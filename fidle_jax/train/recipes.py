@@ -125,6 +125,13 @@ _IMAGES: Settings = {
 }
 IMAGES: dict[str, Settings] = {"images": _IMAGES, **DIGITS}
 
+_DIGIT_NETWORKS = {"fast": ("cnn",), "best": ("cnn",), "small": ("small",), "tiny": ("tiny",)}
+_SIGN_NETWORKS = {
+    "fast": ("compact_small", "compact"),
+    "small": ("compact_small",),
+    "best": ("compact",),
+}
+
 _WARPS = ("shift", "rotation", "scaling", "shear", "elastic")
 _OTHERS = ("blur", "brightness", "contrast", "colour", "shadow", "cutout", "flips")
 _NONE: Settings = dict.fromkeys((*_WARPS, *_OTHERS), 0.0)
@@ -162,6 +169,11 @@ def usual_recipe(dataset: str, model: str | None, variant: str) -> str:
     if variant == "sample":
         return "sample"
     return model if model in ("small", "tiny") else "course"
+
+
+def selected_for(dataset: str, recipe: str) -> tuple[str, ...]:
+    """Return the networks for which a recipe was selected, or none if it is for any network."""
+    return (_SIGN_NETWORKS if dataset in SIGN_SETS else _DIGIT_NETWORKS).get(recipe, ())
 
 
 def recipe_settings(settings: Mapping[str, Any], examples: int, side: int) -> Settings:

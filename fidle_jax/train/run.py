@@ -32,6 +32,7 @@ from fidle_jax.train.loop import Interrupted, Loop, NotFinite, Record
 from fidle_jax.train.near_duplicates import write_near_duplicates
 from fidle_jax.train.outcome import describe_model, describe_result, evaluate_test, write_augmented
 from fidle_jax.train.parallel import make_mesh
+from fidle_jax.train.recipes import selected_for
 from fidle_jax.train.resume import (
     Extension,
     check_same_data,
@@ -282,6 +283,15 @@ def _announce(parts: _Parts, run_dir: Path, initial: Initial | None, custom: Cus
     """Describe the data, the loader, the recipe, the run directory and the initial weights."""
     config, dataset = parts.config, parts.dataset
     values = config.optimisation
+    networks = selected_for(config.data.dataset, values.recipe)
+    if custom.model is None and networks and config.model.name not in networks:
+        logger.warning(
+            "the recipe %s was selected for %s, not for %s; give --model %s, or another --recipe",
+            values.recipe,
+            " and ".join(networks),
+            config.model.name,
+            networks[0],
+        )
     names = ("epochs", "batch_size", "learning_rate", "optimizer", "schedule")
     named = {name: getattr(values, name) for name in names if name not in custom.replaced()}
     named |= custom.describe()

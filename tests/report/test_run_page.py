@@ -73,6 +73,7 @@ def test_the_page_reports_the_run_in_words(run):
                 "The epoch was selected on the test set itself",
                 "has the best accuracy on 6,000 test images (90.00 %)",
                 "were selected on the test set, which was evaluated after every epoch",
+                "If the test loss rises while",
             ],
         ),
         ({}, {"variant": "sample"}, {}, ["Do not compare its accuracy with published ones"]),
@@ -88,7 +89,7 @@ def test_the_page_reports_the_run_in_words(run):
             {},
             [
                 "The weights are those of the last epoch, because there was no hold-out set.",
-                "so the run kept the weights of the last epoch",
+                "so the run kept the weights of the last epoch. Training values are averages over an epoch",
             ],
         ),
         (

@@ -77,6 +77,23 @@ def test_a_run_directory_is_complete(run, tmp_path, capsys):
     assert "recipe: course" in printed
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (
+            {"recipe": "small"},
+            "the recipe small was selected for small, not for dnn; give --model small",
+        ),
+        ({"recipe": "course"}, None),
+        ({"recipe": "fast", "model": "cnn"}, None),
+    ],
+)
+def test_a_recipe_that_was_selected_for_another_network_is_named(run, caplog, flags, expected):
+    run(epochs=0, **flags)
+    found = [line for line in caplog.messages if "was selected for" in line]
+    assert found == ([f"{expected}, or another --recipe"] if expected else [])
+
+
 def test_the_test_split_is_read_once_after_the_training(run, squares, tmp_path, monkeypatch):
     reads = []
 

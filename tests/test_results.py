@@ -15,6 +15,7 @@ from fidle_jax.train.config import hyperparameters, resolve
 
 ROOT = Path(__file__).parents[1]
 README, EXPERIMENTS = ROOT / "README.md", ROOT / "experiments" / "README.md"
+TRIALS = ROOT / "experiments" / "TRIALS.md"
 RESULT = re.compile(r"(\d+\.(\d+))(?: ± [\d.]+)? %")
 KEPT = re.compile(r"\]\(([\w/]*results/\w+\.json)\)")
 SEEDS = re.compile(r"\(seeds? (\d+)(?:( to | and )(\d+))?\)")
@@ -90,7 +91,9 @@ def test_tables_of_results_agree_with_the_kept_runs(path):
     assert checked >= 3
 
 
-@pytest.mark.parametrize("path", [README, EXPERIMENTS], ids=["README", "experiments"])
+@pytest.mark.parametrize(
+    "path", [README, EXPERIMENTS, TRIALS], ids=["README", "experiments", "trials"]
+)
 def test_means_in_the_text_are_those_of_kept_runs(path):
     rows = [kept_row(file)[0] for file in (ROOT / "experiments" / "results").glob("*.json")]
     text = re.sub(r"^\|.*", "", path.read_text(), flags=re.MULTILINE)

@@ -16,7 +16,7 @@ DIGITS: dict[str, Settings] = {
         "optimizer": "adam",
         "schedule": "constant",
     },
-    # The shortest training that has 99 % on validation data, as the mean over the seeds.
+    # The fewest epochs whose mean validation accuracy is at least 99 %.
     "fast": {
         "epochs": 2,
         "batch_size": 256,
@@ -42,7 +42,7 @@ DIGITS: dict[str, Settings] = {
         "shear": 0.1,
         "elastic": 2.0 / 28,
     },
-    # The highest accuracy of the network cnn on the full set within nine minutes on one core.
+    # Long training of the network cnn on the full set: nine minutes on one core.
     "best": {
         "epochs": 150,
         "batch_size": 128,
@@ -70,8 +70,8 @@ DIGITS["small"] = {name: value for name, value in DIGITS["best"].items() if name
 # On validation data, less cutout was slightly better for the smallest network.
 DIGITS["tiny"] = DIGITS["small"] | {"epochs": 120, "cutout": 0.1}
 
-# For seven minutes of training compact_small on two cores, with all tracks. Its values were selected
-# with a fifth of the tracks held out.
+# Trains compact_small on all tracks in seven minutes on two cores. Its values were selected with a fifth of
+# the tracks held out.
 _FAST: Settings = {
     "crop": "roi",
     "epochs": 11,
@@ -101,9 +101,9 @@ SIGNS: dict[str, Settings] = {
     # The course's setting (notebook GTSRB5).
     "course": DIGITS["course"] | {"batch_size": 64},
     "fast": _FAST,
-    # The same network without a limit of time.
+    # Longer training of compact_small: an hour on one core.
     "small": _FAST | _STRONGER | {"epochs": 50, "cutout": 0.2},
-    # The highest accuracy within the hour.
+    # Longer training of compact: an hour on one core.
     "best": _FAST | _STRONGER | {"width": 1.5, "epochs": 30, "cutout": 0.35},
 }
 

@@ -101,7 +101,7 @@ SIGNS: dict[str, Settings] = {
     # The course's setting (notebook GTSRB5).
     "course": DIGITS["course"] | {"batch_size": 64},
     "fast": _FAST,
-    # Longer training of compact_small: an hour on one core.
+    # Longer training of compact_small: 70 minutes on one core.
     "small": _FAST | _STRONGER | {"epochs": 50, "cutout": 0.2},
     # Longer training of compact: an hour on one core.
     "best": _FAST | _STRONGER | {"width": 1.5, "epochs": 30, "cutout": 0.35},

@@ -125,6 +125,7 @@ _IMAGES: Settings = {
 }
 IMAGES: dict[str, Settings] = {"images": _IMAGES, **DIGITS}
 
+# The networks for which recipes were selected. The other recipes are for any network.
 _DIGIT_NETWORKS = {"fast": ("cnn",), "best": ("cnn",), "small": ("small",), "tiny": ("tiny",)}
 _SIGN_NETWORKS = {
     "fast": ("compact_small", "compact"),

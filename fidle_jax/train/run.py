@@ -286,9 +286,9 @@ def _announce(parts: _Parts, run_dir: Path, initial: Initial | None, custom: Cus
     networks = selected_for(config.data.dataset, values.recipe)
     if custom.model is None and networks and config.model.name not in networks:
         logger.warning(
-            "the recipe %s was selected for %s, not for %s; give --model %s, or another --recipe",
+            "the recipe %s was selected for the network %s, not for %s; give --model %s, or another --recipe",
             values.recipe,
-            " and ".join(networks),
+            " or ".join(networks),
             config.model.name,
             networks[0],
         )

@@ -82,7 +82,7 @@ def test_a_run_directory_is_complete(run, tmp_path, capsys):
     [
         (
             {"recipe": "small"},
-            "the recipe small was selected for small, not for dnn; give --model small",
+            "the recipe small was selected for the network small, not for dnn; give --model small",
         ),
         ({"recipe": "course"}, None),
         ({"recipe": "fast", "model": "cnn"}, None),

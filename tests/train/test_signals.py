@@ -11,6 +11,14 @@ from fidle_jax.train.signals import catch_stop
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP]
 
 
+@pytest.fixture(autouse=True)
+def hangup():
+    """Handle SIGHUP as in a terminal, also if the tests run under nohup, which ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_deferred_signal_is_a_request_and_a_second_one_of_a_person_interrupts(
     number, monkeypatch
@@ -53,3 +61,10 @@ def test_the_previous_handlers_are_restored():
     with catch_stop():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_under_nohup_goes_on_after_a_hangup():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with catch_stop() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.requested
